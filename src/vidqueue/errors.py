@@ -1,0 +1,109 @@
+"""Every failure vidqueue can speak of: its stable code, its HTTP status, whether a retry may help, what to do.
+
+This table is the one place that decides whether a failure is retried. Nothing here does IO.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of an error code before it ever happens.
+
+    Attributes:
+        status: HTTP status when the error answers a request; a failed job reports the same code in its row.
+        retryable: whether another attempt of the same job may end otherwise.
+        hint: what the reader should do, when the raiser knows nothing better.
+    """
+
+    status: int
+    retryable: bool
+    hint: str
+
+
+KINDS: dict[str, Kind] = {
+    # The request itself.
+    "invalid_json": Kind(400, False, "Send a JSON object; the position of the first fault is in the detail."),
+    "invalid_request": Kind(422, False, "Correct the fields named in `errors`."),
+    "invalid_params": Kind(422, False, "Correct the fields named in `errors`; GET /v1/processors shows the schema."),
+    "unknown_processor": Kind(422, False, "GET /v1/processors lists the processors of this daemon."),
+    "not_found": Kind(404, False, "Check the id; finished jobs are removed after their retention time."),
+    "method_not_allowed": Kind(405, False, "The `Allow` header names the methods of this address."),
+    "payload_too_large": Kind(413, False, "Send a smaller body or raise inputs.max_upload_mb."),
+    "unsupported_media_type": Kind(415, False, "Send application/json, multipart/form-data or the raw bytes."),
+    "request_timeout": Kind(408, True, "The upload stalled; send it again over a steadier connection."),
+    "conflict": Kind(409, False, "Read the job again; its state does not allow this."),
+    "precondition_failed": Kind(412, False, "The job changed since it was read; read it again and repeat."),
+    "range_not_satisfiable": Kind(416, False, "Ask for a range inside the size that Content-Range tells."),
+    "idempotency_mismatch": Kind(422, False, "This Idempotency-Key was used for another body; choose a new key."),
+    "forbidden": Kind(403, False, "Requests of another site's page are refused."),
+    "host_not_allowed": Kind(400, False, "Call the daemon by a name listed in api.allowed_hosts."),
+    "database_unavailable": Kind(503, True, "The database does not answer; nothing was accepted. Try again shortly."),
+    # Inputs.
+    "unsupported_input": Kind(
+        422, False, "Upload the bytes to /v1/files and use vq:files/<id>, or give a path under inputs.roots."
+    ),
+    "input_not_found": Kind(422, False, "Check the spelling, and that the daemon's user may read the file."),
+    "input_forbidden": Kind(422, False, "Move the file under one of inputs.roots, or add its folder there."),
+    "input_not_a_file": Kind(422, False, "Give a regular file, not a folder, link, pipe or device."),
+    "input_empty": Kind(422, False, "The file has no bytes; check that it was copied completely."),
+    "input_is_a_playlist": Kind(422, False, "Playlists name other files and are never opened; give the video itself."),
+    "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
+    # Media.
+    "unsupported_format": Kind(422, False, "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif."),
+    "unsupported_codec": Kind(422, False, "Re-encode the file with a common codec such as h264."),
+    "no_video_stream": Kind(422, False, "This processor needs moving pictures; the file has none."),
+    "still_image": Kind(422, False, "This processor needs a video; the file is a single picture."),
+    "media_too_large": Kind(422, False, "The picture exceeds limits.max_pixels; give a smaller one or raise it."),
+    "media_too_long": Kind(422, False, "The video exceeds limits.max_duration_s; trim it or raise the limit."),
+    "media_damaged": Kind(422, False, "Part of the file cannot be decoded; get a whole copy."),
+    "trim_out_of_range": Kind(422, False, "Choose a trim inside the duration of the video."),
+    "encoder_unavailable": Kind(422, False, "`vidqueue doctor` lists the encoders that work here."),
+    "output_incomplete": Kind(500, True, "The encoder wrote fewer frames than it was given; see the attempt's log."),
+    "ffmpeg_failed": Kind(500, True, "The attempt's log has ffmpeg's last words."),
+    # The lane.
+    "executor_crashed": Kind(500, True, "The lane's process died; the attempt's log shows its last words."),
+    "no_result": Kind(500, True, "The lane's process ended without a result; see the attempt's log."),
+    "processor_error": Kind(500, True, "The processor raised an error it did not expect; see the attempt's log."),
+    "poison": Kind(500, False, "This job killed its executor too often; look at its log before you retry it."),
+    "timed_out": Kind(500, False, "The job ran longer than timeout_s; raise it or give less work."),
+    "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is really that slow."),
+    "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mb."),
+    "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
+    "no_space": Kind(507, True, "Free disk space under the data folder."),
+    "bad_output": Kind(500, False, "The processor reported an output that it did not write."),
+    "expired": Kind(500, False, "The job was still waiting at expires_at."),
+    "attempts_used_up": Kind(500, False, "Every allowed attempt was used; see the attempts of this job."),
+    "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),
+}
+
+
+class VidqueueError(Exception):
+    """A failure with a stable code, what happened, and what to do about it."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        errors: list[dict[str, str]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint or KINDS[code].hint
+        self.errors = errors or []
+
+    @property
+    def status(self) -> int:
+        """HTTP status that answers a request which failed this way."""
+        return KINDS[self.code].status
+
+
+def is_retryable(code: str) -> bool:
+    """Whether a failed attempt with this code may be tried again; codes of other people's processors may."""
+    kind = KINDS.get(code)
+    return kind is None or kind.retryable

@@ -1,0 +1,172 @@
+"""The words of the domain: states, outcomes of an attempt, and what follows from an outcome. No IO.
+
+The database holds the same rules as CHECKs; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from vidqueue.errors import KINDS, VidqueueError, is_retryable
+
+Device = Literal["cpu", "gpu"]
+
+
+class State(StrEnum):
+    """Where a job is. Every job ends in exactly one of the three final states."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELED})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELED}),
+    State.RUNNING: frozenset({State.QUEUED}) | FINAL,
+    State.SUCCEEDED: frozenset(),
+    # A person may ask for a finished job once more.
+    State.FAILED: frozenset({State.QUEUED}),
+    State.CANCELED: frozenset({State.QUEUED}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed: a stable code, what happened, what to do, and detail for the log."""
+
+    code: str
+    message: str
+    hint: str
+    detail: str = ""
+
+    @classmethod
+    def of(cls, code: str, message: str, *, hint: str | None = None, detail: str = "") -> Failure:
+        """A failure whose hint defaults to the one of its code."""
+        known = KINDS.get(code)
+        return cls(code, message, hint or (known.hint if known else ""), detail)
+
+    @classmethod
+    def from_error(cls, error: VidqueueError, *, detail: str = "") -> Failure:
+        """The failure that a raised error stands for."""
+        return cls(error.code, error.message, error.hint, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDraft:
+    """A finished file in the attempt's workspace that is not published yet."""
+
+    name: str
+    path: Path
+    media_type: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The processor returned; its outputs wait in the workspace."""
+
+    outputs: tuple[OutputDraft, ...]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended by its own doing.
+
+    `crashed` says that it took its executor with it; three of those are poison.
+    """
+
+    failure: Failure
+    crashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """Someone asked for the job to stop, and it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The lane was taken away (drain, restart, lost database). Not the job's fault: no attempt is burned."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Canceled | Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a lane is handed: ids and the fence, never parameters."""
+
+    job_id: UUID
+    attempt: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What a job has used up so far, and what it may use."""
+
+    failures: int
+    crashes: int
+    max_attempts: int
+
+
+POISON_CRASHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a job after an attempt.
+
+    `delay_s` is how long a requeued job waits before its next try; `failure` is the job's error when it failed.
+    """
+
+    state: State
+    burned: bool = False
+    crashed: bool = False
+    delay_s: float = 0.0
+    failure: Failure | None = None
+
+
+def verdict(outcome: Outcome, tries: Tries) -> Verdict:
+    """Decide what follows from an outcome; the only place that does."""
+    match outcome:
+        case Succeeded():
+            return Verdict(State.SUCCEEDED)
+        case Canceled():
+            return Verdict(State.CANCELED)
+        case Interrupted():
+            return Verdict(State.QUEUED)
+        case Failed(failure, crashed):
+            return _after_failure(failure, crashed, tries)
+
+
+def _after_failure(failure: Failure, crashed: bool, tries: Tries) -> Verdict:
+    failures, crashes = tries.failures + 1, tries.crashes + crashed
+    if crashes >= POISON_CRASHES:
+        poison = Failure.of("poison", f"The job killed its executor {crashes} times. Last: {failure.message}")
+        return Verdict(State.FAILED, burned=True, crashed=crashed, failure=poison)
+    if not is_retryable(failure.code) or failures >= tries.max_attempts:
+        return Verdict(State.FAILED, burned=True, crashed=crashed, failure=failure)
+    return Verdict(State.QUEUED, burned=True, crashed=crashed, delay_s=backoff_s(failures), failure=failure)
+
+
+def backoff_s(failures: int, *, base_s: float = 1.0, cap_s: float = 300.0) -> float:
+    """Seconds before the next try: exponential, capped, with full-range jitter above one half.
+
+    Jitter keeps jobs that failed together from coming back together
+    (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    ceiling = float(min(cap_s, base_s * 2.0 ** max(0, failures - 1)))
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreading load, not guarding a secret

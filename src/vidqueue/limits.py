@@ -1,0 +1,20 @@
+"""What one job may cost: the bounds that the media jail puts around untrusted bytes. Pure values."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """Bounds of one jailed ffmpeg run; the parent sends them to the executor with each job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_pixels: int = Field(35_389_440, ge=1, description="Largest picture, in pixels (8K UHD by default).")
+    max_streams: int = Field(32, ge=1, description="Most streams a file may have.")
+    max_duration_s: float = Field(6 * 3600, gt=0, description="Longest input, in seconds.")
+    max_output_mb: int = Field(64 * 1024, ge=1, description="Largest single output, in MiB.")
+    memory_mb: int = Field(8 * 1024, ge=256, description="Address space of one ffmpeg, in MiB.")
+    probe_timeout_s: float = Field(60, gt=0, description="Wall time for reading a file's facts, in seconds.")
+    ffmpeg_timeout_s: float = Field(12 * 3600, gt=0, description="Wall time of one ffmpeg run, in seconds.")
+    threads: int = Field(0, ge=0, description="Threads of one ffmpeg; 0 lets ffmpeg choose.")

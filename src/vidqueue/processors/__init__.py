@@ -1,0 +1,69 @@
+"""The catalogue of processors: our own and those other packages offer through `vidqueue.processors`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vidqueue.errors import VidqueueError
+from vidqueue.processors.base import MediaRef, Parameters, Processor
+
+GROUP = "vidqueue.processors"
+
+
+@cache
+def catalogue() -> dict[str, Processor]:
+    """Every installed processor by name, sorted."""
+    found = [point.load()() for point in entry_points(group=GROUP)]
+    return {processor.name: processor for processor in sorted(found, key=lambda one: str(one.name))}
+
+
+def find(name: str) -> Processor:
+    """The processor of this name.
+
+    Raises:
+        VidqueueError: `unknown_processor`.
+    """
+    try:
+        return catalogue()[name]
+    except KeyError:
+        known = ", ".join(catalogue())
+        raise VidqueueError("unknown_processor", f"There is no processor {name!r}. Known: {known}.") from None
+
+
+def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
+    """Check raw parameters against the processor's model.
+
+    Raises:
+        VidqueueError: `invalid_params`, with one entry in `errors` per fault.
+    """
+    try:
+        return processor.Params.model_validate(raw)
+    except ValidationError as error:
+        faults = [
+            {"pointer": "/input/" + "/".join(map(str, fault["loc"])), "detail": fault["msg"]}
+            for fault in error.errors(include_url=False)
+        ]
+        first = f"{faults[0]['pointer']}: {faults[0]['detail']}"
+        raise VidqueueError(
+            "invalid_params", f"{processor.name} does not accept these parameters. {first}", errors=faults
+        ) from None
+
+
+def media_inputs(params: Parameters) -> Iterator[tuple[str, str, MediaRef]]:
+    """Each media reference in the parameters: its field name, its value, its mark."""
+    for name, info in type(params).model_fields.items():
+        mark = next((mark for mark in info.metadata if isinstance(mark, MediaRef)), None)
+        value = getattr(params, name)
+        if mark is not None and value is not None:
+            yield name, value, mark
+
+
+def local_path(reference: str) -> Path | None:
+    """The path a reference names, when it names one at all."""
+    return Path(reference) if reference.startswith("/") else None

@@ -1,0 +1,132 @@
+"""What a processor is, and what it is given. Imports neither torch nor cv2, so that the API can read parameters."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vidqueue.job import Device, OutputDraft
+from vidqueue.limits import Limits
+from vidqueue.progress import LogLine, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRef:
+    """Marks a parameter as a reference to media; submit checks it, the lane stages it as a local file."""
+
+    kind: Literal["video", "audio", "image", "any"]
+
+
+VideoInput = Annotated[
+    str,
+    MediaRef("video"),
+    Field(
+        min_length=1,
+        max_length=4096,
+        description="A video: `vq:files/<id>`, `vq:jobs/<id>/<output>`, or an absolute path under inputs.roots.",
+        json_schema_extra={"format": "media-video"},
+    ),
+]
+
+
+class Parameters(BaseModel):
+    """Base of every processor's parameters: unknown names are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CanceledError(Exception):
+    """Raised inside a processor when someone asked for the job to stop; let it pass."""
+
+
+class ModelCache:
+    """Things that are dear to load and stay loaded between jobs of one executor."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def get(self, key: str, load: Callable[[], Any]) -> Any:
+        """The thing under `key`, loaded now if this executor has not met it yet."""
+        if key not in self._loaded:
+            self._loaded[key] = load()
+        return self._loaded[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running processor may use. One per attempt.
+
+    Attributes:
+        inputs: local file for each media reference in the parameters.
+        workspace: an empty folder, removed after the attempt.
+        device: `cpu` or `cuda:0`; the lane's own GPU is always the first one its executor can see.
+        canceled: set when the job shall stop.
+    """
+
+    inputs: Mapping[str, Path]
+    workspace: Path
+    device: str
+    limits: Limits
+    report: Callable[[Progress], None]
+    write_log: Callable[[LogLine], None]
+    models: ModelCache = field(default_factory=ModelCache)
+    canceled: threading.Event = field(default_factory=threading.Event)
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how far the work is; also a place to stop at.
+
+        Raises:
+            CanceledError: the job shall stop.
+        """
+        self.check_canceled()
+        self.report(progress)
+
+    def log(self, text: str, level: str = "info") -> None:
+        """Write a line into the attempt's log."""
+        self.write_log(LogLine(text, level))
+
+    def check_canceled(self) -> None:
+        """Stop here if someone asked for it.
+
+        Raises:
+            CanceledError: the job shall stop.
+        """
+        if self.canceled.is_set():
+            raise CanceledError
+
+    def output_path(self, filename: str) -> Path:
+        """Where to write a file that shall become an output."""
+        return self.workspace / filename
+
+
+class Processor(ABC):
+    """A kind of work with typed parameters. Subclasses are stateless; everything warm lives in `ctx.models`."""
+
+    name: ClassVar[str]
+    device: ClassVar[Device] = "cpu"
+    Params: ClassVar[type[Parameters]]
+
+    def device_for(self, params: Any) -> Device:
+        """Kind of lane this job needs; processors whose parameters decide override it."""
+        del params
+        return self.device
+
+    def vram_mb(self, params: Any) -> int:
+        """GPU memory the job needs, in MiB; 0 when it does not matter."""
+        del params
+        return 0
+
+    @abstractmethod
+    def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
+        """Do the work and return the files to publish.
+
+        Raises:
+            VidqueueError: the work cannot be done; its code decides whether it is tried again.
+            CanceledError: from `ctx`; let it pass.
+        """

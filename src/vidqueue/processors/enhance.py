@@ -1,0 +1,5 @@
+"""placeholder"""
+from vidqueue.processors.base import Parameters, Processor
+class Enhance(Processor):
+    name = "enhance"
+    Params = Parameters

@@ -1,0 +1,5 @@
+"""placeholder"""
+from vidqueue.processors.base import Parameters, Processor
+class Transcode(Processor):
+    name = "transcode"
+    Params = Parameters
