@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vidqueue.errors import CanceledError as CanceledError
 from vidqueue.job import Device, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.progress import LogLine, Progress
@@ -39,10 +40,6 @@ class Parameters(BaseModel):
     """Base of every processor's parameters: unknown names are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CanceledError(Exception):
-    """Raised inside a processor when someone asked for the job to stop; let it pass."""
 
 
 class ModelCache:
