@@ -1,0 +1,162 @@
+"""The connection pool and what its errors mean. psycopg is imported here, in store/, migrate and channel only.
+
+A transaction is bounded in time: libpq has no read timeout, and a frozen backend must not freeze the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, LiteralString, Self, TypeAlias, cast
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from vidqueue import sql
+from vidqueue.errors import VidqueueError
+
+Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
+
+OLDEST_SERVER = 14
+# procrastinate's functions name their tables without a schema.
+SEARCH_PATH = "procrastinate, public"
+CONNECT_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "vidqueue",
+}
+
+
+class DatabaseUnfitError(Exception):
+    """The server cannot serve vidqueue; the message says why and what to do."""
+
+
+class Database:
+    """A pool of connections, open for the time of an `async with`."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10) -> None:
+        self.url = url
+        self._query_timeout_s = query_timeout_s
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url,
+            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
+            connection_class=psycopg.AsyncConnection[DictRow],
+            min_size=2,
+            max_size=pool_size,
+            # Short, so that a request is answered with 503 while the database is away.
+            timeout=2,
+            reconnect_timeout=5,
+            configure=self._configure,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises:
+            VidqueueError: `database_unavailable`, or the code that the database raised itself.
+        """
+        try:
+            async with asyncio.timeout(self._query_timeout_s), self._pool.connection() as connection:
+                yield connection
+        except (PoolTimeout, psycopg.OperationalError, TimeoutError) as error:
+            raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
+        except psycopg.DatabaseError as error:
+            if translated := _raised_by_schema(error):
+                raise translated from None
+            raise
+
+    async def _configure(self, connection: Connection) -> None:
+        timeout_ms = int(self._query_timeout_s * 1000)
+        await connection.execute(f"SET search_path = {SEARCH_PATH}")
+        await connection.execute(f"SET statement_timeout = {timeout_ms}")
+        await connection.execute("SET timezone = 'UTC'")
+        await connection.commit()
+
+
+async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
+    """All rows of the named query."""
+    cursor = await connection.execute(_text(family, name), values)
+    return await cursor.fetchall()
+
+
+async def row(connection: Connection, family: str, name: str, /, **values: Any) -> DictRow | None:
+    """The first row of the named query, if there is one."""
+    cursor = await connection.execute(_text(family, name), values)
+    return await cursor.fetchone()
+
+
+async def execute(connection: Connection, family: str, name: str, /, **values: Any) -> int:
+    """Run the named query and return how many rows it touched."""
+    cursor = await connection.execute(_text(family, name), values)
+    return cursor.rowcount
+
+
+async def listen(url: str, channel: str) -> Connection:
+    """A connection of its own, outside the pool, that listens on `channel`."""
+    connection: Connection = await psycopg.AsyncConnection.connect(
+        url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS
+    )
+    await connection.execute(cast(LiteralString, f'LISTEN "{channel}"'))
+    return connection
+
+
+async def require_fit(url: str) -> str:
+    """Check that the server can carry the queue, and return its version.
+
+    Raises:
+        DatabaseUnfitError: too old, read-only, or behind a pooler that swallows LISTEN.
+    """
+    try:
+        async with asyncio.timeout(20):
+            return await _fitness(url)
+    except (psycopg.OperationalError, TimeoutError) as error:
+        raise DatabaseUnfitError(f"The database does not answer: {error}. Check database.url and the server.") from error
+
+
+async def _fitness(url: str) -> str:
+    listener = await listen(url, "vidqueue_selftest")
+    async with listener, await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as speaker:
+        facts = await row(listener, "system", "fitness")
+        assert facts is not None
+        major = facts["version"] // 10_000
+        if major < OLDEST_SERVER:
+            raise DatabaseUnfitError(f"PostgreSQL {major} is too old; use {OLDEST_SERVER} or newer.")
+        if facts["standby"]:
+            raise DatabaseUnfitError("This server is a read-only standby; give the address of the primary.")
+        await speaker.execute("NOTIFY vidqueue_selftest")
+        async for _ in listener.notifies(timeout=3, stop_after=1):
+            return str(major)
+    raise DatabaseUnfitError(
+        "LISTEN receives nothing on this connection. That is what pgbouncer in transaction mode does: "
+        "give the server's own address, or a pool in session mode."
+    )
+
+
+def _text(family: str, name: str) -> LiteralString:
+    # Our own files, never user text.
+    return cast(LiteralString, sql.load(family)[name])
+
+
+def _raised_by_schema(error: psycopg.DatabaseError) -> VidqueueError | None:
+    if not (error.sqlstate or "").startswith("VQ"):
+        return None
+    code, _, message = (error.diag.message_primary or "").partition(": ")
+    return VidqueueError(code, message, hint=error.diag.message_hint)

@@ -1,0 +1,187 @@
+"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per attempt.
+
+Its row carries ids and the fence only and is deleted when the attempt ends, so its table stays tiny and its status
+never argues with ours. Retries, timeouts and fencing are vidqueue's own; this is the postman.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from importlib.resources import files
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg
+import structlog
+from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
+from procrastinate.worker import Worker
+from psycopg_pool import AsyncConnectionPool
+
+from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, Connection
+from vidqueue.job import Ticket
+
+SCHEMA_VERSION = "3.10"
+TASK = "vidqueue.run_attempt"
+
+Handler = Callable[[Ticket], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+def schema_sql() -> str:
+    """procrastinate's schema, in a PostgreSQL schema of its own; applied by our migrations."""
+    text = files("procrastinate.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    return f"CREATE SCHEMA IF NOT EXISTS procrastinate;\n{text}"
+
+
+class Delivery:
+    """procrastinate's application, open for the time of an `async with`."""
+
+    def __init__(self, url: str, *, lanes: int) -> None:
+        # Its own logger tells each job's arguments and outcome at INFO; ours does that once, in our words.
+        logging.getLogger("procrastinate").setLevel(logging.WARNING)
+        self._url = url
+        self._lanes = lanes
+        self._app = App(connector=PsycopgConnector(configure=_configure))
+        self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
+
+    async def __aenter__(self) -> Self:
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+            self._url,
+            kwargs=CONNECT_OPTIONS,
+            min_size=1,
+            max_size=self._lanes + 2,
+            timeout=5,
+            reconnect_timeout=5,
+            configure=_configure,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+        await self._pool.open(wait=True, timeout=30)
+        await self._app.open_async(self._pool)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._app.close_async()
+        await self._pool.close()
+
+    async def hand_over(self, connection: Connection, queue: str, ticket: Ticket) -> None:
+        """Defer the attempt into a lane's queue, inside the caller's transaction."""
+        await self._app.configure_task(TASK, queue=queue, connection=connection).defer_async(
+            job_id=str(ticket.job_id), attempt=ticket.attempt, fence=ticket.fence
+        )
+
+    async def forget(self, queue: str) -> None:
+        """Drop what an earlier daemon left in a lane's queue; its attempts have been given back."""
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM procrastinate_jobs WHERE queue_name = %s", (queue,))
+
+    async def serve(self, queue: str, handler: Handler, stopping: asyncio.Event) -> None:
+        """Run the lane's worker until `stopping`; start it anew whenever it returns or raises before that.
+
+        A worker may end by itself: its row was pruned, or two fetches raced for one lock. A lane must not.
+        """
+        while not stopping.is_set():
+            worker = LaneWorker(
+                app=self._app,
+                queues=[queue],
+                name=queue,
+                concurrency=1,
+                fetch_job_polling_interval=1.0,
+                delete_jobs="always",
+                install_signal_handlers=False,
+                additional_context={"handler": handler},
+            )
+            stopper = asyncio.create_task(_stop_when(stopping, worker))
+            try:
+                await worker.run()
+            except Exception as error:
+                log.warning("lane_worker_restarts", queue=queue, error=repr(error))
+                await asyncio.sleep(0.5)
+            finally:
+                stopper.cancel()
+
+
+async def _stop_when(stopping: asyncio.Event, worker: Worker) -> None:
+    await stopping.wait()
+    worker.stop()
+
+
+async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: int) -> None:
+    await context.additional_context["handler"](Ticket(UUID(job_id), attempt, fence))
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(f"SET search_path = {SEARCH_PATH}")
+    await connection.execute("SET statement_timeout = 10000")
+    if not connection.autocommit:
+        await connection.commit()
+
+
+class LaneWorker(Worker):
+    """A worker that outlives the loss of its database and keeps its heartbeat through a drain.
+
+    Stock 3.10 loses its listener silently (procrastinate#1597), stops its heartbeat before it waits for running jobs
+    (PR #1585), and leaves when a fetch fails. Each override below mends one of these; a contract test names the
+    private methods, and they go when upstream has the fixes.
+    """
+
+    async def _keep(self, side_task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            try:
+                await side_task()
+            except exceptions.ConnectorException as error:
+                log.warning("lane_worker_side_task", task=name, error=repr(error.__cause__ or error))
+            await asyncio.sleep(0.5)
+            self._new_job_event.set()
+
+    async def _update_heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self.update_heartbeat_interval)
+            try:
+                assert self.worker_id is not None
+                await self.app.job_manager.update_heartbeat(self.worker_id)
+            except exceptions.ConnectorException as error:
+                log.warning("lane_worker_heartbeat", error=repr(error.__cause__ or error))
+
+    def _start_side_tasks(self) -> list[asyncio.Task[Any]]:
+        # Start upstream's tasks without its listener, then add one that reconnects.
+        self.listen_notify = False
+        tasks = super()._start_side_tasks()
+        self.listen_notify = True
+        tasks.append(asyncio.create_task(self._keep(self._listen, "listener"), name="listener"))
+        return tasks
+
+    async def _listen(self) -> None:
+        await self.app.job_manager.listen_for_jobs(on_notification=self._handle_notification, queues=self.queues)
+
+    async def _fetch_and_process_jobs(self) -> None:
+        try:
+            await super()._fetch_and_process_jobs()
+        except exceptions.ConnectorException as error:
+            log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
+            await asyncio.sleep(0.5)
+
+    async def _persist_job_status(self, **values: Any) -> None:
+        while True:
+            try:
+                return await super()._persist_job_status(**values)
+            except exceptions.ConnectorException as error:
+                if "Job was not found" in str(error.__cause__):
+                    # A later daemon on this data folder has cleared the queue; the fence has settled the rest.
+                    return None
+                log.warning("lane_worker_finish", error=repr(error.__cause__ or error))
+                await asyncio.sleep(0.5)
+
+    async def _shutdown(self, side_tasks: list[asyncio.Task[Any]]) -> None:
+        kept = [task for task in side_tasks if task.get_name() in ("update_heartbeats", "poll_jobs_to_abort")]
+        await utils.cancel_and_capture_errors([task for task in side_tasks if task not in kept])
+        try:
+            await super()._shutdown(side_tasks=[])
+        finally:
+            await utils.cancel_and_capture_errors(kept)

@@ -1,0 +1,121 @@
+"""What a job may read: from a reference in its parameters to a local file, or to a clear refusal.
+
+Checked when the job is submitted and resolved again when it runs; a file may change in between.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+from vidqueue.database import Database
+from vidqueue.errors import VidqueueError
+from vidqueue.storage import Storage
+from vidqueue.store import files
+
+_FILE = re.compile(r"^vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+_OUTPUT = re.compile(r"^vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})$")
+_DATA = re.compile(r"^data:[\w.+-]+/[\w.+-]+;base64,")
+# Playlists open other files by name; telling early is kinder than the jail's refusal.
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat version", b"<?xml", b"<MPD", b"[playlist]", b"v=0\r\n", b"v=0\no=")
+
+
+class Inputs:
+    """Checks and resolves media references."""
+
+    def __init__(self, database: Database, storage: Storage, roots: Sequence[Path]) -> None:
+        self._database = database
+        self._storage = storage
+        self._roots = [Path(os.path.realpath(root)) for root in roots]
+
+    async def check(self, reference: str, *, owner: str) -> None:
+        """Refuse what can be refused before the job is queued.
+
+        Raises:
+            VidqueueError: one of the input codes.
+        """
+        if reference.startswith("/"):
+            self._local(reference)
+        elif match := _FILE.match(reference):
+            await self._stored(UUID(match[1]), owner)
+        elif _DATA.match(reference):
+            _decode(reference)
+        elif not _OUTPUT.match(reference):  # whether that job exists is checked where it is queued
+            raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+
+    async def stage(self, reference: str, *, owner: str, workspace: Path) -> Path:
+        """The local file a reference stands for, now.
+
+        Raises:
+            VidqueueError: one of the input codes.
+        """
+        if reference.startswith("/"):
+            return self._local(reference)
+        if match := _FILE.match(reference):
+            return await self._stored(UUID(match[1]), owner)
+        if match := _OUTPUT.match(reference):
+            return await self._output(UUID(match[1]), match[2], owner)
+        if _DATA.match(reference):
+            path = workspace / "inline-input"
+            path.write_bytes(_decode(reference))
+            return path
+        raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+
+    def _local(self, reference: str) -> Path:
+        path = Path(os.path.realpath(reference))
+        if not any(path.is_relative_to(root) for root in self._roots):
+            named = ", ".join(map(str, self._roots)) or "none configured"
+            raise VidqueueError("input_forbidden", f"{_short(reference)} is outside inputs.roots ({named}).")
+        _look_at(path, reference)
+        return path
+
+    async def _stored(self, file_id: UUID, owner: str) -> Path:
+        async with self._database.transaction() as connection:
+            found = await files.get(connection, file_id, owner=owner)
+        if found is None:
+            raise VidqueueError("input_not_found", f"There is no file {file_id}.")
+        return self._storage.path(file_id)
+
+    async def _output(self, job_id: UUID, name: str, owner: str) -> Path:
+        async with self._database.transaction() as connection:
+            found = await files.output(connection, job_id, name, owner=owner)
+        if found is None:
+            raise VidqueueError("input_not_found", f"Job {job_id} has no output {name!r}.")
+        return self._storage.path(found.id)
+
+
+def _look_at(path: Path, reference: str) -> None:
+    """Open without following a last link and without waiting on a pipe, and look at the first bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise VidqueueError("input_not_found", f"{_short(reference)} does not exist.") from None
+    except OSError as error:
+        raise VidqueueError("input_not_found", f"{_short(reference)} cannot be read: {error.strerror}.") from None
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise VidqueueError("input_not_a_file", f"{_short(reference)} is not a regular file.")
+        if facts.st_size == 0:
+            raise VidqueueError("input_empty", f"{_short(reference)} has no bytes.")
+        if os.read(descriptor, 64).lstrip().startswith(_PLAYLISTS):
+            raise VidqueueError("input_is_a_playlist", f"{_short(reference)} is a playlist or a text that names files.")
+    finally:
+        os.close(descriptor)
+
+
+def _decode(reference: str) -> bytes:
+    try:
+        return base64.b64decode(reference.partition(",")[2], validate=True)
+    except binascii.Error as error:
+        raise VidqueueError("unsupported_input", f"The data: input is not base64: {error}.") from None
+
+
+def _short(reference: str) -> str:
+    return repr(reference if len(reference) <= 200 else reference[:200] + "…")

@@ -1,0 +1,85 @@
+"""Opening a file that someone else made: only a regular, non-empty file, never through a link, never blocking."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidqueue.errors import VidqueueError
+
+# Text formats whose whole point is to name other files. The format whitelist refuses them as well; looking first gives
+# the user a better answer than "unsupported".
+_PLAYLIST = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:#EXTM3U|ffconcat version|(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<MPD\b)", re.S)
+_LOOK = 4096
+
+_OPEN_ERRORS = {
+    errno.ENOENT: ("input_not_found", "There is no file at {path}."),
+    errno.ENOTDIR: ("input_not_found", "There is no file at {path}."),
+    errno.EACCES: ("input_not_found", "The daemon may not read {path}."),
+    errno.ELOOP: ("input_not_a_file", "{path} is a symbolic link."),
+    errno.ENXIO: ("input_not_a_file", "{path} is a socket or a pipe."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that passed the checks, and what makes it recognisable when it is opened again."""
+
+    path: Path
+    device: int
+    inode: int
+    size: int
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A fresh read-only descriptor at offset 0, closed afterwards.
+
+        Every run gets its own: a descriptor that was inherited by one ffmpeg keeps the offset where that one left it.
+
+        Raises:
+            VidqueueError: the file is gone, or another one has taken its name.
+        """
+        descriptor = _open(self.path)
+        try:
+            found = os.fstat(descriptor)
+            if (found.st_dev, found.st_ino) != (self.device, self.inode):
+                raise VidqueueError("input_not_found", f"{self.path} was replaced while it was being read.")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def check_source(path: Path) -> Source:
+    """Look at a file without believing anything about it.
+
+    Raises:
+        VidqueueError: `input_not_found`, `input_not_a_file`, `input_empty` or `input_is_a_playlist`.
+    """
+    descriptor = _open(path)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise VidqueueError("input_not_a_file", f"{path} is not a regular file.")
+        if found.st_size == 0:
+            raise VidqueueError("input_empty", f"{path} is empty.")
+        if _PLAYLIST.match(os.pread(descriptor, _LOOK, 0)):
+            raise VidqueueError("input_is_a_playlist", f"{path} is a playlist, not a video.")
+        return Source(path, found.st_dev, found.st_ino, found.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    # O_NONBLOCK: opening a FIFO would otherwise wait for a writer for ever.
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        code, text = _OPEN_ERRORS.get(number or 0, ("input_not_found", "{path} cannot be opened."))
+        raise VidqueueError(code, text.format(path=path)) from None

@@ -1,0 +1,131 @@
+"""Brings a database to the shape this program expects: numbered files, forward only, each in one transaction.
+
+A file that was applied is never edited: its checksum is kept and compared. A database that knows more migrations
+than the program is left alone. Any number of daemons may start at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import LiteralString, cast
+
+import psycopg
+
+from vidqueue import delivery
+from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH
+
+LOCK = (30321, 2)
+LOCK_PATIENCE_S = 120
+
+_LEDGER = """
+CREATE SCHEMA IF NOT EXISTS vidqueue;
+CREATE TABLE IF NOT EXISTS vidqueue.migrations (
+    name        text PRIMARY KEY,
+    checksum    text NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+
+class MigrationError(Exception):
+    """The database and the program do not fit together; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step: its file name and its text."""
+
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """sha256 of the text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def known() -> list[Migration]:
+    """Every migration this program carries, in order; procrastinate's own schema comes first."""
+    carried = files("vidqueue").joinpath("_migrations")
+    # In a checkout the folder stands beside src/; in a wheel it was put inside the package.
+    folder = Path(str(carried)) if carried.is_dir() else Path(__file__).parents[2] / "migrations"
+    ours = [Migration(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
+    return [Migration(f"0000_procrastinate_{delivery.SCHEMA_VERSION}", delivery.schema_sql()), *ours]
+
+
+async def migrate(url: str) -> list[str]:
+    """Apply what is missing and return the names that were applied now.
+
+    Raises:
+        MigrationError: an applied file was edited, or the database is newer than this program.
+    """
+    steps = known()
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as connection:
+        async with _only_one(connection):
+            await connection.execute(cast(LiteralString, _LEDGER))
+            missing = _missing(steps, await _applied(connection))
+            for step in missing:
+                await _apply(connection, step)
+    return [step.name for step in missing]
+
+
+async def pending(url: str) -> list[str]:
+    """Names of the migrations that `migrate` would apply.
+
+    Raises:
+        MigrationError: an applied file was edited, or the database is newer than this program.
+    """
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as connection:
+        cursor = await connection.execute("SELECT to_regclass('vidqueue.migrations') IS NOT NULL")
+        (exists,) = await cursor.fetchone() or (False,)
+        return [step.name for step in _missing(known(), await _applied(connection) if exists else {})]
+
+
+def _missing(steps: list[Migration], applied: dict[str, str]) -> list[Migration]:
+    newer = sorted(set(applied) - {step.name for step in steps})
+    if newer:
+        raise MigrationError(
+            f"The database is newer than this program: it knows {', '.join(newer)}. Install the newer vidqueue."
+        )
+    edited = [step.name for step in steps if applied.get(step.name, step.checksum) != step.checksum]
+    if edited:
+        raise MigrationError(f"Applied migrations were edited: {', '.join(edited)}. Restore the original files.")
+    return [step for step in steps if step.name not in applied]
+
+
+async def _applied(connection: psycopg.AsyncConnection) -> dict[str, str]:
+    cursor = await connection.execute("SELECT name, checksum FROM vidqueue.migrations")
+    return dict(await cursor.fetchall())
+
+
+async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(cast(LiteralString, f"SET LOCAL search_path = {SEARCH_PATH}"))
+        await connection.execute(cast(LiteralString, step.text))
+        await connection.execute(
+            "INSERT INTO vidqueue.migrations (name, checksum) VALUES (%s, %s)", (step.name, step.checksum)
+        )
+
+
+@asynccontextmanager
+async def _only_one(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
+    # Polled: a waiting pg_advisory_lock() holds a snapshot and deadlocks with CREATE INDEX CONCURRENTLY.
+    async with asyncio.timeout(LOCK_PATIENCE_S):
+        while not await _try_lock(connection):
+            await asyncio.sleep(0.1)
+    try:
+        yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK)
+
+
+async def _try_lock(connection: psycopg.AsyncConnection) -> bool:
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK)
+    (locked,) = await cursor.fetchone() or (False,)
+    return bool(locked)

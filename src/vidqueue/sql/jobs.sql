@@ -1,0 +1,109 @@
+-- name: enqueue
+SELECT job_id, created FROM vidqueue.enqueue(
+    processor => %(processor)s, input => %(input)s, title => %(title)s, tags => %(tags)s, priority => %(priority)s,
+    run_at => %(run_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,
+    stall_timeout_s => %(stall_timeout_s)s, lane => %(lane)s, owner => %(owner)s, device => %(device)s,
+    vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s)
+
+-- name: get
+-- One job as the outside sees it. A waiting job gets its position (1 is next in its owner's line) and its reason.
+SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
+       j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
+       j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
+       j.version, j.run_at, j.created_at, j.started_at, j.finished_at,
+       CASE WHEN j.state = 'queued' THEN
+           (SELECT count(*) FROM vidqueue.jobs w
+            WHERE w.state = 'queued' AND w.device = j.device AND (w.rank, w.id) <= (j.rank, j.id)) END AS position,
+       CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
+       coalesce(o.outputs, '[]') AS outputs
+FROM vidqueue.jobs j
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
+                     'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
+    FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = j.id) o ON true
+WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
+
+-- name: page
+-- Newest first, by keyset: a page costs the same however far it is from the first.
+SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
+       j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
+       j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
+       j.version, j.run_at, j.created_at, j.started_at, j.finished_at,
+       w.position,
+       CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
+       coalesce(o.outputs, '[]') AS outputs
+FROM (SELECT * FROM vidqueue.jobs
+      WHERE (%(owner)s::text IS NULL OR owner = %(owner)s)
+        AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
+        AND (%(processor)s::text IS NULL OR processor = %(processor)s)
+        AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s])
+        AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
+        AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
+        AND (%(after)s::uuid IS NULL OR id < %(after)s)
+      ORDER BY id DESC LIMIT %(limit)s) j
+LEFT JOIN (SELECT id, row_number() OVER (PARTITION BY device ORDER BY rank, id) AS position
+           FROM vidqueue.jobs WHERE state = 'queued') w ON w.id = j.id
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
+                     'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
+    FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = j.id) o ON true
+ORDER BY j.id DESC
+
+-- name: request_cancel
+-- A waiting job ends here and now; a running one is asked, and its lane sees it. Asking twice changes nothing.
+UPDATE vidqueue.jobs SET
+    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+    state = CASE WHEN state = 'queued' THEN 'canceled' ELSE state END,
+    finished_at = CASE WHEN state = 'queued' THEN clock_timestamp() END
+WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+  AND (state = 'queued' OR (state = 'running' AND cancel_requested_at IS NULL))
+RETURNING state
+
+-- name: retry
+-- A person asks again: the count of failures starts anew, the numbers of the attempts go on.
+UPDATE vidqueue.jobs SET
+    state = 'queued', finished_at = NULL, queued_at = clock_timestamp(), run_at = now(), cancel_requested_at = NULL,
+    failures = 0, crashes = 0, progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
+    error_code = NULL, error_message = NULL, error_hint = NULL, lane = NULL
+WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
+RETURNING id
+
+-- name: failed_dependency
+SELECT p.id FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
+WHERE d.job_id = %(id)s AND p.state IN ('failed', 'canceled') LIMIT 1
+
+-- name: patch
+UPDATE vidqueue.jobs SET
+    priority = coalesce(%(priority)s, priority),
+    title = CASE WHEN %(set_title)s THEN %(title)s ELSE title END,
+    tags = coalesce(%(tags)s, tags)
+WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+  AND (%(version)s::integer IS NULL OR version = %(version)s)
+RETURNING id
+
+-- name: delete
+-- Only what is finished, and what no waiting job still needs.
+DELETE FROM vidqueue.jobs j
+WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
+  AND j.state IN ('succeeded', 'failed', 'canceled')
+  AND NOT EXISTS (SELECT FROM vidqueue.job_dependencies d JOIN vidqueue.jobs w ON w.id = d.job_id
+                  WHERE d.depends_on = j.id AND w.state IN ('queued', 'running'))
+RETURNING j.id
+
+-- name: forget_events
+DELETE FROM vidqueue.events WHERE job_id = %(id)s
+
+-- name: counts
+SELECT state, count(*) AS jobs FROM vidqueue.jobs
+WHERE %(owner)s::text IS NULL OR owner = %(owner)s GROUP BY state
+
+-- name: recent
+-- The last day in figures, per processor.
+SELECT processor, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
+       count(*) FILTER (WHERE state = 'failed') AS failed,
+       count(*) FILTER (WHERE state = 'canceled') AS canceled,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at)) AS median_wait_s,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - started_at)) AS median_run_s
+FROM vidqueue.jobs
+WHERE finished_at > now() - interval '24 hours' AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+GROUP BY processor ORDER BY processor

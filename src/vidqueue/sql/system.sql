@@ -1,0 +1,8 @@
+-- name: fitness
+SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby, pg_backend_pid() AS pid
+
+-- name: violations
+SELECT invariant, job_id, detail FROM vidqueue_report.invariant_violations LIMIT 100
+
+-- name: ping
+SELECT 1 AS alive

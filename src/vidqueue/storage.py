@@ -1,0 +1,146 @@
+"""Where bytes live: a local folder, one file per id. Written aside, synced, then renamed; never half there.
+
+Users' names are labels in the database; the names on disk are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from vidqueue.errors import VidqueueError
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes that lie in storage: id, size in bytes, sha256 in hex."""
+
+    id: UUID
+    size: int
+    sha256: str
+
+
+class Storage:
+    """The folders `files` (published), `incoming` (being written) and `work` (scratch of running attempts)."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._files = data_dir / "files"
+        self._incoming = data_dir / "incoming"
+        self._work = data_dir / "work"
+        for folder in (self._files, self._incoming, self._work):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, file_id: UUID) -> Path:
+        """Where the bytes of a file lie."""
+        # The last byte is random in a UUIDv7, the first ones are the clock: spread by the random one.
+        return self._files / file_id.hex[-2:] / str(file_id)
+
+    async def receive(self, chunks: AsyncIterator[bytes], *, limit: int) -> Stored:
+        """Store a stream of at most `limit` bytes.
+
+        Raises:
+            VidqueueError: `payload_too_large`, `input_empty`, `no_space`; nothing is left behind.
+        """
+        file_id = uuid7()
+        digest, size = hashlib.sha256(), 0
+        with self._aside(file_id) as (descriptor, path):
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise VidqueueError("payload_too_large", f"The upload is larger than {limit} bytes.")
+                digest.update(chunk)
+                await asyncio.to_thread(_write_all, descriptor, chunk)
+            if size == 0:
+                raise VidqueueError("input_empty", "The upload has no bytes.")
+            await asyncio.to_thread(self._settle, descriptor, path, file_id)
+        return Stored(file_id, size, digest.hexdigest())
+
+    def adopt(self, path: Path) -> Stored:
+        """Move a finished file of an attempt's workspace into storage.
+
+        Raises:
+            VidqueueError: `bad_output` if it is not a regular file.
+        """
+        file_id = uuid7()
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise VidqueueError("bad_output", f"The output {path.name} cannot be read: {error.strerror}.") from error
+        try:
+            size, sha256 = os.fstat(descriptor).st_size, _digest(descriptor)
+            self._settle(descriptor, path, file_id)
+        finally:
+            os.close(descriptor)
+        return Stored(file_id, size, sha256)
+
+    def delete(self, file_id: UUID) -> None:
+        """Remove the bytes of a file; it may be gone already."""
+        self.path(file_id).unlink(missing_ok=True)
+
+    @contextmanager
+    def workspace(self, name: str) -> Iterator[Path]:
+        """An empty private folder, removed at the end of the block."""
+        folder = self._work / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def clear_scratch(self) -> None:
+        """Remove what an earlier daemon left in `work` and `incoming`; call it while no attempt runs."""
+        for folder in (self._work, self._incoming):
+            for left in folder.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def stored_ids(self) -> Iterator[UUID]:
+        """Id of every file that lies in storage."""
+        for path in self._files.glob("??/*"):
+            yield UUID(path.name)
+
+    @contextmanager
+    def _aside(self, file_id: UUID) -> Iterator[tuple[int, Path]]:
+        path = self._incoming / str(file_id)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            yield descriptor, path
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+
+    def _settle(self, descriptor: int, path: Path, file_id: UUID) -> None:
+        """Sync the bytes, give them their final name, and sync the name."""
+        target = self.path(file_id)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        os.fsync(descriptor)
+        path.rename(target)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _digest(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""Submit: check everything that can be known now, then queue the job in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+
+from vidqueue import processors
+from vidqueue.database import Database
+from vidqueue.inputs import Inputs
+from vidqueue.job import Device
+from vidqueue.processors.base import Parameters, Processor
+from vidqueue.store import jobs
+from vidqueue.store.jobs import JobRow, NewJob
+
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class JobRequest(BaseModel):
+    """What a client asks for. Times are RFC 3339 with a zone, durations are seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    processor: str = Field(min_length=1, max_length=64, description="Name of a processor; GET /v1/processors lists them.")
+    input: dict[str, Any] = Field(default_factory=dict, description="The processor's own parameters.")
+    title: str | None = Field(None, max_length=500, description="A label for people.")
+    tags: list[Tag] = Field(default_factory=list, max_length=32, description="Labels to filter by.")
+    priority: int = Field(0, ge=-1000, le=1000, description="Higher goes first; one point outweighs a minute of waiting.")
+    run_at: AwareDatetime | None = Field(None, description="Not before this time.")
+    max_attempts: int = Field(3, ge=1, le=100, description="Failed attempts after which the job fails.")
+    timeout_s: float = Field(86_400, gt=0, le=30 * 86_400, description="Longest run of one attempt.")
+    stall_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest time without progress.")
+    lane: str | None = Field(None, max_length=64, description="Only this lane.")
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job, and whether this request made it (False: its idempotency key had made it before)."""
+
+    job: JobRow
+    created: bool
+
+
+async def submit(
+    request: JobRequest,
+    *,
+    database: Database,
+    inputs: Inputs,
+    owner: str,
+    idempotency_key: str | None = None,
+) -> Submitted:
+    """Accept a job, durably: when this returns, it is committed.
+
+    Raises:
+        VidqueueError: the request cannot be accepted; nothing was queued.
+    """
+    processor = processors.find(request.processor)
+    params = processors.parse(processor, request.input)
+    for _, reference, _ in processors.media_inputs(params):
+        await inputs.check(reference, owner=owner)
+    new = _new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+    async with database.transaction() as connection:
+        job_id, created = await jobs.enqueue(connection, new)
+        row = await jobs.get(connection, job_id)
+    assert row is not None
+    return Submitted(row, created)
+
+
+def _new_job(
+    request: JobRequest, processor: Processor, params: Parameters, *, owner: str, idempotency_key: str | None
+) -> NewJob:
+    device: Device = processor.device_for(params)
+    run_at: datetime | None = request.run_at
+    return NewJob(
+        processor=processor.name,
+        input=request.input,
+        owner=owner,
+        device=device,
+        vram_mb=processor.vram_mb(params),
+        title=request.title,
+        tags=tuple(request.tags),
+        priority=request.priority,
+        run_at=run_at,
+        max_attempts=request.max_attempts,
+        timeout_s=request.timeout_s,
+        stall_timeout_s=request.stall_timeout_s,
+        lane=request.lane,
+        idempotency_key=idempotency_key,
+        request_hash=_fingerprint(request),
+    )
+
+
+def _fingerprint(request: JobRequest) -> str:
+    return hashlib.sha256(to_json(request.model_dump(mode="json"))).hexdigest()
