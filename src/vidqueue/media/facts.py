@@ -1,0 +1,150 @@
+"""What is known of a media file: values that travel between processes and into the database. No IO."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+Ratio = Annotated[
+    Fraction,
+    BeforeValidator(lambda value: Fraction(value) if isinstance(value, str | int) else value),
+    PlainSerializer(str, return_type=str, when_used="json"),
+]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+
+class Colour(_Facts):
+    """How numbers become colours, in ffmpeg's words; None where the file does not say.
+
+    Attributes:
+        range: `tv` (limited) or `pc` (full).
+        space: the matrix, such as `bt709` or `bt2020nc`.
+        primaries: such as `bt709` or `bt2020`.
+        transfer: such as `bt709`, `smpte2084` (PQ) or `arib-std-b67` (HLG).
+    """
+
+    range: str | None = None
+    space: str | None = None
+    primaries: str | None = None
+    transfer: str | None = None
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether the transfer function is one of the two used for high dynamic range."""
+        return self.transfer in {"smpte2084", "arib-std-b67"}
+
+
+class VideoFacts(_Facts):
+    """One video stream.
+
+    Attributes:
+        index: number of the stream in the file.
+        width: stored width in pixels, before rotation.
+        height: stored height in pixels, before rotation.
+        sar: shape of one stored pixel, width to height.
+        frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
+        fps: average pictures per second; 0 when there is only one picture.
+        rotation: degrees clockwise that a player must turn the picture: 0, 90, 180 or 270.
+        start_s: time of the first picture on the file's own clock, in seconds.
+        duration_s: from the first picture to the end of the last, in seconds.
+        last_duration: how long the last picture stays, in ticks of `time_base`; 0 when unknown.
+    """
+
+    index: int
+    codec: str
+    profile: str | None = None
+    width: int
+    height: int
+    sar: Ratio = Fraction(1)
+    pixel_format: str
+    bit_depth: int = 8
+    colour: Colour = Colour()
+    interlaced: bool = False
+    fps: float
+    frames: int
+    time_base: Ratio
+    is_vfr: bool = False
+    rotation: int = 0
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    last_duration: int = 0
+    default: bool = False
+    attached_picture: bool = False
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height in pixels as a player shows them, rotation applied, pixel shape not."""
+        return (self.height, self.width) if self.rotation in (90, 270) else (self.width, self.height)
+
+    @property
+    def upright_sar(self) -> Fraction:
+        """Shape of one pixel after rotation."""
+        return 1 / self.sar if self.rotation in (90, 270) else self.sar
+
+
+class AudioFacts(_Facts):
+    """One audio stream; times in seconds, `start_s` on the file's own clock."""
+
+    index: int
+    codec: str
+    sample_rate: int
+    channel_layout: str | None = None
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    default: bool = False
+
+
+class MediaFacts(_Facts):
+    """What a probe found.
+
+    Attributes:
+        container: ffmpeg's name of the format, such as `mov` or `matroska`.
+        size: in bytes.
+        start_s: where the file's clock starts, in seconds.
+        duration_s: of the chosen video track, else of the longest audio, from its packets, in seconds.
+        declared_duration_s: what the header says, in seconds; None when it says nothing.
+        video: the track that processors work on; None when no stream has moving or still pictures.
+        audio: the track to prefer, when there are several.
+        is_still: whether the picture does not move.
+        damage: sentences about what is visibly wrong; empty for a sound file.
+    """
+
+    container: str
+    size: int
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    declared_duration_s: float | None = None
+    video: VideoFacts | None = None
+    videos: tuple[VideoFacts, ...] = ()
+    audio: AudioFacts | None = None
+    audios: tuple[AudioFacts, ...] = ()
+    other_streams: int = 0
+    is_still: bool = False
+    damage: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for jsonb and for the wire; `MediaFacts.model_validate` reads them back."""
+        return self.model_dump(mode="json")
+
+
+def choose_video(videos: tuple[VideoFacts, ...]) -> VideoFacts | None:
+    """The track to work on: moving before still, the marked default before others, then most pictures, then pixels.
+
+    ffmpeg itself prefers the largest picture, which in a phone's motion photo is a two-frame preview.
+    """
+    candidates = [video for video in videos if not video.attached_picture]
+    return max(
+        candidates,
+        key=lambda one: (one.frames > 1, one.default, one.frames, one.width * one.height, -one.index),
+        default=None,
+    )
+
+
+def choose_audio(audios: tuple[AudioFacts, ...]) -> AudioFacts | None:
+    """The marked default, else the first."""
+    return next((audio for audio in audios if audio.default), audios[0] if audios else None)

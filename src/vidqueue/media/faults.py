@@ -1,0 +1,57 @@
+"""From the way a jailed run ended and its last words to an error with a stable code. No IO."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from vidqueue.errors import CanceledError, VidqueueError
+from vidqueue.media.jail import Ended
+
+# The first pattern that matches any line wins, so the order goes from the cause to the symptom.
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    (r"No space left on device", "no_space", "The disk is full."),
+    (r"File too large", "output_too_large", "The result grew beyond its bound."),
+    (r"Cannot allocate memory|Out of memory|std::bad_alloc|Malloc of size", "out_of_memory", "ffmpeg ran out of memory."),
+    (r"Format not on whitelist", "unsupported_format", "The file is in a format that is not accepted."),
+    (r"Codec \(\w+\) not on whitelist", "unsupported_codec", "The file uses a codec that is not accepted."),
+    (r"Decoder not found|no decoder found|Could not find codec", "unsupported_codec", "No decoder knows this file's codec."),
+    (r"exceeds specified max pixel count|Picture size \d+x\d+ is invalid", "media_too_large", "The picture is too large."),
+    (r"Number of streams exceeds max_streams", "too_many_streams", "The file has too many streams."),
+    (r"moov atom not found", "media_damaged", "The file has no index (moov); its recording was never finished."),
+    (r"Error opening input", "unsupported_format", "The file is not a video that can be read."),
+    (r"Error while opening encoder|Unknown encoder|No capable devices|Cannot load lib", "encoder_unavailable",
+     "The encoder could not be started."),
+    (r"Decode error rate .* exceeds", "media_damaged", "Most of the file cannot be decoded."),
+)  # fmt: skip
+
+
+def raise_if_failed(ended: Ended) -> None:
+    """Raise what a run's end stands for; return when it ended by itself and well.
+
+    Raises:
+        CanceledError: someone asked for the job to stop.
+        VidqueueError: with the code of the cause, as far as ffmpeg's words tell it.
+    """
+    if ended.by == "cancel":
+        raise CanceledError
+    if ended.by == "timeout":
+        raise VidqueueError("timed_out", "ffmpeg did not finish in the time it was given and was ended.")
+    if ended.returncode != 0:
+        raise failure_of(ended)
+
+
+def failure_of(ended: Ended) -> VidqueueError:
+    """The error that a failed run's exit status and last words stand for."""
+    words = "\n".join(ended.tail)
+    for pattern, code, message in _CAUSES:
+        if re.search(pattern, words):
+            return VidqueueError(code, message)
+    if ended.returncode == -signal.SIGXFSZ:
+        return VidqueueError("output_too_large", "The result grew beyond its bound.")
+    if ended.returncode == -signal.SIGXCPU:
+        return VidqueueError("timed_out", "ffmpeg used up its processor time.")
+    if ended.returncode == -signal.SIGKILL and ended.by == "itself":
+        return VidqueueError("out_of_memory", "The system killed ffmpeg, most likely for memory.")
+    last = next((line for line in reversed(ended.tail) if line.strip()), "no last words")
+    return VidqueueError("ffmpeg_failed", f"ffmpeg ended with status {ended.returncode}: {last[:300]}")

@@ -1,0 +1,136 @@
+"""Adding up a file's packets as ffmpeg's `framecrc` lists them, line by line and in constant memory. No IO."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+_NO_PTS = -(2**63)
+_FLAG_CORRUPT = 2
+_FLAG_DISCARD = 4
+# No codec here reorders further than this many pictures.
+_REORDER = 32
+
+
+@dataclass(slots=True)
+class Track:
+    """One stream as its packets tell it; times in ticks of `time_base`."""
+
+    time_base: Fraction = Fraction(1)
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    sar: Fraction = Fraction(1)
+    sample_rate: int = 0
+    channel_layout: str | None = None
+    shown: int = 0
+    corrupt: int = 0
+    first: int | None = None
+    last: int | None = None
+    last_duration: int = 0
+    smallest_gap: int | None = None
+    largest_gap: int | None = None
+    _window: list[int] = field(default_factory=list)
+    _sorted_up_to: int | None = None
+
+    def add(self, pts: int, duration: int, flags: int) -> None:
+        """Count one packet. Those that an edit list hides are no pictures to anyone."""
+        self.corrupt += bool(flags & _FLAG_CORRUPT)
+        if flags & _FLAG_DISCARD:
+            return
+        self.shown += 1
+        if pts == _NO_PTS:
+            return
+        self.first = pts if self.first is None else min(self.first, pts)
+        if self.last is None or pts >= self.last:
+            self.last, self.last_duration = pts, duration
+        heapq.heappush(self._window, pts)
+        if len(self._window) > _REORDER:
+            self._measure_gap(heapq.heappop(self._window))
+
+    def finish(self) -> None:
+        """Account for the packets that were still waiting to be put into order."""
+        while self._window:
+            self._measure_gap(heapq.heappop(self._window))
+
+    def _measure_gap(self, pts: int) -> None:
+        if self._sorted_up_to is not None:
+            gap = pts - self._sorted_up_to
+            self.smallest_gap = gap if self.smallest_gap is None else min(self.smallest_gap, gap)
+            self.largest_gap = gap if self.largest_gap is None else max(self.largest_gap, gap)
+        self._sorted_up_to = pts
+
+    @property
+    def start_s(self) -> float:
+        """Time of the first packet, in seconds."""
+        return float((self.first or 0) * self.time_base)
+
+    @property
+    def duration_s(self) -> float:
+        """From the first packet's start to the last one's end, in seconds."""
+        if self.first is None or self.last is None:
+            return 0.0
+        return float((self.last - self.first + self.tail) * self.time_base)
+
+    @property
+    def tail(self) -> int:
+        """How long the last packet stays, in ticks: as it says, else as long as the average."""
+        if self.last_duration > 0 or self.first is None or self.last is None or self.shown < 2:
+            return self.last_duration
+        return round((self.last - self.first) / (self.shown - 1))
+
+    @property
+    def fps(self) -> float:
+        """Average pictures per second; 0 for a single one."""
+        if self.first is None or self.last is None or self.shown < 2 or self.last == self.first:
+            return 0.0
+        return float((self.shown - 1) / ((self.last - self.first) * self.time_base))
+
+    @property
+    def is_vfr(self) -> bool:
+        """Whether the gaps between pictures differ by more than rounding to milliseconds explains."""
+        if self.smallest_gap is None or self.largest_gap is None:
+            return False
+        return (self.largest_gap - self.smallest_gap) * self.time_base > Fraction(3, 1000)
+
+
+def read_tracks(lines: Iterable[str]) -> dict[int, Track]:
+    """Add up a whole `framecrc` listing; keys are the numbers of its streams."""
+    tracks: dict[int, Track] = {}
+    for line in lines:
+        if line.startswith("#"):
+            _read_header(line, tracks)
+        elif line[:1].isdigit():
+            stream, _, pts, duration, *rest = line.split(",")
+            tracks[int(stream)].add(int(pts), int(duration), _flags(rest))
+    for track in tracks.values():
+        track.finish()
+    return tracks
+
+
+def _flags(rest: list[str]) -> int:
+    return next((int(part.split("=")[1], 16) for part in rest if part.startswith(" F=")), 0)
+
+
+def _read_header(line: str, tracks: dict[int, Track]) -> None:
+    name, _, value = line[1:].strip().partition(": ")
+    key, _, stream = name.partition(" ")
+    if not stream.isdigit():
+        return
+    track = tracks.setdefault(int(stream), Track())
+    match key:
+        case "tb":
+            track.time_base = Fraction(value)
+        case "codec_id":
+            track.codec = value
+        case "dimensions":
+            track.width, track.height = map(int, value.split("x"))
+        case "sar":
+            above, below = map(int, value.split("/"))
+            track.sar = Fraction(above, below) if above > 0 and below > 0 else Fraction(1)
+        case "sample_rate":
+            track.sample_rate = int(value)
+        case "channel_layout_name":
+            track.channel_layout = value or None

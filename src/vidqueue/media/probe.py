@@ -1,0 +1,171 @@
+"""Finding out what a file is, in one jailed run: ffmpeg lists every packet, nothing is decoded, nothing is believed.
+
+No ffprobe is shipped. Copying all streams into the `framecrc` muxer yields exact packet times, and the banner on
+standard error has the rest; durations and rates come from packets, because headers lie.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+
+from vidqueue.errors import VidqueueError
+from vidqueue.limits import Limits
+from vidqueue.media import jail
+from vidqueue.media.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
+from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.banner import Banner, StreamLine, bit_depth
+from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts, choose_audio, choose_video
+from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.packets import Track, read_tracks
+from vidqueue.media.source import Source, check_source
+
+# Reading every packet means reading every byte; a slow disk still gives this many in a second.
+_SLOW_DISK_BYTES_PER_S = 50_000_000
+
+
+def probe(path: Path, limits: Limits, canceled: threading.Event | None = None) -> MediaFacts:
+    """Read a media file's facts. Call it from a thread that lives longer than the run.
+
+    Args:
+        path: the file; never followed if it is a link.
+        limits: what it may cost, and how large the media may be.
+        canceled: ends the run when set.
+
+    Raises:
+        VidqueueError: the file cannot be opened or is not acceptable media, with the code of the reason.
+        CanceledError: `canceled` was set.
+    """
+    source = check_source(path)
+    tracks, banner = _list_packets(source, limits, canceled or threading.Event())
+    facts = _facts(source, tracks, banner)
+    _check_bounds(facts, limits)
+    return facts
+
+
+def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> tuple[dict[int, Track], Banner]:
+    banner = Banner()
+    cell = jail.Cell(limits, limits.probe_timeout_s + source.size / _SLOW_DISK_BYTES_PER_S, canceled)
+    with source.opened() as descriptor:
+        arguments = [
+            *QUIET, "-loglevel", "info",
+            # The file's own clock, so that times here are those a decoder will speak of.
+            "-copyts", *input_arguments(descriptor, limits),
+            "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:1",
+        ]  # fmt: skip
+        running = jail.start(
+            arguments, cell, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read
+        )
+        with running:
+            tracks = read_tracks(line.decode("ascii", "replace") for line in running.stdout)
+            ended = running.wait()
+    if ended.returncode != 0 and ended.by == "itself" and banner.streams and not _playable(banner):
+        return {}, banner
+    raise_if_failed(ended)
+    return tracks, banner
+
+
+def _playable(banner: Banner) -> bool:
+    return any(stream.kind in ("Video", "Audio") for stream in banner.streams)
+
+
+def _facts(source: Source, tracks: dict[int, Track], banner: Banner) -> MediaFacts:
+    # The maps above put the video streams first, then the audio streams, each in the order of the file.
+    pictures = [stream for stream in banner.streams if stream.kind == "Video"]
+    sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
+    listed = [tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
+    videos = tuple(map(_video, pictures, listed))
+    audios = tuple(map(_audio, sounds, listed[len(pictures) :]))
+    video, audio = choose_video(videos), choose_audio(audios)
+    chosen = listed[videos.index(video)] if video else None
+    return MediaFacts(
+        container=banner.container,
+        size=source.size,
+        start_s=banner.start_s,
+        duration_s=video.duration_s if video else max((one.duration_s for one in audios), default=0.0),
+        declared_duration_s=banner.duration_s,
+        video=video,
+        videos=videos,
+        audio=audio,
+        audios=audios,
+        other_streams=len(banner.streams) - len(pictures) - len(sounds),
+        is_still=_is_still(banner.container, video),
+        damage=_damage(banner, videos, audios, chosen),
+    )
+
+
+def _video(line: StreamLine, track: Track) -> VideoFacts:
+    return VideoFacts(
+        index=line.index,
+        codec=track.codec,
+        profile=line.profile,
+        width=track.width,
+        height=track.height,
+        sar=track.sar,
+        pixel_format=line.pixel_format,
+        bit_depth=bit_depth(line.pixel_format),
+        colour=line.colour,
+        interlaced=line.interlaced,
+        fps=track.fps,
+        frames=track.shown,
+        time_base=track.time_base,
+        is_vfr=track.is_vfr,
+        rotation=line.rotation,
+        start_s=track.start_s,
+        duration_s=track.duration_s,
+        last_duration=track.tail,
+        default=line.default,
+        attached_picture=line.attached_picture,
+    )
+
+
+def _audio(line: StreamLine, track: Track) -> AudioFacts:
+    return AudioFacts(
+        index=line.index,
+        codec=track.codec,
+        sample_rate=track.sample_rate,
+        channel_layout=track.channel_layout,
+        start_s=track.start_s,
+        duration_s=track.duration_s,
+        default=line.default,
+    )
+
+
+def _is_still(container: str, video: VideoFacts | None) -> bool:
+    if video is None:
+        return False
+    return container in STILL_FORMATS or (container == "gif" and video.frames == 1)
+
+
+def _damage(
+    banner: Banner, videos: tuple[VideoFacts, ...], audios: tuple[AudioFacts, ...], chosen: Track | None
+) -> tuple[str, ...]:
+    found = []
+    longest = max((one.start_s + one.duration_s for one in (*videos, *audios)), default=0.0) - banner.start_s
+    declared = banner.duration_s
+    if declared and longest < declared * 0.98 - 0.1:
+        found.append(f"The header promises {declared:.2f} s, the file holds {longest:.2f} s.")
+    if chosen and chosen.corrupt:
+        found.append(f"{chosen.corrupt} packets of the video are cut short.")
+    if any("partial file" in line for line in banner.complaints):
+        found.append("The file ends before its last packet does.")
+    return tuple(found)
+
+
+def _check_bounds(facts: MediaFacts, limits: Limits) -> None:
+    for video in facts.videos:
+        if video.codec not in VIDEO_CODECS:
+            raise VidqueueError("unsupported_codec", f"The video codec {video.codec or 'of the file'} is not accepted.")
+        if video.width * video.height > limits.max_pixels:
+            raise VidqueueError(
+                "media_too_large",
+                f"The picture is {video.width}x{video.height}; at most {limits.max_pixels} pixels are allowed.",
+            )
+    for audio in facts.audios:
+        if audio.codec not in AUDIO_CODECS:
+            raise VidqueueError("unsupported_codec", f"The audio codec {audio.codec or 'of the file'} is not accepted.")
+    if facts.duration_s > limits.max_duration_s:
+        raise VidqueueError(
+            "media_too_long", f"The media lasts {facts.duration_s:.0f} s; {limits.max_duration_s:.0f} s are allowed."
+        )
