@@ -66,6 +66,7 @@ class Channel:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._subscriptions: set[Subscription] = set()
+        self._alarms: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -94,6 +95,16 @@ class Channel:
         finally:
             self._subscriptions.discard(subscription)
 
+    @contextmanager
+    def wakes_on(self, kinds: frozenset[str]) -> Iterator[asyncio.Event]:
+        """A flag that is set at each event of one of these kinds; the waiter clears it."""
+        alarm = asyncio.Event()
+        self._alarms[alarm] = kinds
+        try:
+            yield alarm
+        finally:
+            del self._alarms[alarm]
+
     async def _follow(self) -> None:
         while True:
             try:
@@ -118,8 +129,14 @@ class Channel:
             async with self._database.transaction() as connection:
                 page = await events.after(connection, self._position, limit=PAGE)
             for event in page:
-                for subscription in tuple(self._subscriptions):
-                    subscription.offer(event)
+                self._tell(event)
                 self._position = event.number
             if len(page) < PAGE:
                 return
+
+    def _tell(self, event: Event) -> None:
+        for subscription in tuple(self._subscriptions):
+            subscription.offer(event)
+        for alarm, kinds in self._alarms.items():
+            if event.kind in kinds:
+                alarm.set()

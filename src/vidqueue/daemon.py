@@ -1,18 +1,37 @@
-"""Opens the rooms, starts the halves, waits for a signal, closes everything in order. It only connects.
-
-(The contract the other doors use; the body follows.)
-"""
+"""Opens the rooms, starts the halves, waits for a signal, closes everything in order. It only connects."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Literal
 
+import structlog
+
+from vidqueue import embedded, logs, migrate
+from vidqueue.api.server import listening
+from vidqueue.channel import Channel
 from vidqueue.config import Settings
+from vidqueue.database import Database, DatabaseUnfitError, require_fit
+from vidqueue.errors import VidqueueError
+from vidqueue.fleet import open_lanes
+from vidqueue.inputs import Inputs
+from vidqueue.rooms import Rooms
+from vidqueue.storage import Storage
 
 Role = Literal["all", "api", "worker"]
+
+EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG = 69, 75, 78
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +42,113 @@ class Running:
     database_url: str
 
 
-@asynccontextmanager
-async def running(settings: Settings, role: Role = "all") -> AsyncIterator[Running]:
-    """A daemon for the time of the block; drains at its end."""
-    raise NotImplementedError
-    yield Running(None, "")
+class DataFolderBusyError(Exception):
+    """Another daemon holds the data folder."""
+
+
+class NotAllowedError(Exception):
+    """The configuration asks for something unsafe."""
 
 
 def serve(settings: Settings, role: Role = "all") -> int:
-    """Run until SIGTERM or SIGINT; the exit code (0, 75 data folder in use, 78 configuration, 69 database)."""
-    raise NotImplementedError
+    """Run until SIGTERM or SIGINT and return the exit code.
+
+    0 after a drain; 69 when the database cannot serve, 75 when the data folder is in use, 78 for a configuration that
+    is not allowed.
+    """
+    logs.configure(settings.log)
+    try:
+        asyncio.run(_serve(settings, role))
+    except DataFolderBusyError as error:
+        log.error("data_folder_in_use", error=str(error))
+        return EX_TEMPFAIL
+    except NotAllowedError as error:
+        log.error("configuration_not_allowed", error=str(error))
+        return EX_CONFIG
+    except (DatabaseUnfitError, migrate.MigrationError, embedded.EmbeddedError, VidqueueError) as error:
+        log.error("database_cannot_serve", error=str(error))
+        return EX_UNAVAILABLE
+    return 0
+
+
+async def _serve(settings: Settings, role: Role) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running(settings, role) as daemon:
+        log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
+        await stop.wait()
+        log.info("daemon_drains", drain_timeout_s=settings.running.drain_timeout_s)
+
+
+@asynccontextmanager
+async def running(settings: Settings, role: Role = "all") -> AsyncIterator[Running]:
+    """A daemon for the time of the block; drains at its end.
+
+    Raises:
+        DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
+    """
+    _require_loopback(settings)
+    async with AsyncExitStack() as stack:
+        # An API process may share the folder with a worker; two of the same kind may not.
+        stack.enter_context(_only_daemon(settings.data_dir, "api.lock" if role == "api" else "lock"))
+        database_url = await _database_url(settings, role, stack)
+        version = await require_fit(database_url)
+        applied = await migrate.migrate(database_url)
+        log.info("database_ready", postgresql=version, migrations_applied=applied)
+        rooms = await _open_rooms(settings, database_url, stack)
+        if role != "api":
+            await stack.enter_async_context(open_lanes(rooms))
+        url = None
+        if role != "worker":
+            url = await stack.enter_async_context(listening(rooms))
+        yield Running(url, database_url)
+
+
+async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack) -> str:
+    if settings.database.url is not None:
+        return settings.database.url.get_secret_value()
+    if role == "api":
+        # The worker on this folder runs the embedded server.
+        return embedded.url_of(settings.data_dir)
+    return await stack.enter_async_context(embedded.running(settings.data_dir))
+
+
+async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack) -> Rooms:
+    database = await stack.enter_async_context(
+        Database(
+            database_url,
+            pool_size=settings.database.pool_size,
+            query_timeout_s=settings.database.query_timeout_s,
+        )
+    )
+    channel = await stack.enter_async_context(Channel(database))
+    storage = Storage(settings.data_dir)
+    return Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots))
+
+
+@contextmanager
+def _only_daemon(data_dir: Path, name: str) -> Iterator[None]:
+    """Hold the data folder; the lock goes with the process, however it ends."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data_dir / name).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DataFolderBusyError(f"{data_dir} is in use by process {lock.read().strip() or '?'}.") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _require_loopback(settings: Settings) -> None:
+    """There are no API keys yet, so nobody but this machine may talk to the daemon."""
+    host = settings.api.host
+    with contextlib.suppress(ValueError):
+        if ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        raise NotAllowedError(f"api.host is {host!r}: without API keys the daemon listens on loopback only.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from vidqueue.errors import VidqueueError
@@ -15,12 +16,24 @@ from vidqueue.processors.base import MediaRef, Parameters, Processor
 
 GROUP = "vidqueue.processors"
 
+log = structlog.get_logger(__name__)
+
 
 @cache
 def catalogue() -> dict[str, Processor]:
     """Every installed processor by name, sorted."""
-    found = [point.load()() for point in entry_points(group=GROUP)]
+    found = [loaded for point in entry_points(group=GROUP) if (loaded := _load(point)) is not None]
     return {processor.name: processor for processor in sorted(found, key=lambda one: str(one.name))}
+
+
+def _load(point: EntryPoint) -> Processor | None:
+    """One package that cannot be imported must not take the others with it."""
+    try:
+        processor: Processor = point.load()()
+    except Exception as error:
+        log.warning("processor_not_loaded", name=point.name, package=point.value, error=repr(error))
+        return None
+    return processor
 
 
 def find(name: str) -> Processor:

@@ -1,0 +1,38 @@
+"""The HTTP half of a daemon: uvicorn on the daemon's own event loop, without its signal handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+
+from vidqueue.api.app import build
+from vidqueue.rooms import Rooms
+
+
+@asynccontextmanager
+async def listening(rooms: Rooms) -> AsyncIterator[str]:
+    """The HTTP half; yields its address."""
+    settings = rooms.settings.api
+    listener = socket.create_server((settings.host, settings.port), reuse_port=False)
+    config = uvicorn.Config(
+        build(rooms), http="httptools", lifespan="off", log_config=None, timeout_graceful_shutdown=5, server_header=False
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        yield f"http://{settings.host}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the daemon has its own."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

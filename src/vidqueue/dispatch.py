@@ -1,0 +1,66 @@
+"""Dispatch: give each free lane its next job, in one transaction with the delivery to that lane's queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from vidqueue.channel import Channel
+from vidqueue.database import Database
+from vidqueue.delivery import Delivery
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Ticket
+from vidqueue.store import attempts
+
+TICK_S = 1.0
+# After these a lane may be free, or a job may wait that did not before.
+WAKING = frozenset({"queued", "interrupted", "succeeded", "failed", "canceled", "updated"})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatcher:
+    """Serves the lanes of one daemon; any number of daemons may do so against one database."""
+
+    database: Database
+    delivery: Delivery
+    channel: Channel
+    lease_s: float
+
+    async def run(self, lanes: Sequence[UUID], stopping: asyncio.Event) -> None:
+        """Dispatch at every event that may free a lane or ready a job, and once a tick without one."""
+        with self.channel.wakes_on(WAKING) as wake:
+            while not stopping.is_set():
+                wake.clear()
+                await self._serve(lanes)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), TICK_S)
+
+    async def _serve(self, lanes: Sequence[UUID]) -> None:
+        for lane_id in lanes:
+            try:
+                await self.dispatch(lane_id)
+            except VidqueueError as error:
+                log.warning("dispatch_waits_for_database", error=error.message)
+                return
+
+    async def dispatch(self, lane_id: UUID) -> Ticket | None:
+        """Give the best waiting job to a lane; None where it is busy or nothing fits.
+
+        Raises:
+            VidqueueError: `database_unavailable`; nothing was dispatched.
+        """
+        async with self.database.transaction() as connection:
+            given = await attempts.dispatch(connection, lane_id, lease_s=self.lease_s)
+            if given is None:
+                return None
+            ticket, queue = given
+            await self.delivery.hand_over(connection, queue, ticket)
+        log.info("job_dispatched", job_id=str(ticket.job_id), attempt=ticket.attempt, queue=queue)
+        return ticket

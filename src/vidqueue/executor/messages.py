@@ -1,0 +1,104 @@
+"""The whole vocabulary between a lane and its executor: three orders down, six reports up, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """Do this. `inputs` maps each media reference of the parameters to a local path."""
+
+    processor: str
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    workspace: str
+    limits: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Stop what you do now, politely; the next word is a kill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """No more work will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The executor takes work."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far the job is; the fields of `progress.Progress`."""
+
+    fraction: float
+    stage: str = ""
+    message: str = ""
+    fps: float | None = None
+    speed: float | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A line for the attempt's log."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job is done; each output has `name`, `path`, `media_type` and `facts`."""
+
+    outputs: list[dict[str, Any]]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The job failed; the executor is well."""
+
+    code: str
+    message: str
+    hint: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The job stopped because it was told to."""
+
+
+Order = RunJob | CancelJob | Exit
+Report = Ready | Progressed | Logged | Done | Broke | Stopped
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (RunJob, CancelJob, Exit, Ready, Progressed, Logged, Done, Broke, Stopped)
+}
+
+
+def encode(message: Order | Report) -> bytes:
+    """One line of JSON, newline included."""
+    return json.dumps({"kind": type(message).__name__, **asdict(message)}, default=str).encode() + b"\n"
+
+
+def decode(line: bytes) -> Any:
+    """The message of one line.
+
+    Raises:
+        ValueError: the line is none of ours.
+    """
+    fields = json.loads(line)
+    try:
+        return _KINDS[fields.pop("kind")](**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a message: {line[:200]!r}") from error

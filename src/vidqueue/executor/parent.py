@@ -1,0 +1,180 @@
+"""The lane's side of its executor: starts it, gives it one job at a time, stops it, replaces it when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from vidqueue.executor.messages import (
+    Broke,
+    CancelJob,
+    Done,
+    Exit,
+    Logged,
+    Order,
+    Progressed,
+    Ready,
+    RunJob,
+    Stopped,
+    decode,
+    encode,
+)
+from vidqueue.job import Canceled, Failed, Failure, Outcome, OutputDraft, Succeeded
+
+START_PATIENCE_S = 60
+LAST_WORDS = 30
+LONGEST_LINE = 8 << 20
+
+log = structlog.get_logger(__name__)
+
+Listener = Callable[[Progressed | Logged], None]
+
+
+class Executor:
+    """One child process of a lane. `device` is what torch shall use; `gpu_uuid` the only GPU it can see."""
+
+    def __init__(self, lane: str, *, device: str = "cpu", gpu_uuid: str | None = None) -> None:
+        self._lane = lane
+        self._device = device
+        self._gpu_uuid = gpu_uuid
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._killed_by_us = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start the child unless it runs, and wait until it takes work.
+
+        Raises:
+            OSError: it could not be started, or ended before it was ready.
+        """
+        if self.alive:
+            return
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._last_words.clear()
+            self._killed_by_us = False
+            # Spawned from the event loop's thread: the child's tether is tied to the life of that thread.
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "vidqueue.executor.child",
+                "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--device", self._device,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()], env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+        self._listener = asyncio.create_task(self._hear_words(), name=f"{self._lane}-words")
+        async with asyncio.timeout(START_PATIENCE_S):
+            if not isinstance(await self._next(), Ready):
+                raise OSError(f"The executor of {self._lane} did not start: {' | '.join(self._last_words)}")
+
+    async def run(self, order: RunJob, listener: Listener) -> Outcome:
+        """Run one job to its end; a child that dies is an outcome too, and is replaced at the next job."""
+        try:
+            await self.start()
+            await self._send(order)
+        except (OSError, TimeoutError) as error:
+            await self.kill()
+            failure = Failure.of("executor_crashed", f"The executor could not be started: {error}")
+            return Failed(failure, crashed=True)
+        while (message := await self._next()) is not None:
+            match message:
+                case Progressed() | Logged():
+                    listener(message)
+                case Done(outputs, metrics):
+                    return Succeeded(tuple(map(_draft, outputs)), metrics)
+                case Broke(code, text, hint, detail):
+                    return Failed(Failure(code, text, hint, detail))
+                case Stopped():
+                    return Canceled()
+        return await self._died()
+
+    async def cancel(self) -> None:
+        """Ask the running job to stop."""
+        with contextlib.suppress(OSError):
+            await self._send(CancelJob())
+
+    async def kill(self) -> None:
+        """Kill the child with its whole process group, and reap it; its own children are tethered to it."""
+        if self._process is None:
+            return
+        self._killed_by_us = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._reap()
+
+    async def stop(self) -> None:
+        """Let an idle child exit; kill it if it does not within a second."""
+        if self.alive:
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._send(Exit())
+                assert self._process is not None
+                await asyncio.wait_for(self._process.wait(), timeout=1)
+        await self.kill()
+
+    def _environment(self) -> dict[str, str]:
+        """A few harmless names: neither secrets nor settings of the daemon reach the child."""
+        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        return environment | {"CUDA_VISIBLE_DEVICES": self._gpu_uuid or "", "PYTHONUNBUFFERED": "1"}
+
+    async def _send(self, order: Order) -> None:
+        self._writer.write(encode(order))
+        await self._writer.drain()
+
+    async def _next(self) -> Any:
+        """The next message, or None when the child is gone."""
+        try:
+            line = await self._reader.readline()
+        except (ConnectionError, ValueError):
+            return None
+        return decode(line) if line.endswith(b"\n") else None
+
+    async def _hear_words(self) -> None:
+        """Keep what libraries print: the last words explain a crash."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):  # a line beyond the limit; the rest is not worth a crash
+            async for line in self._process.stdout:
+                self._last_words.append(line.decode(errors="replace").rstrip()[:500])
+
+    async def _died(self) -> Outcome:
+        code = await self._reap()
+        words = "\n".join(self._last_words)
+        if self._killed_by_us:
+            return Canceled()
+        if code == 0:
+            failure = Failure.of("no_result", "The executor exited without a result.", detail=words)
+        elif code == -signal.SIGKILL:
+            message = "The executor was killed (SIGKILL); the kernel does that when memory runs out."
+            failure = Failure.of("executor_crashed", message, detail=words)
+        else:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            failure = Failure.of("executor_crashed", f"The executor died with {how}.", detail=words)
+        return Failed(failure, crashed=True)
+
+    async def _reap(self) -> int:
+        assert self._process is not None
+        code = await self._process.wait()
+        self._writer.close()
+        await asyncio.gather(self._listener, return_exceptions=True)
+        self._process = None
+        return code
+
+
+def _draft(output: dict[str, Any]) -> OutputDraft:
+    return OutputDraft(output["name"], Path(output["path"]), output["media_type"], output["facts"])

@@ -1,0 +1,150 @@
+"""Finish: what an attempt came to becomes what the job is, in one transaction, behind the fence.
+
+Every attempt ends here, whoever ends it: its own lane, a drain, or a rescue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from dataclasses import dataclass
+
+import structlog
+
+from vidqueue.database import Connection, Database
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded, Ticket, verdict
+from vidqueue.storage import Storage, Stored
+from vidqueue.store import attempts, files
+from vidqueue.store.attempts import Held
+from vidqueue.store.files import NewFile
+
+RETRY_S = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job moved to `state`."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The fence was not ours any more: the job was given away, and nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An output whose bytes lie in storage and whose row is not written yet."""
+
+    draft: OutputDraft
+    stored: Stored
+
+
+async def finish(database: Database, storage: Storage, ticket: Ticket, outcome: Outcome) -> Finished | Refused:
+    """End an attempt; waits for the database as long as it takes.
+
+    The outputs move into storage first and become public with the commit, or not at all.
+    """
+    outcome, publications = await _adopt(storage, outcome)
+    result = await _commit_until_it_lands(database, ticket, outcome, publications)
+    await _discard_unpublished(database, storage, publications)
+    log.info("attempt_ended", outcome=type(outcome).__name__.lower(), result=result)
+    return result
+
+
+async def _adopt(storage: Storage, outcome: Outcome) -> tuple[Outcome, list[Publication]]:
+    """Move the outputs of a success into storage; a lie about them makes it a failure."""
+    if not isinstance(outcome, Succeeded):
+        return outcome, []
+    if not outcome.outputs:
+        return Failed(Failure.of("bad_output", "The processor returned no output.")), []
+    publications: list[Publication] = []
+    try:
+        for draft in outcome.outputs:
+            stored = await asyncio.to_thread(storage.adopt, draft.path)
+            publications.append(Publication(draft, stored))
+    except VidqueueError as error:
+        return Failed(Failure.from_error(error)), publications
+    except OSError as error:
+        return Failed(Failure.of("no_space", f"The output cannot be stored: {error.strerror}.")), publications
+    return outcome, publications
+
+
+async def _commit_until_it_lands(
+    database: Database, ticket: Ticket, outcome: Outcome, publications: list[Publication]
+) -> Finished | Refused:
+    while True:
+        try:
+            async with database.transaction() as connection:
+                return await _commit(connection, ticket, outcome, publications)
+        except VidqueueError as error:
+            if error.code != "database_unavailable":
+                raise
+            log.warning("finish_waits_for_database", error=error.message)
+            await asyncio.sleep(RETRY_S)
+
+
+async def _commit(
+    connection: Connection, ticket: Ticket, outcome: Outcome, publications: list[Publication]
+) -> Finished | Refused:
+    held = await attempts.hold(connection, ticket)
+    if held is None:
+        return Refused()
+    if held.cancel_requested:
+        # Whoever was told "canceled" shall not find it succeeded, nor see it tried again.
+        outcome = Canceled()
+    decided = verdict(outcome, held.tries)
+    await attempts.end(connection, ticket, outcome)
+    if decided.state is State.SUCCEEDED:
+        for publication in publications:
+            await files.publish(
+                connection, ticket.job_id, ticket.attempt, publication.draft.name, _row(publication, held)
+            )
+    await attempts.settle(connection, ticket, decided, message=_message(outcome, decided.state))
+    return Finished(decided.state)
+
+
+def _message(outcome: Outcome, state: State) -> str | None:
+    """What a job that waits again says of its last attempt."""
+    if state is not State.QUEUED:
+        return None
+    match outcome:
+        case Interrupted(reason):
+            return f"Interrupted: {reason}"
+        case Failed(failure):
+            return f"Tried again after: {failure.message}"
+        case _:
+            return None
+
+
+def _row(publication: Publication, held: Held) -> NewFile:
+    draft, stored = publication.draft, publication.stored
+    # The file on disk has our name; people get one that opens in a player.
+    suffix = draft.path.suffix or mimetypes.guess_extension(draft.media_type) or ""
+    return NewFile(
+        id=stored.id,
+        owner=held.owner,
+        name=f"{held.processor}-{draft.name}{suffix}",
+        media_type=draft.media_type,
+        size=stored.size,
+        sha256=stored.sha256,
+        facts=draft.facts,
+    )
+
+
+async def _discard_unpublished(database: Database, storage: Storage, publications: list[Publication]) -> None:
+    """Remove bytes that no row names. Asked of the database, because a lost COMMIT may have happened all the same."""
+    if not publications:
+        return
+    ids = [publication.stored.id for publication in publications]
+    try:
+        async with database.transaction() as connection:
+            public = await files.which_exist(connection, ids)
+    except VidqueueError:
+        return  # the sweep at the next start will judge them
+    for file_id in set(ids) - public:
+        storage.delete(file_id)

@@ -1,0 +1,84 @@
+"""What may end an attempt before it ends itself. Each guard waits for one reason and returns the outcome it means."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, Ticket
+from vidqueue.reporter import Reporter
+from vidqueue.rooms import Rooms
+from vidqueue.store import attempts
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The attempt belongs to someone else now; whatever comes of it is thrown away."""
+
+
+async def guard_lease(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
+    """Renew the lease until it is lost, or until a renewal tells of a cancel whose event was missed.
+
+    While the database is away the work goes on, even past the lease: without the database nobody can take the job,
+    and once it is back the first renewal tells whether somebody did.
+    """
+    lease_s = rooms.settings.running.lease_s
+    while True:
+        await asyncio.sleep(lease_s / 3)
+        if (ended := await _renew(ticket, rooms)) is not None:
+            return ended
+
+
+async def guard_cancel(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
+    """Wait for someone to ask for the job to stop."""
+    while True:
+        with rooms.channel.subscribe(job_id=ticket.job_id) as subscription:
+            # Someone may have asked before we listened.
+            if (ended := await _renew(ticket, rooms)) is not None:
+                return ended
+            while (event := await subscription.next()) is not None:
+                if event.kind == "cancel_requested":
+                    return Canceled()
+        await asyncio.sleep(0.1)
+
+
+async def _renew(ticket: Ticket, rooms: Rooms) -> Outcome | Lost | None:
+    """Renew once, however long the database is away; what that says of the attempt, None for "go on"."""
+    while True:
+        try:
+            async with rooms.database.transaction() as connection:
+                lease_s = rooms.settings.running.lease_s
+                cancel_requested = await attempts.renew(connection, ticket, lease_s=lease_s)
+        except VidqueueError as error:
+            log.warning("lease_not_renewed", error=error.message)
+            await asyncio.sleep(0.5)
+            continue
+        if cancel_requested is None:
+            return Lost()
+        return Canceled() if cancel_requested else None
+
+
+async def guard_wall(timeout_s: float) -> Outcome | Lost:
+    """Wait as long as the attempt may run at all."""
+    await asyncio.sleep(timeout_s)
+    return Failed(Failure.of("timed_out", f"The attempt ran longer than {timeout_s:g} s."))
+
+
+async def guard_stall(reporter: Reporter, stall_timeout_s: float) -> Outcome | Lost:
+    """Wait until there was no step forward for too long."""
+    while (quiet_s := time.monotonic() - reporter.heard_at) < stall_timeout_s:
+        await asyncio.sleep(stall_timeout_s - quiet_s)
+    return Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s."))
+
+
+async def guard_drain(draining: asyncio.Event, patience_s: float) -> Outcome | Lost:
+    """Wait for a drain, and then for as long as it lets running jobs go on."""
+    await draining.wait()
+    await asyncio.sleep(patience_s)
+    return Interrupted("the daemon shut down")

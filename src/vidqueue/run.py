@@ -1,0 +1,168 @@
+"""Run: one attempt on a lane, from the ticket to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from vidqueue import processors
+from vidqueue.errors import VidqueueError
+from vidqueue.executor.messages import RunJob
+from vidqueue.executor.parent import Executor
+from vidqueue.finish import finish
+from vidqueue.guards import Lost, guard_cancel, guard_drain, guard_lease, guard_stall, guard_wall
+from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Ticket
+from vidqueue.reporter import Reporter
+from vidqueue.rooms import Rooms
+from vidqueue.store import attempts, lanes
+from vidqueue.store.attempts import Begun
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Lane:
+    """A place where one job runs at a time.
+
+    Attributes:
+        draining: set when running jobs shall be given back.
+        warm: processors the present executor has run.
+    """
+
+    id: UUID
+    name: str
+    queue: str
+    executor: Executor
+    draining: asyncio.Event
+    warm: list[str] = field(default_factory=list)
+
+
+async def run(ticket: Ticket, lane: Lane, rooms: Rooms) -> None:
+    """Take the attempt in hand, do the work, and finish it; a ticket that was given away is dropped."""
+    with structlog.contextvars.bound_contextvars(
+        job_id=str(ticket.job_id), attempt=ticket.attempt, lane=lane.name
+    ):
+        begun = await _begin(ticket, rooms)
+        if begun is None:
+            log.info("attempt_was_given_away")
+            return
+        log.info("attempt_begins", processor=begun.processor)
+        with rooms.storage.workspace(f"{ticket.job_id}-{ticket.attempt}") as workspace:
+            outcome = await _attempt_or_fault(ticket, begun, lane, rooms, workspace)
+            if isinstance(outcome, Lost):
+                log.warning("lease_lost")
+                return
+            await finish(rooms.database, rooms.storage, ticket, outcome)
+        await _remember_warmth(lane, rooms, begun, outcome)
+
+
+async def _begin(ticket: Ticket, rooms: Rooms) -> Begun | None:
+    """Retried while the database is away: the lease of the dispatch decides how long that may take."""
+    while True:
+        try:
+            async with rooms.database.transaction() as connection:
+                return await attempts.begin(connection, ticket, lease_s=rooms.settings.running.lease_s)
+        except VidqueueError as error:
+            if error.code != "database_unavailable":
+                raise
+            await asyncio.sleep(0.5)
+
+
+async def _attempt_or_fault(
+    ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path
+) -> Outcome | Lost:
+    """A fault of our own ends the attempt now, with a code, instead of when its lease runs out."""
+    try:
+        return await _attempt(ticket, begun, lane, rooms, workspace)
+    except Exception as error:
+        log.exception("attempt_fault")
+        await lane.executor.kill()
+        return Failed(Failure.of("internal_error", f"{type(error).__name__}: {error}"))
+
+
+async def _attempt(
+    ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path
+) -> Outcome | Lost:
+    if begun.cancel_requested:
+        return Canceled()
+    if lane.draining.is_set():
+        return Interrupted("the daemon shuts down")
+    limit = rooms.settings.running.max_log_lines
+    async with Reporter(rooms.database, ticket, max_log_lines=limit) as reporter:
+        try:
+            order = await _order(begun, rooms, workspace)
+        except VidqueueError as error:
+            return Failed(Failure.from_error(error))
+        work = lane.executor.run(order, reporter.hear)
+        guards = [
+            guard_lease(ticket, rooms),
+            guard_cancel(ticket, rooms),
+            guard_wall(begun.timeout_s),
+            guard_stall(reporter, begun.stall_timeout_s),
+            guard_drain(lane.draining, rooms.settings.running.drain_timeout_s),
+        ]
+        return await _work_under_guard(work, guards, lane.executor, grace_s=rooms.settings.running.cancel_grace_s)
+
+
+async def _order(begun: Begun, rooms: Rooms, workspace: Path) -> RunJob:
+    """Everything the executor needs, with each media reference staged as a local file."""
+    params = processors.parse(processors.find(begun.processor), begun.input)
+    staged = {
+        reference: str(await rooms.inputs.stage(reference, owner=begun.owner, workspace=workspace))
+        for _, reference, _ in processors.media_inputs(params)
+    }
+    limits = rooms.settings.limits.model_dump(mode="json")
+    return RunJob(begun.processor, begun.input, staged, str(workspace), limits)
+
+
+async def _work_under_guard(
+    work: Coroutine[Any, Any, Outcome],
+    guards: list[Coroutine[Any, Any, Outcome | Lost]],
+    executor: Executor,
+    *,
+    grace_s: float,
+) -> Outcome | Lost:
+    """Wait for the work or for the first guard that ends it; then make sure that the work has stopped."""
+    working = asyncio.create_task(work)
+    watching = [asyncio.create_task(guard) for guard in guards]
+    try:
+        await asyncio.wait([working, *watching], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        verdicts = [guard.result() for guard in watching if guard.done()]
+        await _stop(working, executor, grace_s)
+        return verdicts[0]
+    except asyncio.CancelledError:
+        await executor.kill()
+        raise
+    finally:
+        for task in (working, *watching):
+            task.cancel()
+        await asyncio.gather(working, *watching, return_exceptions=True)
+
+
+async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
+    """Ask politely, wait, kill."""
+    await executor.cancel()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(working), timeout=grace_s)
+    if not working.done():
+        await executor.kill()
+        await asyncio.wait([working], timeout=5)
+
+
+async def _remember_warmth(lane: Lane, rooms: Rooms, begun: Begun, outcome: Outcome) -> None:
+    """Tell dispatch what is warm here; a hint, so a failing database does not matter."""
+    warm = sorted({*lane.warm, begun.processor}) if lane.executor.alive else []
+    if warm != lane.warm and isinstance(outcome, Succeeded | Failed):
+        lane.warm = warm
+        with contextlib.suppress(VidqueueError):
+            async with rooms.database.transaction() as connection:
+                await lanes.warmed(connection, lane.id, warm)
