@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vidqueue.limits import Limits
 from vidqueue.media.allowed import codec_whitelist, format_whitelist
+from vidqueue.media.containers import Container
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
 
@@ -28,4 +29,24 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
         *before,
         "-fd", str(descriptor),
         "-i", "fd:",
+    ]  # fmt: skip
+
+
+def output_arguments(descriptor: int, container: Container, limits: Limits, *, faststart: bool = True) -> list[str]:
+    """Write into an open descriptor, with nothing of the source's metadata.
+
+    Args:
+        descriptor: open for writing; the same file must be standard input where `faststart` applies.
+        container: what to write.
+        limits: the bounds of the job; its duration is the last guard against timestamps that claim years.
+        faststart: put the index first, so that players on the network start at once.
+    """
+    flags = ["-movflags", "+faststart"] if container.has_faststart and faststart else []
+    return [
+        "-map_metadata", "-1", "-map_chapters", "-1", "-dn", "-sn",
+        "-t", f"{limits.max_duration_s:.3f}",
+        *flags,
+        "-f", container.muxer,
+        "-fd", str(descriptor),
+        "fd:",
     ]  # fmt: skip

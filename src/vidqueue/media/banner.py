@@ -13,7 +13,9 @@ _STREAM = re.compile(r"^  Stream #0:(?P<index>\d+)\S*: (?P<kind>\w+): (?P<text>.
 _ROTATION = re.compile(r"^\s+Display Matrix: rotation of (?P<degrees>-?[\d.]+) degrees")
 _PICTURE = re.compile(r", (?P<format>[a-z]\w+)(?:\((?P<colour>[^()]*(?:\([^()]*\)[^()]*)*)\))?, \d+x\d+")
 _PROFILE = re.compile(r"^\w+ \((?P<profile>[^()/]+)\)")
-_DEEP = re.compile(r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)")
+_DEEP = re.compile(
+    r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
+)
 _FIELD_ORDERS = ("top", "bottom")
 
 
@@ -44,7 +46,7 @@ class StreamLine:
 
     @property
     def pixel_format(self) -> str:
-        """ffmpeg's name of the pixel format; empty when it could not tell."""
+        """Ffmpeg's name of the pixel format; empty when it could not tell."""
         found = _PICTURE.search(self.text)
         return found["format"] if found else ""
 

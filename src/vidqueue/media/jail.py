@@ -214,6 +214,7 @@ def start(
         cwd="/",
         # Here and not in the launcher: a group to kill exists from the first moment.
         start_new_session=True,
+        pipesize=_MEBIBYTE,
     )
     return Jailed(process, cell, on_line)
 

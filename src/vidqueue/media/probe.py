@@ -54,9 +54,7 @@ def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> 
             "-copyts", *input_arguments(descriptor, limits),
             "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
-        running = jail.start(
-            arguments, cell, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read
-        )
+        running = jail.start(arguments, cell, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
         with running:
             tracks = read_tracks(line.decode("ascii", "replace") for line in running.stdout)
             ended = running.wait()

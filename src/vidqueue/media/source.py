@@ -15,7 +15,9 @@ from vidqueue.errors import VidqueueError
 
 # Text formats whose whole point is to name other files. The format whitelist refuses them as well; looking first gives
 # the user a better answer than "unsupported".
-_PLAYLIST = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:#EXTM3U|ffconcat version|(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<MPD\b)", re.S)
+_PLAYLIST = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*(?:#EXTM3U|ffconcat version|(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<MPD\b)", re.S
+)
 _LOOK = 4096
 
 _OPEN_ERRORS = {

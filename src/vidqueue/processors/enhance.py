@@ -1,5 +1,133 @@
-"""placeholder"""
-from vidqueue.processors.base import Parameters, Processor
+"""Enhance: denoise, sharpen and correct colour with torch on the lane's device, through the shared frame pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Device, OutputDraft
+from vidqueue.media import encoders, verify
+from vidqueue.media.containers import CONTAINERS, Container, ContainerName, VideoCodec, carrying_untouched, plan_audio
+from vidqueue.media.encoder import Target
+from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
+from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.frames import Processed, picture_format, process_frames
+from vidqueue.media.jail import Cell
+from vidqueue.media.picture import Frame
+from vidqueue.media.probe import probe
+from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
+from vidqueue.processors.choices import fitting_encoder
+from vidqueue.progress import Progress, eta_s
+
+
+class EnhanceParams(Parameters):
+    """What `enhance` can be asked for; every operation is neutral unless asked."""
+
+    video: VideoInput
+    denoise: float = Field(0.0, ge=0, le=1, description="Smooth noise, keep edges; 0 is off, 1 is strongest.")
+    sharpen: float = Field(0.0, ge=0, le=1, description="Unsharp mask; 0 is off, 1 is strongest.")
+    brightness: float = Field(0.0, ge=-0.5, le=0.5, description="Added to every pixel, as a share of white.")
+    contrast: float = Field(1.0, ge=0.25, le=4, description="Around middle grey; 1 changes nothing.")
+    saturation: float = Field(1.0, ge=0, le=4, description="0 is black and white, 1 changes nothing.")
+    gamma: float = Field(1.0, ge=0.25, le=4, description="Above 1 lifts the shadows; 1 changes nothing.")
+    container: ContainerName | None = Field(
+        None, description="Kind of file to write; the first of mp4, mov, mkv that carries the sound when not given."
+    )
+    codec: VideoCodec | None = Field(None, description="h264, or h265 for sources of more than 8 bits, when not given.")
+    encoder: EncoderChoice = Field("auto", description="`auto` and `software` use the CPU, `nvenc` the GPU.")
+    quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
+    effort: Effort = Field("medium", description="Time spent on making the file small.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        fitting_encoder(self.container or "mkv", self.codec, self.encoder)
+        return self
+
+
 class Enhance(Processor):
+    """Improve a video's picture: denoise, sharpen, brightness, contrast, saturation, gamma. The sound is untouched."""
+
     name = "enhance"
-    Params = Parameters
+    device: ClassVar[Device] = "gpu"
+    Params: ClassVar[type[Parameters]] = EnhanceParams
+
+    def run(self, params: EnhanceParams, ctx: Context) -> list[OutputDraft]:
+        """Probe, process every frame, check, and return the one output."""
+        ctx.progress(Progress(0.0, "probe"))
+        path = ctx.inputs["video"]
+        facts = probe(path, ctx.limits, ctx.canceled)
+        video = verify.playable_video(facts)
+        container = CONTAINERS[params.container] if params.container else carrying_untouched(facts)
+        target = _target(params, facts, video, container, ctx)
+        done = _process(params, path, facts, video, target, ctx)
+        ctx.progress(Progress(0.99, "check"))
+        expected = verify.Expected(done.written, video.duration_s, target.audio.streams)
+        result = verify.check_output(target.path, expected, ctx.limits)
+        for warning in done.warnings:
+            ctx.log(warning, "warning")
+        return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": done.warnings})]
+
+
+def _target(params: EnhanceParams, facts: MediaFacts, video: VideoFacts, container: Container, ctx: Context) -> Target:
+    encoder = _encoder(params, video, container)
+    encoders.require(encoder)
+    audio = plan_audio(facts, container, "keep", input_number=1)
+    for note in audio.notes:
+        ctx.log(note)
+    picture = picture_format(video, keep_depth=encoder.ten_bit is not None)
+    return Target(
+        ctx.output_path(container.filename), container, encoder, params.quality, params.effort, picture, audio
+    )
+
+
+def _encoder(params: EnhanceParams, video: VideoFacts, container: Container) -> Encoder:
+    codec = params.codec
+    if codec is None and params.encoder in ("auto", "software", "nvenc") and video.bit_depth > 8:
+        codec = "h265" if "h265" in container.video else None
+    return fitting_encoder(container.name, codec, params.encoder)
+
+
+def _process(
+    params: EnhanceParams, path: Path, facts: MediaFacts, video: VideoFacts, target: Target, ctx: Context
+) -> Processed:
+    from vidqueue.processors.adjust import Adjustment, Settings, out_of_device_memory
+
+    settings = Settings(
+        denoise=params.denoise, sharpen=params.sharpen, brightness=params.brightness, contrast=params.contrast,
+        saturation=params.saturation, gamma=params.gamma,
+    )  # fmt: skip
+    adjustment = Adjustment(settings, target.picture, full_range=video.colour.range == "pc", device=ctx.device)
+
+    def operation(frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            adjustment.apply(frame.samples)
+            yield frame
+
+    cell = Cell(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=target.encoder.gpu)
+    reporter = _Reporter(video, ctx)
+    try:
+        return process_frames(path, facts, video, operation, target, cell, on_frame=reporter.report)
+    except Exception as error:
+        if out_of_device_memory(error):
+            raise VidqueueError("gpu_out_of_memory", "The graphics card ran out of memory.") from error
+        raise
+
+
+class _Reporter:
+    """Turns a count of frames into progress."""
+
+    def __init__(self, video: VideoFacts, ctx: Context) -> None:
+        self._video, self._ctx = video, ctx
+        self._started = time.monotonic()
+
+    def report(self, frames: int) -> None:
+        elapsed = max(time.monotonic() - self._started, 1e-6)
+        fraction = min(frames / self._video.frames, 1.0)
+        fps = frames / elapsed
+        speed = fps / self._video.fps if self._video.fps else None
+        self._ctx.progress(Progress(fraction * 0.98, "enhance", fps=fps, speed=speed, eta_s=eta_s(fraction, elapsed)))

@@ -1,0 +1,109 @@
+"""Which container carries what, under which name, and what becomes of sound that it cannot carry. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vidqueue.media.facts import AudioFacts, MediaFacts
+
+ContainerName = Literal["mp4", "mov", "mkv", "webm"]
+VideoCodec = Literal["h264", "h265", "av1", "vp9"]
+AudioMode = Literal["keep", "drop", "reencode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A kind of file that we write.
+
+    Attributes:
+        muxer: ffmpeg's name.
+        video: codecs it may hold, the usual one first.
+        audio: audio codecs that players expect in it; others are encoded anew.
+        audio_encoder: the encoder for those.
+    """
+
+    name: ContainerName
+    muxer: str
+    media_type: str
+    video: tuple[VideoCodec, ...]
+    audio: frozenset[str]
+    audio_encoder: str
+    has_faststart: bool = False
+
+    @property
+    def filename(self) -> str:
+        """The name of an output in this container."""
+        return f"output.{self.name}"
+
+
+_PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"})
+_COMMON = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
+
+CONTAINERS: dict[ContainerName, Container] = {
+    "mp4": Container(
+        "mp4", "mp4", "video/mp4", ("h264", "h265", "av1", "vp9"), _COMMON | {"opus", "flac"}, "aac", has_faststart=True
+    ),
+    "mov": Container("mov", "mov", "video/quicktime", ("h264", "h265"), _COMMON | _PCM, "aac", has_faststart=True),
+    "mkv": Container(
+        "mkv",
+        "matroska",
+        "video/x-matroska",
+        ("h264", "h265", "av1", "vp9"),
+        _COMMON | _PCM | {"opus", "flac", "vorbis", "mp2", "dts", "pcm_f32le", "pcm_u8"},
+        "libopus",
+    ),
+    "webm": Container("webm", "webm", "video/webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), "libopus"),
+}
+
+# Kbit/s for each channel layout; anything larger gets the highest.
+_AUDIO_KBIT = {"mono": 96, "stereo": 160}
+_AUDIO_KBIT_SURROUND = 384
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPlan:
+    """What happens to each audio stream: arguments for ffmpeg, and sentences for the log where it is not copied."""
+
+    arguments: tuple[str, ...]
+    notes: tuple[str, ...]
+    streams: int
+
+
+def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, input_number: int = 0) -> AudioPlan:
+    """Map every audio stream of the source into the container, copied where it can be and asked for."""
+    if mode == "drop":
+        return AudioPlan(("-an",), (), 0)
+    arguments: list[str] = []
+    notes: list[str] = []
+    for place, audio in enumerate(facts.audios):
+        arguments += ["-map", f"{input_number}:{audio.index}"]
+        if mode == "keep" and audio.codec in container.audio:
+            arguments += [f"-c:a:{place}", "copy"]
+        else:
+            arguments += _encode(place, audio, container)
+            if mode == "keep":
+                notes.append(
+                    f"{container.name} does not carry {audio.codec} audio; it was encoded anew with {container.audio_encoder}."
+                )
+    return AudioPlan(tuple(arguments), tuple(notes), len(facts.audios))
+
+
+def _encode(place: int, audio: AudioFacts, container: Container) -> list[str]:
+    kbit = _AUDIO_KBIT.get(audio.channel_layout or "", _AUDIO_KBIT_SURROUND)
+    arguments = [f"-c:a:{place}", container.audio_encoder, f"-b:a:{place}", f"{kbit}k"]
+    if container.audio_encoder == "libopus":
+        # Opus knows five rates only, and surround sound only in one of its mappings.
+        arguments += [
+            f"-ar:a:{place}",
+            "48000",
+            f"-mapping_family:a:{place}",
+            "0" if kbit < _AUDIO_KBIT_SURROUND else "1",
+        ]
+    return arguments
+
+
+def carrying_untouched(facts: MediaFacts) -> Container:
+    """The first container, in the order mp4, mov, mkv, that carries all of the source's audio as it is."""
+    needed = {audio.codec for audio in facts.audios}
+    return next((CONTAINERS[name] for name in ("mp4", "mov") if needed <= CONTAINERS[name].audio), CONTAINERS["mkv"])

@@ -1,0 +1,108 @@
+"""From a file to a stream of raw pictures with exact times: a jailed ffmpeg, and a thread that reads ahead."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Self
+
+from vidqueue.media import jail
+from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.facts import VideoFacts
+from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.ffmpeg import Tally
+from vidqueue.media.filters import output_time_base, upright_yuv
+from vidqueue.media.handoff import ClosedError, Handoff
+from vidqueue.media.picture import Frame, FramePool
+from vidqueue.media.source import Source
+
+
+class Decoder:
+    """Decodes one track, upright, into frames of the pool's format. Use it in a `with` block, from a long-lived thread.
+
+    ffmpeg's `-stats_enc_pre` prints each picture's time on a second pipe just before it writes the picture, so the two
+    pipes never get out of step and no packet list has to be trusted.
+    """
+
+    def __init__(self, source: Source, video: VideoFacts, pool: FramePool, cell: jail.Cell) -> None:
+        self._source, self._video, self._pool, self._cell = source, video, pool, cell
+        self._ready: Handoff[Frame] = Handoff(pool.count)
+        self._open = ExitStack()
+        self.tally = Tally(stream=f"0:{video.index}")
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            file = opening.enter_context(self._source.opened())
+            times, times_end = os.pipe()
+            opening.callback(os.close, times_end)
+            self._times = self._open.enter_context(os.fdopen(times, encoding="ascii"))
+            self._running = self._open.enter_context(
+                jail.start(
+                    self._arguments(file, times_end),
+                    self._cell,
+                    keep_open=[file, times_end],
+                    stdout=subprocess.PIPE,
+                    on_line=self.tally.read,
+                )
+            )
+        self._reader = threading.Thread(target=self._read, name="decoder", daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.kill()
+        self._pool.close()
+        self._ready.close()
+        self._reader.join()
+        self._open.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """Every picture in the order of its time; whoever takes one passes it on or releases it.
+
+        Raises:
+            VidqueueError: the decoder failed.
+            CanceledError: the cell's event was set.
+        """
+        while True:
+            try:
+                frame = self._ready.get()
+            except ClosedError:
+                break
+            yield frame
+        raise_if_failed(self._running.wait())
+
+    def _arguments(self, file: int, times: int) -> list[str]:
+        picture = self._pool.format
+        return [
+            *QUIET, "-loglevel", "level+verbose",
+            "-copyts", *input_arguments(file, self._cell.limits),
+            "-map", f"0:{self._video.index}",
+            "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth),
+            "-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(self._video)),
+            "-stats_enc_pre:v", f"pipe:{times}", "-stats_enc_pre_fmt:v", "{pts}",
+            "-f", "rawvideo", "pipe:1",
+        ]  # fmt: skip
+
+    def _read(self) -> None:
+        last = -(2**62)
+        try:
+            while True:
+                frame = self._pool.take()
+                if not _fill(self._running, frame):
+                    break
+                # Some files give two pictures the same time; an encoder wants them apart.
+                frame.pts = last = max(int(self._times.readline()), last + 1)
+                self._ready.put(frame)
+        except (ClosedError, ValueError):
+            pass  # the pipeline is ending, or ffmpeg was killed between a picture and its time
+        finally:
+            self._ready.finish()
+
+
+def _fill(running: jail.Jailed, frame: Frame) -> bool:
+    """Read one whole picture; False at the end, or where the decoder was cut off."""
+    wanted = frame.samples.nbytes
+    return running.stdout.readinto(memoryview(frame.samples).cast("B")) == wanted  # type: ignore[attr-defined,no-any-return]

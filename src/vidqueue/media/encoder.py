@@ -1,0 +1,175 @@
+"""From raw pictures with times to a finished file: a thread that writes, and a jailed ffmpeg that encodes and muxes.
+
+The sound is not decoded with the pictures: the encoder opens the source a second time and copies it from there,
+moved by the same offset as the pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+from vidqueue.media import jail
+from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
+from vidqueue.media.containers import AudioPlan, Container
+from vidqueue.media.encoders import Effort, Encoder, Quality
+from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.ffmpeg import Tally
+from vidqueue.media.filters import output_colour, output_time_base, tagged
+from vidqueue.media.handoff import ClosedError, Handoff
+from vidqueue.media.matroska import picture_head, stream_head
+from vidqueue.media.picture import Frame, PictureFormat
+from vidqueue.media.sink import created
+from vidqueue.media.source import Source
+
+_WAITING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the pictures shall become.
+
+    Attributes:
+        path: a file that does not exist yet.
+        picture: layout of the frames that will be written; may differ from the source's.
+        audio: what to take over from the source, planned with `input_number=1`.
+    """
+
+    path: Path
+    container: Container
+    encoder: Encoder
+    quality: Quality
+    effort: Effort
+    picture: PictureFormat
+    audio: AudioPlan
+
+
+class EncodingPipe:
+    """Encodes frames as they are written. Use it in a `with` block, from a long-lived thread."""
+
+    def __init__(self, source: Source, facts: MediaFacts, video: VideoFacts, target: Target, cell: jail.Cell) -> None:
+        self._source, self._video, self._target, self._cell = source, video, target, cell
+        self._clock = output_time_base(video)
+        self._base = min(_ticks(facts.start_s, self._clock), _ticks(video.start_s, self._clock))
+        self._waiting: Handoff[Frame] = Handoff(_WAITING)
+        self._open = ExitStack()
+        self.tally = Tally(stream="0:0")
+        self.written = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            file = opening.enter_context(self._source.opened())
+            sink = opening.enter_context(created(self._target.path))
+            pictures, self._pipe = os.pipe()
+            opening.callback(os.close, pictures)
+            self._running = self._open.enter_context(
+                jail.start(
+                    self._arguments(pictures, file, sink.writing),
+                    self._cell,
+                    keep_open=[pictures, file, sink.writing],
+                    stdin=sink.reading,
+                    on_line=self.tally.read,
+                )
+            )
+        self._writer = threading.Thread(target=self._write, name="encoder", daemon=True)
+        self._writer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.kill()
+        self._waiting.close()
+        self._writer.join()
+        self._open.close()
+
+    def write(self, frame: Frame) -> None:
+        """Hand a frame over; its buffer goes back to its pool once it is written.
+
+        Raises:
+            VidqueueError: the encoder failed.
+            CanceledError: the cell's event was set.
+        """
+        try:
+            self._waiting.put(frame)
+        except ClosedError:
+            self._raise_reason()
+
+    def finish(self) -> None:
+        """Write what is left and wait for the file to be complete.
+
+        Raises:
+            VidqueueError: the encoder failed.
+            CanceledError: the cell's event was set.
+        """
+        self._waiting.finish()
+        self._writer.join()
+        raise_if_failed(self._running.wait())
+
+    def _raise_reason(self) -> None:
+        raise_if_failed(self._running.wait())
+        raise BrokenPipeError("the encoder ended before its input did")
+
+    def _arguments(self, pictures: int, file: int, output: int) -> list[str]:
+        target, video = self._target, self._video
+        sar = video.upright_sar
+        steps = [f"setsar={sar.numerator}/{sar.denominator}", tagged(output_colour(video))]
+        pixel_format = target.encoder.pixel_format(target.picture.depth)
+        return [
+            *QUIET, "-loglevel", "level+verbose", "-copyts",
+            "-protocol_whitelist", "pipe", "-probesize", "32", "-analyzeduration", "0", "-f", "matroska",
+            "-i", f"pipe:{pictures}",
+            *input_arguments(file, self._cell.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}", "-vn"),
+            "-map", "0:v", *target.audio.arguments,
+            "-vf", ",".join(filter(None, [*steps, f"format={pixel_format}"])),
+            "-fps_mode", "passthrough", "-enc_time_base", str(self._clock),
+            *target.encoder.arguments(target.quality, target.effort, video.fps, target.container),
+            *output_arguments(output, target.container, self._cell.limits),
+        ]  # fmt: skip
+
+    def _write(self) -> None:
+        try:
+            self._send(stream_head(self._target.picture, self._video.fps))
+            self._send_frames()
+        except ClosedError:
+            pass  # the pipeline is ending
+        except BrokenPipeError:
+            # The encoder is gone. Nobody may wait for it.
+            self._waiting.close()
+        finally:
+            os.close(self._pipe)
+
+    def _send_frames(self) -> None:
+        held = self._waiting.get()
+        while True:
+            try:
+                following = self._waiting.get()
+            except ClosedError:
+                break
+            self._send_frame(held, following.pts - held.pts)
+            held = following
+        self._send_frame(held, self._last_duration())
+
+    def _send_frame(self, frame: Frame, duration: int) -> None:
+        head = picture_head((frame.pts - self._base) * self._clock, duration * self._clock, self._target.picture.size)
+        self._send(head)
+        self._send(memoryview(frame.samples).cast("B"))
+        self.written += 1
+        frame.release()
+
+    def _last_duration(self) -> int:
+        seconds = self._video.last_duration * self._video.time_base
+        return max(1, round(seconds / self._clock))
+
+    def _send(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._pipe, rest) :]
+
+
+def _ticks(seconds: float, clock: Fraction) -> int:
+    return round(Fraction(seconds) / clock)

@@ -1,0 +1,148 @@
+"""The video encoders: how each spells quality and effort, and which of them really work on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Literal
+
+from vidqueue.errors import VidqueueError
+from vidqueue.limits import Limits
+from vidqueue.media import jail
+from vidqueue.media.arguments import QUIET
+from vidqueue.media.containers import Container, VideoCodec
+
+Quality = Literal["low", "medium", "high"]
+Effort = Literal["fast", "medium", "slow"]
+EncoderChoice = Literal[
+    "auto", "software", "nvenc", "libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc"
+]
+
+_TRIAL_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One video encoder of ffmpeg.
+
+    Attributes:
+        crf: the constant quality for low, medium and high; comparable between encoders, not equal.
+        effort: what trades time for size, for fast, medium and slow.
+        ten_bit: its pixel format for ten bits; None where it had better stay with eight.
+        rate: how it is told the nominal rate, where ffmpeg would tell it a wrong one for uneven timestamps.
+    """
+
+    name: str
+    codec: VideoCodec
+    crf: dict[Quality, int]
+    effort: dict[Effort, tuple[str, ...]]
+    constant_quality: Callable[[int], tuple[str, ...]]
+    ten_bit: str | None = "yuv420p10le"
+    rate: Callable[[Fraction], tuple[str, ...]] = lambda _: ()
+    gpu: bool = False
+
+    def arguments(self, quality: Quality, effort: Effort, fps: float, container: Container) -> list[str]:
+        """What follows `-c:v` and itself; `fps` is the average rate of the source."""
+        # hvc1 is the only name under which Apple's players accept HEVC.
+        tag = ["-tag:v", "hvc1"] if self.codec == "h265" and container.has_faststart else []
+        nominal = Fraction(fps or 25).limit_denominator(1001)
+        nominal = min(max(nominal, Fraction(1)), Fraction(240))
+        return [
+            "-c:v", self.name, *self.constant_quality(self.crf[quality]), *self.effort[effort], *self.rate(nominal), *tag,
+        ]  # fmt: skip
+
+    def pixel_format(self, depth: int) -> str:
+        """What it is fed, for a source of this many bits."""
+        return self.ten_bit if depth > 8 and self.ten_bit else "yuv420p"
+
+
+def _presets(fast: str, medium: str, slow: str) -> dict[Effort, tuple[str, ...]]:
+    return {"fast": ("-preset", fast), "medium": ("-preset", medium), "slow": ("-preset", slow)}
+
+
+def _levels(low: int, medium: int, high: int) -> dict[Quality, int]:
+    return {"low": low, "medium": medium, "high": high}
+
+
+_NVENC_EFFORT = _presets("p2", "p4", "p6")
+
+
+def _crf(value: int) -> tuple[str, ...]:
+    return ("-crf", str(value))
+
+
+def _nvenc_quality(value: int) -> tuple[str, ...]:
+    return ("-rc", "vbr", "-cq", str(value), "-b:v", "0")
+
+
+ENCODERS: dict[str, Encoder] = {
+    one.name: one
+    for one in (
+        # Ten-bit H.264 plays nearly nowhere, so x264 stays with eight.
+        Encoder("libx264", "h264", _levels(28, 23, 18), _presets("veryfast", "medium", "slow"), _crf, ten_bit=None),
+        Encoder(
+            "libx265", "h265", _levels(33, 28, 23), _presets("ultrafast", "fast", "medium"), _crf,
+            rate=lambda fps: ("-x265-params", f"log-level=error:fps={fps.numerator}/{fps.denominator}"),
+        ),
+        Encoder(
+            "libsvtav1", "av1", _levels(45, 35, 25), _presets("10", "8", "5"), _crf,
+            rate=lambda fps: ("-svtav1-params", f"fps-num={fps.numerator}:fps-denom={fps.denominator}"),
+        ),
+        Encoder(
+            "libvpx-vp9", "vp9", _levels(40, 33, 26),
+            {
+                "fast": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1"),
+                "medium": ("-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
+                "slow": ("-deadline", "good", "-cpu-used", "2", "-row-mt", "1"),
+            },
+            lambda value: ("-crf", str(value), "-b:v", "0"),
+        ),
+        Encoder(
+            "h264_nvenc", "h264", _levels(33, 27, 21), _NVENC_EFFORT, _nvenc_quality, ten_bit=None, gpu=True
+        ),
+        Encoder("hevc_nvenc", "h265", _levels(35, 29, 23), _NVENC_EFFORT, _nvenc_quality, ten_bit="p010le", gpu=True),
+    )
+}  # fmt: skip
+
+_SOFTWARE: dict[VideoCodec, str] = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
+_NVENC: dict[VideoCodec, str] = {"h264": "h264_nvenc", "h265": "hevc_nvenc"}
+
+
+def encoder_named(choice: EncoderChoice, codec: VideoCodec) -> Encoder | None:
+    """The encoder that a choice means for a codec; None when the two do not go together."""
+    if choice in ("auto", "software"):
+        return ENCODERS[_SOFTWARE[codec]]
+    if choice == "nvenc":
+        return ENCODERS[_NVENC[codec]] if codec in _NVENC else None
+    return ENCODERS[choice] if ENCODERS[choice].codec == codec else None
+
+
+def require(encoder: Encoder) -> None:
+    """Make sure the encoder works here before any work is done with it.
+
+    Raises:
+        VidqueueError: `encoder_unavailable`.
+    """
+    if not works(encoder.name):
+        raise VidqueueError("encoder_unavailable", f"The encoder {encoder.name} does not work on this machine.")
+
+
+def working_encoders() -> tuple[str, ...]:
+    """The encoders that have just encoded a picture here; being compiled in says little."""
+    return tuple(name for name in ENCODERS if works(name))
+
+
+@cache
+def works(name: str) -> bool:
+    """Whether this encoder can encode one small grey picture, tried once per process."""
+    encoder = ENCODERS[name]
+    arguments = [
+        *QUIET, "-loglevel", "error",
+        "-f", "lavfi", "-i", "color=gray:size=320x192:rate=25", "-frames:v", "1", "-pix_fmt", "yuv420p",
+        "-c:v", name, "-f", "null", "pipe:1",
+    ]  # fmt: skip
+    cell = jail.Cell(Limits(), _TRIAL_TIMEOUT_S, gpu=encoder.gpu)
+    with jail.start(arguments, cell) as running:
+        return running.wait().returncode == 0

@@ -1,0 +1,143 @@
+"""One jailed ffmpeg from start to end: its progress while it runs, and what it counted when it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from vidqueue.limits import Limits
+from vidqueue.media import jail
+from vidqueue.media.faults import raise_if_failed
+
+_INPUT_COUNTS = re.compile(
+    r"Input stream #(?P<stream>\d+:\d+) \((?P<kind>video|audio)\): (?P<packets>\d+) packets read"
+    r"(?:.*?; (?P<decoded>\d+) (?:frames|samples)? ?decoded)?(?:.*?; (?P<errors>\d+) decode errors)?"
+)
+_OUTPUT_COUNTS = re.compile(r"Output stream #0:\d+ \((?P<kind>video)\): (?P<encoded>\d+) frames encoded")
+_CORRUPT = re.compile(r"\[vist#(?P<stream>\d+:\d+)/\S+ .*corrupt decoded frame")
+_WORTH_LOGGING = re.compile(r"\[(?P<level>error|warning|fatal)\] (?P<text>.*)$")
+_LOGGED_LINES = 40
+
+
+@dataclass(slots=True)
+class Tally:
+    """What ffmpeg says it did with the video, read from its verbose log line by line.
+
+    Attributes:
+        stream: the input stream that counts, as `input:index`.
+        packets: read of it.
+        decoded: pictures that came out of the decoder.
+        errors: packets that the decoder refused.
+        corrupt: pictures that came out visibly damaged.
+        encoded: pictures that were written.
+        remarks: warnings and errors, the first few, as (level, text).
+    """
+
+    stream: str = "0:0"
+    packets: int = 0
+    decoded: int = 0
+    errors: int = 0
+    corrupt: int = 0
+    encoded: int = 0
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+
+    def read(self, line: str) -> None:
+        """Take one line of ffmpeg's standard error."""
+        if (found := _CORRUPT.search(line)) and found["stream"] == self.stream:
+            self.corrupt += 1
+        elif (found := _INPUT_COUNTS.search(line)) and found["stream"] == self.stream:
+            self.packets = int(found["packets"])
+            self.decoded, self.errors = int(found["decoded"] or 0), int(found["errors"] or 0)
+        elif found := _OUTPUT_COUNTS.search(line):
+            self.encoded = int(found["encoded"])
+        if (found := _WORTH_LOGGING.search(line)) and len(self.remarks) < _LOGGED_LINES:
+            self.remarks.append((found["level"], found["text"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One report of a running ffmpeg: pictures written, seconds of output, pictures and media seconds per second."""
+
+    frame: int = 0
+    out_time_s: float = 0.0
+    fps: float = 0.0
+    speed: float = 0.0
+
+
+ProgressCallback = Callable[[Seen], None]
+
+
+def run(
+    arguments: Sequence[str],
+    cell: jail.Cell,
+    *,
+    keep_open: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
+    tally: Tally | None = None,
+    on_progress: ProgressCallback = lambda _: None,
+) -> Tally:
+    """Run ffmpeg in the jail until it ends, and say what it counted.
+
+    Args:
+        arguments: without loglevel and progress, which are added here.
+        cell: the bounds of the run.
+        keep_open: descriptors that the arguments speak of.
+        stdin: what the run reads as standard input; see `sink` for why this may be the output.
+        tally: where to count, when another stream than 0:0 matters.
+        on_progress: called about twice a second; what it raises ends the run.
+
+    Raises:
+        VidqueueError: the run failed, with the code of the cause.
+        CanceledError: the cell's event was set.
+    """
+    counted = tally or Tally()
+    command = ["-loglevel", "level+verbose", "-progress", "pipe:1", "-stats_period", "0.5", *arguments]
+    running = jail.start(command, cell, keep_open=keep_open, stdin=stdin, stdout=subprocess.PIPE, on_line=counted.read)
+    with running:
+        for seen in read_progress(line.decode("ascii", "replace") for line in running.stdout):
+            on_progress(seen)
+        raise_if_failed(running.wait())
+    return counted
+
+
+def read_progress(lines: Iterable[str]) -> Iterator[Seen]:
+    """Group ffmpeg's `key=value` lines into reports."""
+    values: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.strip().partition("=")
+        values[key] = value.strip()
+        if key == "progress":
+            yield Seen(
+                frame=int(_number(values.get("frame"))),
+                out_time_s=max(0.0, _number(values.get("out_time_us")) / 1e6),
+                fps=_number(values.get("fps")),
+                speed=_number((values.get("speed") or "").removesuffix("x")),
+            )
+            values = {}
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0  # "N/A" until the first picture is out
+
+
+@cache
+def ffmpeg_version() -> str:
+    """The version that ffmpeg calls itself, such as `n9.0.2-17-g2a571b6068`."""
+    words: list[str] = []
+    with jail.start(["-version"], jail.Cell(Limits(), 30.0), stdout=subprocess.PIPE) as running:
+        words = running.stdout.readline().decode("ascii", "replace").split()
+    return words[2] if len(words) > 2 else "unknown"
+
+
+@cache
+def ffmpeg_sha256() -> str:
+    """Fingerprint of the program, for `vidqueue doctor` and bug reports."""
+    with jail.ffmpeg_path().open("rb") as binary:
+        return hashlib.file_digest(binary, "sha256").hexdigest()

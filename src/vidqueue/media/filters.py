@@ -1,0 +1,91 @@
+"""Filter strings, built from numbers and known words only: no text of a user or of a file ever gets into one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from vidqueue.media.facts import Colour, VideoFacts
+
+# Tags that ffmpeg's filters take by the same word with which its banner prints them; others are left out.
+_SPACES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "ycgco", "bt2020nc", "bt2020c"})
+_PRIMARIES = frozenset(
+    {"bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte431", "smpte432"}
+)
+_TRANSFERS = frozenset({
+    "bt709", "smpte170m", "smpte240m", "linear", "iec61966-2-4", "iec61966-2-1", "bt1361e", "bt2020-10", "bt2020-12",
+    "smpte2084", "arib-std-b67",
+})  # fmt: skip
+
+_RGB_NAMES = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "pal8")
+_FINEST_TICK = Fraction(1, 90_000)
+_COARSE_ENOUGH = 1_000_000
+
+
+def is_rgb(pixel_format: str) -> bool:
+    """Whether pictures are stored as red, green and blue."""
+    return pixel_format.startswith(_RGB_NAMES)
+
+
+def output_colour(video: VideoFacts) -> Colour:
+    """The tags of our output: the source's, except that RGB has become limited-range BT.709."""
+    if is_rgb(video.pixel_format):
+        return Colour(range="tv", space="bt709", primaries="bt709", transfer="bt709")
+    return video.colour
+
+
+def even(size: tuple[int, int]) -> tuple[int, int]:
+    """The largest size that 4:2:0 sampling can hold: an odd last column or row is dropped.
+
+    Cropping one line keeps every other pixel as it was; padding would show a line that was never filmed, and
+    scaling would soften the whole picture.
+    """
+    width, height = size
+    return max(2, width - width % 2), max(2, height - height % 2)
+
+
+def output_time_base(video: VideoFacts) -> Fraction:
+    """Ticks for the output: the source's own, so that timestamps stay exact, unless they are absurdly fine."""
+    return video.time_base if video.time_base.denominator <= _COARSE_ENOUGH else _FINEST_TICK
+
+
+def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
+    """Turn what the decoder gives (already rotated by ffmpeg) into 4:2:0 of exactly this size.
+
+    Args:
+        video: the source track.
+        size: width and height in pixels, both even.
+        depth: 8 or 10 bits.
+    """
+    upright = video.upright
+    cropped = even(upright)
+    steps = []
+    if size == cropped:
+        # A stream may change its size midway: every picture is brought back to the first size.
+        steps.append(_scale(upright, video))
+        if cropped != upright:
+            steps.append(f"crop={cropped[0]}:{cropped[1]}:0:0")
+    else:
+        steps.append(_scale(size, video))
+    sar = video.upright_sar
+    steps += ["format=yuv420p10le" if depth > 8 else "format=yuv420p", f"setsar={sar.numerator}/{sar.denominator}"]
+    return ",".join(steps)
+
+
+def tagged(colour: Colour) -> str:
+    """Put colour tags on pictures that have none, such as those of a raw pipe; empty when nothing is known."""
+    tags = [
+        f"range={colour.range}" if colour.range in ("tv", "pc") else "",
+        f"colorspace={colour.space}" if colour.space in _SPACES else "",
+        f"color_primaries={colour.primaries}" if colour.primaries in _PRIMARIES else "",
+        f"color_trc={colour.transfer}" if colour.transfer in _TRANSFERS else "",
+    ]
+    known = ":".join(filter(None, tags))
+    return f"setparams={known}" if known else ""
+
+
+def _scale(size: tuple[int, int], video: VideoFacts) -> str:
+    width, height = size
+    colour = ":out_color_matrix=bt709:out_range=tv" if is_rgb(video.pixel_format) else ""
+    if video.colour.range == "pc" and not colour:
+        colour = ":in_range=pc:out_range=pc"
+    return f"scale={width}:{height}:flags=bicubic+accurate_rnd{colour}"

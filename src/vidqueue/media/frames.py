@@ -1,0 +1,86 @@
+"""The way every processor that touches pictures takes: decode, do something to each frame, encode, all at the same time.
+
+A jailed ffmpeg decodes into a pipe, a thread reads it into a pool of preallocated buffers, the operation runs in the calling
+thread (where torch and the device live), another thread writes to a jailed ffmpeg that encodes. Three stages
+overlap, memory is bounded by the pool, and an end on any side ends all of it.
+
+Times survive exactly: each picture carries its source timestamp through the operation and goes to the encoder inside a
+minimal Matroska stream (see `matroska`). The alternatives were worse: a bare raw pipe knows only constant rates, and
+retiming afterwards needs a filter expression as long as the film.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidqueue.media.decoder import Decoder
+from vidqueue.media.encoder import EncodingPipe, Target
+from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.filters import even
+from vidqueue.media.jail import Cell
+from vidqueue.media.picture import Frame, FramePool, PictureFormat
+from vidqueue.media.source import check_source
+from vidqueue.media.verify import check_decoding
+
+RING = 8
+
+Operation = Callable[[Iterator[Frame]], Iterable[Frame]]
+"""Takes frames in the order of their time, gives frames in the order of their time.
+
+It may change samples in place, hold a few frames back, drop some (release them) or add some from a pool of its own.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What came of it: frames decoded and written, and what was lost on the way in, as sentences."""
+
+    decoded: int
+    written: int
+    warnings: list[str]
+
+
+def picture_format(video: VideoFacts, *, keep_depth: bool = True) -> PictureFormat:
+    """The layout in which this track's frames arrive: upright, even, ten bits where it has more than eight."""
+    width, height = even(video.upright)
+    return PictureFormat(width, height, 10 if keep_depth and video.bit_depth > 8 else 8)
+
+
+def process_frames(
+    path: Path,
+    facts: MediaFacts,
+    video: VideoFacts,
+    operation: Operation,
+    target: Target,
+    cell: Cell,
+    *,
+    incoming: PictureFormat | None = None,
+    on_frame: Callable[[int], None] = lambda _: None,
+) -> Processed:
+    """Send every frame of a track through an operation into a new file.
+
+    Args:
+        path: the source file.
+        facts: its probe.
+        video: the track.
+        operation: what to do with the frames; runs in the calling thread.
+        target: what to write.
+        cell: bounds of each of the two ffmpegs.
+        incoming: layout of decoded frames, if other than the target's.
+        on_frame: told the number of frames handed to the encoder; what it raises ends the run.
+
+    Raises:
+        VidqueueError: either side failed, or too much of the source is damaged.
+        CanceledError: the cell's event was set.
+    """
+    source = check_source(path)
+    pool = FramePool(incoming or target.picture, RING)
+    with Decoder(source, video, pool, cell) as decoder, EncodingPipe(source, facts, video, target, cell) as encoder:
+        for number, frame in enumerate(operation(decoder.frames()), start=1):
+            encoder.write(frame)
+            on_frame(number)
+        encoder.finish()
+        warnings = check_decoding(video, decoder.tally)
+        return Processed(decoder.tally.decoded, encoder.written, warnings)

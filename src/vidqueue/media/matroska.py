@@ -1,0 +1,93 @@
+"""The few Matroska elements that give raw pictures in a pipe exact times and durations (RFC 9559).
+
+A raw video pipe has no clock, so variable frame rates die in it. Each picture goes into a cluster of its own, stamped in
+nanoseconds: coarse enough for 64 bits, fine enough that every time base in use comes back exactly.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from vidqueue.media.picture import PictureFormat
+
+_NANOSECOND = Fraction(1, 1_000_000_000)
+_UNKNOWN_SIZE = b"\x01\xff\xff\xff\xff\xff\xff\xff"
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_DOC_TYPE = b"\x42\x82"
+_SEGMENT = b"\x18\x53\x80\x67"
+_INFO = b"\x15\x49\xa9\x66"
+_TIMESTAMP_SCALE = b"\x2a\xd7\xb1"
+_TRACKS = b"\x16\x54\xae\x6b"
+_TRACK_ENTRY = b"\xae"
+_TRACK_NUMBER = b"\xd7"
+_TRACK_UID = b"\x73\xc5"
+_TRACK_TYPE = b"\x83"
+_TRACK_TYPE_VIDEO = 1
+_DEFAULT_DURATION = b"\x23\xe3\x83"
+_CODEC_ID = b"\x86"
+_VIDEO = b"\xe0"
+_PIXEL_WIDTH = b"\xb0"
+_PIXEL_HEIGHT = b"\xba"
+_UNCOMPRESSED_FOURCC = b"\x2e\xb5\x24"
+_CLUSTER = b"\x1f\x43\xb6\x75"
+_TIMESTAMP = b"\xe7"
+_BLOCK_GROUP = b"\xa0"
+_BLOCK = b"\xa1"
+_BLOCK_DURATION = b"\x9b"
+# Track 1, time relative to the cluster 0, no flags.
+_BLOCK_HEAD = b"\x81\x00\x00\x00"
+
+_FOURCC = {8: b"I420", 10: b"Y3\x0b\x0a"}
+
+
+def stream_head(picture: PictureFormat, fps: float) -> bytes:
+    """What comes before the first picture; `fps` is only the nominal rate that encoders like to know."""
+    nominal = min(max(fps, 1.0), 240.0)
+    video = (
+        _number(_PIXEL_WIDTH, picture.width)
+        + _number(_PIXEL_HEIGHT, picture.height)
+        + _element(_UNCOMPRESSED_FOURCC, _FOURCC[picture.depth])
+    )
+    track = (
+        _number(_TRACK_NUMBER, 1)
+        + _number(_TRACK_UID, 1)
+        + _number(_TRACK_TYPE, _TRACK_TYPE_VIDEO)
+        + _number(_DEFAULT_DURATION, round(1e9 / nominal))
+        + _element(_CODEC_ID, b"V_UNCOMPRESSED")
+        + _element(_VIDEO, video)
+    )
+    return (
+        _element(_EBML, _element(_DOC_TYPE, b"matroska"))
+        + _SEGMENT
+        + _UNKNOWN_SIZE
+        + _element(_INFO, _number(_TIMESTAMP_SCALE, 1))
+        + _element(_TRACKS, _element(_TRACK_ENTRY, track))
+    )
+
+
+def picture_head(time_s: Fraction, duration_s: Fraction, size: int) -> bytes:
+    """What comes before each picture's bytes.
+
+    Args:
+        time_s: when it is shown, in seconds, not negative.
+        duration_s: how long, in seconds.
+        size: bytes of the picture that follow.
+    """
+    timestamp = _number(_TIMESTAMP, round(time_s / _NANOSECOND))
+    duration = _number(_BLOCK_DURATION, round(duration_s / _NANOSECOND))
+    block = _BLOCK + _size(len(_BLOCK_HEAD) + size) + _BLOCK_HEAD
+    group = _BLOCK_GROUP + _size(len(duration) + len(block) + size) + duration + block
+    return _CLUSTER + _size(len(timestamp) + len(group) + size) + timestamp + group
+
+
+def _size(number: int) -> bytes:
+    return (number | 1 << 56).to_bytes(8, "big")
+
+
+def _element(name: bytes, body: bytes) -> bytes:
+    return name + _size(len(body)) + body
+
+
+def _number(name: bytes, value: int) -> bytes:
+    return _element(name, value.to_bytes(8, "big"))

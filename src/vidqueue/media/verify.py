@@ -1,0 +1,114 @@
+"""Whether a result is whole. Judged by pictures and seconds; ffmpeg's exit status says 0 for half a film.
+
+Decoding is tolerant, so that a phone clip with a small fault is still processed. What is lost is counted: up to
+2 % of the pictures missing, or 20 % visibly damaged, is a success that carries warnings; more is `media_damaged`.
+What the *encoder* loses is never tolerated: that is `output_incomplete`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidqueue.errors import VidqueueError
+from vidqueue.limits import Limits
+from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.ffmpeg import Tally
+from vidqueue.media.probe import probe
+
+_LOST_AT_MOST = 0.02
+_DAMAGED_AT_MOST = 0.20
+
+# Codecs where each packet is one picture. Others have packets that show nothing (VP8's hidden references, MPEG-4's
+# empty ones), so a packet without a picture is no loss there, only one that the decoder refused.
+_ONE_PICTURE_A_PACKET = frozenset(
+    {"h264", "hevc", "av1", "vp9", "mjpeg", "prores", "gif", "png", "mpeg2video", "dnxhd"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an output must be.
+
+    Attributes:
+        frames: pictures that were handed to the encoder.
+        duration_s: how long the video should last; None when only the pictures count.
+        audio_streams: how many there should be.
+        tolerance_frames: how many pictures more or fewer are right, where rates are converted.
+    """
+
+    frames: int
+    duration_s: float | None
+    audio_streams: int
+    tolerance_frames: int = 0
+
+
+def playable_video(facts: MediaFacts) -> VideoFacts:
+    """The track to work on, if the file is a video that is whole enough to start.
+
+    Raises:
+        VidqueueError: `no_video_stream`, `still_image` or `media_damaged`.
+    """
+    if facts.video is None or facts.video.frames == 0:
+        raise VidqueueError("no_video_stream", "The file has no moving pictures.")
+    if facts.is_still:
+        raise VidqueueError("still_image", "The file is a single picture.")
+    declared = facts.declared_duration_s
+    if facts.damage and declared and facts.duration_s < declared * (1 - _LOST_AT_MOST) - 1 / max(facts.video.fps, 1):
+        raise VidqueueError("media_damaged", facts.damage[0])
+    return facts.video
+
+
+def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True) -> list[str]:
+    """What was lost between the file and the decoder, as sentences; empty when nothing was.
+
+    Args:
+        video: the track, as probed.
+        tally: what ffmpeg counted.
+        complete: whether the whole track was decoded; a trim decodes only part of it.
+
+    Raises:
+        VidqueueError: `media_damaged`, too much is missing.
+    """
+    total = video.frames if complete else max(tally.packets, tally.decoded)
+    missing = tally.errors
+    if complete and video.codec in _ONE_PICTURE_A_PACKET:
+        missing = max(missing, total - tally.decoded)
+    if tally.decoded == 0 or missing > total * _LOST_AT_MOST:
+        raise VidqueueError("media_damaged", f"{missing} of {total} pictures cannot be decoded.")
+    if tally.corrupt > total * _DAMAGED_AT_MOST:
+        raise VidqueueError("media_damaged", f"{tally.corrupt} of {total} pictures are visibly damaged.")
+    warnings = [f"{missing} of {total} pictures could not be decoded and are missing."] if missing else []
+    if tally.corrupt:
+        warnings.append(f"{tally.corrupt} of {total} pictures are visibly damaged.")
+    return warnings
+
+
+def check_output(path: Path, expected: Expected, limits: Limits) -> MediaFacts:
+    """Probe a result and compare it with what it must be.
+
+    Raises:
+        VidqueueError: `output_incomplete`.
+    """
+    try:
+        facts = probe(path, limits)
+    except VidqueueError as error:
+        raise VidqueueError("output_incomplete", f"The result cannot be read back: {error.message}") from error
+    for fault in _faults(facts, expected):
+        raise VidqueueError("output_incomplete", fault)
+    return facts
+
+
+def _faults(facts: MediaFacts, expected: Expected) -> list[str]:
+    video = facts.video
+    if video is None or video.frames == 0:
+        return ["The result has no pictures."]
+    faults = []
+    if abs(video.frames - expected.frames) > expected.tolerance_frames:
+        faults.append(f"The result has {video.frames} pictures instead of {expected.frames}.")
+    one_frame_s = max(1 / video.fps if video.fps else 1.0, float(video.last_duration * video.time_base)) + 0.002
+    if expected.duration_s is not None and abs(video.duration_s - expected.duration_s) > one_frame_s:
+        faults.append(f"The result lasts {video.duration_s:.3f} s instead of {expected.duration_s:.3f} s.")
+    if len(facts.audios) != expected.audio_streams:
+        faults.append(f"The result has {len(facts.audios)} audio streams instead of {expected.audio_streams}.")
+    return faults
