@@ -44,7 +44,9 @@ class DatabaseSettings(Section):
     """Where the truth lives. Without a URL an embedded PostgreSQL 18 runs under the data folder."""
 
     url: SecretStr | None = Field(None, description="postgresql:// address of your server, 14 or newer.")
-    url_file: Path | None = Field(None, description="File that holds the address, so that it stays out of the environment.")
+    url_file: Path | None = Field(
+        None, description="File that holds the address, so that it stays out of the environment."
+    )
     pool_size: int = Field(8, ge=2, le=100, description="Connections for the daemon's own queries.")
     query_timeout_s: float = Field(10, gt=0, description="Longest wait for one transaction, in seconds.")
 
@@ -89,7 +91,9 @@ class InputsSettings(Section):
 class RunningSettings(Section):
     """How attempts are watched."""
 
-    lease_s: float = Field(30, ge=3, description="A lane renews its attempt at a third of this; rescue waits for all of it.")
+    lease_s: float = Field(
+        30, ge=3, description="A lane renews its attempt at a third of this; rescue waits for all of it."
+    )
     cancel_grace_s: float = Field(1.0, gt=0, description="Time a canceled job has to stop by itself, in seconds.")
     drain_timeout_s: float = Field(60, ge=0, description="Time running jobs have to finish at shutdown, in seconds.")
     max_log_lines: int = Field(2000, ge=10, description="Lines kept of one attempt's log.")
@@ -99,7 +103,9 @@ class LogSettings(Section):
     """The daemon's own log."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
-    format: Literal["auto", "json", "console"] = Field("auto", description="`auto` is JSON unless stderr is a terminal.")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is JSON unless stderr is a terminal."
+    )
 
 
 def default_data_dir() -> Path:
@@ -117,7 +123,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
     )
 
-    data_dir: Path = Field(default_factory=default_data_dir, description="Folder of files, work and the embedded database.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Folder of files, work and the embedded database."
+    )
     host_name: str = Field(default_factory=socket.gethostname, description="Name of this machine in reports.")
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()

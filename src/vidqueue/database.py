@@ -128,7 +128,9 @@ async def require_fit(url: str) -> str:
         async with asyncio.timeout(20):
             return await _fitness(url)
     except (psycopg.OperationalError, TimeoutError) as error:
-        raise DatabaseUnfitError(f"The database does not answer: {error}. Check database.url and the server.") from error
+        raise DatabaseUnfitError(
+            f"The database does not answer: {error}. Check database.url and the server."
+        ) from error
 
 
 async def _fitness(url: str) -> str:

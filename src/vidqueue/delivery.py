@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 def schema_sql() -> str:
-    """procrastinate's schema, in a PostgreSQL schema of its own; applied by our migrations."""
+    """Procrastinate's schema, in a PostgreSQL schema of its own; applied by our migrations."""
     text = files("procrastinate.sql").joinpath("schema.sql").read_text(encoding="utf-8")
     return f"CREATE SCHEMA IF NOT EXISTS procrastinate;\n{text}"
 

@@ -71,12 +71,12 @@ def url_of(data_dir: Path) -> str:
 
 
 class Server:
-    """One PostgreSQL on one folder."""
+    """One PostgreSQL on one folder. `programs` is the folder of another PostgreSQL's programs, if not the wheel's."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, programs: Path | None = None) -> None:
         self._folder = data_dir / FOLDER
         self._sockets = _socket_folder(self._folder)
-        self._programs = _programs()
+        self._programs = programs or _programs()
         self._uid, self._gid = _unprivileged()
         self._process: asyncio.subprocess.Process | None = None
         self.url = url_of(data_dir)

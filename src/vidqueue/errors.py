@@ -57,8 +57,12 @@ KINDS: dict[str, Kind] = {
     "no_video_stream": Kind(422, False, "This processor needs moving pictures; the file has none."),
     "still_image": Kind(422, False, "This processor needs a video; the file is a single picture."),
     "media_too_large": Kind(422, False, "The picture exceeds limits.max_pixels; give a smaller one or raise it."),
-    "too_many_streams": Kind(422, False, "The file has more streams than limits.max_streams; keep only those you need."),
-    "output_too_large": Kind(422, False, "The result exceeds limits.max_output_mb; choose a lower quality or raise it."),
+    "too_many_streams": Kind(
+        422, False, "The file has more streams than limits.max_streams; keep only those you need."
+    ),
+    "output_too_large": Kind(
+        422, False, "The result exceeds limits.max_output_mb; choose a lower quality or raise it."
+    ),
     "media_too_long": Kind(422, False, "The video exceeds limits.max_duration_s; trim it or raise the limit."),
     "media_damaged": Kind(422, False, "Part of the file cannot be decoded; get a whole copy."),
     "trim_out_of_range": Kind(422, False, "Choose a trim inside the duration of the video."),

@@ -47,4 +47,6 @@ def _exceptions(json: bool) -> Any:
 def _mask(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
     """Hide passwords in addresses, wherever they stand."""
     del logger, method
-    return {key: _URL_PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value for key, value in event.items()}
+    return {
+        key: _URL_PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value for key, value in event.items()
+    }

@@ -66,12 +66,11 @@ async def migrate(url: str) -> list[str]:
         MigrationError: an applied file was edited, or the database is newer than this program.
     """
     steps = known()
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as connection:
-        async with _only_one(connection):
-            await connection.execute(cast(LiteralString, _LEDGER))
-            missing = _missing(steps, await _applied(connection))
-            for step in missing:
-                await _apply(connection, step)
+    async with await _connect(url) as connection, _only_one(connection):
+        await connection.execute(cast(LiteralString, _LEDGER))
+        missing = _missing(steps, await _applied(connection))
+        for step in missing:
+            await _apply(connection, step)
     return [step.name for step in missing]
 
 
@@ -81,10 +80,14 @@ async def pending(url: str) -> list[str]:
     Raises:
         MigrationError: an applied file was edited, or the database is newer than this program.
     """
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as connection:
+    async with await _connect(url) as connection:
         cursor = await connection.execute("SELECT to_regclass('vidqueue.migrations') IS NOT NULL")
         (exists,) = await cursor.fetchone() or (False,)
         return [step.name for step in _missing(known(), await _applied(connection) if exists else {})]
+
+
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS)
 
 
 def _missing(steps: list[Migration], applied: dict[str, str]) -> list[Migration]:

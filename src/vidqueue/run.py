@@ -46,9 +46,7 @@ class Lane:
 
 async def run(ticket: Ticket, lane: Lane, rooms: Rooms) -> None:
     """Take the attempt in hand, do the work, and finish it; a ticket that was given away is dropped."""
-    with structlog.contextvars.bound_contextvars(
-        job_id=str(ticket.job_id), attempt=ticket.attempt, lane=lane.name
-    ):
+    with structlog.contextvars.bound_contextvars(job_id=str(ticket.job_id), attempt=ticket.attempt, lane=lane.name):
         begun = await _begin(ticket, rooms)
         if begun is None:
             log.info("attempt_was_given_away")
@@ -75,9 +73,7 @@ async def _begin(ticket: Ticket, rooms: Rooms) -> Begun | None:
             await asyncio.sleep(0.5)
 
 
-async def _attempt_or_fault(
-    ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path
-) -> Outcome | Lost:
+async def _attempt_or_fault(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path) -> Outcome | Lost:
     """A fault of our own ends the attempt now, with a code, instead of when its lease runs out."""
     try:
         return await _attempt(ticket, begun, lane, rooms, workspace)
@@ -87,9 +83,7 @@ async def _attempt_or_fault(
         return Failed(Failure.of("internal_error", f"{type(error).__name__}: {error}"))
 
 
-async def _attempt(
-    ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path
-) -> Outcome | Lost:
+async def _attempt(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path) -> Outcome | Lost:
     if begun.cancel_requested:
         return Canceled()
     if lane.draining.is_set():

@@ -26,11 +26,15 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    processor: str = Field(min_length=1, max_length=64, description="Name of a processor; GET /v1/processors lists them.")
+    processor: str = Field(
+        min_length=1, max_length=64, description="Name of a processor; GET /v1/processors lists them."
+    )
     input: dict[str, Any] = Field(default_factory=dict, description="The processor's own parameters.")
     title: str | None = Field(None, max_length=500, description="A label for people.")
     tags: list[Tag] = Field(default_factory=list, max_length=32, description="Labels to filter by.")
-    priority: int = Field(0, ge=-1000, le=1000, description="Higher goes first; one point outweighs a minute of waiting.")
+    priority: int = Field(
+        0, ge=-1000, le=1000, description="Higher goes first; one point outweighs a minute of waiting."
+    )
     run_at: AwareDatetime | None = Field(None, description="Not before this time.")
     max_attempts: int = Field(3, ge=1, le=100, description="Failed attempts after which the job fails.")
     timeout_s: float = Field(86_400, gt=0, le=30 * 86_400, description="Longest run of one attempt.")

@@ -1,0 +1,45 @@
+# Every target works from a bare clone: the virtual environment is made when it is missing or out of date.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything installed
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (torch is large; the first time takes a minute or more)"
+	@# torch first and by its exact version, so that no other package pulls a CUDA build of gigabytes.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/to/your.mp4)
+	@$(BIN)/vidqueue demo $(if $(VIDEO),--video '$(VIDEO)')
+
+test: $(STAMP) check ## run the gates and every test; what CI calls
+	$(BIN)/python -m pytest
+
+quick: $(STAMP) ## run the tests that take seconds
+	$(BIN)/python -m pytest -q -m 'not slow and not media'
+
+check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+run: $(STAMP) ## run a daemon in this terminal
+	$(BIN)/vidqueue serve
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+clean: ## remove what was built; keeps .venv
+	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+
+.PHONY: help setup demo test quick check run wheel clean

@@ -1,0 +1,163 @@
+"""Real servers and real rooms for the tests. There is no fake of PostgreSQL anywhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from tests.factory import Queue
+from vidqueue import embedded, migrate
+from vidqueue.channel import Channel
+from vidqueue.config import Settings
+from vidqueue.database import Database
+from vidqueue.inputs import Inputs
+from vidqueue.rooms import Rooms
+from vidqueue.storage import Storage
+
+ZOO = Path(__file__).parent / "zoo"
+TEMPLATE = "vidqueue_template"
+
+# The zoo is a package installed from outside: found by its entry point, in this process and in every child.
+sys.path.insert(0, str(ZOO))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ZOO), *filter(None, [os.environ.get("PYTHONPATH")])])
+for name in [name for name in os.environ if name.startswith("VIDQUEUE_") and not name.startswith("VIDQUEUE_TEST_")]:
+    del os.environ[name]
+
+
+def other_postgres() -> list[Path]:
+    """Program folders of PostgreSQL versions that the machine has besides ours."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    folders = {path.resolve().parent for path in [*found, *([Path(on_path)] if on_path else [])]}
+    return sorted(folders)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The embedded PostgreSQL 18, for the whole session."""
+    async with embedded.running(tmp_path_factory.mktemp("postgres")) as url:
+        await _make_template(url)
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["18", *map(str, other_postgres())])
+async def any_server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Each PostgreSQL there is: the embedded one, and every other major of the machine."""
+    if request.param == "18":
+        async with embedded.running(tmp_path_factory.mktemp("postgres18")) as url:
+            await _make_template(url)
+            yield url
+        return
+    server = embedded.Server(tmp_path_factory.mktemp("postgres_other"), programs=Path(request.param))
+    await server.start()
+    await _make_template(server.url)
+    yield server.url
+    await server.stop()
+
+
+async def _make_template(url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(f'CREATE DATABASE "{TEMPLATE}"')
+    await migrate.migrate(in_database(url, TEMPLATE))
+
+
+def in_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    return url.replace("@/postgres?", f"@/{name}?")
+
+
+def _fresh(url: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield in_database(url, name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database_url(server_url: str) -> Iterator[str]:
+    """A migrated database of one's own."""
+    yield from _fresh(server_url, TEMPLATE)
+
+
+@pytest.fixture
+def any_database_url(any_server_url: str) -> Iterator[str]:
+    """A migrated database of one's own, on each PostgreSQL of the machine."""
+    yield from _fresh(any_server_url, TEMPLATE)
+
+
+@pytest.fixture
+def empty_database_url(any_server_url: str) -> Iterator[str]:
+    """An empty database of one's own, on each PostgreSQL of the machine."""
+    yield from _fresh(any_server_url, "template0")
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The pool on a migrated database."""
+    async with Database(database_url) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def any_database(any_database_url: str) -> AsyncIterator[Database]:
+    """The pool on a migrated database, on each PostgreSQL of the machine."""
+    async with Database(any_database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a data folder of their own and short times."""
+    values: dict[str, Any] = {
+        "data_dir": tmp_path / "data",
+        "inputs": {"roots": [tmp_path]},
+        "running": {"lease_s": 3},
+        "api": {"port": 0},
+    }
+    return Settings(**values)
+
+
+@pytest_asyncio.fixture
+async def rooms(settings: Settings, database: Database) -> AsyncIterator[Rooms]:
+    """Every room open, no lanes."""
+    async with Channel(database) as channel:
+        storage = Storage(settings.data_dir)
+        yield Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots))
+
+
+@pytest_asyncio.fixture
+async def queue(database: Database) -> Queue:
+    """Short words for what tests do to the queue."""
+    return await Queue.prepared(database)
+
+
+@pytest_asyncio.fixture
+async def any_queue(any_database: Database) -> Queue:
+    """Short words for what tests do to the queue, on each PostgreSQL of the machine."""
+    return await Queue.prepared(any_database)
+
+
+@pytest.fixture
+def no_orphans() -> Iterator[None]:
+    """Fails when a test leaves an executor or an ffmpeg behind."""
+    before = set(_our_children())
+    yield
+    left = {line for line in _our_children() if line not in before}
+    assert not left, f"left behind: {left}"
+
+
+def _our_children() -> list[str]:
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if "vidqueue.executor.child" in line or "ffmpeg-linux" in line]

@@ -1,0 +1,74 @@
+"""Every named query fits the migrated schema, and the schema holds the rules that the code holds."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+import pytest
+
+from tests.factory import Queue
+from vidqueue import sql
+from vidqueue.database import Database
+from vidqueue.job import TRANSITIONS, State
+
+QUERIES = [(family, name) for family in sql.families() for name in sql.load(family)]
+
+
+@pytest.mark.parametrize(("family", "name"), QUERIES, ids=[f"{family}.{name}" for family, name in QUERIES])
+async def test_every_named_query_prepares(any_database: Database, family: str, name: str) -> None:
+    names: dict[str, int] = {}
+    text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", sql.load(family)[name])
+    async with any_database.transaction() as connection:
+        await connection.execute(f"PREPARE checked AS {text}")  # type: ignore[arg-type]
+        await connection.execute("DEALLOCATE checked")
+
+
+FORBIDDEN = [(before, after) for before in State for after in State if after not in TRANSITIONS[before] | {before}]
+
+
+@pytest.mark.parametrize(("before", "after"), FORBIDDEN)
+async def test_the_database_allows_no_transition_that_the_code_does_not_know(
+    any_queue: Queue, before: State, after: State
+) -> None:
+    job_id = await any_queue.submit()
+    for state in [State.RUNNING, before] if before is not State.QUEUED else []:
+        await any_queue.sql(SET_STATE[state], job_id)
+    with pytest.raises(psycopg.errors.IntegrityError):
+        await any_queue.sql(SET_STATE[after], job_id)
+
+
+SET_STATE = {
+    State.QUEUED: "UPDATE vidqueue.jobs SET state = 'queued', finished_at = NULL, fence = NULL WHERE id = %s",
+    State.RUNNING: "UPDATE vidqueue.jobs SET state = 'running', fence = 1, finished_at = NULL WHERE id = %s",
+    State.SUCCEEDED: "UPDATE vidqueue.jobs SET state = 'succeeded', fence = NULL, finished_at = now() WHERE id = %s",
+    State.FAILED: "UPDATE vidqueue.jobs SET state = 'failed', fence = NULL, finished_at = now(), error_code = 'x', "
+    "error_message = 'x' WHERE id = %s",
+    State.CANCELED: "UPDATE vidqueue.jobs SET state = 'canceled', fence = NULL, finished_at = now() WHERE id = %s",
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'running'",
+        "fence = 5",
+        "finished_at = now()",
+        "state = 'failed', finished_at = now()",
+        "progress = 1.5",
+        "failures = 4",
+        "input = '[]'",
+        "priority = 5000",
+        "device = 'tpu'",
+    ],
+)
+async def test_the_database_refuses_a_row_that_breaks_an_invariant(any_queue: Queue, change: str) -> None:
+    job_id = await any_queue.submit()
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await any_queue.sql(f"UPDATE vidqueue.jobs SET {change} WHERE id = %s", job_id)
+
+
+async def test_ids_are_uuid_version_7_and_rise(any_queue: Queue) -> None:
+    ids = [await any_queue.submit() for _ in range(20)]
+    assert {job_id.version for job_id in ids} == {7}
+    assert len(set(ids)) == 20
