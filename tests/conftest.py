@@ -51,7 +51,9 @@ async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=["18", *map(str, other_postgres())])
-async def any_server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def any_server_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
     """Each PostgreSQL there is: the embedded one, and every other major of the machine."""
     if request.param == "18":
         async with embedded.running(tmp_path_factory.mktemp("postgres18")) as url:

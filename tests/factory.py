@@ -38,7 +38,12 @@ class Queue:
 
     async def lane(self, name: str = "cpu0", device: Device = "cpu", **more: Any) -> UUID:
         """Open a lane."""
-        values: dict[str, Any] = {"node": uuid4(), "host": "testhost", "takes": (device,), "queue": f"lane:{uuid4().hex[:8]}"}
+        values: dict[str, Any] = {
+            "node": uuid4(),
+            "host": "testhost",
+            "takes": (device,),
+            "queue": f"lane:{uuid4().hex[:8]}",
+        }
         async with self.database.transaction() as connection:
             return await lanes.register(connection, NewLane(name=name, device=device, **(values | more)))
 

@@ -51,7 +51,9 @@ async def test_numbers_rise_in_the_order_of_commit_under_concurrent_writers(any_
     assert len(seen) == 200
 
 
-async def test_the_first_event_after_a_start_of_the_server_skips_numbers_a_crash_may_have_lost(any_queue: Queue) -> None:
+async def test_the_first_event_after_a_start_of_the_server_skips_numbers_a_crash_may_have_lost(
+    any_queue: Queue,
+) -> None:
     await any_queue.submit()
     before = (await any_queue.sql("SELECT max(number) AS n FROM vidqueue.events"))[0]["n"]
     await any_queue.sql("UPDATE vidqueue.event_epoch SET server_started = server_started - interval '1 day'")

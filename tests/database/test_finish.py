@@ -36,7 +36,9 @@ def stored(storage: Storage) -> int:
     return len(list(storage.stored_ids()))
 
 
-async def test_a_success_publishes_its_outputs_with_the_commit(any_queue: Queue, storage: Storage, tmp_path: Path) -> None:
+async def test_a_success_publishes_its_outputs_with_the_commit(
+    any_queue: Queue, storage: Storage, tmp_path: Path
+) -> None:
     ticket = await running(any_queue)
     result = await finish(any_queue.database, storage, ticket, success(tmp_path))
     assert result == Finished(State.SUCCEEDED)
@@ -54,7 +56,9 @@ async def test_a_zombies_finish_is_refused_and_its_bytes_are_gone(
     await finish(any_queue.database, storage, zombie, Interrupted("its lane was lost"))
     heir = await any_queue.dispatch(await any_queue.lane("cpu1"))
     assert heir is not None
-    assert await finish(any_queue.database, storage, heir, success(tmp_path, b"of the heir")) == Finished(State.SUCCEEDED)
+    assert await finish(any_queue.database, storage, heir, success(tmp_path, b"of the heir")) == Finished(
+        State.SUCCEEDED
+    )
     for late in (success(tmp_path, b"of the zombie"), Failed(Failure.of("stalled", "x")), Canceled()):
         assert await finish(any_queue.database, storage, zombie, late) == Refused()
     job = await any_queue.job(zombie.job_id)

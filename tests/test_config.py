@@ -1,0 +1,83 @@
+"""Configuration: read once, every problem told at once, secrets from where they belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vidqueue.config import ConfigError, keys, load, variable_of
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "given.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_beat_the_environment_which_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, "[api]\nport = 1\nhost = '127.0.0.2'\n[lanes]\ncpu = 7\n")
+    monkeypatch.setenv("VIDQUEUE_API__PORT", "2")
+    loaded = load(file=file, flags={"api": {"host": "127.0.0.3"}})
+    assert (loaded.settings.api.port, loaded.settings.api.host, loaded.settings.lanes.cpu) == (2, "127.0.0.3", 7)
+    assert loaded.origins == {"api.port": "VIDQUEUE_API__PORT", "api.host": "flag", "lanes.cpu": str(file)}
+
+
+def test_every_problem_is_told_at_once_with_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, "[api]\nprot = 1\nport = 'many'\n[lanes]\ncpu = -1\n[nonsense]\nx = 1\n")
+    monkeypatch.setenv("VIDQUEUE_DATABSE__URL", "postgresql://x")
+    with pytest.raises(ConfigError) as caught:
+        load(file=file)
+    told = "\n".join(caught.value.problems)
+    assert "unknown key 'api.prot'; did you mean 'api.port'?" in told
+    assert "unknown variable 'VIDQUEUE_DATABSE__URL'; did you mean 'VIDQUEUE_DATABASE__URL'?" in told
+    assert "api.port" in told
+    assert "lanes.cpu" in told
+    assert "nonsense.x" in told
+
+
+def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load(file=tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match=r"given\.toml"):
+        load(file=written(tmp_path, "[api\n"))
+
+
+def test_the_database_url_comes_from_a_file_or_a_credential_and_is_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "database_url").write_text("postgresql://me:secret@db/x\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    settings = load().settings
+    assert settings.database.url is not None
+    assert settings.database.url.get_secret_value() == "postgresql://me:secret@db/x"
+    assert "secret" not in repr(settings)
+    monkeypatch.setenv("VIDQUEUE_DATABASE__URL", "postgresql://other/x")
+    settings = load().settings
+    assert settings.database.url is not None
+    assert settings.database.url.get_secret_value() == "postgresql://other/x"
+
+
+def test_lists_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDQUEUE_INPUTS__ROOTS", '["/srv/a", "/srv/b"]')
+    assert load().settings.inputs.roots == [Path("/srv/a"), Path("/srv/b")]
+    monkeypatch.setenv("VIDQUEUE_INPUTS__ROOTS", '["relative"]')
+    with pytest.raises(ConfigError, match="not an absolute path"):
+        load()
+
+
+def test_settings_never_change_after_they_are_read() -> None:
+    settings = load().settings
+    with pytest.raises(ValueError, match="frozen"):
+        settings.data_dir = Path("/x")
+
+
+def test_every_key_has_a_variable_and_a_description() -> None:
+    for key, info in keys():
+        assert variable_of(key).isupper()
+        assert info.description, key

@@ -1,0 +1,212 @@
+"""Lanes at work, in this process: real executors, a real queue, and a zoo of processors that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from tests.factory import Queue, eventually
+from vidqueue import control, fleet
+from vidqueue.job import FINAL, State
+from vidqueue.rooms import Rooms
+from vidqueue.store import attempts
+from vidqueue.store.jobs import JobRow
+
+pytestmark = pytest.mark.usefixtures("no_orphans")
+
+
+@pytest_asyncio.fixture
+async def lanes(rooms: Rooms) -> AsyncIterator[None]:
+    """Two CPU lanes that take jobs."""
+    async with fleet.open_lanes(rooms):
+        yield
+
+
+@pytest_asyncio.fixture
+async def zoo(queue: Queue, lanes: None) -> Queue:
+    return queue
+
+
+async def act(zoo: Queue, name: str, *, seconds: float = 0, marker: str = "", **job: Any) -> UUID:
+    return await zoo.submit(input={"act": name, "seconds": seconds, "marker": marker}, **({"max_attempts": 1} | job))
+
+
+async def ended(zoo: Queue, job_id: UUID, within_s: float = 30) -> JobRow:
+    async def final() -> JobRow | None:
+        job = await zoo.job(job_id)
+        return job if job.state in FINAL else None
+
+    return await eventually(final, within_s=within_s)  # type: ignore[no-any-return]
+
+
+async def in_stage(zoo: Queue, job_id: UUID, stage: str) -> JobRow:
+    async def there() -> JobRow | None:
+        job = await zoo.job(job_id)
+        return job if job.stage == stage else None
+
+    return await eventually(there)  # type: ignore[no-any-return]
+
+
+def executors() -> list[int]:
+    listing = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "executor.child"], capture_output=True, text=True)
+    return [int(pid) for pid in listing.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("raise", "processor_error"),
+        ("refuse", "unsupported_format"),
+        ("exit_silently", "no_result"),
+        ("segfault", "executor_crashed"),
+        ("abort", "executor_crashed"),
+        ("lie", "bad_output"),
+        ("stray_output", "bad_output"),
+        ("out_of_memory", "out_of_memory"),
+    ],
+)
+async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue, name: str, code: str) -> None:
+    bad = await ended(zoo, await act(zoo, name))
+    assert (bad.state, bad.error_code) == (State.FAILED, code)
+    assert bad.error_hint
+    assert (await ended(zoo, await act(zoo, "work"))).state is State.SUCCEEDED
+    assert await zoo.violations() == []
+
+
+async def test_the_last_words_of_a_crash_are_kept_with_the_attempt(zoo: Queue) -> None:
+    job_id = await act(zoo, "abort")
+    await ended(zoo, job_id)
+    async with zoo.database.transaction() as connection:
+        (attempt,) = await attempts.of_job(connection, job_id, owner=None)
+    assert "last words of the zoo" in (attempt.error_detail or "")
+
+
+async def test_a_flood_of_progress_is_thinned_and_the_log_is_bounded(zoo: Queue, rooms: Rooms) -> None:
+    job = await ended(zoo, await act(zoo, "flood"))
+    assert job.state is State.SUCCEEDED
+    events = await zoo.sql("SELECT count(*) AS n FROM vidqueue.events WHERE kind = 'progress'")
+    lines = await zoo.sql("SELECT count(*) AS n FROM vidqueue.attempt_logs")
+    assert events[0]["n"] < 60
+    assert lines[0]["n"] == rooms.settings.running.max_log_lines
+
+
+async def test_the_executor_sees_no_setting_and_no_secret_of_the_daemon(
+    zoo: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDQUEUE_DATABASE__URL", "postgresql://me:secret@db/x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    job_id = await act(zoo, "print_secrets")
+    await ended(zoo, job_id)
+    text = str(await zoo.sql("SELECT text FROM vidqueue.attempt_logs"))
+    assert "VIDQUEUE" not in text
+    assert "AWS" not in text
+    assert "postgresql" not in text
+    assert "CUDA_VISIBLE_DEVICES" in text
+
+
+@pytest.mark.parametrize("name", ["work", "hang", "ignore_cancel"])
+async def test_cancel_of_a_running_job_frees_its_lane_within_two_seconds(zoo: Queue, rooms: Rooms, name: str) -> None:
+    job_id = await act(zoo, name, seconds=60, lane="cpu0")
+    await eventually(lambda: _started(zoo, job_id))
+    asked = time.monotonic()
+    answered = await control.cancel(rooms.database, job_id, owner=None)
+    assert answered.state is State.RUNNING
+    assert answered.cancel_requested_at
+    next_job = await act(zoo, "work", lane="cpu0")
+    assert (await ended(zoo, job_id, within_s=2)).state is State.CANCELED
+    await eventually(lambda: _started(zoo, next_job), within_s=max(0.1, 2 - (time.monotonic() - asked)))
+    assert (await ended(zoo, next_job)).state is State.SUCCEEDED
+    assert list((rooms.settings.data_dir / "work").iterdir()) == []
+
+
+async def _started(zoo: Queue, job_id: UUID) -> bool:
+    return bool(await zoo.sql("SELECT 1 FROM vidqueue.attempts WHERE job_id = %s AND started_at IS NOT NULL", job_id))
+
+
+async def test_cancel_of_a_waiting_job_is_at_once(queue: Queue, rooms: Rooms) -> None:
+    job_id = await queue.submit()
+    assert (await control.cancel(rooms.database, job_id, owner=None)).state is State.CANCELED
+    assert (await control.cancel(rooms.database, job_id, owner=None)).state is State.CANCELED
+
+
+async def test_an_executor_killed_in_mid_job_is_replaced_and_the_job_succeeds(zoo: Queue, tmp_path: Path) -> None:
+    job_id = await act(zoo, "die_once", marker=str(tmp_path / "marker"), max_attempts=3)
+    job = await ended(zoo, job_id)
+    assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 1)
+    assert await zoo.violations() == []
+
+
+async def test_a_kill_from_outside_is_survived_too(zoo: Queue) -> None:
+    job_id = await act(zoo, "work", seconds=1.5, max_attempts=3)
+    await in_stage(zoo, job_id, "work")
+    for pid in executors():
+        os.kill(pid, signal.SIGKILL)
+    job = await ended(zoo, job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+
+
+async def test_a_job_over_its_wall_limit_or_without_progress_is_stopped(zoo: Queue) -> None:
+    slow = await act(zoo, "work", seconds=60, timeout_s=1)
+    stuck = await act(zoo, "hang", seconds=60, stall_timeout_s=1)
+    assert (await ended(zoo, slow)).error_code == "timed_out"
+    assert (await ended(zoo, stuck)).error_code == "stalled"
+
+
+async def test_steady_progress_longer_than_the_lease_is_left_alone(zoo: Queue, rooms: Rooms) -> None:
+    lease_s = rooms.settings.running.lease_s
+    job = await ended(zoo, await act(zoo, "work", seconds=lease_s * 2, stall_timeout_s=1.5))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+
+
+async def test_a_drain_gives_running_jobs_back_without_burning_an_attempt(queue: Queue, rooms: Rooms) -> None:
+    running = rooms.settings.running.model_copy(update={"drain_timeout_s": 0.2})
+    hurried = Rooms(
+        rooms.settings.model_copy(update={"running": running}),
+        rooms.database, rooms.channel, rooms.storage, rooms.inputs,
+    )  # fmt: skip
+    async with fleet.open_lanes(hurried):
+        job_id = await act(queue, "work", seconds=30)
+        await in_stage(queue, job_id, "work")
+    job = await queue.job(job_id)
+    assert (job.state, job.failures, job.message) == (State.QUEUED, 0, "Interrupted: the daemon shut down")
+    lanes = await queue.sql("SELECT DISTINCT state FROM vidqueue.lanes")
+    assert lanes == [{"state": "offline"}]
+    assert await queue.violations() == []
+
+
+async def test_two_lanes_run_two_jobs_at_once_and_never_more(zoo: Queue) -> None:
+    ids = [await act(zoo, "work", seconds=0.3) for _ in range(6)]
+    most = 0
+    open_ = 1
+    while open_ or not all([(await zoo.job(job_id)).state in FINAL for job_id in ids]):
+        counted = await zoo.sql("SELECT count(*) AS n FROM vidqueue.attempts WHERE ended_at IS NULL")
+        open_ = counted[0]["n"]
+        most = max(most, open_)
+        await asyncio.sleep(0.02)
+    assert most == 2
+
+
+async def test_a_wrong_parameter_submitted_by_sql_fails_with_the_field(zoo: Queue) -> None:
+    job = await ended(zoo, await zoo.submit(input={"act": "fly"}))
+    assert job.error_code == "invalid_params"
+    assert "/input/act" in (job.error_message or "")
+
+
+async def test_an_expired_lease_is_rescued_by_any_daemon(queue: Queue, rooms: Rooms) -> None:
+    """A lane of a host that is gone holds the job; nobody renews it."""
+    job_id = await act(queue, "work")
+    ticket = await queue.dispatch(await queue.lane("gone"), lease_s=0.1)
+    assert ticket is not None
+    async with fleet.open_lanes(rooms):
+        job = await ended(queue, job_id)
+    assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 0)

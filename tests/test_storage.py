@@ -1,0 +1,86 @@
+"""Bytes are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from vidqueue.errors import VidqueueError
+from vidqueue.storage import Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+async def chunks(*parts: bytes, then: Exception | None = None) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    if then:
+        raise then
+
+
+def everything(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_stream_is_stored_whole_with_its_digest(storage: Storage) -> None:
+    stored = await storage.receive(chunks(b"abc", b"", b"defg"), limit=7)
+    path = storage.path(stored.id)
+    assert path.read_bytes() == b"abcdefg"
+    assert (stored.size, stored.sha256) == (7, hashlib.sha256(b"abcdefg").hexdigest())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("parts", "limit", "code"), [((b"12345", b"6"), 5, "payload_too_large"), ((b"",), 5, "input_empty")]
+)
+async def test_a_refused_stream_leaves_nothing(
+    storage: Storage, tmp_path: Path, parts: tuple[bytes, ...], limit: int, code: str
+) -> None:
+    with pytest.raises(VidqueueError) as caught:
+        await storage.receive(chunks(*parts), limit=limit)
+    assert caught.value.code == code
+    assert everything(tmp_path) == []
+
+
+async def test_a_stream_that_breaks_off_leaves_nothing(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        await storage.receive(chunks(b"half", then=ConnectionError()), limit=100)
+    assert everything(tmp_path) == []
+
+
+def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, tmp_path: Path) -> None:
+    with storage.workspace("job") as folder:
+        path = folder / "output.mp4"
+        path.write_bytes(b"video")
+        inode = path.stat().st_ino
+        stored = storage.adopt(path)
+        assert storage.path(stored.id).stat().st_ino == inode
+        link = folder / "link"
+        link.symlink_to("/etc/passwd")
+        with pytest.raises(VidqueueError, match="cannot be read"):
+            storage.adopt(link)
+    assert list(storage.stored_ids()) == [stored.id]
+    assert not folder.exists()
+
+
+def test_scratch_is_cleared_and_published_files_stay(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "incoming" / "half").write_bytes(b"x")
+    (tmp_path / "work" / "old" / "deep").mkdir(parents=True)
+    (tmp_path / "work" / "out").write_bytes(b"x")
+    stored = storage.adopt(tmp_path / "work" / "out")
+    storage.clear_scratch()
+    assert [path.name for path in everything(tmp_path)] == [str(stored.id)]
+
+
+def test_the_folders_are_closed_to_others(storage: Storage, tmp_path: Path) -> None:
+    del storage
+    os.umask(0o022)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("files", "incoming", "work")} == {0o700}
