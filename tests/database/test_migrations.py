@@ -43,7 +43,8 @@ async def test_a_migration_that_fails_half_way_leaves_nothing(
     any_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Migration("9000_broken", "CREATE TABLE vidqueue.half (x int); SELECT 1/0;")
-    monkeypatch.setattr(migrate, "known", lambda base=migrate.known(): [*base, broken])
+    steps = [*migrate.known(), broken]
+    monkeypatch.setattr(migrate, "known", lambda: steps)
     with pytest.raises(psycopg.errors.DivisionByZero):
         await migrate.migrate(any_database_url)
     assert await migrate.pending(any_database_url) == ["9000_broken"]
