@@ -1,4 +1,4 @@
-"""Which formats and codecs ffmpeg may open at all: everything common, nothing exotic, nothing that names other files."""
+"""Which formats and codecs ffmpeg may open at all: what is common, and nothing that names other files."""
 
 from __future__ import annotations
 

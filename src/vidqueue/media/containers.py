@@ -84,7 +84,8 @@ def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, inpu
             arguments += _encode(place, audio, container)
             if mode == "keep":
                 notes.append(
-                    f"{container.name} does not carry {audio.codec} audio; it was encoded anew with {container.audio_encoder}."
+                    f"{container.name} does not carry {audio.codec} audio; "
+                    f"it was encoded anew with {container.audio_encoder}."
                 )
     return AudioPlan(tuple(arguments), tuple(notes), len(facts.audios))
 

@@ -104,5 +104,4 @@ class Decoder:
 
 def _fill(running: jail.Jailed, frame: Frame) -> bool:
     """Read one whole picture; False at the end, or where the decoder was cut off."""
-    wanted = frame.samples.nbytes
-    return running.stdout.readinto(memoryview(frame.samples).cast("B")) == wanted  # type: ignore[attr-defined,no-any-return]
+    return running.stdout.readinto(frame.bytes) == len(frame.bytes)

@@ -157,7 +157,7 @@ class EncodingPipe:
     def _send_frame(self, frame: Frame, duration: int) -> None:
         head = picture_head((frame.pts - self._base) * self._clock, duration * self._clock, self._target.picture.size)
         self._send(head)
-        self._send(memoryview(frame.samples).cast("B"))
+        self._send(frame.bytes)
         self.written += 1
         frame.release()
 

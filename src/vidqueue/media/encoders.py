@@ -29,7 +29,7 @@ class Encoder:
 
     Attributes:
         crf: the constant quality for low, medium and high; comparable between encoders, not equal.
-        effort: what trades time for size, for fast, medium and slow.
+        effort: what trades time for size.
         ten_bit: its pixel format for ten bits; None where it had better stay with eight.
         rate: how it is told the nominal rate, where ffmpeg would tell it a wrong one for uneven timestamps.
     """
@@ -49,9 +49,8 @@ class Encoder:
         tag = ["-tag:v", "hvc1"] if self.codec == "h265" and container.has_faststart else []
         nominal = Fraction(fps or 25).limit_denominator(1001)
         nominal = min(max(nominal, Fraction(1)), Fraction(240))
-        return [
-            "-c:v", self.name, *self.constant_quality(self.crf[quality]), *self.effort[effort], *self.rate(nominal), *tag,
-        ]  # fmt: skip
+        chosen = (*self.constant_quality(self.crf[quality]), *self.effort[effort], *self.rate(nominal))
+        return ["-c:v", self.name, *chosen, *tag]
 
     def pixel_format(self, depth: int) -> str:
         """What it is fed, for a source of this many bits."""

@@ -53,6 +53,7 @@ class VideoFacts(_Facts):
         start_s: time of the first picture on the file's own clock, in seconds.
         duration_s: from the first picture to the end of the last, in seconds.
         last_duration: how long the last picture stays, in ticks of `time_base`; 0 when unknown.
+        longest_gap_s: the longest time between two pictures, in seconds.
     """
 
     index: int
@@ -73,8 +74,14 @@ class VideoFacts(_Facts):
     start_s: float = 0.0
     duration_s: float = 0.0
     last_duration: int = 0
+    longest_gap_s: float = 0.0
     default: bool = False
     attached_picture: bool = False
+
+    @property
+    def longest_frame_s(self) -> float:
+        """How long one picture is shown at most, in seconds."""
+        return max(self.longest_gap_s, float(self.last_duration * self.time_base))
 
     @property
     def upright(self) -> tuple[int, int]:

@@ -12,18 +12,37 @@ from vidqueue.media.jail import Ended
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"No space left on device", "no_space", "The disk is full."),
     (r"File too large", "output_too_large", "The result grew beyond its bound."),
-    (r"Cannot allocate memory|Out of memory|std::bad_alloc|Malloc of size", "out_of_memory", "ffmpeg ran out of memory."),
+    (
+        r"Cannot allocate memory|Out of memory|std::bad_alloc|Malloc of size",
+        "out_of_memory",
+        "ffmpeg ran out of memory.",
+    ),
     (r"Format not on whitelist", "unsupported_format", "The file is in a format that is not accepted."),
     (r"Codec \(\w+\) not on whitelist", "unsupported_codec", "The file uses a codec that is not accepted."),
-    (r"Decoder not found|no decoder found|Could not find codec", "unsupported_codec", "No decoder knows this file's codec."),
-    (r"exceeds specified max pixel count|Picture size \d+x\d+ is invalid", "media_too_large", "The picture is too large."),
+    (
+        r"Decoder not found|no decoder found|Could not find codec",
+        "unsupported_codec",
+        "No decoder knows this file's codec.",
+    ),
+    (
+        r"exceeds specified max pixel count|Picture size \d+x\d+ is invalid",
+        "media_too_large",
+        "The picture is too large.",
+    ),
     (r"Number of streams exceeds max_streams", "too_many_streams", "The file has too many streams."),
-    (r"moov atom not found", "media_damaged", "The file has no index (moov); its recording was never finished."),
+    (
+        r"moov atom not found",
+        "media_damaged",
+        "The file has no index (moov); its recording was never finished.",
+    ),
     (r"Error opening input", "unsupported_format", "The file is not a video that can be read."),
-    (r"Error while opening encoder|Unknown encoder|No capable devices|Cannot load lib", "encoder_unavailable",
-     "The encoder could not be started."),
+    (
+        r"Error while opening encoder|Unknown encoder|No capable devices|Cannot load lib",
+        "encoder_unavailable",
+        "The encoder could not be started.",
+    ),
     (r"Decode error rate .* exceeds", "media_damaged", "Most of the file cannot be decoded."),
-)  # fmt: skip
+)
 
 
 def raise_if_failed(ended: Ended) -> None:

@@ -20,6 +20,8 @@ _INPUT_COUNTS = re.compile(
 _OUTPUT_COUNTS = re.compile(r"Output stream #0:\d+ \((?P<kind>video)\): (?P<encoded>\d+) frames encoded")
 _CORRUPT = re.compile(r"\[vist#(?P<stream>\d+:\d+)/\S+ .*corrupt decoded frame")
 _WORTH_LOGGING = re.compile(r"\[(?P<level>error|warning|fatal)\] (?P<text>.*)$")
+# What says nothing about the file: a remark on our own command line, and what `corrupt` counts already.
+_NOISE = re.compile(r"deprecated pixel format|corrupt decoded frame")
 _LOGGED_LINES = 40
 
 
@@ -54,7 +56,7 @@ class Tally:
             self.decoded, self.errors = int(found["decoded"] or 0), int(found["errors"] or 0)
         elif found := _OUTPUT_COUNTS.search(line):
             self.encoded = int(found["encoded"])
-        if (found := _WORTH_LOGGING.search(line)) and len(self.remarks) < _LOGGED_LINES:
+        elif (found := _WORTH_LOGGING.search(line)) and len(self.remarks) < _LOGGED_LINES and not _NOISE.search(line):
             self.remarks.append((found["level"], found["text"]))
 
 

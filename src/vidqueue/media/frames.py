@@ -1,7 +1,7 @@
-"""The way every processor that touches pictures takes: decode, do something to each frame, encode, all at the same time.
+"""The way of every processor that touches pictures: decode, do something to each frame, encode, all at once.
 
-A jailed ffmpeg decodes into a pipe, a thread reads it into a pool of preallocated buffers, the operation runs in the calling
-thread (where torch and the device live), another thread writes to a jailed ffmpeg that encodes. Three stages
+A jailed ffmpeg decodes into a pipe, a thread reads it into a pool of preallocated buffers, the operation runs in the
+calling thread (where torch and the device live), another thread writes to a jailed ffmpeg that encodes. Three stages
 overlap, memory is bounded by the pool, and an end on any side ends all of it.
 
 Times survive exactly: each picture carries its source timestamp through the operation and goes to the encoder inside a
@@ -22,7 +22,7 @@ from vidqueue.media.filters import even
 from vidqueue.media.jail import Cell
 from vidqueue.media.picture import Frame, FramePool, PictureFormat
 from vidqueue.media.source import check_source
-from vidqueue.media.verify import check_decoding
+from vidqueue.media.verify import check_decoding, playable_video
 
 RING = 8
 
@@ -51,36 +51,41 @@ def picture_format(video: VideoFacts, *, keep_depth: bool = True) -> PictureForm
 def process_frames(
     path: Path,
     facts: MediaFacts,
-    video: VideoFacts,
     operation: Operation,
     target: Target,
     cell: Cell,
     *,
     incoming: PictureFormat | None = None,
     on_frame: Callable[[int], None] = lambda _: None,
+    log: Callable[[str, str], None] = lambda _text, _level: None,
 ) -> Processed:
     """Send every frame of a track through an operation into a new file.
 
     Args:
         path: the source file.
-        facts: its probe.
-        video: the track.
+        facts: its probe; the chosen track is the one that is processed.
         operation: what to do with the frames; runs in the calling thread.
         target: what to write.
         cell: bounds of each of the two ffmpegs.
         incoming: layout of decoded frames, if other than the target's.
         on_frame: told the number of frames handed to the encoder; what it raises ends the run.
+        log: told what both ffmpegs had to remark, as text and level, when they have ended.
 
     Raises:
         VidqueueError: either side failed, or too much of the source is damaged.
         CanceledError: the cell's event was set.
     """
-    source = check_source(path)
+    source, video = check_source(path), playable_video(facts)
     pool = FramePool(incoming or target.picture, RING)
-    with Decoder(source, video, pool, cell) as decoder, EncodingPipe(source, facts, video, target, cell) as encoder:
-        for number, frame in enumerate(operation(decoder.frames()), start=1):
-            encoder.write(frame)
-            on_frame(number)
-        encoder.finish()
-        warnings = check_decoding(video, decoder.tally)
-        return Processed(decoder.tally.decoded, encoder.written, warnings)
+    decoder = Decoder(source, video, pool, cell)
+    encoder = EncodingPipe(source, facts, video, target, cell)
+    try:
+        with decoder, encoder:
+            for number, frame in enumerate(operation(decoder.frames()), start=1):
+                encoder.write(frame)
+                on_frame(number)
+            encoder.finish()
+    finally:
+        for level, text in (*decoder.tally.remarks, *encoder.tally.remarks):
+            log(text, level)
+    return Processed(decoder.tally.decoded, encoder.written, check_decoding(video, decoder.tally))

@@ -16,10 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import Literal, Self, cast
 
 import imageio_ffmpeg
 
@@ -96,10 +98,10 @@ class Jailed:
         return self._process.pid
 
     @property
-    def stdout(self) -> IO[bytes]:
+    def stdout(self) -> BufferedReader:
         """The read end of its standard output; only where it was started with one."""
         assert self._process.stdout is not None
-        return self._process.stdout
+        return cast("BufferedReader", self._process.stdout)
 
     def kill(self) -> None:
         """Ask the keeper to end the whole group now; returns at once and may be called twice."""
@@ -149,10 +151,8 @@ class Jailed:
             self._kill_group()
 
     def _kill_group(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def _read(self, stderr: int) -> bool:
         chunk = os.read(stderr, 65536)
@@ -169,11 +169,10 @@ class Jailed:
 
     def _read_rest(self, stderr: int) -> None:
         os.set_blocking(stderr, False)
-        try:
+        # BlockingIOError: something else still holds the other end.
+        with suppress(BlockingIOError):
             while self._read(stderr):
                 pass
-        except BlockingIOError:
-            pass  # something else still holds the other end
 
 
 def start(

@@ -1,7 +1,7 @@
 """The few Matroska elements that give raw pictures in a pipe exact times and durations (RFC 9559).
 
-A raw video pipe has no clock, so variable frame rates die in it. Each picture goes into a cluster of its own, stamped in
-nanoseconds: coarse enough for 64 bits, fine enough that every time base in use comes back exactly.
+A raw video pipe has no clock, so variable frame rates die in it. Each picture goes into a cluster of its own, stamped
+in nanoseconds: coarse enough for 64 bits, fine enough that every time base in use comes back exactly.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vidqueue.media.handoff import Handoff
 
 Samples = NDArray[Any]
+"""A flat array of 8- or 16-bit numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ class Frame:
     samples: Samples
     pts: int
     pool: FramePool
+
+    @property
+    def bytes(self) -> memoryview:
+        """The samples as the bytes that go through a pipe."""
+        return memoryview(self.samples.view(np.uint8).data)
 
     def release(self) -> None:
         """Give the buffer back; the samples must not be touched afterwards."""

@@ -113,6 +113,7 @@ def _video(line: StreamLine, track: Track) -> VideoFacts:
         start_s=track.start_s,
         duration_s=track.duration_s,
         last_duration=track.tail,
+        longest_gap_s=float((track.largest_gap or 0) * track.time_base),
         default=line.default,
         attached_picture=line.attached_picture,
     )
@@ -140,9 +141,11 @@ def _damage(
     banner: Banner, videos: tuple[VideoFacts, ...], audios: tuple[AudioFacts, ...], chosen: Track | None
 ) -> tuple[str, ...]:
     found = []
-    longest = max((one.start_s + one.duration_s for one in (*videos, *audios)), default=0.0) - banner.start_s
+    streams: tuple[VideoFacts | AudioFacts, ...] = (*videos, *audios)
+    longest = max((one.start_s + one.duration_s for one in streams), default=0.0) - banner.start_s
     declared = banner.duration_s
-    if declared and longest < declared * 0.98 - 0.1:
+    # Where there are other streams (subtitles, a phone's sensor data), the promise may be theirs.
+    if declared and longest < declared * 0.98 - 0.1 and len(streams) == len(banner.streams):
         found.append(f"The header promises {declared:.2f} s, the file holds {longest:.2f} s.")
     if chosen and chosen.corrupt:
         found.append(f"{chosen.corrupt} packets of the video are cut short.")

@@ -32,15 +32,15 @@ class Expected:
 
     Attributes:
         frames: pictures that were handed to the encoder.
-        duration_s: how long the video should last; None when only the pictures count.
+        duration_s: how long the video should last, in seconds.
+        slack_s: by how much it may differ: one picture of the source, or of the result if that is longer.
         audio_streams: how many there should be.
-        tolerance_frames: how many pictures more or fewer are right, where rates are converted.
     """
 
     frames: int
-    duration_s: float | None
+    duration_s: float
+    slack_s: float
     audio_streams: int
-    tolerance_frames: int = 0
 
 
 def playable_video(facts: MediaFacts) -> VideoFacts:
@@ -104,10 +104,11 @@ def _faults(facts: MediaFacts, expected: Expected) -> list[str]:
     if video is None or video.frames == 0:
         return ["The result has no pictures."]
     faults = []
-    if abs(video.frames - expected.frames) > expected.tolerance_frames:
+    if video.frames != expected.frames:
         faults.append(f"The result has {video.frames} pictures instead of {expected.frames}.")
-    one_frame_s = max(1 / video.fps if video.fps else 1.0, float(video.last_duration * video.time_base)) + 0.002
-    if expected.duration_s is not None and abs(video.duration_s - expected.duration_s) > one_frame_s:
+    # Matroska rounds to milliseconds.
+    slack_s = max(expected.slack_s, 1 / video.fps if video.fps else 1.0) + 0.002
+    if abs(video.duration_s - expected.duration_s) > slack_s:
         faults.append(f"The result lasts {video.duration_s:.3f} s instead of {expected.duration_s:.3f} s.")
     if len(facts.audios) != expected.audio_streams:
         faults.append(f"The result has {len(facts.audios)} audio streams instead of {expected.audio_streams}.")

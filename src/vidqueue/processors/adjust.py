@@ -6,8 +6,8 @@ of chroma, and half the memory. Loaded by the executor only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as nn
@@ -64,16 +64,22 @@ class Adjustment:
         """Change one picture in place; `samples` is flat, in the order of `PictureFormat`."""
         # torch computes with int16 but hardly with uint16; ten bits fit in either.
         host = torch.from_numpy(samples if self._picture.depth == 8 else samples.view("<i2"))
-        luma, blue, red = self._picture.planes(host)
+        # Small numbers travel to the card and back; they become floats there. On a CPU both names are one tensor.
+        picture = host.to(self._device)
+        luma, blue, red = self._picture.planes(picture)
         if self._settings.changes_luma:
             self._replace(luma, self._black, self._span, self._luma)
         if self._settings.changes_chroma:
             for plane in (blue, red):
                 self._replace(plane, self._neutral, self._chroma_span, self._chroma)
+        if picture is not host:
+            host.copy_(picture)
 
-    def _replace(self, plane: torch.Tensor, zero: int, span: int, change: Any) -> None:
-        numbers = plane.to(self._device, torch.float32).sub_(zero).div_(span)
-        changed: torch.Tensor = change(numbers[None, None])[0, 0]
+    def _replace(
+        self, plane: torch.Tensor, zero: int, span: int, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        numbers = plane.to(torch.float32).sub_(zero).div_(span)
+        changed = change(numbers[None, None])[0, 0]
         plane.copy_(changed.mul_(span).add_(zero + 0.5).clamp_(0, self._most).to(plane.dtype))
 
     def _luma(self, luma: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vidqueue.errors import CanceledError as CanceledError
+from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
 from vidqueue.job import Device, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.progress import LogLine, Progress

@@ -66,7 +66,7 @@ class Enhance(Processor):
         target = _target(params, facts, video, container, ctx)
         done = _process(params, path, facts, video, target, ctx)
         ctx.progress(Progress(0.99, "check"))
-        expected = verify.Expected(done.written, video.duration_s, target.audio.streams)
+        expected = verify.Expected(done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams)
         result = verify.check_output(target.path, expected, ctx.limits)
         for warning in done.warnings:
             ctx.log(warning, "warning")
@@ -111,7 +111,7 @@ def _process(
     cell = Cell(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=target.encoder.gpu)
     reporter = _Reporter(video, ctx)
     try:
-        return process_frames(path, facts, video, operation, target, cell, on_frame=reporter.report)
+        return process_frames(path, facts, operation, target, cell, on_frame=reporter.report, log=ctx.log)
     except Exception as error:
         if out_of_device_memory(error):
             raise VidqueueError("gpu_out_of_memory", "The graphics card ran out of memory.") from error

@@ -17,7 +17,7 @@ from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS, AudioMode, ContainerName, VideoCodec, plan_audio
 from vidqueue.media.encoders import Effort, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
-from vidqueue.media.filters import even, output_time_base, upright_yuv
+from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
 from vidqueue.media.jail import Cell
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
@@ -90,10 +90,10 @@ class Transcode(Processor):
         plan = _plan(params, ctx)
         container = CONTAINERS[params.container]
         output = ctx.output_path(container.filename)
-        tally, warnings = _encode(params, plan, output, ctx)
+        tally = _encode(params, plan, output, ctx)
         ctx.progress(Progress(0.99, "check"))
         facts = verify.check_output(output, _expected(params, plan, tally), ctx.limits)
-        warnings += verify.check_decoding(plan.video, tally, complete=not params.trims)
+        warnings = verify.check_decoding(plan.video, tally, complete=not params.trims)
         for warning in warnings:
             ctx.log(warning, "warning")
         return [OutputDraft("video", output, container.media_type, facts.as_json() | {"warnings": warnings})]
@@ -103,12 +103,19 @@ def _plan(params: TranscodeParams, ctx: Context) -> _Plan:
     path = ctx.inputs["video"]
     facts = probe(path, ctx.limits, ctx.canceled)
     video = verify.playable_video(facts)
-    if params.start_s >= video.duration_s:
-        raise VidqueueError(
-            "trim_out_of_range", f"start_s is {params.start_s:g}, but the video lasts {video.duration_s:.3f} s."
-        )
+    _check_trim(params, video)
     end_s = min(params.end_s or math.inf, video.duration_s)
     return _Plan(path, facts, video, target_size(params, video), end_s - params.start_s)
+
+
+def _check_trim(params: TranscodeParams, video: VideoFacts) -> None:
+    # People read durations rounded, so an end a little late is the end.
+    last = video.duration_s + max(video.longest_frame_s, 0.1)
+    if params.start_s >= video.duration_s or (params.end_s or 0.0) > last:
+        wanted = f"{params.start_s:g} to {'the end' if params.end_s is None else f'{params.end_s:g}'}"
+        raise VidqueueError(
+            "trim_out_of_range", f"The trim is {wanted} s, but the video lasts {video.duration_s:.3f} s."
+        )
 
 
 def target_size(params: TranscodeParams, video: VideoFacts) -> tuple[int, int]:
@@ -136,7 +143,7 @@ def _nearest_even(pixels: float) -> int:
     return max(2, round(pixels / 2) * 2)
 
 
-def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) -> tuple[ffmpeg.Tally, list[str]]:
+def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) -> ffmpeg.Tally:
     encoder = fitting_encoder(params.container, params.codec, params.encoder)
     encoders.require(encoder)
     container = CONTAINERS[params.container]
@@ -158,13 +165,15 @@ def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) ->
             *encoder.arguments(params.quality, params.effort, params.fps or plan.video.fps, container),
             *output_arguments(sink.writing, container, ctx.limits, faststart=params.faststart),
         ]  # fmt: skip
-        ffmpeg.run(
-            arguments, cell, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
-            on_progress=_reporter(plan.duration_s, ctx),
-        )  # fmt: skip
-    for level, text in tally.remarks:
-        ctx.log(text, level)
-    return tally, []
+        try:
+            ffmpeg.run(
+                arguments, cell, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
+                on_progress=_reporter(plan.duration_s, ctx),
+            )  # fmt: skip
+        finally:
+            for level, text in tally.remarks:
+                ctx.log(text, level)
+    return tally
 
 
 def _trim(params: TranscodeParams) -> list[str]:
@@ -178,7 +187,7 @@ def _filters(params: TranscodeParams, plan: _Plan, depth: int, encoder: encoders
     steps = [upright_yuv(plan.video, plan.size, depth)]
     if params.fps:
         steps.append(f"fps={params.fps:.6f}")
-    return ",".join([*steps, f"format={encoder.pixel_format(depth)}"])
+    return ",".join(filter(None, [*steps, tagged(output_colour(plan.video)), f"format={encoder.pixel_format(depth)}"]))
 
 
 def _clock(params: TranscodeParams, video: VideoFacts) -> list[str]:
@@ -188,8 +197,10 @@ def _clock(params: TranscodeParams, video: VideoFacts) -> list[str]:
 
 
 def _expected(params: TranscodeParams, plan: _Plan, tally: ffmpeg.Tally) -> verify.Expected:
+    # Where neither rate nor length change, every decoded picture must be in the result.
+    frames = tally.encoded if params.fps or params.trims else tally.decoded
     audio_streams = 0 if params.audio == "drop" else len(plan.facts.audios)
-    return verify.Expected(tally.encoded, plan.duration_s, audio_streams)
+    return verify.Expected(frames, plan.duration_s, plan.video.longest_frame_s, audio_streams)
 
 
 def _reporter(duration_s: float, ctx: Context) -> ffmpeg.ProgressCallback:
