@@ -41,6 +41,7 @@ KINDS: dict[str, Kind] = {
     "forbidden": Kind(403, False, "Requests of another site's page are refused."),
     "host_not_allowed": Kind(400, False, "Call the daemon by a name listed in api.allowed_hosts."),
     "database_unavailable": Kind(503, True, "The database does not answer; nothing was accepted. Try again shortly."),
+    "not_ready": Kind(503, True, "The detail names what is missing; `vidqueue doctor` tells more."),
     # Inputs.
     "unsupported_input": Kind(
         422, False, "Upload the bytes to /v1/files and use vq:files/<id>, or give a path under inputs.roots."

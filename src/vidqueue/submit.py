@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from pydantic_core import to_json
 
 from vidqueue import processors
 from vidqueue.database import Database
@@ -63,6 +63,8 @@ async def submit(
     Raises:
         VidqueueError: the request cannot be accepted; nothing was queued.
     """
+    if idempotency_key is not None and (earlier := await _made_before(request, database, owner, idempotency_key)):
+        return Submitted(earlier, created=False)
     processor = processors.find(request.processor)
     params = processors.parse(processor, request.input)
     for _, reference, _ in processors.media_inputs(params):
@@ -73,6 +75,16 @@ async def submit(
         row = await jobs.get(connection, job_id)
     assert row is not None
     return Submitted(row, created)
+
+
+async def _made_before(request: JobRequest, database: Database, owner: str, key: str) -> JobRow | None:
+    """The job this request made earlier, answered even when its inputs are gone by now."""
+    async with database.transaction() as connection:
+        known = await jobs.of_key(connection, owner, key)
+        # Another request under this key goes on, and is refused where the job would be queued.
+        if known is None or known[1] != _fingerprint(request):
+            return None
+        return await jobs.get(connection, known[0])
 
 
 def _new_job(
@@ -100,4 +112,6 @@ def _new_job(
 
 
 def _fingerprint(request: JobRequest) -> str:
-    return hashlib.sha256(to_json(request.model_dump(mode="json"))).hexdigest()
+    # Sorted: the order of an object's members says nothing.
+    text = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

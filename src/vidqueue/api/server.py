@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 
-from vidqueue.api.app import build
+from vidqueue.api.app import build, end_streams
 from vidqueue.rooms import Rooms
 
 
@@ -18,14 +18,21 @@ async def listening(rooms: Rooms) -> AsyncIterator[str]:
     """The HTTP half; yields its address."""
     settings = rooms.settings.api
     listener = socket.create_server((settings.host, settings.port), reuse_port=False)
+    app = build(rooms)
     config = uvicorn.Config(
-        build(rooms), http="httptools", lifespan="off", log_config=None, timeout_graceful_shutdown=5, server_header=False
+        app,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=5,
+        server_header=False,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
         yield f"http://{settings.host}:{listener.getsockname()[1]}"
     finally:
+        end_streams(app)
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
 

@@ -107,3 +107,11 @@ SELECT processor, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
 FROM vidqueue.jobs
 WHERE finished_at > now() - interval '24 hours' AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 GROUP BY processor ORDER BY processor
+
+-- name: waiting
+-- What stands in the line, of all owners: they share the lanes.
+SELECT processor, device, count(*) AS jobs FROM vidqueue.jobs WHERE state = 'queued' GROUP BY processor, device
+
+-- name: of_key
+-- The job that an idempotency key has made.
+SELECT id, request_hash FROM vidqueue.jobs WHERE owner = %(owner)s AND idempotency_key = %(key)s

@@ -89,6 +89,27 @@ class JobFilter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """Jobs of one processor that finished in the last 24 hours; medians in seconds, over those that ran."""
+
+    processor: str
+    succeeded: int
+    failed: int
+    canceled: int
+    median_wait_s: float | None
+    median_run_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How many jobs of one processor wait for one kind of lane."""
+
+    processor: str
+    device: Device
+    jobs: int
+
+
 async def enqueue(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
     """Queue a job, or find the one its idempotency key made; the flag says whether it is new.
 
@@ -162,9 +183,20 @@ async def counts(connection: Connection, *, owner: str | None) -> dict[str, int]
     return {state.value: found.get(state.value, 0) for state in State}
 
 
-async def recent(connection: Connection, *, owner: str | None) -> list[DictRow]:
-    """The last 24 hours per processor: counts and median seconds of waiting and running."""
-    return await rows(connection, "jobs", "recent", owner=owner)
+async def recent(connection: Connection, *, owner: str | None) -> list[Recent]:
+    """The last 24 hours per processor."""
+    return [Recent(**found) for found in await rows(connection, "jobs", "recent", owner=owner)]
+
+
+async def waiting(connection: Connection) -> list[Waiting]:
+    """The jobs that wait, of all owners, in groups."""
+    return [Waiting(**found) for found in await rows(connection, "jobs", "waiting")]
+
+
+async def of_key(connection: Connection, owner: str, key: str) -> tuple[UUID, str | None] | None:
+    """The job that an idempotency key has made, and the fingerprint of the request that made it."""
+    found = await row(connection, "jobs", "of_key", owner=owner, key=key)
+    return (found["id"], found["request_hash"]) if found else None
 
 
 def _job(found: DictRow) -> JobRow:

@@ -1,0 +1,55 @@
+"""Puts the HTTP door together: the routes, what surrounds every request, and the state that handlers reach."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from vidqueue import processors
+from vidqueue.api import openapi, problems
+from vidqueue.api.endpoint import routes
+from vidqueue.api.files import PROBES_AT_ONCE
+from vidqueue.api.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
+from vidqueue.api.table import ENDPOINTS
+from vidqueue.config import ApiSettings
+from vidqueue.errors import VidqueueError
+from vidqueue.rooms import Rooms
+
+
+def build(rooms: Rooms) -> Starlette:
+    """The application on open rooms; it opens and closes nothing itself."""
+    app = Starlette(
+        routes=routes(ENDPOINTS),
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(RequestLog),
+            Middleware(TrustedHosts, allowed=_names(rooms.settings.api)),
+            Middleware(SameSite),
+        ],
+        exception_handlers={
+            VidqueueError: problems.on_vidqueue_error,
+            HTTPException: problems.on_http_exception,
+        },
+    )
+    # Every address is written one way; a second spelling would need a second line in the document.
+    app.router.redirect_slashes = False
+    app.state.rooms = rooms
+    app.state.closing = asyncio.Event()
+    app.state.probing = asyncio.Semaphore(PROBES_AT_ONCE)
+    app.state.openapi = to_json(openapi.document(ENDPOINTS, processors.catalogue()))
+    return app
+
+
+def end_streams(app: Starlette) -> None:
+    """Let every event stream and every `Prefer: wait` end; a server that shuts down would otherwise wait for them."""
+    app.state.closing.set()
+
+
+def _names(settings: ApiSettings) -> list[str]:
+    """Names this daemon may be called by; the address it listens on is always one of them."""
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return [*settings.allowed_hosts, own]

@@ -1,0 +1,27 @@
+"""What a handler may reach besides its arguments: the rooms, the owner who asks, the end of the server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+
+from vidqueue.rooms import Rooms
+
+
+def rooms_of(request: Request) -> Rooms:
+    """The open rooms of this process."""
+    rooms: Rooms = request.app.state.rooms
+    return rooms
+
+
+def owner_of(request: Request) -> str:
+    """Who asks; everything a handler reads or changes is narrowed to this owner."""
+    del request
+    return "local"
+
+
+def closing_of(request: Request) -> asyncio.Event:
+    """Set when the server shuts down: streams and waits end then."""
+    closing: asyncio.Event = request.app.state.closing
+    return closing

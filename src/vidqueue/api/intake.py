@@ -1,0 +1,183 @@
+"""What clients send, made into checked values: bodies read within bounds of size and time, JSON, queries, headers."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import math
+from collections.abc import AsyncIterator
+from typing import Any, Literal, TypeVar, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from vidqueue.api.context import rooms_of
+from vidqueue.errors import VidqueueError
+
+JSON_LIMIT = 1 << 20
+# A body that brings less than this in one idle time is stalled, however regularly it drips.
+LEAST_GAIN = 16 * 1024
+
+Place = Literal["body", "query", "headers"]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body piece by piece.
+
+    Raises:
+        VidqueueError: `request_timeout` when the client stalls for inputs.upload_idle_s.
+        ClientDisconnect: the client went away.
+    """
+    clock = asyncio.get_running_loop().time
+    stream = aiter(request.stream())
+    idle_s = rooms_of(request).settings.inputs.upload_idle_s
+    left, gained = idle_s, 0
+    while True:
+        asked_at = clock()
+        try:
+            async with asyncio.timeout(left):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise VidqueueError("request_timeout", f"The body brought nothing new for {idle_s:g} s.") from None
+        # Only the client's time counts, not that of whoever takes the chunk.
+        left, gained = left - (clock() - asked_at), gained + len(chunk)
+        if gained >= LEAST_GAIN:
+            left, gained = idle_s, 0
+        if chunk:
+            yield chunk
+
+
+def refuse_too_long(request: Request, limit: int) -> None:
+    """Refuse a body by the length it announces, before a byte of it is read.
+
+    Raises:
+        VidqueueError: `payload_too_large`.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise VidqueueError("payload_too_large", f"The body has {announced} bytes; {limit} are allowed.")
+
+
+def media_type_of(request: Request) -> str:
+    """The body's media type without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_json(request: Request) -> Any:
+    """The body as JSON.
+
+    Raises:
+        VidqueueError: `unsupported_media_type`, `payload_too_large`, `request_timeout`, `invalid_json`.
+    """
+    _require_json(request)
+    refuse_too_long(request, JSON_LIMIT)
+    body = bytearray()
+    async for chunk in chunks(request):
+        body += chunk
+        if len(body) > JSON_LIMIT:
+            raise VidqueueError("payload_too_large", f"The body has more than {JSON_LIMIT} bytes.")
+    try:
+        value = from_json(bytes(body), allow_inf_nan=False)
+    except ValueError as error:
+        raise VidqueueError("invalid_json", f"The body is not JSON: {error}.") from None
+    _refuse_what_no_database_keeps(value)
+    return value
+
+
+def _require_json(request: Request) -> None:
+    given = media_type_of(request)
+    if given != "application/json" and not given.endswith("+json"):
+        raise VidqueueError(
+            "unsupported_media_type",
+            f"The body is announced as {given or 'nothing'}; application/json is read here.",
+            hint="Send `Content-Type: application/json` (curl: --json).",
+        )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise VidqueueError("unsupported_media_type", "Compressed bodies are not read.", hint="Send it uncompressed.")
+
+
+def _refuse_what_no_database_keeps(value: Any) -> None:
+    """JSON has huge numbers and NUL characters; PostgreSQL keeps neither. The parser has bounded the depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_what_no_database_keeps(key)
+            _refuse_what_no_database_keeps(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_what_no_database_keeps(inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise VidqueueError("invalid_json", "The body holds a number that is too large.")
+    elif isinstance(value, str) and "\0" in value:
+        raise VidqueueError("invalid_json", "The body holds a text with a NUL character.")
+
+
+def read_query(request: Request, model: type[Model]) -> Model:
+    """The query as a model. A list may be given as `a=1&a=2` or as `a=1,2`.
+
+    Raises:
+        VidqueueError: `invalid_request`.
+    """
+    given: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        given.setdefault(name, []).append(value)
+    raw = {name: _one_or_many(model, name, values) for name, values in given.items()}
+    return validate(model, raw, place="query")
+
+
+def _one_or_many(model: type[BaseModel], name: str, values: list[str]) -> list[str] | str:
+    field = model.model_fields.get(name)
+    if field is not None and get_origin(field.annotation) is list:
+        return [word for value in values for word in value.split(",") if word]
+    # The last one wins, as everywhere on the web.
+    return values[-1]
+
+
+def read_headers(request: Request, model: type[Model]) -> Model:
+    """The headers that `model` names by its aliases.
+
+    Raises:
+        VidqueueError: `invalid_request`.
+    """
+    names = [str(field.alias or name) for name, field in model.model_fields.items()]
+    raw = {name: request.headers[name] for name in names if name in request.headers}
+    return validate(model, raw, place="headers")
+
+
+def validate(model: type[Model], raw: Any, *, place: Place) -> Model:
+    """The raw value as a model.
+
+    Raises:
+        VidqueueError: `invalid_request`, with one entry in `errors` per fault.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    faults = [
+        {"pointer": _pointer(fault["loc"], place), "detail": fault["msg"] + _suggestion(model, fault)}
+        for fault in found
+    ]
+    first = f"{faults[0]['pointer'] or 'body'}: {faults[0]['detail']}"
+    raise VidqueueError("invalid_request", f"The {place} cannot be accepted. {first}", errors=faults)
+
+
+def _pointer(loc: tuple[int | str, ...], place: Place) -> str:
+    words = [str(word) for word in loc]
+    match place:
+        case "body":
+            return "".join("/" + word.replace("~", "~0").replace("/", "~1") for word in words)
+        case "query":
+            return "?" + words[0]
+        case "headers":
+            return words[0]
+
+
+def _suggestion(model: type[BaseModel], fault: Any) -> str:
+    if fault["type"] != "extra_forbidden" or len(fault["loc"]) != 1:
+        return ""
+    close = difflib.get_close_matches(str(fault["loc"][0]), list(model.model_fields), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

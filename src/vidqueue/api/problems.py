@@ -1,0 +1,103 @@
+"""Every refusal as RFC 9457 problem+json, with the stable code of `vidqueue.errors`. No other shape of error leaves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vidqueue.errors import KINDS, VidqueueError
+
+MEDIA_TYPE = "application/problem+json"
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_HEADERS = {
+    "database_unavailable": {"Retry-After": "2"},
+    "not_ready": {"Retry-After": "2"},
+    # The rest of a stalled body may never come, so the connection cannot be used again.
+    "request_timeout": {"Connection": "close"},
+}
+_JOB_PATH = re.compile(r"^/v1/(jobs|files)/[^/]+")
+
+
+class RefusedError(VidqueueError):
+    """A refusal that needs headers of its own, such as `Allow`."""
+
+    def __init__(self, code: str, message: str, *, headers: Mapping[str, str]) -> None:
+        super().__init__(code, message)
+        self.headers = headers
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer into the body, `?name` of the query, or the name of a header.")
+    detail: str = Field(description="What is wrong there.")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 wants it."""
+
+    type: str = Field(description="Address that explains the code; stable.")
+    title: str = Field(description="The code in words; the same for every occurrence.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What happened this time.")
+    code: str = Field(description="Stable code to branch on.")
+    hint: str = Field(description="What to do about it.")
+    errors: list[Fault] = Field(description="Each single fault, where there are several.")
+    request_id: str = Field(description="The same as X-Request-ID and in the daemon's log.")
+    instance: str = Field(description="Path of the request.")
+
+
+def answer(request: Request, error: VidqueueError) -> Response:
+    """The response that tells a VidqueueError."""
+    problem = Problem(
+        type=f"/problems/{error.code}",
+        title=title_of(error.code),
+        status=error.status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        errors=[Fault(**fault) for fault in error.errors],
+        request_id=getattr(request.state, "request_id", ""),
+        instance=request.url.path,
+    )
+    headers = {**_HEADERS.get(error.code, {}), **getattr(error, "headers", {})}
+    return Response(problem.model_dump_json(), error.status, headers, MEDIA_TYPE)
+
+
+def title_of(code: str) -> str:
+    """A code in words."""
+    return code.replace("_", " ").capitalize()
+
+
+async def on_vidqueue_error(request: Request, error: Exception) -> Response:
+    """Answer an error that was raised with its code."""
+    assert isinstance(error, VidqueueError)
+    return answer(request, error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what Starlette itself refuses: unknown addresses, above all."""
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
+    if code == "not_found":
+        return answer(request, _nothing_there(request))
+    return answer(request, VidqueueError(code, error.detail))
+
+
+def unexpected(request: Request) -> Response:
+    """Answer a fault of ours: nothing of it leaves the log."""
+    return answer(request, VidqueueError("internal_error", "The daemon met an error it did not expect."))
+
+
+def _nothing_there(request: Request) -> VidqueueError:
+    path = request.url.path
+    hint = "GET /openapi.json lists every address, /docs shows them."
+    if _JOB_PATH.match(path):
+        hint = f"{KINDS['not_found'].hint} {hint}"
+    return VidqueueError("not_found", f"There is nothing at {path}.", hint=hint)
