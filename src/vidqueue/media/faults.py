@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.media.jail import Ended
@@ -13,7 +14,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"No space left on device", "no_space", "The disk is full."),
     (r"File too large", "output_too_large", "The result grew beyond its bound."),
     (
-        r"Cannot allocate memory|Out of memory|std::bad_alloc|Malloc of size",
+        # Threads need address space for their stacks.
+        r"Cannot allocate memory|Out of memory|std::bad_alloc|Malloc of size|pthread_create\(\) failed",
         "out_of_memory",
         "ffmpeg ran out of memory.",
     ),
@@ -29,7 +31,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "media_too_large",
         "The picture is too large.",
     ),
-    (r"Number of streams exceeds max_streams", "too_many_streams", "The file has too many streams."),
+    (r"Number of (?:streams|tracks) exceeds max_streams", "too_many_streams", "The file has too many streams."),
     (
         r"moov atom not found",
         "media_damaged",
@@ -58,6 +60,18 @@ def raise_if_failed(ended: Ended) -> None:
         raise VidqueueError("timed_out", "ffmpeg did not finish in the time it was given and was ended.")
     if ended.returncode != 0:
         raise failure_of(ended)
+
+
+def raise_if_over_bounds(complaints: Sequence[str]) -> None:
+    """Raise for what ffmpeg only grumbles about: it skips streams and pictures beyond the bounds and exits with 0.
+
+    Raises:
+        VidqueueError: `media_too_large` or `too_many_streams`.
+    """
+    words = "\n".join(complaints)
+    for pattern, code, message in _CAUSES:
+        if code in ("media_too_large", "too_many_streams") and re.search(pattern, words):
+            raise VidqueueError(code, message)
 
 
 def failure_of(ended: Ended) -> VidqueueError:

@@ -17,7 +17,7 @@ from vidqueue.media.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
 from vidqueue.media.arguments import QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine, bit_depth
 from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts, choose_audio, choose_video
-from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.faults import raise_if_failed, raise_if_over_bounds
 from vidqueue.media.packets import Track, read_tracks
 from vidqueue.media.source import Source, check_source
 
@@ -61,6 +61,7 @@ def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> 
     if ended.returncode != 0 and ended.by == "itself" and banner.streams and not _playable(banner):
         return {}, banner
     raise_if_failed(ended)
+    raise_if_over_bounds(banner.complaints)
     return tracks, banner
 
 
@@ -156,6 +157,8 @@ def _damage(
 
 def _check_bounds(facts: MediaFacts, limits: Limits) -> None:
     for video in facts.videos:
+        if not video.width or not video.height:
+            raise VidqueueError("media_damaged", "The size of the picture cannot be read.")
         if video.codec not in VIDEO_CODECS:
             raise VidqueueError("unsupported_codec", f"The video codec {video.codec or 'of the file'} is not accepted.")
         if video.width * video.height > limits.max_pixels:

@@ -1,0 +1,189 @@
+"""The jail's walls and its keeper, with a real ffmpeg inside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from vidqueue.errors import CanceledError, VidqueueError
+from vidqueue.limits import Limits
+from vidqueue.media import jail
+from vidqueue.media.arguments import QUIET
+from vidqueue.media.checkup import JailStatus, jail_status
+from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.launcher import REFUSED_CALLS, landlock_abi
+from vidqueue.media.sink import created
+
+ENDLESS = (*QUIET, "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2", "-f", "null", "pipe:1")
+needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
+
+
+def cell(limits: Limits | None = None, *, timeout_s: float = 30, canceled: threading.Event | None = None) -> jail.Cell:
+    return jail.Cell(limits or Limits(), timeout_s, canceled or threading.Event())
+
+
+def ended(arguments: Sequence[str], inside: jail.Cell, **started: object) -> jail.Ended:
+    with jail.start(arguments, inside, **started) as running:  # type: ignore[arg-type]
+        return running.wait()
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_ffmpeg(pid: int) -> None:
+    """Until the launcher has become ffmpeg."""
+    deadline = time.monotonic() + 10
+    while b"ffmpeg" not in Path(f"/proc/{pid}/exe").readlink().name.encode():
+        assert time.monotonic() < deadline
+
+
+def test_cancel_ends_a_run_within_a_second() -> None:
+    canceled = threading.Event()
+    with jail.start(ENDLESS, cell(canceled=canceled)) as running:
+        wait_until_ffmpeg(running.pid)
+        before = time.monotonic()
+        canceled.set()
+        end = running.wait()
+    assert time.monotonic() - before < 1
+    assert end.by == "cancel"
+    with pytest.raises(CanceledError):
+        raise_if_failed(end)
+
+
+def test_wall_time_ends_a_run_as_timed_out() -> None:
+    end = ended(ENDLESS, cell(timeout_s=0.3))
+    with pytest.raises(VidqueueError) as caught:
+        raise_if_failed(end)
+    assert caught.value.code == "timed_out"
+
+
+def test_leaving_the_block_ends_the_run() -> None:
+    with jail.start(ENDLESS, cell()) as running:
+        wait_until_ffmpeg(running.pid)
+    assert not alive(running.pid)
+
+
+def test_killing_twice_is_as_good_as_once() -> None:
+    with jail.start(ENDLESS, cell()) as running:
+        running.kill()
+        running.kill()
+        assert running.wait().returncode == -signal.SIGKILL
+
+
+def test_the_parents_sudden_death_ends_ffmpeg() -> None:
+    script = (
+        "import sys\nfrom vidqueue.limits import Limits\nfrom vidqueue.media import jail\n"
+        f"running = jail.start({ENDLESS!r}, jail.Cell(Limits(), 60))\nprint(running.pid, flush=True)\nsys.stdin.read()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    wait_until_ffmpeg(child)
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 5
+    while alive(child):
+        assert time.monotonic() < deadline, "ffmpeg outlived its parent"
+
+
+def test_standard_error_is_kept_only_in_part_however_long_it_is() -> None:
+    lines: list[str] = []
+    flood = (*QUIET, "-f", "lavfi", "-i", "testsrc2=duration=20,showinfo", "-f", "null", "pipe:1")
+    end = ended(flood, cell(), on_line=lines.append)
+    assert end.returncode == 0
+    assert len(lines) > len(end.tail) == 200
+
+
+def test_a_result_beyond_its_bound_is_output_too_large(tmp_path: Path) -> None:
+    with created(tmp_path / "noise.mkv") as sink:
+        noise = [*QUIET, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:duration=2"]
+        output = ["-c:v", "rawvideo", "-f", "matroska", "-fd", str(sink.writing), "fd:"]
+        end = ended([*noise, *output], cell(Limits(max_output_mb=1)), keep_open=[sink.writing], stdin=sink.reading)
+    with pytest.raises(VidqueueError) as caught:
+        raise_if_failed(end)
+    assert caught.value.code == "output_too_large"
+    assert (tmp_path / "noise.mkv").stat().st_size <= 1024 * 1024
+
+
+def test_memory_beyond_its_bound_is_out_of_memory() -> None:
+    greedy = [*QUIET, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=8000x8000:duration=1"]
+    end = ended([*greedy, "-f", "null", "pipe:1"], cell(Limits(memory_mb=300)))
+    with pytest.raises(VidqueueError) as caught:
+        raise_if_failed(end)
+    assert caught.value.code == "out_of_memory", end
+
+
+def test_the_child_gets_no_environment_and_no_descriptor_it_was_not_given(tmp_path: Path) -> None:
+    secret = os.open(tmp_path / "secret", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(secret, True)
+    with jail.start(ENDLESS, cell()) as running:
+        wait_until_ffmpeg(running.pid)
+        links = [os.readlink(link) for link in Path(f"/proc/{running.pid}/fd").iterdir()]
+        environment = Path(f"/proc/{running.pid}/environ").read_bytes()
+    os.close(secret)
+    assert str(tmp_path / "secret") not in links
+    assert environment == b""
+
+
+def test_the_child_leads_its_own_session_and_writes_no_core(tmp_path: Path) -> None:
+    with jail.start(ENDLESS, cell()) as running:
+        wait_until_ffmpeg(running.pid)
+        assert os.getsid(running.pid) == running.pid
+        limits = Path(f"/proc/{running.pid}/limits").read_text()
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert core.split()[4:6] == ["0", "0"]
+
+
+@needs_landlock
+def test_a_file_that_everybody_may_read_is_closed_to_it() -> None:
+    end = ended([*QUIET, "-f", "data", "-i", "file:/etc/passwd", "-map", "0", "-f", "null", "pipe:1"], cell())
+    assert any("Permission denied" in line for line in end.tail)
+
+
+@needs_landlock
+def test_a_filter_that_names_a_file_is_refused_too(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    drawing = f"color=black,drawtext=textfile={secret}"
+    end = ended([*QUIET, "-f", "lavfi", "-i", drawing, "-frames:v", "1", "-f", "null", "pipe:1"], cell())
+    assert end.returncode != 0
+    assert any("Permission denied" in line or "could not be read" in line for line in end.tail)
+
+
+@needs_landlock
+def test_it_cannot_write_beside_the_descriptor_it_was_given(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere.mkv"
+    end = ended([*QUIET, "-f", "lavfi", "-i", "testsrc2=duration=1", f"file:{target}"], cell())
+    assert end.returncode != 0
+    assert not target.exists()
+
+
+@pytest.mark.skipif(os.uname().machine not in REFUSED_CALLS, reason="no list of calls for this machine")
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "udp://127.0.0.1:9", "unix:///tmp/socket"])
+def test_it_cannot_open_a_socket_of_any_kind(address: str) -> None:
+    end = ended([*QUIET, "-f", "data", "-i", address, "-map", "0", "-f", "null", "pipe:1"], cell())
+    assert any("Operation not permitted" in line for line in end.tail)
+
+
+def test_the_checkup_tells_what_the_kernel_offers() -> None:
+    status = jail_status()
+    assert status.starts
+    assert status.files_closed == (landlock_abi() > 0)
+
+
+def test_the_checkup_warns_of_each_missing_wall() -> None:
+    assert JailStatus(landlock_abi=7, files_closed=True, network_closed=True, starts=True).warnings == ()
+    assert len(JailStatus(landlock_abi=0, files_closed=False, network_closed=False, starts=False).warnings) == 3

@@ -1,0 +1,5 @@
+"""The shared fixtures of the processor tests."""
+
+from tests.media.clips import samples
+
+__all__ = ["samples"]
