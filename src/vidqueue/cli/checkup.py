@@ -1,0 +1,66 @@
+"""`vidqueue doctor`: shows what the examination found, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidqueue.cli.exits import Exit
+from vidqueue.cli.options import LOOK, SOURCE, Look, Source
+from vidqueue.cli.screen import Screen
+from vidqueue.cli.settings import load
+
+if TYPE_CHECKING:
+    from vidqueue.config import Settings
+    from vidqueue.doctor import Check
+
+STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+def doctor(*, source: Source = SOURCE, look: Look = LOOK) -> int:
+    """Check everything a daemon needs on this machine, and say what to do. Ends with 1 when something is an error."""
+    settings, screen = load(source).settings, Screen(look)
+    from vidqueue.doctor import examine_machine
+
+    worst: set[str] = set()
+    for check in examine_machine(settings):
+        worst.add(check.level)
+        _tell(screen, check)
+    for check in asyncio.run(_database(settings)):
+        worst.add(check.level)
+        _tell(screen, check)
+    return Exit.ERROR if "error" in worst else Exit.OK
+
+
+def _tell(screen: Screen, check: Check) -> None:
+    if screen.json:
+        screen.object({"name": check.name, "level": check.level, "found": check.found, "advice": check.advice})
+        return
+    screen.out.print(f"[{STYLES[check.level]}]{check.level:<8}[/] {check.name:<12} ", end="")
+    screen.write(check.found)
+    if check.advice:
+        screen.write(f"{'':<22}{check.advice}")
+
+
+async def _database(settings: Settings) -> list[Check]:
+    from vidqueue.cli.database import reachable
+    from vidqueue.doctor import Check, examine_database
+    from vidqueue.embedded import FOLDER, EmbeddedError
+
+    external = settings.database.url is not None
+    with contextlib.ExitStack() as stack:
+        kind = "your server" if external else "embedded"
+        if not external and not (settings.data_dir / FOLDER / "PG_VERSION").exists():
+            # A question leaves no database behind.
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidqueue-doctor-")))
+            settings = settings.model_copy(update={"data_dir": scratch})
+            kind = "embedded, tried in a temporary folder"
+        try:
+            async with reachable(settings) as address:
+                return await examine_database(address, kind=kind)
+        except (EmbeddedError, TimeoutError) as error:
+            advice = "Look into postgres/server.log in the data folder, or set database.url to a server of yours."
+            return [Check("database", "error", f"The embedded server does not start: {error}", advice)]

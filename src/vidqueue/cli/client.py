@@ -1,0 +1,146 @@
+"""Speaks to the daemon over HTTP and turns its refusals into CommandErrors. A job is the daemon's JSON object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any, TypeAlias
+
+import httpx2
+
+from vidqueue import __version__
+from vidqueue.cli.exits import CommandError, Exit
+
+Job: TypeAlias = dict[str, Any]
+
+FINAL = frozenset({"succeeded", "failed", "canceled"})
+PAGE = 200
+
+_EXITS = {401: Exit.NOT_PERMITTED, 403: Exit.NOT_PERMITTED, 404: Exit.NOT_FOUND, 429: Exit.BUSY, 503: Exit.BUSY}
+
+
+class Client:
+    """One daemon. Use it in a `with` block."""
+
+    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        key = api_key or os.environ.get("VIDQUEUE_API_KEY")
+        headers = {"User-Agent": f"vidqueue-cli/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        try:
+            self._http = httpx2.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx2.Timeout(30, connect=5),
+                # A proxy of the environment is no way to this very machine.
+                trust_env=not _is_local(httpx2.URL(url).host),
+            )
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError) as error:
+            raise CommandError(f"{url!r} is not an address: {error}", exit=Exit.USAGE) from None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON that lies at `path`; queries of None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        # An empty set of parameters would take away those that stand in the path.
+        return self.call("GET", path, params=given or None)
+
+    def call(self, method: str, path: str, **request: Any) -> Any:
+        """Send one request and return the JSON of the answer, None where it has no body.
+
+        Raises:
+            CommandError: the daemon does not answer, or refused.
+        """
+        with self._telling():
+            response = self._http.request(method, path, **request)
+        require_success(response)
+        return response.json() if response.content else None
+
+    @contextmanager
+    def stream(self, path: str, **request: Any) -> Iterator[httpx2.Response]:
+        """An answer that is read while it comes. Errors of the transport inside the block are the reader's."""
+        with self._http.stream("GET", path, **request) as response:
+            if response.is_error:
+                response.read()
+            require_success(response)
+            yield response
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[httpx2.Response]:
+        """The bytes at `path`, whose transport errors end the command."""
+        with self._telling(), self.stream(path) as response:
+            yield response
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        found: Job = self.get(f"/v1/jobs/{job_id}")
+        return found
+
+    def jobs(self, *, limit: int | None, **filters: Any) -> Iterator[Job]:
+        """Jobs, newest first, page by page; `limit` of None means every one."""
+        left = limit
+        page = self.get("/v1/jobs", limit=PAGE if left is None else min(left, PAGE), **filters)
+        while True:
+            shown = page["jobs"][:left]
+            yield from shown
+            left = None if left is None else left - len(shown)
+            if not page["next"] or left == 0:
+                return
+            page = self.get(page["next"])
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.ConnectError:
+            raise CommandError(
+                f"No daemon answers at {self.url}.",
+                exit=Exit.UNAVAILABLE,
+                hint="Start one with `vidqueue serve`, or name another with --url or $VIDQUEUE_URL.",
+            ) from None
+        except httpx2.TransportError as error:
+            raise CommandError(
+                f"The connection to {self.url} broke: {error or type(error).__name__}.",
+                exit=Exit.UNAVAILABLE,
+                hint="Try again; `vidqueue list` shows what arrived.",
+            ) from None
+
+
+def require_success(response: httpx2.Response) -> None:
+    """Pass an answer that is a success.
+
+    Raises:
+        CommandError: with what the daemon said.
+    """
+    if response.is_success:
+        return
+    problem = _problem(response)
+    raise CommandError(
+        problem.get("detail") or problem.get("title") or f"The daemon answered {response.status_code}.",
+        exit=_EXITS.get(response.status_code, Exit.ERROR),
+        hint=problem.get("hint", ""),
+        code=problem.get("code", ""),
+        details=[f"{fault.get('pointer', '')}: {fault.get('detail', '')}" for fault in problem.get("errors") or ()],
+    )
+
+
+def _problem(response: httpx2.Response) -> dict[str, Any]:
+    """The problem document (RFC 9457) of a refusal; empty when something else than the daemon answered."""
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

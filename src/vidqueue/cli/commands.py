@@ -1,0 +1,44 @@
+"""The list of commands. Each is named here with its sentence of help, and imported when it is called."""
+
+from __future__ import annotations
+
+from cyclopts import App, Group, Parameter
+
+from vidqueue import __version__
+
+DAEMON = Group("Daemon", sort_key=1)
+JOBS = Group("Jobs", sort_key=2)
+MACHINE = Group("Machine", sort_key=3)
+
+app = App(
+    name="vidqueue",
+    help="A durable queue for video work. Commands other than those of the daemon speak to it over HTTP.",
+    help_format="plaintext",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative_iterable=()),
+)
+
+# command: (where it lives, its group, its help)
+COMMANDS: dict[str, tuple[str, Group, str]] = {
+    "serve": ("serve:serve", DAEMON, "Run the daemon until Ctrl-C or SIGTERM."),
+    "demo": ("demo:demo", DAEMON, "Start a daemon, run a handful of real jobs, show the results, stop."),
+    "doctor": ("checkup:doctor", DAEMON, "Check everything a daemon needs on this machine."),
+    "config": ("configuration:app", DAEMON, "Check or show the daemon's configuration."),
+    "db": ("database:app", DAEMON, "The daemon's database: its address, its migrations, a prompt."),
+    "submit": ("submit:app", JOBS, "Submit a job; each processor has its own flags."),
+    "status": ("jobs:status", JOBS, "Show one job."),
+    "list": ("jobs:list_jobs", JOBS, "List jobs, newest first."),
+    "watch": ("watch:watch", JOBS, "Watch jobs until they end."),
+    "logs": ("logs:logs", JOBS, "Show the log of a job's attempt."),
+    "result": ("result:result", JOBS, "Download an output of a job."),
+    "cancel": ("jobs:cancel", JOBS, "Cancel jobs that wait or run."),
+    "retry": ("jobs:retry", JOBS, "Queue failed or canceled jobs once more."),
+    "priority": ("jobs:priority", JOBS, "Change how soon a waiting job gets its turn."),
+    "delete": ("jobs:delete", JOBS, "Remove finished jobs, their logs and their files."),
+    "processors": ("machine:processors", MACHINE, "List the processors, or show the parameters of one."),
+    "lanes": ("machine:lanes", MACHINE, "Show the lanes and what they do."),
+}
+
+for _name, (_place, _group, _help) in COMMANDS.items():
+    app.command(f"vidqueue.cli.{_place}", name=_name, group=_group, help=_help)

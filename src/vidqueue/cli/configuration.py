@@ -1,0 +1,62 @@
+"""`vidqueue config`: check the daemon's configuration, or show each value and its origin; secrets stay hidden."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from vidqueue.cli.exits import Exit
+from vidqueue.cli.options import LOOK, SOURCE, Look, Source
+from vidqueue.cli.screen import Screen
+from vidqueue.cli.settings import load
+
+app = App(name="config", help="Check or show the daemon's configuration.")
+
+
+@app.command
+def check(*, source: Source = SOURCE, look: Look = LOOK) -> int:
+    """Check the configuration; every fault at once, exit code 78."""
+    load(source)
+    screen = Screen(look)
+    if screen.json:
+        screen.object({"ok": True})
+    else:
+        screen.write("The configuration is good.")
+    return Exit.OK
+
+
+@app.command
+def show(
+    *,
+    origin: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    source: Source = SOURCE,
+    look: Look = LOOK,
+) -> int:
+    """Show every key with its value.
+
+    Args:
+        origin: Tell for each key where its value comes from.
+        source: Where the configuration is read from.
+        look: How the answer is written.
+    """
+    from vidqueue.config import keys
+
+    loaded, screen = load(source), Screen(look)
+    values = loaded.settings.model_dump(mode="json")
+    origins = {key: loaded.origins.get(key, "default") for key, _ in keys()}
+    if screen.json:
+        screen.object({key: {"value": _value(values, key), "origin": origins[key]} if origin else _value(values, key)
+                       for key in origins})  # fmt: skip
+        return Exit.OK
+    for key, place in origins.items():
+        value = _value(values, key)
+        line = f"{key} = {json.dumps(value, ensure_ascii=False) if value is not None else '(not set)'}"
+        screen.write(f"{line}  # {place}" if origin else line)
+    return Exit.OK
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    section, _, name = key.partition(".")
+    return values[section][name] if name else values[section]

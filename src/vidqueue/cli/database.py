@@ -1,0 +1,114 @@
+"""`vidqueue db`: the daemon's database, whether embedded or the user's own."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.options import LOOK, SOURCE, Look, Source
+from vidqueue.cli.screen import Screen
+from vidqueue.cli.settings import load
+
+if TYPE_CHECKING:
+    from vidqueue.config import Settings
+
+# A daemon holds it for as long as it runs.
+LOCK = "lock"
+
+app = App(name="db", help="The daemon's database: its address, its migrations, a prompt.")
+
+
+@app.command
+def url(*, source: Source = SOURCE) -> int:
+    """Print the address of the database, with its password if it has one, for psql and other programs.
+
+    The embedded database answers while a daemon runs on its data folder.
+    """
+    Screen(Look()).write(url_of(load(source).settings))
+    return Exit.OK
+
+
+@app.command
+def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
+    """Bring the database to the shape that this version needs; `vidqueue serve` does the same when it starts."""
+    settings, screen = load(source).settings, Screen(look)
+    applied = asyncio.run(_migrate(settings))
+    if screen.json:
+        screen.object({"applied": applied})
+    for name in [] if screen.json else applied or ["Nothing to do: the database is up to date."]:
+        screen.write(name)
+    return Exit.OK
+
+
+@app.command
+def psql(*arguments: str, source: Source = SOURCE) -> int:
+    """Open psql on the database.
+
+    Args:
+        arguments: Handed on to psql; put `--` before the first.
+        source: Where the configuration is read from.
+    """
+    address = url_of(load(source).settings)
+    program = shutil.which("psql")
+    if program is None:
+        raise CommandError("psql is not installed.", hint="`vidqueue db url` prints the address for other programs.")
+    os.execv(program, [program, address, *arguments])  # noqa: S606 - no shell is wanted
+
+
+def url_of(settings: Settings) -> str:
+    """Address of the configured database, or of the embedded one."""
+    from vidqueue import embedded
+
+    given = settings.database.url
+    return given.get_secret_value() if given else embedded.url_of(settings.data_dir)
+
+
+@asynccontextmanager
+async def reachable(settings: Settings) -> AsyncIterator[str]:
+    """Address of the database while it can be spoken to; an embedded one is started unless a daemon runs it already.
+
+    Raises:
+        EmbeddedError: the embedded one does not start.
+    """
+    from vidqueue import embedded
+
+    if settings.database.url is not None:
+        yield url_of(settings)
+        return
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (settings.data_dir / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield url_of(settings)  # a daemon holds the folder, and keeps the server running
+            return
+        async with embedded.running(settings.data_dir) as address:
+            yield address
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    import psycopg
+
+    from vidqueue import embedded
+    from vidqueue.migrate import MigrationError
+    from vidqueue.migrate import migrate as apply_missing
+
+    try:
+        async with reachable(settings) as address:
+            return await apply_missing(address)
+    except MigrationError as error:
+        raise CommandError(str(error), code="migration_refused") from None
+    except (psycopg.OperationalError, TimeoutError, embedded.EmbeddedError) as error:
+        raise CommandError(
+            f"The database does not answer: {error}",
+            exit=Exit.UNAVAILABLE,
+            hint="Check database.url; `vidqueue doctor` tells more.",
+        ) from None

@@ -1,0 +1,183 @@
+"""`vidqueue demo`: the whole way of a few real jobs, from an empty folder to files that play, then a clean stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from vidqueue.cli.board import board
+from vidqueue.cli.client import Client, Job
+from vidqueue.cli.demo_jobs import Delivered, deliver, submit_all
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.follow import changes
+from vidqueue.cli.options import LOOK, Look, Source
+from vidqueue.cli.screen import Screen, duration_text, state_text
+from vidqueue.cli.settings import load
+from vidqueue.cli.transfer import upload
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+    from vidqueue.config import Settings
+
+CLIP_SECONDS = 3
+REPORT = (
+    "SELECT processor, jobs, succeeded, failed, canceled, median_wait_s, median_run_s "
+    "FROM vidqueue_report.throughput_hourly ORDER BY processor"
+)
+VIOLATIONS = "SELECT invariant, job_id::text, detail FROM vidqueue_report.invariant_violations"
+
+
+def demo(
+    *,
+    video: Path | None = None,
+    out: Path = Path("demo-out"),
+    data_dir: Path | None = None,
+    keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    look: Look = LOOK,
+) -> int:
+    """Start a daemon with a database of its own, run a handful of real jobs, show the results, stop.
+
+    Nothing of your configuration is used, and no other daemon is touched. Ends with 0 only when every job succeeded
+    and every result lies where the table says.
+
+    Args:
+        video: Your own video; else a short clip with sound is made.
+        out: Folder that the results are put into; it stays.
+        data_dir: Folder for the daemon's files and database, kept afterwards; else a temporary one.
+        keep: Keep the temporary folder too.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    if video is not None and not video.is_file():
+        raise CommandError(f"{video} is not a file.", exit=Exit.USAGE)
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder(data_dir, keep=keep, screen=screen))
+        screen.say("Starting a daemon with its own PostgreSQL ...")
+        portal, url, database_url = stack.enter_context(_daemon(_settings(folder)))
+        screen.say(f"It listens at {url} and keeps everything in {folder}.")
+        client = stack.enter_context(Client(url))
+        jobs = _run_jobs(client, screen, video, folder)
+        out.mkdir(parents=True, exist_ok=True)
+        delivered = [deliver(client, screen, job, out) for job in jobs if job["state"] == "succeeded"]
+        report, broken = portal.call(_ask, database_url, REPORT), portal.call(_ask, database_url, VIOLATIONS)
+        screen.say("Stopping ...")
+    _show(screen, jobs, delivered, report, broken)
+    whole = len(delivered) == len(jobs) and all(one.is_whole for one in delivered)
+    return Exit.OK if whole and not broken else Exit.JOB_FAILED
+
+
+@contextmanager
+def _folder(given: Path | None, *, keep: bool, screen: Screen) -> Iterator[Path]:
+    """The folder to work in; a temporary one is removed at the end unless it shall be kept."""
+    folder = given.absolute() if given else Path(tempfile.mkdtemp(prefix="vidqueue-demo-"))
+    try:
+        yield folder
+    finally:
+        if given or keep:
+            screen.say(f"The daemon's folder stays: vidqueue serve --data-dir {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _settings(folder: Path) -> Settings:
+    """Settings of a daemon that has nothing to do with the one this machine may run."""
+    for name in [*os.environ]:
+        if name.startswith("VIDQUEUE_") or name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY"):
+            del os.environ[name]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / "vidqueue.toml"
+    file.write_text('[api]\nport = 0\n\n[running]\ndrain_timeout_s = 0\n\n[log]\nlevel = "error"\n', encoding="utf-8")
+    return load(Source(config=file, data_dir=folder)).settings
+
+
+@contextmanager
+def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
+    """A daemon in a thread of its own, so that Ctrl-C reaches this one: a way to call into it, its two addresses."""
+    from anyio.from_thread import start_blocking_portal
+
+    from vidqueue import daemon, logs
+    from vidqueue.database import DatabaseUnfitError
+    from vidqueue.embedded import EmbeddedError
+
+    logs.configure(settings.log)
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal("asyncio"))
+        try:
+            running = stack.enter_context(portal.wrap_async_context_manager(daemon.running(settings)))
+        except daemon.DataFolderBusyError as error:
+            raise CommandError(str(error), exit=Exit.BUSY, hint="Choose another --data-dir.") from None
+        except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
+            raise CommandError(str(error), exit=Exit.UNAVAILABLE, hint="`vidqueue doctor` tells more.") from None
+        assert running.url is not None
+        yield portal, running.url, running.database_url
+
+
+def _run_jobs(client: Client, screen: Screen, video: Path | None, folder: Path) -> list[Job]:
+    clip = video or _make_clip(folder)
+    reference = f"vq:files/{upload(client, screen, clip)['id']}"
+    jobs = {job["id"]: job for job in submit_all(client, reference)}
+    screen.say(f"{len(jobs)} jobs on {clip.name}:")
+    with board(screen) as shown:
+        for job in changes(client, list(jobs)):
+            jobs[job["id"]] = job
+            shown.put(job)
+    return list(jobs.values())
+
+
+def _make_clip(folder: Path) -> Path:
+    from vidqueue.media.sample import make_sample
+
+    clip = folder / "clip.mp4"
+    clip.unlink(missing_ok=True)
+    make_sample(clip, seconds=CLIP_SECONDS)
+    return clip
+
+
+async def _ask(database_url: str, query: str) -> list[dict[str, Any]]:
+    """What a person would ask in psql."""
+    from vidqueue.database import Database
+
+    async with Database(database_url) as database, database.transaction() as connection:
+        cursor = await connection.execute(query.encode())
+        return await cursor.fetchall()
+
+
+def _show(
+    screen: Screen,
+    jobs: list[Job],
+    delivered: list[Delivered],
+    report: list[dict[str, Any]],
+    broken: list[dict[str, Any]],
+) -> None:
+    if screen.json:
+        results = [{"title": one.title, "path": str(one.path), **one.output} for one in delivered]
+        screen.object({"results": results, "report": _plain(report), "invariant_violations": broken})
+        return
+    screen.write("\nResults")
+    screen.table(("FILE", "LENGTH", "PICTURE", "CODECS", "SIZE", "SHA256"), [one.row() for one in delivered])
+    for job in jobs:
+        if job["state"] != "succeeded":
+            screen.out.print(state_text(job["state"]), job["title"], (job["error"] or {}).get("message", ""))
+    screen.write(f"\n{REPORT};")
+    screen.table([name.upper() for name in report[0]] if report else (), [_cells(line) for line in report])
+    screen.write(f"\n{VIOLATIONS};")
+    screen.write("\n".join(str(line) for line in broken) or "(0 rows: every promise was kept)")
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    return [duration_text(float(value)) if name.endswith("_s") else str(value) for name, value in line.items()]
+
+
+def _plain(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Decimals become numbers that JSON knows."""
+    return [
+        {name: value if isinstance(value, str | int) else float(value) for name, value in one.items()} for one in report
+    ]

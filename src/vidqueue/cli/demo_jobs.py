@@ -1,0 +1,85 @@
+"""What the demo asks for: both processors, four containers, and one job that works on another one's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidqueue.cli.client import Client, Job
+from vidqueue.cli.result import choose
+from vidqueue.cli.screen import Screen, duration_text, size_text
+from vidqueue.cli.transfer import download
+
+ENHANCE_FIRST = "cleaned and sharpened"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A job of the demo. Without `after` it works on the clip, else on the result of the wish with that title."""
+
+    title: str
+    processor: str
+    params: dict[str, Any]
+    after: str | None = None
+
+
+WISHES = (
+    Wish("small mp4", "transcode", {"quality": "low", "resolution": "240p", "effort": "fast"}),
+    Wish("webm with vp9", "transcode", {"container": "webm", "codec": "vp9", "resolution": "240p", "effort": "fast"}),
+    Wish("mkv with h265", "transcode", {"container": "mkv", "codec": "h265", "effort": "fast"}),
+    Wish(ENHANCE_FIRST, "enhance", {"denoise": 0.4, "sharpen": 0.3, "effort": "fast"}),
+    Wish("more colour", "enhance", {"saturation": 1.4, "contrast": 1.1, "effort": "fast"}),
+    Wish("cleaned, then mov", "transcode", {"container": "mov", "effort": "fast"}, after=ENHANCE_FIRST),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A result that lies on this machine, and what the daemon says of it."""
+
+    title: str
+    path: Path
+    output: dict[str, Any]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is really there, in full."""
+        return self.path.is_file() and self.path.stat().st_size == self.output["size"]
+
+    def row(self) -> tuple[str, ...]:
+        """A line of the table of results."""
+        facts = self.output["facts"] or {}
+        video, audio = facts.get("video") or {}, facts.get("audio") or {}
+        return (
+            str(self.path),
+            duration_text(facts.get("duration_s")),
+            f"{video.get('width')}x{video.get('height')}",
+            " + ".join(stream["codec"] for stream in (video, audio) if stream),
+            size_text(self.output["size"]),
+            str(self.output["sha256"])[:12],
+        )
+
+
+def submit_all(client: Client, clip: str) -> list[Job]:
+    """Submit every wish; `clip` is the reference of the clip."""
+    by_title: dict[str, Job] = {}
+    for wish in WISHES:
+        video = f"vq:jobs/{by_title[wish.after]['id']}/video" if wish.after else clip
+        request = {
+            "processor": wish.processor,
+            "input": {"video": video, **wish.params},
+            "title": wish.title,
+            "tags": ["demo"],
+        }
+        by_title[wish.title] = client.call("POST", "/v1/jobs", json=request)
+    return list(by_title.values())
+
+
+def deliver(client: Client, screen: Screen, job: Job, folder: Path) -> Delivered:
+    """Download the result of a finished job into the folder, over one of an earlier demo."""
+    output = choose(job, None)
+    title = str(job["title"])
+    path = folder / (title.replace(",", "").replace(" ", "-") + Path(output["filename"]).suffix)
+    download(client, screen, output["url"], path, sha256=output["sha256"], size=output["size"])
+    return Delivered(title, path, output)

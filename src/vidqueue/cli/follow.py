@@ -1,0 +1,85 @@
+"""Follows jobs to their end: events tell that something happened, the job is then read again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from vidqueue.cli import stream
+from vidqueue.cli.client import FINAL, Client, Job
+from vidqueue.cli.exits import CommandError, Exit
+
+_PROGRESS_FIELDS = ("progress", "stage", "message", "fps", "speed", "eta_s", "attempt")
+
+UNFINISHED = "queued,running"
+
+
+def changes(client: Client, wanted: Collection[str] | None) -> Iterator[Job]:
+    """Each wanted job whenever something about it was learned, until all have ended.
+
+    With `wanted` of None every job is followed, new ones too, and only Ctrl-C ends it.
+    """
+    follower = _Follower(client, wanted)
+    for arrived in stream.messages(client, "/v1/events"):
+        match arrived:
+            case stream.Pulse():
+                yield from follower.read_again()
+            case stream.Message(kind=kind, data=data):
+                yield from follower.learn(kind, data)
+            case stream.Broken():
+                pass
+        if follower.done:
+            return
+
+
+class _Follower:
+    def __init__(self, client: Client, wanted: Collection[str] | None) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._known: dict[str, Job] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every wanted job has ended."""
+        if self._wanted is None:
+            return False
+        return all(self._has_ended(job_id) for job_id in self._wanted)
+
+    def read_again(self) -> Iterator[Job]:
+        """The truth about every job that has not ended; events are hints and may have been missed."""
+        if self._wanted is None:
+            for job in self._client.jobs(limit=None, state=UNFINISHED):
+                yield self._remember(job)
+            ids = {job_id for job_id in self._known if not self._has_ended(job_id)}
+        else:
+            ids = {job_id for job_id in self._wanted if not self._has_ended(job_id)}
+        for job_id in sorted(ids):
+            yield from self._read(job_id)
+
+    def learn(self, kind: str, data: Job) -> Iterator[Job]:
+        """What an event tells."""
+        job_id = str(data.get("job_id", ""))
+        if self._wanted is not None and job_id not in self._wanted:
+            return
+        known = self._known.get(job_id)
+        if kind == "progress" and known is not None and known["state"] == "running":
+            yield self._remember(known | {name: data.get(name) for name in _PROGRESS_FIELDS if name in data})
+        elif kind != "progress" or known is None:
+            yield from self._read(job_id)
+
+    def _read(self, job_id: str) -> Iterator[Job]:
+        try:
+            yield self._remember(self._client.job(job_id))
+        except CommandError as error:
+            # Someone may delete a job while it is watched; one that was never there is a fault of the caller.
+            if error.exit is not Exit.NOT_FOUND or (self._wanted is not None and job_id not in self._known):
+                raise
+            self._known.pop(job_id, None)
+            if self._wanted is not None:
+                self._wanted = [other for other in self._wanted if other != job_id]
+
+    def _remember(self, job: Job) -> Job:
+        self._known[job["id"]] = job
+        return job
+
+    def _has_ended(self, job_id: str) -> bool:
+        return job_id in self._known and self._known[job_id]["state"] in FINAL

@@ -1,0 +1,162 @@
+"""Commands that read and change jobs: `status`, `list`, `cancel`, `retry`, `priority`, `delete`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vidqueue.cli.board import name_of, ran_text, situation
+from vidqueue.cli.client import Client, Job
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.options import DOOR, LOOK, Door, Look
+from vidqueue.cli.screen import Screen, age_text, size_text, state_text
+
+StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
+
+
+def status(job_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Show one job: its state, why it waits or failed, and its outputs.
+
+    Args:
+        job_id: The job.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    with Client(door.url) as client:
+        job = client.job(job_id)
+    if screen.json:
+        screen.object(job)
+    else:
+        show(screen, job)
+    return Exit.OK
+
+
+def list_jobs(
+    *,
+    state: tuple[StateName, ...] | None = None,
+    processor: str | None = None,
+    tag: str | None = None,
+    limit: int = 20,
+    every: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
+    door: Door = DOOR,
+    look: Look = LOOK,
+) -> int:
+    """List jobs, newest first.
+
+    Args:
+        state: Only jobs in this state; may be given more than once.
+        processor: Only jobs of this processor.
+        tag: Only jobs with this tag.
+        limit: How many at most.
+        every: All of them, however many.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    with Client(door.url) as client:
+        states = ",".join(state or ()) or None
+        found = client.jobs(limit=None if every else limit, state=states, processor=processor, tag=tag)
+        if screen.json:
+            for job in found:
+                screen.object(job)
+        else:
+            lines = [(job["id"], job["processor"], state_text(job["state"]), age_text(job["created_at"]),
+                      name_of(job) if job.get("title") else "", situation(job)) for job in found]  # fmt: skip
+            screen.table(("ID", "PROCESSOR", "STATE", "CREATED", "TITLE", ""), lines)
+    return Exit.OK
+
+
+def cancel(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Cancel jobs. One that waits ends at once; one that runs is stopped within seconds.
+
+    Args:
+        ids: The jobs.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    return _each(ids, door, look, lambda client, job_id: client.call("POST", f"/v1/jobs/{job_id}/cancel"))
+
+
+def retry(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Queue failed or canceled jobs once more, with all their attempts anew.
+
+    Args:
+        ids: The jobs.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    return _each(ids, door, look, lambda client, job_id: client.call("POST", f"/v1/jobs/{job_id}/retry"))
+
+
+def priority(
+    job_id: Annotated[str, Parameter(name="ID")],
+    level: Annotated[int, Parameter(name="N", allow_leading_hyphen=True)],
+    *,
+    door: Door = DOOR,
+    look: Look = LOOK,
+) -> int:
+    """Change the priority of a job.
+
+    Args:
+        job_id: The job.
+        level: From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    return _each(
+        (job_id,), door, look, lambda client, one: client.call("PATCH", f"/v1/jobs/{one}", json={"priority": level})
+    )
+
+
+def delete(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Remove finished jobs, their logs and their files.
+
+    Args:
+        ids: The jobs.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    return _each(ids, door, look, lambda client, job_id: client.call("DELETE", f"/v1/jobs/{job_id}"))
+
+
+def show(screen: Screen, job: Job) -> None:
+    """One job for people."""
+    screen.write(f"{job['id']}  {job['processor']}  {job['title'] or ''}".rstrip())
+    screen.out.print(state_text(job["state"]), situation(job) if job["state"] != "failed" else ran_text(job))
+    screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
+    if error := job.get("error"):
+        screen.write(f"{error['code']}: {error['message']}")
+        screen.write(f"  {error.get('hint') or ''}".rstrip())
+    for output in job.get("outputs") or ():
+        screen.write(f"output {output['name']}: {output['media_type']}, {size_text(output['size'])}")
+
+
+def _each(ids: Sequence[str], door: Door, look: Look, act: Callable[[Client, str], Job | None]) -> int:
+    """Do the same to each job, all of them even when one refuses; the exit code is that of the first refusal."""
+    screen = Screen(look)
+    refusals: list[CommandError] = []
+    if not ids:
+        raise CommandError("Which job?", exit=Exit.USAGE, hint="Give one or more ids; `vidqueue list` shows them.")
+    with Client(door.url) as client:
+        for job_id in ids:
+            try:
+                job = act(client, job_id)
+            except CommandError as refusal:
+                refusals.append(refusal)
+                if len(ids) > 1:
+                    screen.say(f"{job_id}  {refusal.message}")
+                continue
+            if screen.json:
+                screen.object(job or {"id": job_id, "deleted": True})
+            else:
+                screen.write(f"{job_id}  {_now(job) if job else 'deleted'}")
+    if refusals:
+        raise refusals[0]
+    return Exit.OK
+
+
+def _now(job: Job) -> str:
+    return f"{job['state']}, priority {job['priority']}" if job["state"] == "queued" else str(job["state"])

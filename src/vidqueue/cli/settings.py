@@ -1,0 +1,42 @@
+"""The daemon's configuration for commands that need it, with its faults told the way of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.options import Source
+
+if TYPE_CHECKING:  # half a second that only these commands spend
+    from vidqueue.config import Loaded
+
+
+def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Read and check the configuration; flags of None are those that were not given.
+
+    Raises:
+        CommandError: with every fault at once.
+    """
+    from vidqueue import config
+
+    given = {"data_dir": source.data_dir, **(flags or {})}
+    try:
+        return config.load(file=source.config, flags=_without_none(given))
+    except config.ConfigError as error:
+        raise CommandError(
+            "The configuration has faults.",
+            exit=Exit.CONFIG,
+            details=error.problems,
+            hint="`vidqueue config show --origin` tells where values come from; config.example.toml has every key.",
+        ) from None
+
+
+def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what was given, without sections that are empty then."""
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        inner = _without_none(value) if isinstance(value, dict) else value
+        if inner is not None and inner != {}:
+            kept[name] = inner
+    return kept

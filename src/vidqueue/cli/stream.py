@@ -1,0 +1,98 @@
+"""Server-sent events: read, and read on after a broken connection without missing one.
+
+(WHATWG HTML, section 9.2: "Server-sent events".)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from vidqueue.cli.client import Client
+from vidqueue.cli.exits import CommandError, Exit
+
+# The daemon sends a sign of life every 15 seconds.
+SILENCE_S = 40.0
+PATIENCE_S = 300.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event. `number` is what Last-Event-ID wants back."""
+
+    number: str
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Nothing happened, but the line is alive; `fresh` when it was just opened and the truth should be read again."""
+
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The connection was lost; the next one is tried after a pause."""
+
+    reason: str
+
+
+def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[Message | Pulse | Broken]:
+    """Events of `path`, for ever. A first connection that fails raises; later ones are made again.
+
+    Raises:
+        CommandError: the daemon refused, or was away for longer than PATIENCE_S.
+    """
+    reached, away_since, pause = False, time.monotonic(), FIRST_PAUSE_S
+    while True:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+        try:
+            with client.stream(path, headers=headers, timeout=httpx2.Timeout(SILENCE_S, connect=5)) as response:
+                reached, pause = True, FIRST_PAUSE_S
+                yield Pulse(fresh=True)
+                for message in parse(response.iter_lines()):
+                    last = message.number or last if isinstance(message, Message) else last
+                    away_since = time.monotonic()
+                    yield message
+            reason = "the daemon closed the stream"
+        except httpx2.TransportError as error:
+            reason = str(error) or type(error).__name__
+        except CommandError as error:
+            # While it starts or has lost its database it answers 503; anything else is meant for us.
+            if not reached or error.exit is not Exit.BUSY:
+                raise
+            reason = error.message
+        if not reached or time.monotonic() - away_since > PATIENCE_S:
+            raise CommandError(
+                f"No daemon answers at {client.url}: {reason}.",
+                exit=Exit.UNAVAILABLE,
+                hint="Submitted jobs are kept; watch again when it is back.",
+            )
+        yield Broken(reason)
+        time.sleep(pause)
+        pause = min(LONGEST_PAUSE_S, pause * 2)
+
+
+def parse(lines: Iterable[str]) -> Iterator[Message | Pulse]:
+    """Events from the lines of a stream; comments become pulses."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(":"):
+            yield Pulse()
+        elif line:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and "data" in fields else value
+        elif "data" in fields:
+            yield Message(fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"]))
+            fields = {}
+        else:
+            fields = {}

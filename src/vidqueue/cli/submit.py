@@ -1,0 +1,201 @@
+"""`vidqueue submit PROCESSOR`: one command for each processor, with flags made from its parameter model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+from vidqueue import processors
+from vidqueue.cli.client import Client, Job
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.options import Door, Look
+from vidqueue.cli.result import save
+from vidqueue.cli.screen import Screen, size_text
+from vidqueue.cli.transfer import upload
+from vidqueue.cli.watch import verdict, wait_for
+from vidqueue.errors import VidqueueError
+from vidqueue.processors.base import Processor
+
+JOB = Group("The job", sort_key=20)
+WAITING = Group("Files and waiting", sort_key=30)
+# What the daemon resolves itself; anything else names a file of this machine.
+_REFERENCE = re.compile(r"^(vq:|data:|[a-z][a-z0-9+.-]*://)")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class JobFlags:
+    """What every job can be given."""
+
+    title: Annotated[str | None, Parameter(group=JOB)] = None
+    """A label for people."""
+    tag: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
+    """A label to filter by; may be given more than once."""
+    priority: Annotated[int | None, Parameter(group=JOB, allow_leading_hyphen=True)] = None
+    """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
+    run_at: Annotated[datetime | None, Parameter(group=JOB)] = None
+    """Not before this time, such as 2027-01-31T22:00; local unless it names a zone."""
+    max_attempts: Annotated[int | None, Parameter(group=JOB)] = None
+    """Failed attempts after which the job fails."""
+    timeout: Annotated[float | None, Parameter(group=JOB)] = None
+    """Longest run of one attempt, in seconds."""
+    lane: Annotated[str | None, Parameter(group=JOB)] = None
+    """Only this lane."""
+    idempotency_key: Annotated[str | None, Parameter(group=JOB)] = None
+    """A word of your own; the same word with the same request makes no second job."""
+    wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
+    """Watch the job until it ends; Ctrl-C stops the watching, not the job."""
+    output: Annotated[Path | None, Parameter(group=WAITING, alias="-o")] = None
+    """Wait, and download the result to this file or folder."""
+    upload: Annotated[bool, Parameter(group=WAITING)] = True
+    """Send local files to the daemon. With --no-upload it opens them itself, by path, under its inputs.roots."""
+
+    def request(self) -> dict[str, Any]:
+        """The part of the request that says how to run the job; what was not given is left to the daemon."""
+        run_at = self.run_at.astimezone().isoformat() if self.run_at else None
+        given = {
+            "title": self.title,
+            "tags": list(self.tag or ()) or None,
+            "priority": self.priority,
+            "run_at": run_at,
+            "max_attempts": self.max_attempts,
+            "timeout_s": self.timeout,
+            "lane": self.lane,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class SubmitCommand:
+    """The command of one processor. The parser reads `__signature__` as it would that of a function."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._flags = flags_of(processor.Params, _taken())
+        shared = [_shared("job", JobFlags), _shared("door", Door), _shared("look", Look)]
+        arguments = [*(flag.argument for flag in self._flags), *shared]
+        # Positional arguments first, as a signature wants it.
+        arguments.sort(key=lambda argument: argument.kind)
+        self.__signature__ = inspect.Signature(arguments, return_annotation=int)
+        self.__annotations__ = {argument.name: argument.annotation for argument in arguments}
+        self.__name__ = processor.name
+        self.__doc__ = inspect.getdoc(processor)
+
+    def __call__(self, *positional: Any, **given: Any) -> int:
+        """Submit a job, and wait for it if that was asked."""
+        bound = self.__signature__.bind(*positional, **given).arguments
+        job_flags, door, look = (bound.pop(name, kind()) for name, kind in _SHARED.items())
+        request = {"processor": self._processor.name, "input": self._input(bound), **job_flags.request()}
+        return _submit(request, self._media(bound), job_flags, door, Screen(look))
+
+    def _input(self, bound: dict[str, Any]) -> dict[str, Any]:
+        values = {flag.field: _read(flag, bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
+        self._check(values)
+        return values
+
+    def _media(self, bound: dict[str, Any]) -> list[str]:
+        return [flag.field for flag in self._flags if flag.media and _is_given(flag, bound)]
+
+    def _check(self, values: dict[str, Any]) -> None:
+        """Find what is wrong before a large file is sent for nothing."""
+        try:
+            processors.parse(self._processor, values)
+        except VidqueueError as error:
+            faults = [f"{fault['pointer'].removeprefix('/input/')}: {fault['detail']}" for fault in error.errors]
+            raise CommandError(
+                f"{self._processor.name} does not accept these parameters.",
+                exit=Exit.USAGE,
+                hint=f"`vidqueue submit {self._processor.name} --help` shows them all.",
+                code=error.code,
+                details=faults,
+            ) from None
+
+
+_SHARED: dict[str, type] = {"job": JobFlags, "door": Door, "look": Look}
+
+
+def _taken() -> frozenset[str]:
+    return frozenset(field.name for kind in _SHARED.values() for field in fields(kind)) | set(_SHARED)
+
+
+def _shared(name: str, kind: type) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=kind(), annotation=kind)
+
+
+def _is_given(flag: Flag, bound: dict[str, Any]) -> bool:
+    return bound.get(flag.argument.name) is not None
+
+
+def _read(flag: Flag, value: Any) -> Any:
+    try:
+        return flag.read(value)
+    except json.JSONDecodeError as error:
+        raise CommandError(f"--{flag.argument.name} takes JSON: {error}.", exit=Exit.USAGE) from None
+
+
+def _submit(request: dict[str, Any], media: list[str], flags: JobFlags, door: Door, screen: Screen) -> int:
+    with Client(door.url) as client:
+        for field in media:
+            request["input"][field] = _reference(client, screen, request["input"][field], may_upload=flags.upload)
+        headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
+        job: Job = client.call("POST", "/v1/jobs", json=request, headers=headers)
+        if not (flags.wait or flags.output):
+            _tell_accepted(screen, job)
+            return Exit.OK
+        screen.say(f"submitted {job['id']}")
+        job = wait_for(client, screen, [job["id"]])[job["id"]]
+        return _deliver(client, screen, job, flags.output)
+
+
+def _tell_accepted(screen: Screen, job: Job) -> None:
+    if screen.json:
+        screen.object(job)
+        return
+    screen.write(job["id"])
+    if screen.out.is_terminal:
+        screen.say(f"Watch it with: vidqueue watch {job['id']}")
+
+
+def _deliver(client: Client, screen: Screen, job: Job, output: Path | None) -> int:
+    """The end of a job that was waited for: its result on this machine, or why there is none."""
+    if job["state"] != "succeeded":
+        error = job.get("error") or {}
+        raise CommandError(
+            error.get("message") or f"The job was {job['state']}.",
+            exit=verdict([job]),
+            hint=error.get("hint") or "",
+            code=error.get("code") or "",
+            details=[f"`vidqueue logs {job['id']}` shows its log."] if error else [],
+        )
+    if output is not None:
+        chosen, target = save(client, screen, job, output)
+        screen.say(f"{target}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
+    elif not screen.json:
+        screen.write(job["id"])
+    return Exit.OK
+
+
+def _reference(client: Client, screen: Screen, value: str, *, may_upload: bool) -> str:
+    """What the daemon is told: a reference as it is, a local file by its bytes or, if so asked, by its path."""
+    if _REFERENCE.match(value):
+        return value
+    if may_upload or value == "-":
+        return f"vq:files/{upload(client, screen, Path(value))['id']}"
+    return str(Path(value).expanduser().absolute())
+
+
+def _with_every_processor() -> App:
+    found = App(name="submit", help="Submit a job. Each processor has its own flags: vidqueue submit PROCESSOR --help")
+    for name, processor in processors.catalogue().items():
+        found.command(SubmitCommand(processor), name=name)
+    return found
+
+
+app = _with_every_processor()

@@ -1,0 +1,121 @@
+"""Bytes to and from the daemon, with a bar on a terminal. A download is whole and checked, or it is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import httpx2
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from vidqueue.cli.client import Client
+from vidqueue.cli.exits import CommandError
+from vidqueue.cli.screen import Screen
+
+CHUNK = 1 << 20
+# How long the daemon may take to sync what it was sent.
+SETTLE_S = 300.0
+
+
+def upload(client: Client, screen: Screen, path: Path) -> dict[str, Any]:
+    """Send a file, or standard input where the path is `-`, and return the daemon's description of it.
+
+    Raises:
+        CommandError: the file cannot be read, or the daemon refused it.
+    """
+    if str(path) == "-":
+        return _send(client, screen, sys.stdin.buffer, name="stdin", size=None)
+    try:
+        with path.open("rb") as source:
+            return _send(client, screen, source, name=path.name, size=os.fstat(source.fileno()).st_size)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}.", code="input_not_found") from None
+
+
+def _send(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None) -> dict[str, Any]:
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}",
+    }
+    if size is not None:
+        headers["Content-Length"] = str(size)
+    with _bar(screen, f"upload {name}", size) as advance:
+        sent: dict[str, Any] = client.call(
+            "POST",
+            "/v1/files",
+            content=_chunks(source, advance),
+            headers=headers,
+            timeout=httpx2.Timeout(30, connect=5, read=SETTLE_S),
+        )
+    return sent
+
+
+def _chunks(source: BinaryIO, advance: Any) -> Iterator[bytes]:
+    while chunk := source.read(CHUNK):
+        yield chunk
+        advance(len(chunk))
+
+
+def download(client: Client, screen: Screen, address: str, target: Path, *, sha256: str, size: int) -> None:
+    """Fetch bytes into `target`: written aside, compared with their sha256, synced, renamed.
+
+    Raises:
+        CommandError: the bytes are not those that were promised, or the file cannot be written.
+    """
+    try:
+        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        raise CommandError(f"{target.parent} cannot be written to: {error.strerror}.") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            found = fetch(client, screen, address, file, name=target.name, size=size)
+            if found != sha256:
+                raise CommandError(f"What arrived of {target.name} is damaged.", hint="Try again.", code="bad_download")
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; the result gets the mode that any new file would.
+        Path(aside).chmod(0o666 & ~_umask())
+        Path(aside).replace(target)
+    except OSError as error:
+        raise CommandError(f"{target} cannot be written: {error.strerror}.") from None
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def fetch(client: Client, screen: Screen, address: str, file: BinaryIO, *, name: str, size: int) -> str:
+    """Write the bytes at `address` into `file` and return their sha256 in hex."""
+    digest = hashlib.sha256()
+    with _bar(screen, f"download {name}", size) as advance, client.download(address) as response:
+        for chunk in response.iter_bytes(CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
+    """A bar for the time of the block; yields what tells it of so many more bytes."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen.err, disable=not screen.live or screen.json, transient=True) as progress:
+        task = progress.add_task(label, total=size)
+        yield lambda count: progress.advance(task, count)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
