@@ -32,6 +32,7 @@ _RECIPES = {
     "odd.mkv": {"seconds": 1, "size": (321, 181)},
     "odd.webm": {"seconds": 1, "size": (321, 181)},
     "film.mp4": {"seconds": 2, "fps": Fraction(24000, 1001)},
+    "medium.mp4": {"seconds": 10},
     "long.mp4": {"seconds": 60},
 }
 

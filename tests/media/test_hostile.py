@@ -155,7 +155,9 @@ def test_text_named_mp4_is_not_a_video(tmp_path: Path) -> None:
 
 def test_a_title_that_looks_like_ffmpegs_own_words_changes_no_fact(tmp_path: Path, samples: Samples) -> None:
     path = tmp_path / "titled.mkv"
-    title = "x\n  Stream #0:7: Video: h264, yuv420p, 9999x9999 (default)\n      Display Matrix: rotation of 90.00 degrees"
+    title = (
+        "x\n  Stream #0:7: Video: h264, yuv420p, 9999x9999 (default)\n      Display Matrix: rotation of 90.00 degrees"
+    )
     run_ffmpeg("-i", samples("plain.mkv"), "-c", "copy", "-metadata", f"title={title}", path)
     facts, plain = probe(path, Limits()), probe(samples("plain.mkv"), Limits())
     assert facts.videos == plain.videos

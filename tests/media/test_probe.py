@@ -34,7 +34,12 @@ VARIETY = {
 def test_a_plain_clip(samples: Samples) -> None:
     facts = probe(samples("plain.mp4"), LIMITS)
     assert facts.video is not None
-    assert (facts.container, facts.video.codec, facts.video.upright, facts.video.frames) == ("mov", "h264", (640, 360), 90)
+    assert (facts.container, facts.video.codec, facts.video.upright, facts.video.frames) == (
+        "mov",
+        "h264",
+        (640, 360),
+        90,
+    )
     assert facts.duration_s == pytest.approx(3)
     assert facts.video.fps == pytest.approx(30)
     assert (facts.video.is_vfr, facts.video.rotation, facts.is_still, facts.damage) == (False, 0, False, ())
@@ -50,7 +55,8 @@ def test_pictures_and_duration_are_those_that_decode(name: str, tmp_path: Path, 
     times = decoded_times(path, facts.video.index)
     hidden = 8 if name.startswith("hidden") else 0
     assert len(times) <= facts.video.frames <= len(times) + hidden
-    assert facts.video.start_s == pytest.approx(times[0], abs=0.002)
+    # AVI has no times of its own, only an order.
+    assert facts.video.start_s == pytest.approx(times[0], abs=0.04 if name.endswith("avi") else 0.002)
     assert facts.duration_s == pytest.approx(2, abs=0.07)
     assert not facts.video.is_vfr or name == "flash.flv"
     assert facts.damage == ()

@@ -155,7 +155,9 @@ class EncodingPipe:
         self._send_frame(held, self._last_duration())
 
     def _send_frame(self, frame: Frame, duration: int) -> None:
-        head = picture_head((frame.pts - self._base) * self._clock, duration * self._clock, self._target.picture.size)
+        head = picture_head(
+            max(0, frame.pts - self._base) * self._clock, duration * self._clock, self._target.picture.size
+        )
         self._send(head)
         self._send(frame.bytes)
         self.written += 1

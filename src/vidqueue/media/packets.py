@@ -26,6 +26,7 @@ class Track:
     sample_rate: int = 0
     channel_layout: str | None = None
     shown: int = 0
+    untimed: int = 0
     corrupt: int = 0
     first: int | None = None
     last: int | None = None
@@ -42,6 +43,7 @@ class Track:
             return
         self.shown += 1
         if pts == _NO_PTS:
+            self.untimed += 1
             return
         self.first = pts if self.first is None else min(self.first, pts)
         if self.last is None or pts >= self.last:
@@ -91,7 +93,8 @@ class Track:
     @property
     def is_vfr(self) -> bool:
         """Whether the gaps between pictures differ by more than rounding to milliseconds explains."""
-        if self.smallest_gap is None or self.largest_gap is None:
+        # AVI and MPEG-PS leave out times that a decoder works out; those gaps say nothing.
+        if self.untimed or self.smallest_gap is None or self.largest_gap is None:
             return False
         return (self.largest_gap - self.smallest_gap) * self.time_base > Fraction(3, 1000)
 

@@ -1,0 +1,122 @@
+"""Every shared clip through both processors: pictures, length, sound, direction; and what cannot be is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.media.clips import Clip, decoded_times, manifest, needs, picture, run_ffmpeg
+from tests.processors.work import Work, facts_of, video_of
+from vidqueue.errors import VidqueueError
+from vidqueue.limits import Limits
+from vidqueue.media.probe import probe
+
+pytestmark = pytest.mark.media
+
+CLIPS = manifest()
+PLAYABLE = [clip for clip in CLIPS if clip.expect == "ok" and clip.has_video] or CLIPS
+REFUSED = {
+    "portrait_astronaut.png": "still_image",
+    "portrait_painting.jpg": "still_image",
+    "speech_jfk.wav": "no_video_stream",
+    "speech_commentary.mp3": "no_video_stream",
+    "bad_zero.webm": "input_empty",
+    "bad_text.mp4": "unsupported_format",
+    "bad_no_moov.mp4": "media_damaged",
+    "bad_truncated.mp4": "media_damaged",
+    "bad_bitflips.mp4": "media_damaged",
+}
+CHEAP: dict[str, dict[str, Any]] = {"transcode": {}, "enhance": {"saturation": 1.05}}
+
+
+def named(name: str) -> Clip:
+    return next((clip for clip in CLIPS if clip.name == name), CLIPS[0])
+
+
+@pytest.mark.parametrize("processor", CHEAP)
+@pytest.mark.parametrize("clip", PLAYABLE, ids=str)
+def test_a_clip_comes_out_whole(clip: Clip, processor: str, tmp_path: Path) -> None:
+    needs(clip)
+    before = probe(clip.path, Limits())
+    source = video_of(before)
+    output = Work(processor, clip.path, tmp_path / "work").run(**CHEAP[processor])
+    after = facts_of(output)
+    result = video_of(after)
+    times = decoded_times(clip.path, source.index)
+    assert decoded_times(output.path, 0) == pytest.approx([time - before.start_s for time in times], abs=0.0011)
+    assert after.duration_s == pytest.approx(before.duration_s, abs=1 / source.fps)
+    assert (result.upright, result.rotation, result.is_vfr) == (source.upright, 0, source.is_vfr)
+    assert output.facts["warnings"] == []
+    assert len(after.audios) == len(before.audios)
+    for old, new in zip(before.audios, after.audios, strict=True):
+        assert new.start_s - result.start_s == pytest.approx(old.start_s - source.start_s, abs=0.025)
+        assert new.duration_s == pytest.approx(old.duration_s, abs=0.03)
+    _same_picture(clip.path, source.index, output.path)
+
+
+def _same_picture(before: Path, stream: int, after: Path) -> None:
+    shown = before.parent / before.name
+    first = run_ffmpeg(
+        "-i",
+        shown,
+        "-map",
+        f"0:{stream}",
+        "-vf",
+        "scale=64:64:flags=area,format=gray",
+        "-frames:v",
+        "1",
+        "-f",
+        "rawvideo",
+        "-",
+    ).stdout
+    result = run_ffmpeg(
+        "-i", after, "-vf", "scale=64:64:flags=area,format=gray", "-frames:v", "1", "-f", "rawvideo", "-"
+    ).stdout
+    distance = np.abs(np.frombuffer(first, np.uint8).astype(int) - np.frombuffer(result, np.uint8))
+    assert distance.mean() < 4, "the first picture is another one, or stands on its side"
+
+
+@pytest.mark.parametrize("processor", CHEAP)
+@pytest.mark.parametrize(("name", "code"), REFUSED.items())
+def test_a_file_that_cannot_be_processed_says_why(name: str, code: str, processor: str, tmp_path: Path) -> None:
+    clip = named(name)
+    needs(clip)
+    with pytest.raises(VidqueueError) as caught:
+        Work(processor, clip.path, tmp_path / "work").run()
+    assert caught.value.code == code
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("processor", CHEAP)
+def test_a_little_damage_is_a_success_that_says_so(processor: str, tmp_path: Path) -> None:
+    clip = named("bad_corrupt_bitstream.mp4")
+    needs(clip)
+    work = Work(processor, clip.path, tmp_path / "work")
+    output = work.run(**CHEAP[processor])
+    assert len(output.facts["warnings"]) == 2
+    assert {line.text for line in work.log if line.level == "warning"} >= set(output.facts["warnings"])
+    assert len(decoded_times(output.path, 0)) == 49
+
+
+@pytest.mark.parametrize("clip", PLAYABLE, ids=str)
+def test_a_trim_in_the_middle_is_as_long_as_asked(clip: Clip, tmp_path: Path) -> None:
+    needs(clip)
+    source = video_of(probe(clip.path, Limits()))
+    start, end = source.duration_s * 0.3, source.duration_s * 0.6
+    output = Work("transcode", clip.path, tmp_path / "work").run(start_s=start, end_s=end, resolution="240p")
+    wanted = [time for time in decoded_times(clip.path, source.index) if start <= time - source.start_s < end]
+    assert abs(video_of(facts_of(output)).frames - len(wanted)) <= 1
+
+
+def test_hdr_keeps_its_colours_through_h265(tmp_path: Path) -> None:
+    clip = named("vfr_hevc10_hdr.mp4")
+    needs(clip)
+    before = video_of(probe(clip.path, Limits()))
+    for processor in CHEAP:
+        output = Work(processor, clip.path, tmp_path / processor).run(codec="h265", **CHEAP[processor])
+        after = video_of(facts_of(output))
+        assert (after.bit_depth, after.colour) == (10, before.colour)
+        assert np.abs(picture(clip.path).astype(int) - picture(output.path).astype(int)).mean() < 6
