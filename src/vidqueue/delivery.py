@@ -18,9 +18,9 @@ import psycopg
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
-from psycopg_pool import AsyncConnectionPool
+from psycopg.rows import DictRow, dict_row
 
-from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, Connection
+from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, Connection, Pool
 from vidqueue.job import Ticket
 
 SCHEMA_VERSION = "3.10"
@@ -49,15 +49,15 @@ class Delivery:
         self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
 
     async def __aenter__(self) -> Self:
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+        self._pool = Pool(
             self._url,
-            kwargs=CONNECT_OPTIONS,
+            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
+            connection_class=psycopg.AsyncConnection[DictRow],
             min_size=1,
             max_size=self._lanes + 2,
             timeout=5,
             reconnect_timeout=5,
             configure=_configure,
-            check=AsyncConnectionPool.check_connection,
             open=False,
         )
         await self._pool.open(wait=True, timeout=30)
@@ -101,6 +101,9 @@ class Delivery:
             try:
                 await worker.run()
             except Exception as error:
+                # A cancelled worker whose shutdown failed raises that failure instead of CancelledError.
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise asyncio.CancelledError from error
                 log.warning("lane_worker_restarts", queue=queue, error=repr(error))
                 await asyncio.sleep(0.5)
             finally:

@@ -1,0 +1,116 @@
+"""A real daemon that is killed, starved of its database, drained, and started twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.daemon import Daemon, alive, until
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    started = Daemon(tmp_path / "data").start()
+    yield started
+    started.stop()
+
+
+def test_a_killed_daemon_leaves_no_process_and_the_next_one_finishes_its_jobs(daemon: Daemon) -> None:
+    running = [daemon.submit(act="work", seconds=2) for _ in range(2)]
+    waiting = daemon.submit(act="work")
+    until(lambda: all(daemon.job(job_id)["stage"] == "work" for job_id in running), what="both jobs at work")
+    family = daemon.children("")
+    assert len(family) >= 4, "daemon, postgres and two executors"
+    daemon.kill()
+    until(lambda: not [pid for pid in family if alive(pid)], what="no orphan is left")
+
+    daemon.start()
+    for job_id in running:
+        job = daemon.ended(job_id)
+        assert (job["state"], job["attempt"]) == ("succeeded", 2)
+    assert daemon.ended(waiting)["state"] == "succeeded"
+    assert daemon.sql("SELECT DISTINCT failures FROM vidqueue.jobs") == [{"failures": 0}]
+    assert daemon.sql("SELECT outcome, reason FROM vidqueue.attempts WHERE number = 1 AND outcome <> 'succeeded'") == [
+        {"outcome": "interrupted", "reason": "the daemon was killed and started again"}
+    ] * 2
+    assert daemon.violations() == []
+
+
+def test_an_immediate_restart_of_postgresql_under_load_loses_nothing(daemon: Daemon) -> None:
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def submit_until_told() -> None:
+        with httpx2.Client(base_url=daemon.url, timeout=30) as http:
+            while not stop.is_set():
+                answer = http.post("/v1/jobs", json={"processor": "zoo", "input": {"act": "work", "seconds": 0.1}})
+                if answer.status_code == 202:
+                    acknowledged.append(answer.json()["id"])
+                else:
+                    assert answer.status_code == 503, answer.text
+                    assert answer.headers["Retry-After"]
+                stop.wait(0.05)
+
+    submitter = threading.Thread(target=submit_until_told)
+    submitter.start()
+    for _ in range(2):
+        count = len(acknowledged)
+        until(lambda count=count: len(acknowledged) > count + 15, what="load")
+        postmaster = int((daemon.data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(postmaster, signal.SIGQUIT)  # what `pg_ctl stop -m immediate` sends
+        until(lambda pid=postmaster: not alive(pid), what="the server is down")
+    count = len(acknowledged)
+    until(lambda: len(acknowledged) > count + 15, within_s=60, what="submits are taken again")
+    stop.set()
+    submitter.join()
+
+    for job_id in acknowledged:
+        assert daemon.ended(job_id, within_s=90)["state"] == "succeeded"
+    published = daemon.sql("SELECT job_id FROM vidqueue.outputs")
+    assert len(published) == len({one["job_id"] for one in published}) >= len(acknowledged)
+    assert daemon.violations() == []
+    assert daemon.process.poll() is None, "the daemon did not have to be restarted"
+
+
+def test_sigterm_lets_running_jobs_finish_and_leaves_no_process(daemon: Daemon) -> None:
+    job_id = daemon.submit(act="work", seconds=1)
+    until(lambda: daemon.job(job_id)["stage"] == "work")
+    family = daemon.children("")
+    assert daemon.stop() == 0
+    assert not [pid for pid in family if alive(pid)]
+    daemon.start()
+    assert (daemon.job(job_id)["state"], daemon.job(job_id)["attempt"]) == ("succeeded", 1)
+
+
+def test_a_second_daemon_on_the_same_folder_is_refused(daemon: Daemon) -> None:
+    second = _serve(VIDQUEUE_DATA_DIR=str(daemon.data_dir))
+    assert second.returncode == 75
+    assert f"in use by process {daemon.process.pid}" in second.stderr
+
+
+def test_listening_beyond_this_machine_is_refused(tmp_path: Path) -> None:
+    refused = _serve(VIDQUEUE_DATA_DIR=str(tmp_path), VIDQUEUE_API__HOST="0.0.0.0")
+    assert refused.returncode == 78
+    assert "loopback only" in refused.stderr
+
+
+def test_a_database_that_does_not_answer_is_said(tmp_path: Path) -> None:
+    refused = _serve(VIDQUEUE_DATA_DIR=str(tmp_path), VIDQUEUE_DATABASE__URL="postgresql://me:pw@127.0.0.1:1/x")
+    assert refused.returncode == 69
+    assert "does not answer" in refused.stderr
+    assert "pw" not in refused.stderr.replace("me:***", "")
+
+
+def _serve(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vidqueue", "serve"],
+        env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""procrastinate as we use it: a contract with its private parts, and the worker's behaviour under faults."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest_asyncio
+from procrastinate.worker import Worker
+
+from tests.factory import Queue, eventually
+from vidqueue.delivery import Delivery, LaneWorker
+from vidqueue.job import Ticket
+
+QUEUE = "lane:test:cpu0"
+
+
+@pytest_asyncio.fixture
+async def delivery(database_url: str) -> AsyncIterator[Delivery]:
+    async with Delivery(database_url, lanes=1) as opened:
+        yield opened
+
+
+def test_upstream_still_has_every_private_method_that_the_lane_worker_overrides() -> None:
+    ours = {name for name in vars(LaneWorker) if name.startswith("_") and not name.startswith("__")}
+    added = {"_keep", "_listen"}
+    assert all(inspect.iscoroutinefunction(getattr(Worker, name)) or name == "_start_side_tasks" for name in ours - added)
+    assert not any(hasattr(Worker, name) for name in added)
+
+
+async def test_a_ticket_reaches_its_lane_only_if_the_transaction_commits(queue: Queue, delivery: Delivery) -> None:
+    received: asyncio.Queue[Ticket] = asyncio.Queue()
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(delivery.serve(QUEUE, received.put, stopping))
+    await queue.submit()
+    ticket = await queue.dispatch(await queue.lane())
+    assert ticket is not None
+    for commits in (False, True):
+        async with queue.database.transaction() as connection:
+            await delivery.hand_over(connection, QUEUE, ticket)
+            if not commits:
+                await connection.rollback()
+    assert await asyncio.wait_for(received.get(), 5) == ticket
+    await eventually(lambda: _table_is_empty(queue))
+    assert received.empty()
+    stopping.set()
+    await asyncio.wait_for(serving, 10)
+
+
+async def test_a_lane_keeps_serving_after_every_connection_was_cut(
+    queue: Queue, delivery: Delivery, database_url: str
+) -> None:
+    received: asyncio.Queue[Ticket] = asyncio.Queue()
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(delivery.serve(QUEUE, received.put, stopping))
+    lane = await queue.lane()
+    for _ in range(2):
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as cutter:
+            await cutter.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await queue.submit()
+        ticket = await queue.dispatch(lane)
+        assert ticket is not None
+        async with queue.database.transaction() as connection:
+            await delivery.hand_over(connection, QUEUE, ticket)
+        assert await asyncio.wait_for(received.get(), 10) == ticket
+        await queue.sql("UPDATE vidqueue.attempts SET ended_at = now(), outcome = 'canceled'")
+    stopping.set()
+    await asyncio.wait_for(serving, 15)
+
+
+async def _table_is_empty(queue: Queue) -> bool:
+    return await queue.sql("SELECT 1 FROM procrastinate.procrastinate_jobs") == []
