@@ -83,7 +83,7 @@ class Daemon:
     def sql(self, text: str) -> list[dict[str, Any]]:
         """Run any statement and return its rows."""
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection:
-            cursor = connection.execute(text)  # type: ignore[arg-type]
+            cursor = connection.execute(text)
             return cursor.fetchall() if cursor.description else []
 
     def submit(self, processor: str = "zoo", **parameters: Any) -> str:
@@ -116,11 +116,10 @@ class Daemon:
         """Process ids of descendants whose command line holds `pattern`."""
         listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
         rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
-        wanted, family = [], {self.process.pid}
+        family = {self.process.pid}
         for _ in rows:  # as deep as it may be
             family |= {int(pid) for pid, parent, _ in rows if int(parent) in family}
-        wanted = [int(pid) for pid, _, args in rows if int(pid) in family and pattern in args]
-        return wanted
+        return [int(pid) for pid, _, args in rows if int(pid) in family and pattern in args]
 
 
 def alive(pid: int) -> bool:

@@ -75,7 +75,7 @@ class Queue:
     async def sql(self, text: str, *values: Any) -> list[dict[str, Any]]:
         """Run any statement and return its rows."""
         async with self.database.transaction() as connection:
-            cursor = await connection.execute(text, values or None)  # type: ignore[arg-type]
+            cursor = await connection.execute(text, values or None)
             return await cursor.fetchall() if cursor.description else []
 
     async def violations(self) -> list[dict[str, Any]]:

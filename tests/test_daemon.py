@@ -38,9 +38,10 @@ def test_a_killed_daemon_leaves_no_process_and_the_next_one_finishes_its_jobs(da
         assert (job["state"], job["attempt"]) == ("succeeded", 2)
     assert daemon.ended(waiting)["state"] == "succeeded"
     assert daemon.sql("SELECT DISTINCT failures FROM vidqueue.jobs") == [{"failures": 0}]
-    assert daemon.sql("SELECT outcome, reason FROM vidqueue.attempts WHERE number = 1 AND outcome <> 'succeeded'") == [
-        {"outcome": "interrupted", "reason": "the daemon was killed and started again"}
-    ] * 2
+    assert (
+        daemon.sql("SELECT outcome, reason FROM vidqueue.attempts WHERE number = 1 AND outcome <> 'succeeded'")
+        == [{"outcome": "interrupted", "reason": "the daemon was killed and started again"}] * 2
+    )
     assert daemon.violations() == []
 
 
@@ -61,12 +62,11 @@ def test_an_immediate_restart_of_postgresql_under_load_loses_nothing(daemon: Dae
 
     submitter = threading.Thread(target=submit_until_told)
     submitter.start()
-    for _ in range(2):
-        count = len(acknowledged)
-        until(lambda count=count: len(acknowledged) > count + 15, what="load")
+    for round_ in (1, 2):
+        until(lambda: len(acknowledged) > 15 * round_, what="load")  # noqa: B023 - read before it changes
         postmaster = int((daemon.data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
         os.kill(postmaster, signal.SIGQUIT)  # what `pg_ctl stop -m immediate` sends
-        until(lambda pid=postmaster: not alive(pid), what="the server is down")
+        until(lambda: not alive(postmaster), what="the server is down")  # noqa: B023
     count = len(acknowledged)
     until(lambda: len(acknowledged) > count + 15, within_s=60, what="submits are taken again")
     stop.set()

@@ -12,6 +12,7 @@ from procrastinate.worker import Worker
 
 from tests.factory import Queue, eventually
 from vidqueue.delivery import Delivery, LaneWorker
+from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
 
 QUEUE = "lane:test:cpu0"
@@ -26,7 +27,9 @@ async def delivery(database_url: str) -> AsyncIterator[Delivery]:
 def test_upstream_still_has_every_private_method_that_the_lane_worker_overrides() -> None:
     ours = {name for name in vars(LaneWorker) if name.startswith("_") and not name.startswith("__")}
     added = {"_keep", "_listen"}
-    assert all(inspect.iscoroutinefunction(getattr(Worker, name)) or name == "_start_side_tasks" for name in ours - added)
+    awaited = ours - added - {"_start_side_tasks"}
+    assert all(inspect.iscoroutinefunction(getattr(Worker, name)) for name in awaited)
+    assert callable(Worker._start_side_tasks)
     assert not any(hasattr(Worker, name) for name in added)
 
 
@@ -62,7 +65,7 @@ async def test_a_lane_keeps_serving_after_every_connection_was_cut(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-        await queue.submit()
+        await eventually(lambda: _submitted(queue))
         ticket = await queue.dispatch(lane)
         assert ticket is not None
         async with queue.database.transaction() as connection:
@@ -71,6 +74,17 @@ async def test_a_lane_keeps_serving_after_every_connection_was_cut(
         await queue.sql("UPDATE vidqueue.attempts SET ended_at = now(), outcome = 'canceled'")
     stopping.set()
     await asyncio.wait_for(serving, 15)
+
+
+async def _submitted(queue: Queue) -> bool:
+    """The first try may meet a connection whose end has not arrived yet; that is told, and nothing was queued."""
+    try:
+        await queue.submit()
+    except VidqueueError as error:
+        if error.code != "database_unavailable":
+            raise
+        return False
+    return True
 
 
 async def _table_is_empty(queue: Queue) -> bool:

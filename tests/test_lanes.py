@@ -58,7 +58,8 @@ async def in_stage(zoo: Queue, job_id: UUID, stage: str) -> JobRow:
 
 
 def executors() -> list[int]:
-    listing = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "executor.child"], capture_output=True, text=True, check=False)
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "executor.child"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
     return [int(pid) for pid in listing.stdout.split()]
 
 

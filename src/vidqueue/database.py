@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, LiteralString, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -138,7 +138,7 @@ async def listen(url: str, channel: str) -> Connection:
     connection: Connection = await psycopg.AsyncConnection.connect(
         url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS
     )
-    await connection.execute(cast(LiteralString, f'LISTEN "{channel}"'))
+    await connection.execute(f'LISTEN "{channel}"')
     return connection
 
 
@@ -183,9 +183,8 @@ def _hung_up(connection: Connection) -> bool:
     return bool(poller.poll(0))
 
 
-def _text(family: str, name: str) -> LiteralString:
-    # Our own files, never user text.
-    return cast(LiteralString, sql.load(family)[name])
+def _text(family: str, name: str) -> str:
+    return sql.load(family)[name]
 
 
 def _raised_by_schema(error: psycopg.DatabaseError) -> VidqueueError | None:

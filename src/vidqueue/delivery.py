@@ -170,14 +170,15 @@ class LaneWorker(Worker):
             log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
             await asyncio.sleep(0.5)
 
-    async def _persist_job_status(self, **values: Any) -> None:
+    async def _persist_job_status(self, **values: Any) -> None:  # type: ignore[override]  # keywords only, as called
         while True:
             try:
-                return await super()._persist_job_status(**values)
+                await super()._persist_job_status(**values)
+                return
             except exceptions.ConnectorException as error:
                 if "Job was not found" in str(error.__cause__):
                     # A later daemon on this data folder has cleared the queue; the fence has settled the rest.
-                    return None
+                    return
                 log.warning("lane_worker_finish", error=repr(error.__cause__ or error))
                 await asyncio.sleep(0.5)
 

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -67,7 +66,7 @@ async def migrate(url: str) -> list[str]:
     """
     steps = known()
     async with await _connect(url) as connection, _only_one(connection):
-        await connection.execute(cast(LiteralString, _LEDGER))
+        await connection.execute(_LEDGER)
         missing = _missing(steps, await _applied(connection))
         for step in missing:
             await _apply(connection, step)
@@ -109,8 +108,8 @@ async def _applied(connection: psycopg.AsyncConnection) -> dict[str, str]:
 
 async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
     async with connection.transaction():
-        await connection.execute(cast(LiteralString, f"SET LOCAL search_path = {SEARCH_PATH}"))
-        await connection.execute(cast(LiteralString, step.text))
+        await connection.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
+        await connection.execute(step.text)
         await connection.execute(
             "INSERT INTO vidqueue.migrations (name, checksum) VALUES (%s, %s)", (step.name, step.checksum)
         )

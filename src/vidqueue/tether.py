@@ -27,4 +27,5 @@ def main(parent: int, signal: int, uid: int, gid: int, command: list[str]) -> No
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:5]), command=sys.argv[5:])  # type: ignore[arg-type]
+    parent, signal, uid, gid = map(int, sys.argv[1:5])
+    main(parent, signal, uid, gid, sys.argv[5:])

@@ -20,7 +20,7 @@ async def test_every_named_query_prepares(any_database: Database, family: str, n
     names: dict[str, int] = {}
     text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", sql.load(family)[name])
     async with any_database.transaction() as connection:
-        await connection.execute(f"PREPARE checked AS {text}")  # type: ignore[arg-type]
+        await connection.execute(f"PREPARE checked AS {text}")
         await connection.execute("DEALLOCATE checked")
 
 
