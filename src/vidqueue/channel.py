@@ -121,7 +121,9 @@ class Channel:
             async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                 pass
             # A dead connection may look silent: ask it something now and then.
-            await asyncio.wait_for(connection.execute("SELECT 1"), timeout=5)
+            # (Not wait_for: Python 3.11's loses a cancellation that comes together with the answer.)
+            async with asyncio.timeout(5):
+                await connection.execute("SELECT 1")
 
     async def _catch_up(self) -> None:
         assert self._position is not None
