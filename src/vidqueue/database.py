@@ -47,7 +47,7 @@ class Pool(AsyncConnectionPool[Connection]):
     at once.
     """
 
-    async def getconn(self, timeout: float | None = None) -> Connection:
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - the signature of psycopg_pool
         """A connection whose server has not hung up.
 
         Raises:

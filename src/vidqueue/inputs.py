@@ -49,8 +49,8 @@ class Inputs:
         elif not _OUTPUT.match(reference):  # whether that job exists is checked where it is queued
             raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
 
-    async def stage(self, reference: str, *, owner: str, workspace: Path) -> Path:
-        """The local file a reference stands for, now.
+    async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
+        """The local file a reference stands for, now; bytes given inline are written to `inline`.
 
         Raises:
             VidqueueError: one of the input codes.
@@ -62,9 +62,8 @@ class Inputs:
         if match := _OUTPUT.match(reference):
             return await self._output(UUID(match[1]), match[2], owner)
         if _DATA.match(reference):
-            path = workspace / "inline-input"
-            path.write_bytes(_decode(reference))
-            return path
+            inline.write_bytes(_decode(reference))
+            return inline
         raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
 
     def _local(self, reference: str) -> Path:

@@ -109,8 +109,8 @@ async def _order(begun: Begun, rooms: Rooms, workspace: Path) -> RunJob:
     """Everything the executor needs, with each media reference staged as a local file."""
     params = processors.parse(processors.find(begun.processor), begun.input)
     staged = {
-        reference: str(await rooms.inputs.stage(reference, owner=begun.owner, workspace=workspace))
-        for _, reference, _ in processors.media_inputs(params)
+        name: str(await rooms.inputs.stage(reference, owner=begun.owner, inline=workspace / f"{name}.inline"))
+        for name, reference, _ in processors.media_inputs(params)
     }
     limits = rooms.settings.limits.model_dump(mode="json")
     return RunJob(begun.processor, begun.input, staged, str(workspace), limits)

@@ -125,9 +125,7 @@ def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: t
     return Done(outputs, {"run_s": round(time.monotonic() - started, 3)})
 
 
-def _work(
-    order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event
-) -> list[OutputDraft]:
+def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> list[OutputDraft]:
     processor = processors.find(order.processor)
     params = processors.parse(processor, order.params)
 
@@ -142,7 +140,7 @@ def _work(
         wire.send(Logged(line.text, line.level))
 
     context = Context(
-        inputs={reference: Path(path) for reference, path in order.inputs.items()},
+        inputs={name: Path(path) for name, path in order.inputs.items()},
         workspace=Path(order.workspace),
         device=device,
         limits=Limits.model_validate(order.limits),

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """Do this. `inputs` maps each media reference of the parameters to a local path."""
+    """Do this. `inputs` maps the name of each media parameter to a local path."""
 
     processor: str
     params: dict[str, Any]

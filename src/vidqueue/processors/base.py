@@ -60,7 +60,7 @@ class Context:
     """What a running processor may use. One per attempt.
 
     Attributes:
-        inputs: local file for each media reference in the parameters.
+        inputs: local file of each media parameter, by the parameter's name.
         workspace: an empty folder, removed after the attempt.
         device: `cpu` or `cuda:0`; the lane's own GPU is always the first one its executor can see.
         canceled: set when the job shall stop.
