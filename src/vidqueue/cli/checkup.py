@@ -23,8 +23,12 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def doctor(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     """Check everything a daemon needs on this machine, and say what to do. Ends with 1 when something is an error."""
     settings, screen = load(source).settings, Screen(look)
+    from vidqueue import logs
+    from vidqueue.config import LogSettings
     from vidqueue.doctor import examine_machine
 
+    # The checks tell what matters; an embedded server that is only tried has nothing to add.
+    logs.configure(LogSettings(level="error"))
     worst: set[str] = set()
     for check in examine_machine(settings):
         worst.add(check.level)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -28,16 +29,13 @@ class Client:
         self.url = url.rstrip("/")
         key = api_key or os.environ.get("VIDQUEUE_API_KEY")
         headers = {"User-Agent": f"vidqueue-cli/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        try:
-            self._http = httpx2.Client(
-                base_url=self.url,
-                headers=headers,
-                timeout=httpx2.Timeout(30, connect=5),
-                # A proxy of the environment is no way to this very machine.
-                trust_env=not _is_local(httpx2.URL(url).host),
-            )
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError) as error:
-            raise CommandError(f"{url!r} is not an address: {error}", exit=Exit.USAGE) from None
+        self._http = httpx2.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx2.Timeout(30, connect=5),
+            # A proxy of the environment is no way to this very machine.
+            trust_env=not _is_local(_host(self.url)),
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -137,6 +135,17 @@ def _problem(response: httpx2.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname
+    except ValueError:
+        pass
+    hint = "It begins with http:// or https://; see --url and $VIDQUEUE_URL."
+    raise CommandError(f"{url!r} is not the address of a daemon.", exit=Exit.USAGE, hint=hint)
 
 
 def _is_local(host: str) -> bool:

@@ -39,7 +39,10 @@ def url(*, source: Source = SOURCE) -> int:
 @app.command
 def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     """Bring the database to the shape that this version needs; `vidqueue serve` does the same when it starts."""
+    from vidqueue import logs
+
     settings, screen = load(source).settings, Screen(look)
+    logs.configure(settings.log)
     applied = asyncio.run(_migrate(settings))
     if screen.json:
         screen.object({"applied": applied})

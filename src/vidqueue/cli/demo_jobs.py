@@ -9,7 +9,7 @@ from typing import Any
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.result import choose
 from vidqueue.cli.screen import Screen, duration_text, size_text
-from vidqueue.cli.transfer import download
+from vidqueue.cli.transfer import Source, download
 
 ENHANCE_FIRST = "cleaned and sharpened"
 
@@ -81,5 +81,5 @@ def deliver(client: Client, screen: Screen, job: Job, folder: Path) -> Delivered
     output = choose(job, None)
     title = str(job["title"])
     path = folder / (title.replace(",", "").replace(" ", "-") + Path(output["filename"]).suffix)
-    download(client, screen, output["url"], path, sha256=output["sha256"], size=output["size"])
+    download(client, screen, Source(output["url"], output["size"], output["sha256"]), path)
     return Delivered(title, path, output)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
+from vidqueue.cli.options import DASH
 from vidqueue.processors.base import MediaRef, Parameters
 
 PARAMETERS = Group("Parameters of the processor", sort_key=10)
@@ -72,7 +73,7 @@ def _flag(field: str, info: FieldInfo, name: str, *, media: bool, positional: bo
         Argument.POSITIONAL_OR_KEYWORD if positional else Argument.KEYWORD_ONLY,
         # Only what was given is sent, so that the daemon's own defaults hold.
         default=None if optional else Argument.empty,
-        annotation=Annotated[(shape or str) | None if optional else (shape or str), how],
+        annotation=Annotated[(shape or str) | None if optional else (shape or str), *([DASH] if media else []), how],
     )
     return Flag(field, argument, media=media, as_json=shape is None)
 

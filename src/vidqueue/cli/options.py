@@ -44,5 +44,19 @@ class Source:
     """Folder of files, work and the embedded database."""
 
 
+def not_a_flag(kind: object, value: object) -> None:
+    """Refuse what looks like a flag where `-` alone is allowed.
+
+    Raises:
+        ValueError: the parser tells it.
+    """
+    del kind
+    if value is not None and str(value).startswith("-") and str(value) != "-":
+        raise ValueError(f"{value} is no known flag here; write ./{value} for a file of that name.")
+
+
+# A place where `-` means standard input or output.
+DASH = Parameter(allow_leading_hyphen=True, validator=not_a_flag)
+
 # Commands are given these where a command line says nothing of them.
 DOOR, LOOK, SOURCE = Door(), Look(), Source()

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.options import DOOR, LOOK, Door, Look
+from vidqueue.cli.options import DASH, DOOR, LOOK, Door, Look
 from vidqueue.cli.screen import Screen, size_text
-from vidqueue.cli.transfer import download, fetch
+from vidqueue.cli.transfer import Source, download, fetch
 
 USUAL = "video"
 
@@ -20,7 +20,7 @@ USUAL = "video"
 def result(
     job_id: Annotated[str, Parameter(name="ID")],
     *,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[Path | None, DASH, Parameter(alias="-o")] = None,
     name: str | None = None,
     door: Door = DOOR,
     look: Look = LOOK,
@@ -37,11 +37,9 @@ def result(
     screen = Screen(look)
     with Client(door.url) as client:
         job = client.job(job_id)
-        if str(output) == "-":
-            chosen = choose(job, name)
-            fetch(client, screen, _address(job, chosen), sys.stdout.buffer, name=chosen["name"], size=chosen["size"])
-            return Exit.OK
         chosen, target = save(client, screen, job, output, name=name)
+    if target is None:
+        return Exit.OK
     if screen.json:
         screen.object({**chosen, "path": str(target)})
     else:
@@ -51,15 +49,19 @@ def result(
 
 def save(
     client: Client, screen: Screen, job: Job, output: Path | None, *, name: str | None = None
-) -> tuple[dict[str, Any], Path]:
-    """Download an output of a job; what it is and where it lies now.
+) -> tuple[dict[str, Any], Path | None]:
+    """Download an output of a job; what it is and where it lies now, None where it went to standard output.
 
     Raises:
         CommandError: there is no such output, or the file cannot be written.
     """
     chosen = choose(job, name)
+    source = Source(f"/v1/jobs/{job['id']}/outputs/{chosen['name']}", chosen["size"], chosen["sha256"])
+    if str(output) == "-":
+        fetch(client, screen, source, sys.stdout.buffer, label=chosen["name"])
+        return chosen, None
     target = _target(job, chosen, output)
-    download(client, screen, _address(job, chosen), target, sha256=chosen["sha256"], size=chosen["size"])
+    download(client, screen, source, target)
     return chosen, target
 
 
@@ -99,7 +101,3 @@ def file_name(job: Job, chosen: dict[str, Any]) -> str:
     """A name that tells job and output apart from others: `1f2e3d4c5b6a-video.mp4`."""
     suffix = Path(chosen["filename"]).suffix
     return f"{job['id'][-12:]}-{chosen['name']}{suffix}"
-
-
-def _address(job: Job, chosen: dict[str, Any]) -> str:
-    return f"/v1/jobs/{job['id']}/outputs/{chosen['name']}"

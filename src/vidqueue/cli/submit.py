@@ -16,7 +16,7 @@ from vidqueue import processors
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
-from vidqueue.cli.options import Door, Look
+from vidqueue.cli.options import DASH, Door, Look
 from vidqueue.cli.result import save
 from vidqueue.cli.screen import Screen, size_text
 from vidqueue.cli.transfer import upload
@@ -53,8 +53,8 @@ class JobFlags:
     """A word of your own; the same word with the same request makes no second job."""
     wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
     """Watch the job until it ends; Ctrl-C stops the watching, not the job."""
-    output: Annotated[Path | None, Parameter(group=WAITING, alias="-o")] = None
-    """Wait, and download the result to this file or folder."""
+    output: Annotated[Path | None, DASH, Parameter(group=WAITING, alias="-o")] = None
+    """Wait, and download the result to this file or folder, or `-` for standard output."""
     upload: Annotated[bool, Parameter(group=WAITING)] = True
     """Send local files to the daemon. With --no-upload it opens them itself, by path, under its inputs.roots."""
 
@@ -176,7 +176,7 @@ def _deliver(client: Client, screen: Screen, job: Job, output: Path | None) -> i
         )
     if output is not None:
         chosen, target = save(client, screen, job, output)
-        screen.say(f"{target}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
+        screen.say(f"{target or 'written'}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
     elif not screen.json:
         screen.write(job["id"])
     return Exit.OK
@@ -188,7 +188,7 @@ def _reference(client: Client, screen: Screen, value: str, *, may_upload: bool) 
         return value
     if may_upload or value == "-":
         return f"vq:files/{upload(client, screen, Path(value))['id']}"
-    return str(Path(value).expanduser().absolute())
+    return str(Path(value).expanduser().resolve())
 
 
 def _with_every_processor() -> App:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -22,6 +23,15 @@ from vidqueue.cli.screen import Screen
 CHUNK = 1 << 20
 # How long the daemon may take to sync what it was sent.
 SETTLE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Bytes that the daemon has, and what it promises of them: the size in bytes, the sha256 in hex."""
+
+    address: str
+    size: int
+    sha256: str
 
 
 def upload(client: Client, screen: Screen, path: Path) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def _chunks(source: BinaryIO, advance: Any) -> Iterator[bytes]:
         advance(len(chunk))
 
 
-def download(client: Client, screen: Screen, address: str, target: Path, *, sha256: str, size: int) -> None:
+def download(client: Client, screen: Screen, source: Source, target: Path) -> None:
     """Fetch bytes into `target`: written aside, compared with their sha256, synced, renamed.
 
     Raises:
@@ -75,9 +85,7 @@ def download(client: Client, screen: Screen, address: str, target: Path, *, sha2
         raise CommandError(f"{target.parent} cannot be written to: {error.strerror}.") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            found = fetch(client, screen, address, file, name=target.name, size=size)
-            if found != sha256:
-                raise CommandError(f"What arrived of {target.name} is damaged.", hint="Try again.", code="bad_download")
+            fetch(client, screen, source, file, label=target.name)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; the result gets the mode that any new file would.
@@ -89,15 +97,20 @@ def download(client: Client, screen: Screen, address: str, target: Path, *, sha2
         Path(aside).unlink(missing_ok=True)
 
 
-def fetch(client: Client, screen: Screen, address: str, file: BinaryIO, *, name: str, size: int) -> str:
-    """Write the bytes at `address` into `file` and return their sha256 in hex."""
+def fetch(client: Client, screen: Screen, source: Source, file: BinaryIO, *, label: str) -> None:
+    """Write the bytes of `source` into an open file.
+
+    Raises:
+        CommandError: the bytes are not those that were promised.
+    """
     digest = hashlib.sha256()
-    with _bar(screen, f"download {name}", size) as advance, client.download(address) as response:
+    with _bar(screen, f"download {label}", source.size) as advance, client.download(source.address) as response:
         for chunk in response.iter_bytes(CHUNK):
             digest.update(chunk)
             file.write(chunk)
             advance(len(chunk))
-    return digest.hexdigest()
+    if digest.hexdigest() != source.sha256:
+        raise CommandError(f"What arrived of {label} is damaged.", hint="Try again; else retry the job.")
 
 
 @contextmanager

@@ -36,7 +36,9 @@ def watch(
     with Client(door.url) as client:
         wanted: Collection[str] | None = None
         if not follow_all:
-            wanted = list(ids) or [job["id"] for job in client.jobs(limit=None, state=UNFINISHED)]
+            # Asked for first, so that a wrong id or a daemon that is away is told at once.
+            found = [client.job(job_id) for job_id in ids] if ids else client.jobs(limit=None, state=UNFINISHED)
+            wanted = [job["id"] for job in found]
             if not wanted:
                 screen.say("No job waits or runs.")
                 return Exit.OK
