@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,7 @@ def run_ffmpeg(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, check=True)
 
 
+@cache
 def decoded_times(path: Path, stream: int) -> list[float]:
     """The time of every picture that really comes out of the decoder, in seconds on the file's own clock."""
     listing = run_ffmpeg(
@@ -102,6 +104,13 @@ def decoded_times(path: Path, stream: int) -> list[float]:
     ).stdout.decode()  # fmt: skip
     tick = Fraction(re.search(r"^#tb 0: (\S+)", listing, re.M)[1])  # type: ignore[index]
     return [float(int(line.split(",")[2]) * tick) for line in listing.splitlines() if not line.startswith("#")]
+
+
+def packet_times(path: Path) -> list[float]:
+    """The time of every packet of the first video stream, sorted: cheap, and as good for what our encoders wrote."""
+    listing = run_ffmpeg("-copyts", "-i", path, "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-").stdout.decode()
+    tick = Fraction(re.search(r"^#tb 0: (\S+)", listing, re.M)[1])  # type: ignore[index]
+    return sorted(float(int(line.split(",")[2]) * tick) for line in listing.splitlines() if not line.startswith("#"))
 
 
 def picture(path: Path, *, at_frame: int = 0, size: tuple[int, int] | None = None) -> np.ndarray:

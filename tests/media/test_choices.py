@@ -13,7 +13,15 @@ from vidqueue.media.filters import even, output_colour, output_time_base, tagged
 
 
 def video(**facts: object) -> VideoFacts:
-    plain = dict(index=0, codec="h264", width=640, height=480, pixel_format="yuv420p", fps=25, frames=50)
+    plain = {
+        "index": 0,
+        "codec": "h264",
+        "width": 640,
+        "height": 480,
+        "pixel_format": "yuv420p",
+        "fps": 25,
+        "frames": 50,
+    }
     return VideoFacts.model_validate(plain | {"time_base": Fraction(1, 25)} | facts)
 
 

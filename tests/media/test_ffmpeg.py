@@ -22,8 +22,8 @@ VERBOSE = """\
 [vist#0:1/h264 @ 0x55] [dec:h264 @ 0x56] [warning] corrupt decoded frame
 [vist#0:3/h264 @ 0x55] [dec:h264 @ 0x56] [warning] corrupt decoded frame
 [out#0/mp4 @ 0x55] [verbose]   Output stream #0:0 (video): 48 frames encoded; 48 packets muxed (85248000 bytes);
-[in#0/mov @ 0x55] [verbose]   Input stream #0:0 (audio): 210 packets read (9 bytes); 210 frames decoded; 0 decode errors;
-[in#0/mov @ 0x55] [verbose]   Input stream #0:1 (video): 50 packets read (45842 bytes); 49 frames decoded; 1 decode errors;
+[in#0/mov @ 0x55] [verbose]   Input stream #0:0 (audio): 9 packets read (9 bytes); 9 frames decoded; 0 decode errors;
+[in#0/mov @ 0x55] [verbose]   Input stream #0:1 (video): 50 packets read (9 bytes); 49 frames decoded; 1 decode errors;
 """
 
 

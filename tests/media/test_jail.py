@@ -86,7 +86,8 @@ def test_killing_twice_is_as_good_as_once() -> None:
 def test_the_parents_sudden_death_ends_ffmpeg() -> None:
     script = (
         "import sys\nfrom vidqueue.limits import Limits\nfrom vidqueue.media import jail\n"
-        f"running = jail.start({ENDLESS!r}, jail.Cell(Limits(), 60))\nprint(running.pid, flush=True)\nsys.stdin.read()\n"
+        f"running = jail.start({ENDLESS!r}, jail.Cell(Limits(), 60))\n"
+        "print(running.pid, flush=True)\nsys.stdin.read()\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert parent.stdout is not None
@@ -131,7 +132,7 @@ def test_the_child_gets_no_environment_and_no_descriptor_it_was_not_given(tmp_pa
     os.set_inheritable(secret, True)
     with jail.start(ENDLESS, cell()) as running:
         wait_until_ffmpeg(running.pid)
-        links = [os.readlink(link) for link in Path(f"/proc/{running.pid}/fd").iterdir()]
+        links = [str(link.readlink()) for link in Path(f"/proc/{running.pid}/fd").iterdir()]
         environment = Path(f"/proc/{running.pid}/environ").read_bytes()
     os.close(secret)
     assert str(tmp_path / "secret") not in links

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -81,5 +82,5 @@ def test_gaps_do_not_depend_on_how_packets_are_reordered_within_reach(seed: int)
         chance.shuffle(block)
         shuffled[start : start + 16] = block
     found = track(*((pts, 1, "") for pts in shuffled))
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert (found.smallest_gap, found.largest_gap) == (min(gaps), max(gaps))

@@ -112,7 +112,8 @@ def test_progress_grows_and_tells_speed(samples: Samples, workspace: Path) -> No
 
 
 def test_a_cancel_in_mid_run_returns_within_a_second(samples: Samples, workspace: Path) -> None:
-    canceled, when = threading.Event(), []
+    canceled = threading.Event()
+    when: list[float] = []
 
     def cancel(progress: Any) -> None:
         if progress.stage == "enhance" and progress.fraction > 0.01 and not when:

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
+from vidqueue.errors import VidqueueError
 from vidqueue.media import jail
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import AudioPlan, Container
@@ -112,7 +113,7 @@ class EncodingPipe:
 
     def _raise_reason(self) -> None:
         raise_if_failed(self._running.wait())
-        raise BrokenPipeError("the encoder ended before its input did")
+        raise VidqueueError("output_incomplete", "The encoder ended before the pictures did.")
 
     def _arguments(self, pictures: int, file: int, output: int) -> list[str]:
         target, video = self._target, self._video

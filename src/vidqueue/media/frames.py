@@ -12,7 +12,7 @@ retiming afterwards needs a filter expression as long as the film.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidqueue.media.decoder import Decoder
@@ -29,7 +29,8 @@ RING = 8
 Operation = Callable[[Iterator[Frame]], Iterable[Frame]]
 """Takes frames in the order of their time, gives frames in the order of their time.
 
-It may change samples in place, hold a few frames back, drop some (release them) or add some from a pool of its own.
+It may change samples in place, hold a few frames back, drop some (release them) or add some from a pool of its own. It
+must take every frame that there is: only then is it known whether the source was whole.
 """
 
 
@@ -77,15 +78,17 @@ def process_frames(
     """
     source, video = check_source(path), playable_video(facts)
     pool = FramePool(incoming or target.picture, RING)
-    decoder = Decoder(source, video, pool, cell)
+    # Only encoders know the card; the parser of untrusted bytes keeps the narrow doors.
+    decoder = Decoder(source, video, pool, replace(cell, gpu=False))
     encoder = EncodingPipe(source, facts, video, target, cell)
     try:
         with decoder, encoder:
             for number, frame in enumerate(operation(decoder.frames()), start=1):
                 encoder.write(frame)
                 on_frame(number)
+            warnings = check_decoding(video, decoder.tally)
             encoder.finish()
     finally:
         for level, text in (*decoder.tally.remarks, *encoder.tally.remarks):
             log(text, level)
-    return Processed(decoder.tally.decoded, encoder.written, check_decoding(video, decoder.tally))
+    return Processed(decoder.tally.decoded, encoder.written, warnings)

@@ -20,6 +20,8 @@ _DENOISE_RADIUS = 2
 _SHARPEN_GAIN = 1.5
 _BLUR = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 
+PlaneChange = Callable[[torch.Tensor], torch.Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -36,6 +38,11 @@ class Settings:
     def changes_tone(self) -> bool:
         """Whether the mapping from old to new luma is not the identity."""
         return (self.brightness, self.contrast, self.gamma) != (0.0, 1.0, 1.0)
+
+    @property
+    def changes_only_luma_tone(self) -> bool:
+        """Whether each luma sample changes by itself, whatever stands beside it."""
+        return self.denoise == 0 and self.sharpen == 0
 
     @property
     def changes_luma(self) -> bool:
@@ -55,9 +62,12 @@ class Adjustment:
         self._settings, self._picture = settings, picture
         self._device = torch.device(device)
         step = 1 << (picture.depth - 8)
-        self._black, self._span = (0, 256 * step - 1) if full_range else (16 * step, 219 * step)
-        self._neutral, self._chroma_span = 128 * step, (256 if full_range else 224) * step
         self._most = 256 * step - 1
+        self._dtype = torch.uint8 if picture.depth == 8 else torch.int16
+        luma_scale = (0, 256 * step - 1) if full_range else (16 * step, 219 * step)
+        chroma_scale = (128 * step, (256 if full_range else 224) * step)
+        self._change_luma = self._prepared(luma_scale, self._luma, by_table=settings.changes_only_luma_tone)
+        self._change_chroma = self._prepared(chroma_scale, self._chroma, by_table=settings.denoise == 0)
 
     @torch.inference_mode()
     def apply(self, samples: Samples) -> None:
@@ -68,19 +78,27 @@ class Adjustment:
         picture = host.to(self._device)
         luma, blue, red = self._picture.planes(picture)
         if self._settings.changes_luma:
-            self._replace(luma, self._black, self._span, self._luma)
+            luma.copy_(self._change_luma(luma))
         if self._settings.changes_chroma:
-            for plane in (blue, red):
-                self._replace(plane, self._neutral, self._chroma_span, self._chroma)
+            blue.copy_(self._change_chroma(blue))
+            red.copy_(self._change_chroma(red))
         if picture is not host:
             host.copy_(picture)
 
-    def _replace(
-        self, plane: torch.Tensor, zero: int, span: int, change: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
-        numbers = plane.to(torch.float32).sub_(zero).div_(span)
-        changed = change(numbers[None, None])[0, 0]
-        plane.copy_(changed.mul_(span).add_(zero + 0.5).clamp_(0, self._most).to(plane.dtype))
+    def _prepared(self, scale: tuple[int, int], change: PlaneChange, *, by_table: bool) -> PlaneChange:
+        """The change from stored numbers to stored numbers; `scale` is the number for zero and the span of one."""
+        zero, span = scale
+
+        def changed(plane: torch.Tensor) -> torch.Tensor:
+            numbers = plane.to(torch.float32).sub_(zero).div_(span)
+            result = change(numbers[None, None])[0, 0]
+            return result.mul_(span).add_(zero + 0.5).clamp_(0, self._most).to(self._dtype)
+
+        if not by_table:
+            return changed
+        # Where a sample's neighbours do not matter, all answers are worked out once.
+        table = changed(torch.arange(self._most + 1, device=self._device)[None])[0]
+        return lambda plane: table[plane.int()]
 
     def _luma(self, luma: torch.Tensor) -> torch.Tensor:
         settings = self._settings
