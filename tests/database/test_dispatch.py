@@ -6,8 +6,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
 from tests.factory import Queue
-from vidqueue.job import State
+from vidqueue.job import Device, State
+from vidqueue.store import jobs
+from vidqueue.store.jobs import JobFilter
 
 
 async def order(queue: Queue, lane: UUID) -> list[UUID]:
@@ -117,6 +121,18 @@ async def test_a_busy_lane_gets_nothing_and_the_waiting_job_has_a_position(any_q
     assert await any_queue.dispatch(lane) is None
     waiting = [await any_queue.job(job_id) for job_id in ids[1:]]
     assert [(job.position, job.wait_reason) for job in waiting] == [(1, "busy"), (2, "busy")]
+
+
+@pytest.mark.parametrize(("takes", "positions"), [(("cpu", "gpu"), [1, 2, 3]), (("cpu",), [1, 1, 2])])
+async def test_position_counts_those_that_wait_for_the_same_lanes(
+    any_queue: Queue, takes: tuple[Device, ...], positions: list[int]
+) -> None:
+    await any_queue.lane("cpu0", takes=takes)
+    ids = [await any_queue.submit(device=device) for device in ("cpu", "gpu", "cpu")]
+    assert [(await any_queue.job(job_id)).position for job_id in ids] == positions
+    async with any_queue.database.transaction() as connection:
+        page = await jobs.page(connection, JobFilter())
+    assert [job.position for job in reversed(page)] == positions
 
 
 async def test_racing_dispatchers_give_no_job_twice_and_leave_no_lane_idle(any_queue: Queue) -> None:

@@ -6,17 +6,26 @@ SELECT job_id, created FROM vidqueue.enqueue(
     vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s)
 
 -- name: get
--- One job as the outside sees it. A waiting job gets its position (1 is next in its owner's line) and its reason.
+-- One job as the outside sees it. A waiting job gets its reason, and its position among those that wait for the same
+-- lanes: on a machine without a GPU all of them do.
+WITH pools AS (
+    SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
+                      WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
+    FROM (VALUES ('cpu'), ('gpu')) d (device)
+)
 SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
        j.version, j.run_at, j.created_at, j.started_at, j.finished_at,
        CASE WHEN j.state = 'queued' THEN
            (SELECT count(*) FROM vidqueue.jobs w
-            WHERE w.state = 'queued' AND w.device = j.device AND (w.rank, w.id) <= (j.rank, j.id)) END AS position,
+            JOIN pools theirs ON theirs.device = w.device
+            WHERE w.state = 'queued' AND (w.rank, w.id) <= (j.rank, j.id)
+              AND theirs.lanes IS NOT DISTINCT FROM ours.lanes) END AS position,
        CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
        coalesce(o.outputs, '[]') AS outputs
 FROM vidqueue.jobs j
+JOIN pools ours ON ours.device = j.device
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
                      'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
@@ -25,6 +34,11 @@ WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: page
 -- Newest first, by keyset: a page costs the same however far it is from the first.
+WITH pools AS (
+    SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
+                      WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
+    FROM (VALUES ('cpu'), ('gpu')) d (device)
+)
 SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
@@ -41,8 +55,8 @@ FROM (SELECT * FROM vidqueue.jobs
         AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
         AND (%(after)s::uuid IS NULL OR id < %(after)s)
       ORDER BY id DESC LIMIT %(limit)s) j
-LEFT JOIN (SELECT id, row_number() OVER (PARTITION BY device ORDER BY rank, id) AS position
-           FROM vidqueue.jobs WHERE state = 'queued') w ON w.id = j.id
+LEFT JOIN (SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
+           FROM vidqueue.jobs q JOIN pools ON pools.device = q.device WHERE q.state = 'queued') w ON w.id = j.id
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
                      'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
