@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,7 +39,8 @@ async def open_lanes(rooms: Rooms) -> AsyncIterator[None]:
     draining, stopping = asyncio.Event(), asyncio.Event()
     offered = _offered(settings, node)
     async with Delivery(rooms.database.url, lanes=len(offered)) as delivery:
-        opened = [await _open_lane(rooms, delivery, new, draining) for new in offered]
+        threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
+        opened = [await _open_lane(rooms, delivery, new, draining, threads=threads) for new in offered]
         ids = [lane.id for lane in opened]
         dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, settings.running.lease_s)
         dispatching = asyncio.create_task(dispatcher.run(ids, draining), name="dispatch")
@@ -63,14 +65,17 @@ async def _serve_lane(lane: Lane, rooms: Rooms, delivery: Delivery, stopping: as
     await delivery.serve(lane.queue, handle, stopping)
 
 
-async def _open_lane(rooms: Rooms, delivery: Delivery, new: NewLane, draining: asyncio.Event) -> Lane:
+async def _open_lane(
+    rooms: Rooms, delivery: Delivery, new: NewLane, draining: asyncio.Event, *, threads: int
+) -> Lane:
     await delivery.forget(new.queue)
     async with rooms.database.transaction() as connection:
         lane_id = await lanes.register(connection, new)
         for processor in processors.catalogue().values():
             description = (processor.__doc__ or "").strip().split("\n", 1)[0]
             await lanes.register_processor(connection, processor.name, processor.device, description)
-    executor = Executor(new.name, device="cuda:0" if new.device == "gpu" else "cpu", gpu_uuid=new.gpu_uuid)
+    device = "cuda:0" if new.device == "gpu" else "cpu"
+    executor = Executor(new.name, threads=threads, device=device, gpu_uuid=new.gpu_uuid)
     return Lane(lane_id, new.name, new.queue, executor, draining)
 
 
