@@ -1,0 +1,96 @@
+"""The doctor, the database commands, serve's refusals, and bars on a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import psycopg
+
+from tests.cli.conftest import CommandLine
+from tests.daemon import Daemon
+
+
+def test_the_doctor_examines_everything_and_leaves_no_database_behind(alone: CommandLine) -> None:
+    ran = alone("doctor", "--json")
+    checks = {check["name"]: check for check in ran.lines}
+    machine = {"data folder", "disk", "inputs", "gpu", "torch", "opencv", "ffmpeg", "encoders", "jail"}
+    assert set(checks) == machine | {"database", "migrations"}
+    assert {check["level"] for check in checks.values()} <= {"ok", "warning", "error"}
+    assert all(check["advice"] for check in checks.values() if check["level"] != "ok")
+    assert checks["database"]["level"] == "ok", checks["database"]
+    assert ran.code == (1 if "error" in {check["level"] for check in checks.values()} else 0)
+    assert not (alone.folder / "unused").exists()
+
+
+def test_the_doctor_asks_the_database_of_a_running_daemon(vidqueue: CommandLine, daemon: Daemon) -> None:
+    checks = {check["name"]: check for check in vidqueue("doctor", "--json", "--data-dir", str(daemon.data_dir)).lines}
+    assert checks["migrations"] == {"name": "migrations", "level": "ok", "found": "up to date", "advice": ""}
+    assert checks["invariants"]["level"] == "ok", checks["invariants"]
+
+
+def test_the_doctor_calls_a_database_that_does_not_answer_an_error(alone: CommandLine) -> None:
+    ran = alone("doctor", variables={"VIDQUEUE_DATABASE__URL": "postgresql://me:secret@127.0.0.1:9/x"})
+    assert ran.code == 1
+    assert "error    database     The database does not answer" in ran.out
+    assert "secret" not in ran.out + ran.err
+
+
+def test_db_migrate_starts_the_embedded_server_for_its_time_only(alone: CommandLine) -> None:
+    first = alone("db", "migrate", "--json")
+    assert first.code == 0, first.err
+    assert "0001_foundation" in first.json["applied"]
+    assert not (alone.folder / "unused" / "postgres" / "postmaster.pid").exists()
+    assert alone("db", "migrate").out == "Nothing to do: the database is up to date.\n"
+
+
+def test_db_migrate_leaves_the_server_of_a_running_daemon_running(vidqueue: CommandLine, daemon: Daemon) -> None:
+    ran = vidqueue("db", "migrate", "--json", "--data-dir", str(daemon.data_dir))
+    assert ran.json == {"applied": []}
+    address = vidqueue("db", "url", "--data-dir", str(daemon.data_dir)).out.strip()
+    with psycopg.connect(address) as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM vidqueue.migrations").fetchone() == (True,)
+
+
+def test_db_migrate_on_a_server_that_does_not_answer_is_69(alone: CommandLine) -> None:
+    ran = alone("db", "migrate", variables={"VIDQUEUE_DATABASE__URL": "postgresql://me:secret@127.0.0.1:9/x"})
+    assert ran.code == 69
+    assert "secret" not in ran.err
+
+
+def test_serve_refuses_a_data_folder_in_use_with_75(vidqueue: CommandLine, daemon: Daemon) -> None:
+    ran = vidqueue("serve", "--data-dir", str(daemon.data_dir), "--port", "0")
+    assert ran.code == 75
+
+
+def test_bars_are_drawn_on_a_terminal_and_have_no_colour_when_that_is_asked(vidqueue: CommandLine) -> None:
+    shown = on_a_terminal(vidqueue, "submit", "zoo", "--act", "work", "--seconds", "0.5", "--wait")
+    assert "━" in shown
+    assert "\x1b[32msucceeded" in shown
+    for words, variables in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
+        vidqueue.variables |= variables
+        plain = on_a_terminal(vidqueue, "submit", "zoo", "--act", "work", "--seconds", "0.5", "--wait", *words)
+        assert "━" in plain
+        assert "succeeded" in plain
+        assert "\x1b[32m" not in plain
+
+
+def on_a_terminal(vidqueue: CommandLine, *words: str) -> str:
+    """Everything that the program writes to a terminal of its own."""
+    ours, theirs = pty.openpty()
+    variables = vidqueue.variables | {"TERM": "xterm-256color"}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "vidqueue", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=variables
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:
+        pass  # how a terminal says that nobody writes to it any more
+    os.close(ours)
+    assert running.wait(timeout=60) == 0, shown.decode()
+    return shown.decode()
