@@ -51,7 +51,7 @@ class Subscription:
             self.close()
 
     def close(self) -> None:
-        """Wake the listener with None after what is queued already, dropping the newest if there is no room."""
+        """Wake the listener with None after what is queued already, dropping the oldest if there is no room."""
         if self._queue.full():
             self._queue.get_nowait()
         self._queue.put_nowait(None)

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from vidqueue.api import intake
 from vidqueue.api.problems import RefusedError
+from vidqueue.errors import VidqueueError
 
 Handler = Callable[..., Awaitable[Response]]
 
@@ -69,6 +70,9 @@ class Endpoint:
     async def call(self, request: Request) -> Response:
         """Read what the handler wants, and call it."""
         arguments: dict[str, Any] = dict(request.path_params)
+        if "\0" in request.url.path or "%00" in request.url.path:
+            # No database keeps a NUL, so nothing can have this name.
+            raise VidqueueError("not_found", "There is nothing at an address with a NUL character.")
         if query := self.model("query"):
             arguments["query"] = intake.read_query(request, query)
         if headers := self.model("headers"):

@@ -76,8 +76,12 @@ async def all_events(request: Request, query: StreamQuery, headers: StreamHeader
 
     Starts with what happens from now on, or replays everything after the number given.
     """
-    frames = _without_end(rooms_of(request), owner_of(request), _begin(query, headers))
-    return EventStream(frames, closing_of(request))
+    rooms, owner = rooms_of(request), owner_of(request)
+    after = _begin(query, headers)
+    if after is None:
+        async with rooms.database.transaction() as connection:
+            after = await events.latest(connection)
+    return EventStream(_without_end(rooms, owner, after), closing_of(request))
 
 
 class EventStream(Response):
@@ -148,25 +152,27 @@ async def _until_over(rooms: Rooms, job_id: UUID, owner: str, after: int) -> Asy
             yield PING
 
 
-async def _without_end(rooms: Rooms, owner: str, after: int | None) -> AsyncIterator[bytes]:
+async def _without_end(rooms: Rooms, owner: str, after: int) -> AsyncIterator[bytes]:
     yield GREETING
     async for event in _follow(rooms, owner, None, after):
         yield PING if event is None else _frame(event)
 
 
-async def _follow(rooms: Rooms, owner: str, job_id: UUID | None, after: int | None) -> AsyncIterator[Event | None]:
-    """Every event above `after` (None: from now on), and None after each pause; ends when the channel closes."""
+async def _follow(rooms: Rooms, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event | None]:
+    """Every event above `after`, and None after each pause; ends when the channel closes."""
     while True:
         # Subscribed before the log is read, so that nothing falls between the two.
         with rooms.channel.subscribe(job_id=job_id, owner=owner) as subscription:
-            if after is not None:
-                async for event in _replay(rooms, owner, job_id, after):
-                    after = event.number
-                    yield event
+            async for event in _replay(rooms, owner, job_id, after):
+                after = event.number
+                yield event
             async for live in _listen(subscription):
+                if subscription.overflowed:
+                    # What is still queued has a gap; the log has none.
+                    break
                 if live is None:
                     yield None
-                elif after is None or live.number > after:
+                elif live.number > after:
                     after = live.number
                     yield live
         if not subscription.overflowed:

@@ -124,6 +124,9 @@ def read_query(request: Request, model: type[Model]) -> Model:
     given: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
         given.setdefault(name, []).append(value)
+        if "\0" in name + value:
+            fault = {"pointer": "?" + name.replace("\0", ""), "detail": "The value holds a NUL character."}
+            raise VidqueueError("invalid_request", "The query cannot be accepted.", errors=[fault])
     raw = {name: _one_or_many(model, name, values) for name, values in given.items()}
     return validate(model, raw, place="query")
 

@@ -13,11 +13,22 @@ from vidqueue.api.app import build, end_streams
 from vidqueue.rooms import Rooms
 
 
+class CannotListenError(Exception):
+    """The address is taken, or is none of this machine's."""
+
+
 @asynccontextmanager
 async def listening(rooms: Rooms) -> AsyncIterator[str]:
-    """The HTTP half; yields its address."""
+    """The HTTP half; yields its address.
+
+    Raises:
+        CannotListenError: nothing was opened.
+    """
     settings = rooms.settings.api
-    listener = socket.create_server((settings.host, settings.port), reuse_port=False)
+    try:
+        listener = socket.create_server((settings.host, settings.port), reuse_port=False)
+    except OSError as error:
+        raise CannotListenError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from error
     app = build(rooms)
     config = uvicorn.Config(
         app,

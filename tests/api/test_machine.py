@@ -1,0 +1,116 @@
+"""Processors, lanes, figures and probes."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.api.test_jobs import REFUSED, run, submit, success
+from tests.api.test_refusals import problem
+from tests.factory import Queue
+from vidqueue.api.machine import queue_eta_s
+from vidqueue.rooms import Rooms
+from vidqueue.store import lanes
+from vidqueue.store.jobs import Recent, Waiting
+
+
+async def test_processors_tell_what_they_take(client: httpx2.AsyncClient) -> None:
+    listed = {one["name"]: one for one in (await client.get("/v1/processors")).json()["processors"]}
+    assert listed.keys() >= {"transcode", "enhance", "zoo"}
+    for name, processor in listed.items():
+        assert (await client.get(f"/v1/processors/{name}")).json() == processor
+        assert processor["description"]
+        assert processor["device"] in ("cpu", "gpu")
+        assert processor["input_schema"]["additionalProperties"] is False
+    assert "act" in listed["zoo"]["input_schema"]["properties"]
+
+
+async def test_lanes_tell_what_they_do(client: httpx2.AsyncClient, queue: Queue) -> None:
+    busy = await queue.lane("cpu0")
+    await queue.lane("gpu0", device="gpu", gpu_name="RTX", vram_mb=24_000)
+    job = await submit(client, title="mine")
+    await queue.dispatch(busy)
+    by_name = {lane["name"]: lane for lane in (await client.get("/v1/lanes")).json()["lanes"]}
+    assert (by_name["cpu0"]["busy"], by_name["cpu0"]["job"]["id"]) == (True, job["id"])
+    assert by_name["cpu0"]["job"]["title"] == "mine"
+    assert (by_name["gpu0"]["busy"], by_name["gpu0"]["job"], by_name["gpu0"]["vram_mb"]) == (False, None, 24_000)
+
+
+async def test_another_owners_job_keeps_a_lane_busy_and_is_not_told(client: httpx2.AsyncClient, queue: Queue) -> None:
+    lane = await queue.lane()
+    await queue.submit(owner="someone", title="secret")
+    await queue.dispatch(lane)
+    answer = await client.get("/v1/lanes")
+    assert (answer.json()["lanes"][0]["busy"], answer.json()["lanes"][0]["job"]) == (True, None)
+    assert "secret" not in answer.text
+
+
+async def test_offline_lanes_are_told_when_asked_for(client: httpx2.AsyncClient, queue: Queue, rooms: Rooms) -> None:
+    lane = await queue.lane()
+    async with rooms.database.transaction() as connection:
+        await lanes.set_state(connection, [lane], "offline")
+    assert (await client.get("/v1/lanes")).json()["lanes"] == []
+    assert [one["state"] for one in (await client.get("/v1/lanes?offline=true")).json()["lanes"]] == ["offline"]
+
+
+async def test_figures_count_what_happened(client: httpx2.AsyncClient, queue: Queue, rooms: Rooms) -> None:
+    for _ in range(3):
+        await submit(client)
+    await run(queue, rooms, success(rooms))
+    await run(queue, rooms, REFUSED)
+    figures = (await client.get("/v1/stats")).json()
+    assert figures["jobs"] == {"queued": 1, "running": 0, "succeeded": 1, "failed": 1, "canceled": 0}
+    assert figures["lanes"] == {"online": 2, "busy": 0, "idle": 2, "paused": 0}
+    (recent,) = figures["last_24_h"]
+    assert (recent["processor"], recent["succeeded"], recent["failed"]) == ("zoo", 1, 1)
+    assert figures["queue_eta_s"] is not None
+    assert figures["paused"] is False
+
+
+def recent(processor: str, median_run_s: float | None) -> Recent:
+    """A day of one processor."""
+    return Recent(processor=processor, succeeded=1, failed=0, canceled=0, median_wait_s=0, median_run_s=median_run_s)
+
+
+async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(queue: Queue, rooms: Rooms) -> None:
+    await queue.lane("cpu0")
+    await queue.lane("cpu1")
+    async with rooms.database.transaction() as connection:
+        online = await lanes.page(connection)
+    ten = [Waiting(processor="zoo", device="cpu", jobs=10)]
+    assert queue_eta_s(ten, [recent("zoo", 3.0)], online) == 15
+    assert queue_eta_s([], [], online) == 0
+    assert queue_eta_s(ten, [], online) is None
+    assert queue_eta_s(ten, [recent("zoo", None)], online) is None
+    assert queue_eta_s(ten, [recent("zoo", 3.0)], []) is None
+    gpu = [Waiting(processor="zoo", device="gpu", jobs=1)]
+    assert queue_eta_s(gpu, [recent("zoo", 3.0)], online) is None
+
+
+async def test_the_process_is_healthy_without_anyone(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_it_is_ready_with_a_lane_and_not_without(client: httpx2.AsyncClient, queue: Queue) -> None:
+    told = problem(await client.get("/readyz"), 503, "not_ready")
+    assert told["errors"] == [{"pointer": "lanes", "detail": "No lane is online, so jobs wait."}]
+    await queue.lane()
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "lanes_online": 1})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM vidqueue.migrations WHERE name LIKE '0004%%'",
+        "INSERT INTO vidqueue.migrations VALUES ('9999_x', 'y')",
+    ],
+)
+async def test_it_is_not_ready_on_another_schema(client: httpx2.AsyncClient, queue: Queue, change: str) -> None:
+    await queue.lane(f"lane{uuid4().hex[:4]}")
+    await queue.sql(change)
+    told = problem(await client.get("/readyz"), 503, "not_ready")
+    assert told["errors"][0]["pointer"] == "migrations"
