@@ -102,6 +102,24 @@ def test_listening_beyond_this_machine_is_refused(tmp_path: Path) -> None:
     assert "loopback only" in refused.stderr
 
 
+def test_a_taken_port_is_said(daemon: Daemon, tmp_path: Path) -> None:
+    port = daemon.url.rsplit(":", 1)[1]
+    refused = _serve(VIDQUEUE_DATA_DIR=str(tmp_path / "other"), VIDQUEUE_API__PORT=port)
+    assert refused.returncode == 75
+    assert f"Cannot listen on 127.0.0.1:{port}" in refused.stderr
+
+
+def test_a_job_can_be_canceled_while_the_daemon_drains(daemon: Daemon) -> None:
+    job_id = daemon.submit(act="work", seconds=50)
+    until(lambda: daemon.job(job_id)["stage"] == "work")
+    daemon.process.send_signal(signal.SIGTERM)
+    until(lambda: '"daemon_drains"' in daemon.log.read_text())
+    assert daemon.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
+    assert daemon.process.wait(timeout=20) == 0
+    daemon.start()
+    assert daemon.job(job_id)["state"] == "canceled"
+
+
 def test_a_database_that_does_not_answer_is_said(tmp_path: Path) -> None:
     refused = _serve(VIDQUEUE_DATA_DIR=str(tmp_path), VIDQUEUE_DATABASE__URL="postgresql://me:pw@127.0.0.1:1/x")
     assert refused.returncode == 69

@@ -17,7 +17,7 @@ from typing import Literal
 import structlog
 
 from vidqueue import embedded, logs, migrate
-from vidqueue.api.server import listening
+from vidqueue.api.server import CannotListenError, listening
 from vidqueue.channel import Channel
 from vidqueue.config import Settings
 from vidqueue.database import Database, DatabaseUnfitError, require_fit
@@ -28,8 +28,6 @@ from vidqueue.rooms import Rooms
 from vidqueue.storage import Storage
 
 Role = Literal["all", "api", "worker"]
-
-EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG = 69, 75, 78
 
 log = structlog.get_logger(__name__)
 
@@ -50,24 +48,27 @@ class NotAllowedError(Exception):
     """The configuration asks for something unsafe."""
 
 
-def serve(settings: Settings, role: Role = "all") -> int:
-    """Run until SIGTERM or SIGINT and return the exit code.
+# What a daemon that cannot start says, and its exit code (sysexits.h).
+REFUSALS: dict[type[Exception], tuple[str, int]] = {
+    DatabaseUnfitError: ("database_cannot_serve", 69),
+    migrate.MigrationError: ("database_cannot_serve", 69),
+    embedded.EmbeddedError: ("database_cannot_serve", 69),
+    VidqueueError: ("database_cannot_serve", 69),
+    DataFolderBusyError: ("data_folder_in_use", 75),
+    CannotListenError: ("address_in_use", 75),
+    NotAllowedError: ("configuration_not_allowed", 78),
+}
 
-    0 after a drain; 69 when the database cannot serve, 75 when the data folder is in use, 78 for a configuration that
-    is not allowed.
-    """
+
+def serve(settings: Settings, role: Role = "all") -> int:
+    """Run until SIGTERM or SIGINT and return the exit code: 0 after a drain, else as in `REFUSALS`."""
     logs.configure(settings.log)
     try:
         asyncio.run(_serve(settings, role))
-    except DataFolderBusyError as error:
-        log.error("data_folder_in_use", error=str(error))
-        return EX_TEMPFAIL
-    except NotAllowedError as error:
-        log.error("configuration_not_allowed", error=str(error))
-        return EX_CONFIG
-    except (DatabaseUnfitError, migrate.MigrationError, embedded.EmbeddedError, VidqueueError) as error:
-        log.error("database_cannot_serve", error=str(error))
-        return EX_UNAVAILABLE
+    except tuple(REFUSALS) as error:
+        what, code = REFUSALS[type(error)]
+        log.error(what, error=str(error))
+        return code
     return 0
 
 
@@ -98,11 +99,12 @@ async def running(settings: Settings, role: Role = "all") -> AsyncIterator[Runni
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
         rooms = await _open_rooms(settings, database_url, stack)
-        if role != "api":
-            await stack.enter_async_context(open_lanes(rooms))
         url = None
+        # Opened first and so closed last: people may watch and cancel while the lanes drain.
         if role != "worker":
             url = await stack.enter_async_context(listening(rooms))
+        if role != "api":
+            await stack.enter_async_context(open_lanes(rooms))
         yield Running(url, database_url)
 
 
