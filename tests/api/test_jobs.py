@@ -17,10 +17,32 @@ from vidqueue.rooms import Rooms
 from vidqueue.store import attempts, files
 from vidqueue.store.files import NewFile
 
-DESIGNED = set(
-    "id processor state progress stage message title tags priority owner input outputs error attempt max_attempts "
-    "lane position wait_reason eta_s created_at run_at started_at finished_at urls".split()
-)
+DESIGNED = {
+    "id",
+    "processor",
+    "state",
+    "progress",
+    "stage",
+    "message",
+    "title",
+    "tags",
+    "priority",
+    "owner",
+    "input",
+    "outputs",
+    "error",
+    "attempt",
+    "max_attempts",
+    "lane",
+    "position",
+    "wait_reason",
+    "eta_s",
+    "created_at",
+    "run_at",
+    "started_at",
+    "finished_at",
+    "urls",
+}
 
 
 async def submit(client: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class FilePart:
         self._parts = 0
         self._whole = False
         self._header: list[bytes] = []
+        self._value: list[bytes] = []
         self._headers: dict[str, bytes] = {}
         self._pieces: list[bytes] = []
         try:
@@ -47,7 +48,6 @@ class FilePart:
             )
         except FormParserError as error:
             raise _malformed(str(error)) from None
-        self._value: list[bytes] = []
 
     async def data(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The bytes of the file.
@@ -84,7 +84,7 @@ class FilePart:
         self._value.clear()
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get("content-disposition", b"").decode("utf-8", "replace"))
+        _, options = parse_options_header(self._headers.get("content-disposition", b"").decode("latin-1"))
         if self._parts > 1 or options.get(b"name") != FIELD.encode():
             raise _malformed(f"The form must have one part, named {FIELD!r}")
         self.name = options.get(b"filename", b"").decode("utf-8", "replace")
