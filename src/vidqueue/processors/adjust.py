@@ -98,7 +98,8 @@ class Adjustment:
             return changed
         # Where a sample's neighbours do not matter, all answers are worked out once.
         table = changed(torch.arange(self._most + 1, device=self._device)[None])[0]
-        return lambda plane: table[plane.int()]
+        # index_select costs less than half of what plain indexing costs on a CPU.
+        return lambda plane: table.index_select(0, plane.flatten().int()).view_as(plane)
 
     def _luma(self, luma: torch.Tensor) -> torch.Tensor:
         settings = self._settings
