@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import CommandLine
+from tests.docs.reading import ROOT
 from vidqueue.cli.commands import COMMANDS
 
 
@@ -137,3 +138,7 @@ def test_a_misspelt_flag_is_not_taken_for_a_file(alone: CommandLine, words: tupl
     ran = alone(*words)
     assert ran.code == 2
     assert words[-1] in ran.err
+
+
+def test_config_example_prints_the_file_of_the_repository(alone: CommandLine) -> None:
+    assert alone("config", "example").out == (ROOT / "config.example.toml").read_text(encoding="utf-8")

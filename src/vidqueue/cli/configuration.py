@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -55,6 +58,19 @@ def show(
         line = f"{key} = {json.dumps(value, ensure_ascii=False) if value is not None else '(not set)'}"
         screen.write(f"{line}  # {place}" if origin else line)
     return Exit.OK
+
+
+@app.command
+def example() -> int:
+    """Print config.example.toml: every key with its default, commented out."""
+    Screen(LOOK).write(_example().read_text(encoding="utf-8").rstrip())
+    return Exit.OK
+
+
+def _example() -> Traversable:
+    carried = files("vidqueue").joinpath("_config.example.toml")
+    # In a checkout it stands beside src/; in a wheel it was put inside the package.
+    return carried if carried.is_file() else Path(__file__).parents[3] / "config.example.toml"
 
 
 def _value(values: dict[str, Any], key: str) -> Any:

@@ -126,7 +126,7 @@ def _run_jobs(client: Client, screen: Screen, video: Path | None, folder: Path) 
     jobs = {job["id"]: job for job in submit_all(client, reference)}
     screen.say(f"{len(jobs)} jobs on {clip.name}:")
     with board(screen) as shown:
-        for job in changes(client, list(jobs)):
+        for job in changes(client, list(jobs), tell=screen.say):
             jobs[job["id"]] = job
             shown.put(job)
     return list(jobs.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from vidqueue.cli import stream
 from vidqueue.cli.client import FINAL, Client, Job
@@ -10,23 +10,31 @@ from vidqueue.cli.exits import CommandError, Exit
 
 _PROGRESS_FIELDS = ("progress", "stage", "message", "fps", "speed", "eta_s", "attempt")
 
+_AWAY = (Exit.UNAVAILABLE, Exit.BUSY)
+
 UNFINISHED = "queued,running"
 
 
-def changes(client: Client, wanted: Collection[str] | None) -> Iterator[Job]:
+def changes(client: Client, wanted: Collection[str] | None, *, tell: Callable[[str], None]) -> Iterator[Job]:
     """Each wanted job whenever something about it was learned, until all have ended.
 
-    With `wanted` of None every job is followed, new ones too, and only Ctrl-C ends it.
+    With `wanted` of None every job is followed, new ones too, and only Ctrl-C ends it. `tell` gets a sentence when
+    the daemon goes away and when it is back.
     """
-    follower = _Follower(client, wanted)
+    follower, away = _Follower(client, wanted), False
     for arrived in stream.messages(client, "/v1/events"):
         match arrived:
             case stream.Pulse():
+                if away:
+                    tell("The daemon is back.")
+                away = False
                 yield from follower.read_again()
             case stream.Message(kind=kind, data=data):
                 yield from follower.learn(kind, data)
-            case stream.Broken():
-                pass
+            case stream.Broken(reason):
+                if not away:
+                    tell(f"The daemon is away ({reason}); waiting for it. Its jobs are kept.")
+                away = True
         if follower.done:
             return
 
@@ -47,12 +55,9 @@ class _Follower:
     def read_again(self) -> Iterator[Job]:
         """The truth about every job that has not ended; events are hints and may have been missed."""
         if self._wanted is None:
-            for job in self._client.jobs(limit=None, state=UNFINISHED):
-                yield self._remember(job)
-            ids = {job_id for job_id in self._known if not self._has_ended(job_id)}
-        else:
-            ids = {job_id for job_id in self._wanted if not self._has_ended(job_id)}
-        for job_id in sorted(ids):
+            yield from map(self._remember, self._unfinished())
+        ids = self._known if self._wanted is None else self._wanted
+        for job_id in [job_id for job_id in ids if not self._has_ended(job_id)]:
             yield from self._read(job_id)
 
     def learn(self, kind: str, data: Job) -> Iterator[Job]:
@@ -70,12 +75,22 @@ class _Follower:
         try:
             yield self._remember(self._client.job(job_id))
         except CommandError as error:
-            # Someone may delete a job while it is watched; one that was never there is a fault of the caller.
-            if error.exit is not Exit.NOT_FOUND or (self._wanted is not None and job_id not in self._known):
+            if error.exit in _AWAY:
+                return  # the stream will break too, and everything is read again after that
+            if error.exit is not Exit.NOT_FOUND:
                 raise
+            # Someone deleted it while it was watched.
             self._known.pop(job_id, None)
             if self._wanted is not None:
                 self._wanted = [other for other in self._wanted if other != job_id]
+
+    def _unfinished(self) -> list[Job]:
+        try:
+            return list(self._client.jobs(limit=None, state=UNFINISHED))
+        except CommandError as error:
+            if error.exit in _AWAY:
+                return []
+            raise
 
     def _remember(self, job: Job) -> Job:
         self._known[job["id"]] = job

@@ -150,7 +150,7 @@ def _submit(request: dict[str, Any], media: list[str], flags: JobFlags, door: Do
             _tell_accepted(screen, job)
             return Exit.OK
         screen.say(f"submitted {job['id']}")
-        job = wait_for(client, screen, [job["id"]])[job["id"]]
+        job = wait_for(client, screen, [job["id"]]).get(job["id"], job)
         return _deliver(client, screen, job, flags.output)
 
 

@@ -54,7 +54,7 @@ def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None) -> 
     seen: dict[str, Job] = {}
     try:
         with board(screen) as shown:
-            for job in changes(client, wanted):
+            for job in changes(client, wanted, tell=screen.say):
                 seen[job["id"]] = job
                 shown.put(job)
     except KeyboardInterrupt:
