@@ -13,6 +13,8 @@ from tests.daemon import until
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
 
+pytestmark = pytest.mark.slow
+
 
 def leftovers(before: set[Path]) -> set[Path]:
     """Folders of demos, and processes that work on one."""
@@ -26,7 +28,6 @@ def before() -> set[Path]:
     return leftovers(set())
 
 
-@pytest.mark.slow
 def test_the_demo_leaves_playable_results_and_nothing_else(alone: CommandLine, before: set[Path]) -> None:
     # Variables of a daemon that is none of the demo's business.
     ran = alone("demo", "--json", variables={"VIDQUEUE_DATABASE__URL": "postgresql://nowhere/x", "TMPDIR": "/tmp"})

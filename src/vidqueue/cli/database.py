@@ -98,20 +98,17 @@ async def reachable(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _migrate(settings: Settings) -> list[str]:
-    import psycopg
-
-    from vidqueue import embedded
+    from vidqueue.database import DatabaseUnfitError, require_fit
+    from vidqueue.embedded import EmbeddedError
     from vidqueue.migrate import MigrationError
     from vidqueue.migrate import migrate as apply_missing
 
     try:
         async with reachable(settings) as address:
+            await require_fit(address)
             return await apply_missing(address)
     except MigrationError as error:
-        raise CommandError(str(error), code="migration_refused") from None
-    except (psycopg.OperationalError, TimeoutError, embedded.EmbeddedError) as error:
-        raise CommandError(
-            f"The database does not answer: {error}",
-            exit=Exit.UNAVAILABLE,
-            hint="Check database.url; `vidqueue doctor` tells more.",
-        ) from None
+        raise CommandError(str(error)) from None
+    except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
+        hint = "`vidqueue doctor` tells more."
+        raise CommandError(str(error) or "The database is too slow.", exit=Exit.UNAVAILABLE, hint=hint) from None

@@ -33,9 +33,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Nothing happened, but the line is alive; `fresh` when it was just opened and the truth should be read again."""
-
-    fresh: bool = False
+    """No event, but the line is alive, or was just opened: a moment to read the truth again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +49,14 @@ def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[
     Raises:
         CommandError: the daemon refused, or was away for longer than PATIENCE_S.
     """
-    reached, away_since, pause = False, time.monotonic(), FIRST_PAUSE_S
+    reached, alive_at, pause = False, time.monotonic(), FIRST_PAUSE_S
     while True:
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
         try:
-            with client.stream(path, headers=headers, timeout=httpx2.Timeout(SILENCE_S, connect=5)) as response:
-                reached, pause = True, FIRST_PAUSE_S
-                yield Pulse(fresh=True)
-                for message in parse(response.iter_lines()):
-                    last = message.number or last if isinstance(message, Message) else last
-                    away_since = time.monotonic()
-                    yield message
-            reason = "the daemon closed the stream"
+            for arrived in _one_connection(client, path, last):
+                reached, alive_at, pause = True, time.monotonic(), FIRST_PAUSE_S
+                last = (arrived.number or last) if isinstance(arrived, Message) else last
+                yield arrived
+            reason = "it closed the stream"
         except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
         except CommandError as error:
@@ -70,15 +64,19 @@ def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[
             if not reached or error.exit is not Exit.BUSY:
                 raise
             reason = error.message
-        if not reached or time.monotonic() - away_since > PATIENCE_S:
-            raise CommandError(
-                f"No daemon answers at {client.url}: {reason}.",
-                exit=Exit.UNAVAILABLE,
-                hint="Submitted jobs are kept; watch again when it is back.",
-            )
+        if not reached or time.monotonic() - alive_at > PATIENCE_S:
+            hint = "Submitted jobs are kept; watch again when it is back."
+            raise CommandError(f"No daemon answers at {client.url}: {reason}.", exit=Exit.UNAVAILABLE, hint=hint)
         yield Broken(reason)
         time.sleep(pause)
         pause = min(LONGEST_PAUSE_S, pause * 2)
+
+
+def _one_connection(client: Client, path: str, last: str | None) -> Iterator[Message | Pulse]:
+    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+    with client.stream(path, headers=headers, timeout=httpx2.Timeout(SILENCE_S, connect=5)) as response:
+        yield Pulse()
+        yield from parse(response.iter_lines())
 
 
 def parse(lines: Iterable[str]) -> Iterator[Message | Pulse]:
