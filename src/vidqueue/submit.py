@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from vidqueue import processors
 from vidqueue.database import Database
@@ -19,6 +19,13 @@ from vidqueue.store import jobs
 from vidqueue.store.jobs import JobRow, NewJob
 
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _in_our_times(moment: datetime) -> datetime:
+    """PostgreSQL keeps times that Python cannot read back; such a row would break every list it is on."""
+    if not 1970 <= moment.year <= 9000:
+        raise ValueError("a time between the years 1970 and 9000 is needed")
+    return moment
 
 
 class JobRequest(BaseModel):
@@ -35,7 +42,9 @@ class JobRequest(BaseModel):
     priority: int = Field(
         0, ge=-1000, le=1000, description="Higher goes first; one point outweighs a minute of waiting."
     )
-    run_at: AwareDatetime | None = Field(None, description="Not before this time.")
+    run_at: Annotated[AwareDatetime, AfterValidator(_in_our_times)] | None = Field(
+        None, description="Not before this time."
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Failed attempts after which the job fails.")
     timeout_s: float = Field(86_400, gt=0, le=30 * 86_400, description="Longest run of one attempt.")
     stall_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest time without progress.")

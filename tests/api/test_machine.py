@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from uuid import uuid4
 
 import httpx2
@@ -11,6 +12,7 @@ from tests.api.test_jobs import REFUSED, run, submit, success
 from tests.api.test_refusals import problem
 from tests.factory import Queue
 from vidqueue.api.machine import queue_eta_s
+from vidqueue.api.server import listening
 from vidqueue.rooms import Rooms
 from vidqueue.store import lanes
 from vidqueue.store.jobs import Recent, Waiting
@@ -92,6 +94,20 @@ async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(qu
 async def test_the_process_is_healthy_without_anyone(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_the_door_opens_on_ipv6_too(rooms: Rooms) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    api = rooms.settings.api.model_copy(update={"host": "::1"})
+    settings = rooms.settings.model_copy(update={"api": api})
+    async with (
+        listening(Rooms(settings, rooms.database, rooms.channel, rooms.storage, rooms.inputs)) as url,
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_it_is_ready_with_a_lane_and_not_without(client: httpx2.AsyncClient, queue: Queue) -> None:

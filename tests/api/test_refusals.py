@@ -71,10 +71,23 @@ async def test_a_body_that_is_no_json_is_answered_with_the_position(
         ({"processor": "zoo", "priority": "high"}, "/priority", "integer"),
         ({"processor": "zoo", "tags": ["a", ""]}, "/tags/1", "at least 1"),
         ({"processor": "zoo", "run_at": "2026-01-01T00:00:00"}, "/run_at", "timezone"),
+        ({"processor": "zoo", "run_at": "0001-01-01T00:00:00+14:00"}, "/run_at", "between the years"),
+        ({"processor": "zoo", "run_at": "9999-12-31T23:59:59-14:00"}, "/run_at", "between the years"),
         ({"processor": "zoo", "titel": "x"}, "/titel", "did you mean 'title'?"),
         ({"processor": "zoo", "a/b~c": 1}, "/a~1b~0c", "not permitted"),
     ],
-    ids=["no_object", "missing", "too_much", "wrong_type", "inside_a_list", "no_zone", "misspelt", "escaped"],
+    ids=[
+        "no_object",
+        "missing",
+        "too_much",
+        "wrong_type",
+        "inside_a_list",
+        "no_zone",
+        "too_early",
+        "too_late",
+        "misspelt",
+        "escaped",
+    ],
 )
 async def test_a_body_of_the_wrong_shape_is_answered_with_pointers(
     client: httpx2.AsyncClient, body: Any, pointer: str, says: str

@@ -25,8 +25,10 @@ async def listening(rooms: Rooms) -> AsyncIterator[str]:
         CannotListenError: nothing was opened.
     """
     settings = rooms.settings.api
+    is_ipv6 = ":" in settings.host
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     try:
-        listener = socket.create_server((settings.host, settings.port), reuse_port=False)
+        listener = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         raise CannotListenError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from error
     app = build(rooms)
@@ -41,7 +43,8 @@ async def listening(rooms: Rooms) -> AsyncIterator[str]:
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
-        yield f"http://{settings.host}:{listener.getsockname()[1]}"
+        host = f"[{settings.host}]" if is_ipv6 else settings.host
+        yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         end_streams(app)
         server.should_exit = True
