@@ -161,5 +161,5 @@ def no_orphans() -> Iterator[None]:
 
 
 def _our_children() -> list[str]:
-    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listing.splitlines() if "vidqueue.executor.child" in line or "ffmpeg-linux" in line]

@@ -114,7 +114,9 @@ class Daemon:
 
     def children(self, pattern: str) -> list[int]:
         """Process ids of descendants whose command line holds `pattern`."""
-        listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        listing = subprocess.run(
+            ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+        ).stdout
         rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
         family = {self.process.pid}
         for _ in rows:  # as deep as it may be
