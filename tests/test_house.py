@@ -51,7 +51,9 @@ def test_a_broad_except_stands_only_where_architecture_says() -> None:
     found = set()
     for path in SOURCES:
         module = ".".join(path.relative_to(ROOT / "src" / "vidqueue").with_suffix("").parts).removesuffix(".__init__")
-        for function in (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+        for function in (
+            node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ):
             handlers = [node for node in ast.walk(function) if isinstance(node, ast.ExceptHandler)]
             if any(_is_broad(handler) for handler in handlers):
                 found.add(f"{module}.{function.name}")
@@ -59,7 +61,9 @@ def test_a_broad_except_stands_only_where_architecture_says() -> None:
 
 
 def _is_broad(handler: ast.ExceptHandler) -> bool:
-    broad = handler.type is None or (isinstance(handler.type, ast.Name) and handler.type.id in ("Exception", "BaseException"))
+    broad = handler.type is None or (
+        isinstance(handler.type, ast.Name) and handler.type.id in ("Exception", "BaseException")
+    )
     # A handler that always raises again hides nothing.
     return broad and not isinstance(handler.body[-1], ast.Raise)
 
@@ -77,7 +81,9 @@ def test_every_room_stands_in_architecture_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("module", ["vidqueue.api.app", "vidqueue.daemon", "vidqueue.cli", "vidqueue.submit"])
 def test_the_daemon_and_its_doors_load_neither_torch_nor_cv2(module: str) -> None:
-    code = f"import sys, {module}, vidqueue.processors as p; p.catalogue(); print({{'torch', 'cv2'}} & set(sys.modules))"
+    code = (
+        f"import sys, {module}, vidqueue.processors as p; p.catalogue(); print({{'torch', 'cv2'}} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
