@@ -36,10 +36,13 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
 run: $(STAMP) ## run a daemon in this terminal
 	$(BIN)/vidqueue serve
 
+docs: $(STAMP) ## write what the documents repeat from the code
+	$(BIN)/python docs/generate.py
+
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test quick check run wheel clean
+.PHONY: help setup demo test quick check run docs wheel clean

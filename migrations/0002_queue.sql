@@ -48,7 +48,8 @@ CREATE TABLE vidqueue.jobs (
     device               text NOT NULL CHECK (device IN ('cpu', 'gpu')),
     vram_mb              integer NOT NULL DEFAULT 0 CHECK (vram_mb >= 0),
     wanted_lane          text,
-    run_at               timestamptz NOT NULL DEFAULT now(),
+    run_at               timestamptz NOT NULL DEFAULT now()
+                         CHECK (run_at BETWEEN '1970-01-01 UTC' AND '9000-01-01 UTC'),
     max_attempts         integer NOT NULL DEFAULT 3 CHECK (max_attempts BETWEEN 1 AND 100),
     timeout_s            double precision NOT NULL DEFAULT 86400 CHECK (timeout_s > 0),
     stall_timeout_s      double precision NOT NULL DEFAULT 300 CHECK (stall_timeout_s > 0),
@@ -172,7 +173,11 @@ CREATE FUNCTION vidqueue.stamp_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.rank := extract(epoch FROM NEW.queued_at) - 60 * NEW.priority;
     IF TG_OP = 'UPDATE' THEN
-        NEW.version := OLD.version + 1;
+        -- Progress is no change that anyone could overwrite.
+        IF (NEW.state, NEW.priority, NEW.title, NEW.tags, NEW.cancel_requested_at, NEW.attempt)
+           IS DISTINCT FROM (OLD.state, OLD.priority, OLD.title, OLD.tags, OLD.cancel_requested_at, OLD.attempt) THEN
+            NEW.version := OLD.version + 1;
+        END IF;
         -- What is final stays so, unless a person asks for the job once more.
         IF OLD.state = 'succeeded' AND NEW.state <> OLD.state
            OR OLD.state IN ('failed', 'canceled') AND NEW.state NOT IN (OLD.state, 'queued')

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -42,25 +43,28 @@ def other_postgres() -> list[Path]:
     return sorted(folders)
 
 
+@pytest.fixture(scope="session")
+def postgres_folder() -> Iterator[Path]:
+    """A folder for servers, not under pytest's own: another session of the same user closes that one to theirs."""
+    with tempfile.TemporaryDirectory(prefix="vidqueue-tests-") as folder:
+        yield Path(folder)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def server_url(postgres_folder: Path) -> AsyncIterator[str]:
     """The embedded PostgreSQL 18, for the whole session."""
-    async with embedded.running(tmp_path_factory.mktemp("postgres")) as url:
+    async with embedded.running(postgres_folder / "embedded") as url:
         await _make_template(url)
         yield url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=["18", *map(str, other_postgres())])
-async def any_server_url(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str]:
+async def any_server_url(request: pytest.FixtureRequest, server_url: str, postgres_folder: Path) -> AsyncIterator[str]:
     """Each PostgreSQL there is: the embedded one, and every other major of the machine."""
     if request.param == "18":
-        async with embedded.running(tmp_path_factory.mktemp("postgres18")) as url:
-            await _make_template(url)
-            yield url
+        yield server_url
         return
-    server = embedded.Server(tmp_path_factory.mktemp("postgres_other"), programs=Path(request.param))
+    server = embedded.Server(postgres_folder / "other", programs=Path(request.param))
     await server.start()
     await _make_template(server.url)
     yield server.url
@@ -153,13 +157,9 @@ async def any_queue(any_database: Database) -> Queue:
 
 @pytest.fixture
 def no_orphans() -> Iterator[None]:
-    """Fails when a test leaves an executor or an ffmpeg behind."""
-    before = set(_our_children())
+    """Fails when a test leaves an executor behind; an ffmpeg cannot outlive its executor."""
     yield
-    left = {line for line in _our_children() if line not in before}
-    assert not left, f"left behind: {left}"
-
-
-def _our_children() -> list[str]:
     listing = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listing.splitlines() if "vidqueue.executor.child" in line or "ffmpeg-linux" in line]
+    ours = f"--parent {os.getpid()} "
+    left = [line for line in listing.splitlines() if "vidqueue.executor.child" in line and ours in line]
+    assert not left, f"left behind: {left}"

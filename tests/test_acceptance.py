@@ -178,11 +178,7 @@ def test_eight_hundred_jobs_submitted_in_a_loop_all_end_and_are_paged(daemon: Da
     while address:
         page = daemon.http.get(address).json()
         seen |= {job["id"] for job in page["jobs"]}
-        address = (
-            page["next"]
-            if not page["next"] or page["next"].startswith("/")
-            else f"{address.split('&cursor')[0]}&cursor={page['next']}"
-        )
+        address = page["next"]
     assert seen == ids
     assert daemon.violations() == []
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vidqueue.config import ConfigError, keys, load, variable_of
+from vidqueue.config import keys, variable_of
+from vidqueue.configure import ConfigError, load
 
 
 @pytest.fixture(autouse=True)

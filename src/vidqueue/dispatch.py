@@ -40,7 +40,8 @@ class Dispatcher:
                 wake.clear()
                 await self._serve(lanes)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), TICK_S)
+                    async with asyncio.timeout(TICK_S):
+                        await wake.wait()
 
     async def _serve(self, lanes: Sequence[UUID]) -> None:
         for lane_id in lanes:

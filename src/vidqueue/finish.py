@@ -69,8 +69,6 @@ async def _adopt(storage: Storage, outcome: Outcome) -> tuple[Outcome, list[Publ
             publications.append(Publication(draft, stored))
     except VidqueueError as error:
         return Failed(Failure.from_error(error)), publications
-    except OSError as error:
-        return Failed(Failure.of("no_space", f"The output cannot be stored: {error.strerror}.")), publications
     return outcome, publications
 
 

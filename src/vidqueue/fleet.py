@@ -65,9 +65,7 @@ async def _serve_lane(lane: Lane, rooms: Rooms, delivery: Delivery, stopping: as
     await delivery.serve(lane.queue, handle, stopping)
 
 
-async def _open_lane(
-    rooms: Rooms, delivery: Delivery, new: NewLane, draining: asyncio.Event, *, threads: int
-) -> Lane:
+async def _open_lane(rooms: Rooms, delivery: Delivery, new: NewLane, draining: asyncio.Event, *, threads: int) -> Lane:
     await delivery.forget(new.queue)
     async with rooms.database.transaction() as connection:
         lane_id = await lanes.register(connection, new)

@@ -5,25 +5,24 @@ Checked when the job is submitted and resolved again when it runs; a file may ch
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
 from vidqueue.database import Database
 from vidqueue.errors import VidqueueError
+from vidqueue.media.source import check_source
 from vidqueue.storage import Storage
 from vidqueue.store import files
 
 _FILE = re.compile(r"^vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 _OUTPUT = re.compile(r"^vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})$")
 _DATA = re.compile(r"^data:[\w.+-]+/[\w.+-]+;base64,")
-# Playlists open other files by name; telling early is kinder than the jail's refusal.
-_PLAYLISTS = (b"#EXTM3U", b"ffconcat version", b"<?xml", b"<MPD", b"[playlist]", b"v=0\r\n", b"v=0\no=")
 
 
 class Inputs:
@@ -62,7 +61,7 @@ class Inputs:
         if match := _OUTPUT.match(reference):
             return await self._output(UUID(match[1]), match[2], owner)
         if _DATA.match(reference):
-            inline.write_bytes(_decode(reference))
+            await asyncio.to_thread(inline.write_bytes, _decode(reference))
             return inline
         raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
 
@@ -71,7 +70,7 @@ class Inputs:
         if not any(path.is_relative_to(root) for root in self._roots):
             named = ", ".join(map(str, self._roots)) or "none configured"
             raise VidqueueError("input_forbidden", f"{_short(reference)} is outside inputs.roots ({named}).")
-        _look_at(path, reference)
+        check_source(path)
         return path
 
     async def _stored(self, file_id: UUID, owner: str) -> Path:
@@ -87,26 +86,6 @@ class Inputs:
         if found is None:
             raise VidqueueError("input_not_found", f"Job {job_id} has no output {name!r}.")
         return self._storage.path(found.id)
-
-
-def _look_at(path: Path, reference: str) -> None:
-    """Open without following a last link and without waiting on a pipe, and look at the first bytes."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise VidqueueError("input_not_found", f"{_short(reference)} does not exist.") from None
-    except OSError as error:
-        raise VidqueueError("input_not_found", f"{_short(reference)} cannot be read: {error.strerror}.") from None
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise VidqueueError("input_not_a_file", f"{_short(reference)} is not a regular file.")
-        if facts.st_size == 0:
-            raise VidqueueError("input_empty", f"{_short(reference)} has no bytes.")
-        if os.read(descriptor, 64).lstrip().startswith(_PLAYLISTS):
-            raise VidqueueError("input_is_a_playlist", f"{_short(reference)} is a playlist or a text that names files.")
-    finally:
-        os.close(descriptor)
 
 
 def _decode(reference: str) -> bytes:

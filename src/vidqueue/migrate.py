@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from vidqueue import delivery
-from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH
+from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, DatabaseUnfitError
 
 LOCK = (30321, 2)
 LOCK_PATIENCE_S = 120
@@ -86,7 +86,10 @@ async def pending(url: str) -> list[str]:
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS)
+    try:
+        return await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS)
+    except psycopg.OperationalError as error:
+        raise DatabaseUnfitError(f"The database does not answer: {error}") from error
 
 
 def _missing(steps: list[Migration], applied: dict[str, str]) -> list[Migration]:

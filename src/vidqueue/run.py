@@ -145,8 +145,7 @@ async def _work_under_guard(
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
     """Ask politely, wait, kill."""
     await executor.cancel()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(working), timeout=grace_s)
+    await asyncio.wait([working], timeout=grace_s)
     if not working.done():
         await executor.kill()
         await asyncio.wait([working], timeout=5)

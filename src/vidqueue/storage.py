@@ -6,6 +6,7 @@ Users' names are labels in the database; the names on disk are ours.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
@@ -60,17 +61,19 @@ class Storage:
                 if size > limit:
                     raise VidqueueError("payload_too_large", f"The upload is larger than {limit} bytes.")
                 digest.update(chunk)
-                await asyncio.to_thread(_write_all, descriptor, chunk)
+                with _told_when_full():
+                    await asyncio.to_thread(_write_all, descriptor, chunk)
             if size == 0:
                 raise VidqueueError("input_empty", "The upload has no bytes.")
-            await asyncio.to_thread(self._settle, descriptor, path, file_id)
+            with _told_when_full():
+                await asyncio.to_thread(self._settle, descriptor, path, file_id)
         return Stored(file_id, size, digest.hexdigest())
 
     def adopt(self, path: Path) -> Stored:
         """Move a finished file of an attempt's workspace into storage.
 
         Raises:
-            VidqueueError: `bad_output` if it is not a regular file.
+            VidqueueError: `bad_output` if it is not a regular file, `no_space`.
         """
         file_id = uuid7()
         try:
@@ -79,7 +82,8 @@ class Storage:
             raise VidqueueError("bad_output", f"The output {path.name} cannot be read: {error.strerror}.") from error
         try:
             size, sha256 = os.fstat(descriptor).st_size, _digest(descriptor)
-            self._settle(descriptor, path, file_id)
+            with _told_when_full():
+                self._settle(descriptor, path, file_id)
         finally:
             os.close(descriptor)
         return Stored(file_id, size, sha256)
@@ -131,6 +135,16 @@ class Storage:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def _told_when_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise VidqueueError("no_space", f"The data folder is full: {error.strerror}.") from error
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

@@ -16,7 +16,8 @@ from vidqueue import processors
 from vidqueue.api import openapi
 from vidqueue.api.table import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS, app
-from vidqueue.config import FOREIGN_VARIABLES, Settings, keys, variable_of
+from vidqueue.config import Settings, keys, variable_of
+from vidqueue.configure import FOREIGN_VARIABLES
 from vidqueue.errors import KINDS
 from vidqueue.submit import JobRequest
 

@@ -86,3 +86,14 @@ def test_a_file_that_was_swapped_after_the_check_is_not_opened(tmp_path: Path) -
     (tmp_path / "other").rename(path)
     with pytest.raises(VidqueueError, match="replaced"), source.opened():
         pass
+
+
+def test_a_folder_that_became_a_link_is_noticed(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "clip.mp4").write_bytes(b"bytes")
+    (tmp_path / "link").symlink_to(inside)
+    check_source(inside / "clip.mp4")
+    with pytest.raises(VidqueueError) as caught:
+        check_source(tmp_path / "link" / "clip.mp4")
+    assert caught.value.code == "input_forbidden"

@@ -59,10 +59,10 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
         arguments: Handed on to psql; put `--` before the first.
         source: Where the configuration is read from.
     """
+    from vidqueue.embedded import bundled_programs
+
     address = url_of(load(source).settings)
-    program = shutil.which("psql")
-    if program is None:
-        raise CommandError("psql is not installed.", hint="`vidqueue db url` prints the address for other programs.")
+    program = shutil.which("psql") or str(bundled_programs() / "psql")
     os.execv(program, [program, address, *arguments])  # noqa: S606 - no shell is wanted
 
 

@@ -9,7 +9,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import Source
 
 if TYPE_CHECKING:  # half a second that only these commands spend
-    from vidqueue.config import Loaded
+    from vidqueue.configure import Loaded
 
 
 def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -18,12 +18,12 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
     Raises:
         CommandError: with every fault at once.
     """
-    from vidqueue import config
+    from vidqueue import configure
 
     given = {"data_dir": source.data_dir, **(flags or {})}
     try:
-        return config.load(file=source.config, flags=_without_none(given))
-    except config.ConfigError as error:
+        return configure.load(file=source.config, flags=_without_none(given))
+    except configure.ConfigError as error:
         raise CommandError(
             "The configuration has faults.",
             exit=Exit.CONFIG,

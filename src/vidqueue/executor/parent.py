@@ -127,7 +127,8 @@ class Executor:
             with contextlib.suppress(OSError, TimeoutError):
                 await self._send(Exit())
                 assert self._process is not None
-                await asyncio.wait_for(self._process.wait(), timeout=1)
+                async with asyncio.timeout(1):
+                    await self._process.wait()
         await self.kill()
 
     def _environment(self) -> dict[str, str]:

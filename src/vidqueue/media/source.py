@@ -60,11 +60,18 @@ class Source:
 def check_source(path: Path) -> Source:
     """Look at a file without believing anything about it.
 
+    Args:
+        path: without links in any part, as `Inputs` hands it on.
+
     Raises:
-        VidqueueError: `input_not_found`, `input_not_a_file`, `input_empty` or `input_is_a_playlist`.
+        VidqueueError: `input_not_found`, `input_forbidden`, `input_not_a_file`, `input_empty` or
+            `input_is_a_playlist`.
     """
     descriptor = _open(path)
     try:
+        # O_NOFOLLOW looks at the last part only; a folder on the way may have become a link since it was judged.
+        if Path(f"/proc/self/fd/{descriptor}").readlink() != path:
+            raise VidqueueError("input_forbidden", f"{path} leads somewhere else now.")
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise VidqueueError("input_not_a_file", f"{path} is not a regular file.")
