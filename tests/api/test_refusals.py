@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -17,6 +17,9 @@ from vidqueue.database import Database
 from vidqueue.errors import KINDS
 from vidqueue.rooms import Rooms
 from vidqueue.store import jobs
+
+# Always the same, so that the names of the tests are too.
+NOBODY = UUID("01890000-0000-7000-8000-000000000000")
 
 JSON = {"Content-Type": "application/json"}
 DEEP = b'{"processor":"zoo","input":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}"
@@ -106,8 +109,8 @@ async def test_a_body_of_the_wrong_shape_is_answered_with_pointers(
         ({"processor": "zoo", "input": {"seconds": "long"}}, "invalid_params"),
         ({"processor": "transcode", "input": {"video": "/etc/passwd"}}, "input_forbidden"),
         ({"processor": "transcode", "input": {"video": "ftp://x"}}, "unsupported_input"),
-        ({"processor": "transcode", "input": {"video": f"vq:files/{uuid4()}"}}, "input_not_found"),
-        ({"processor": "transcode", "input": {"video": f"vq:jobs/{uuid4()}/video"}}, "input_not_found"),
+        ({"processor": "transcode", "input": {"video": f"vq:files/{NOBODY}"}}, "input_not_found"),
+        ({"processor": "transcode", "input": {"video": f"vq:jobs/{NOBODY}/video"}}, "input_not_found"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -154,18 +157,18 @@ async def test_an_unknown_address_is_not_found(client: httpx2.AsyncClient, path:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", f"/v1/jobs/{uuid4()}"),
-        ("DELETE", f"/v1/jobs/{uuid4()}"),
-        ("POST", f"/v1/jobs/{uuid4()}/cancel"),
-        ("POST", f"/v1/jobs/{uuid4()}/retry"),
-        ("GET", f"/v1/jobs/{uuid4()}/events"),
-        ("GET", f"/v1/jobs/{uuid4()}/logs"),
-        ("GET", f"/v1/jobs/{uuid4()}/attempts"),
-        ("GET", f"/v1/jobs/{uuid4()}/outputs/video"),
-        ("GET", f"/v1/files/{uuid4()}"),
-        ("GET", f"/v1/files/{uuid4()}/content"),
-        ("DELETE", f"/v1/files/{uuid4()}"),
-        ("GET", f"/v1/jobs/{uuid4()}/outputs/%00"),
+        ("GET", f"/v1/jobs/{NOBODY}"),
+        ("DELETE", f"/v1/jobs/{NOBODY}"),
+        ("POST", f"/v1/jobs/{NOBODY}/cancel"),
+        ("POST", f"/v1/jobs/{NOBODY}/retry"),
+        ("GET", f"/v1/jobs/{NOBODY}/events"),
+        ("GET", f"/v1/jobs/{NOBODY}/logs"),
+        ("GET", f"/v1/jobs/{NOBODY}/attempts"),
+        ("GET", f"/v1/jobs/{NOBODY}/outputs/video"),
+        ("GET", f"/v1/files/{NOBODY}"),
+        ("GET", f"/v1/files/{NOBODY}/content"),
+        ("DELETE", f"/v1/files/{NOBODY}"),
+        ("GET", f"/v1/jobs/{NOBODY}/outputs/%00"),
         ("GET", "/v1/processors/nothing"),
         ("GET", "/problems/nothing"),
         ("GET", "/docs/nothing.js"),
@@ -179,7 +182,7 @@ async def test_a_wrong_method_is_told_every_right_one(client: httpx2.AsyncClient
     answer = await client.put("/v1/jobs", json={})
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD, POST"
-    other = await client.post(f"/v1/jobs/{uuid4()}", json={})
+    other = await client.post(f"/v1/jobs/{NOBODY}", json={})
     assert other.headers["allow"] == "DELETE, GET, HEAD, PATCH"
 
 
