@@ -22,10 +22,10 @@ demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/t
 	@$(BIN)/vidqueue demo $(if $(VIDEO),--video '$(VIDEO)')
 
 test: $(STAMP) check ## run the gates and every test; what CI calls
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 quick: $(STAMP) ## run the tests that take seconds
-	$(BIN)/python -m pytest -q -m 'not slow and not media'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not media'
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
 	$(BIN)/ruff check .

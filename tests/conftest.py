@@ -64,7 +64,9 @@ async def any_server_url(request: pytest.FixtureRequest, server_url: str, postgr
     if request.param == "18":
         yield server_url
         return
-    server = embedded.Server(postgres_folder / "other", programs=Path(request.param))
+    # A new folder each time: pytest may end and begin this fixture more than once in a session.
+    folder = Path(tempfile.mkdtemp(dir=postgres_folder))
+    server = embedded.Server(folder, programs=Path(request.param))
     await server.start()
     await _make_template(server.url)
     yield server.url

@@ -149,7 +149,7 @@ def test_a_canceled_job_answers_at_once_and_leaves_nothing(daemon: Daemon, long_
     (lane,) = [lane for lane in daemon.http.get("/v1/lanes").json()["lanes"] if lane["name"] == "cpu0"]
     assert lane["job"] is None
     assert not daemon.children("ffmpeg-linux")
-    assert list((daemon.data_dir / "work").iterdir()) == []
+    until(lambda: no_scratch(daemon), within_s=2, what="its files are gone")
     assert daemon.job(job_id)["outputs"] == []
 
 
@@ -165,8 +165,13 @@ def test_a_daemon_killed_in_the_middle_of_real_work_finishes_it_at_its_next_star
     daemon.start()
     for job_id in ids:
         assert daemon.ended(job_id, within_s=240)["state"] == "succeeded"
-    assert list((daemon.data_dir / "work").iterdir()) == []
+    until(lambda: no_scratch(daemon), within_s=2, what="scratch is gone")
     assert daemon.violations() == []
+
+
+def no_scratch(daemon: Daemon) -> bool:
+    """Whether the workspaces of all attempts are gone."""
+    return not list((daemon.data_dir / "work").iterdir())
 
 
 def test_eight_hundred_jobs_submitted_in_a_loop_all_end_and_are_paged(daemon: Daemon) -> None:
