@@ -35,6 +35,14 @@ CREATE TABLE vidqueue.events (
 CREATE INDEX events_of_job ON vidqueue.events (job_id, number);
 COMMENT ON TABLE vidqueue.events IS 'Numbered facts about jobs. The numbers rise in commit order, so a reader that knows N has missed nothing below N.';
 
+-- One row: the identity of this database. A data folder remembers it, so that a sweep against a wrong database cannot
+-- take the files of the right one.
+CREATE TABLE vidqueue.installation (
+    only_row  boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id        uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO vidqueue.installation DEFAULT VALUES;
+
 -- One row: which start of the server the event numbers belong to.
 CREATE TABLE vidqueue.event_epoch (
     only_row         boolean PRIMARY KEY DEFAULT true CHECK (only_row),

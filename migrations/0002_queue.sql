@@ -43,7 +43,7 @@ CREATE TABLE vidqueue.jobs (
     processor            text NOT NULL,
     input                jsonb NOT NULL CHECK (jsonb_typeof(input) = 'object'),
     title                text CHECK (length(title) <= 500),
-    tags                 text[] NOT NULL DEFAULT '{}',
+    tags                 text[] NOT NULL DEFAULT '{}' CHECK (array_position(tags, NULL) IS NULL),
     priority             integer NOT NULL DEFAULT 0 CHECK (priority BETWEEN -1000 AND 1000),
     device               text NOT NULL CHECK (device IN ('cpu', 'gpu')),
     vram_mb              integer NOT NULL DEFAULT 0 CHECK (vram_mb >= 0),
@@ -51,8 +51,8 @@ CREATE TABLE vidqueue.jobs (
     run_at               timestamptz NOT NULL DEFAULT now()
                          CHECK (run_at BETWEEN '1970-01-01 UTC' AND '9000-01-01 UTC'),
     max_attempts         integer NOT NULL DEFAULT 3 CHECK (max_attempts BETWEEN 1 AND 100),
-    timeout_s            double precision NOT NULL DEFAULT 86400 CHECK (timeout_s > 0),
-    stall_timeout_s      double precision NOT NULL DEFAULT 300 CHECK (stall_timeout_s > 0),
+    timeout_s            double precision NOT NULL DEFAULT 86400 CHECK (timeout_s > 0 AND timeout_s <= 31536000),
+    stall_timeout_s      double precision NOT NULL DEFAULT 300 CHECK (stall_timeout_s > 0 AND stall_timeout_s <= 31536000),
     idempotency_key      text CHECK (length(idempotency_key) BETWEEN 1 AND 255),
     request_hash         text,
 
@@ -92,7 +92,8 @@ CREATE INDEX jobs_by_state ON vidqueue.jobs (state, id);
 CREATE INDEX jobs_by_owner ON vidqueue.jobs (owner, id);
 CREATE INDEX jobs_by_parent ON vidqueue.jobs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX jobs_by_tag ON vidqueue.jobs USING gin (tags);
-CREATE INDEX jobs_finished ON vidqueue.jobs (processor, finished_at) WHERE state = 'succeeded';
+CREATE INDEX jobs_by_end ON vidqueue.jobs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_by_creation ON vidqueue.jobs (created_at);
 COMMENT ON COLUMN vidqueue.jobs.rank IS 'Order of waiting inside one owner, lowest first: one point of priority is worth a minute of waiting.';
 COMMENT ON COLUMN vidqueue.jobs.failures IS 'Attempts that burned; interrupted ones do not count.';
 COMMENT ON COLUMN vidqueue.jobs.fence IS 'Token of the running attempt; a write that carries another one is too late.';
@@ -220,16 +221,22 @@ CREATE CONSTRAINT TRIGGER tell_update AFTER UPDATE OF state, cancel_requested_at
           OR NEW.priority <> OLD.priority OR NEW.title IS DISTINCT FROM OLD.title OR NEW.tags <> OLD.tags)
     EXECUTE FUNCTION vidqueue.tell_job_change();
 
--- A job that waits for an output which will never come fails at once, and so do the jobs that wait for it.
+-- A job that waits for an output which will never come fails at once, and so does everything that waits for it: one
+-- statement for a chain of any length, because a trigger that calls itself ends at the depth of the stack.
 CREATE FUNCTION vidqueue.fail_dependents() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE vidqueue.jobs SET
+    WITH RECURSIVE doomed (id) AS (
+        SELECT job_id FROM vidqueue.job_dependencies WHERE depends_on = NEW.id
+        UNION
+        SELECT d.job_id FROM doomed JOIN vidqueue.job_dependencies d ON d.depends_on = doomed.id
+    )
+    UPDATE vidqueue.jobs j SET
         state = 'failed', finished_at = clock_timestamp(), error_code = 'dependency_failed',
-        error_message = format('The job %s, whose output is the input here, ended as %s.', NEW.id, NEW.state),
+        error_message = format('The job %s, whose output this job or one before it needs, ended as %s.', NEW.id, NEW.state),
         error_hint = 'Retry that job first, then this one.'
-    WHERE state = 'queued' AND id IN (SELECT job_id FROM vidqueue.job_dependencies WHERE depends_on = NEW.id);
+    FROM doomed WHERE j.id = doomed.id AND j.state = 'queued';
     RETURN NULL;
 END $$;
 CREATE TRIGGER fail_dependents AFTER UPDATE OF state ON vidqueue.jobs
-    FOR EACH ROW WHEN (NEW.state IN ('failed', 'canceled') AND OLD.state <> NEW.state)
+    FOR EACH ROW WHEN (NEW.state IN ('failed', 'canceled') AND OLD.state <> NEW.state AND pg_trigger_depth() = 0)
     EXECUTE FUNCTION vidqueue.fail_dependents();

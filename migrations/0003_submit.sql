@@ -37,6 +37,10 @@ BEGIN
         RAISE EXCEPTION 'invalid_params: input must be a JSON object' USING ERRCODE = 'VQ002';
     END IF;
 
+    IF jsonb_path_exists(input, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))') THEN
+        RAISE EXCEPTION 'invalid_params: a number in the input is too large' USING ERRCODE = 'VQ002';
+    END IF;
+
     -- Twice at most: a racing submit with the same key may commit between the look and the insert.
     FOR round IN 1..2 LOOP
         IF idempotency_key IS NOT NULL THEN
@@ -67,7 +71,7 @@ BEGIN
     FOR dependency IN
         SELECT DISTINCT (regexp_match(leaf #>> '{}', '^vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/'))[1]::uuid
         FROM jsonb_path_query(input, 'strict $.** ? (@.type() == "string")') AS leaf
-        WHERE leaf #>> '{}' LIKE 'vq:jobs/%'
+        WHERE leaf #>> '{}' ~ '^vq:jobs/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/'
     LOOP
         SELECT j.state INTO bad_state FROM vidqueue.jobs j WHERE j.id = dependency AND j.owner = owner FOR SHARE;
         IF NOT FOUND THEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.daemon import Daemon, alive, until
+from vidqueue import embedded
 
 
 @pytest.fixture
@@ -118,6 +120,42 @@ def test_a_job_can_be_canceled_while_the_daemon_drains(daemon: Daemon) -> None:
     assert daemon.process.wait(timeout=20) == 0
     daemon.start()
     assert daemon.job(job_id)["state"] == "canceled"
+
+
+def test_a_second_sigterm_gives_running_jobs_back_at_once(daemon: Daemon) -> None:
+    job_id = daemon.submit(act="work", seconds=50)
+    until(lambda: daemon.job(job_id)["stage"] == "work")
+    daemon.process.send_signal(signal.SIGTERM)
+    until(lambda: '"daemon_drains"' in daemon.log.read_text())
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=20) == 0
+    daemon.start()
+    (row,) = daemon.sql(f"SELECT failures, attempt FROM vidqueue.jobs WHERE id = '{job_id}'")
+    assert row["failures"] == 0
+    daemon.http.post(f"/v1/jobs/{job_id}/cancel")
+
+
+async def test_a_daemon_whose_database_is_away_ends_all_the_same_and_loses_nothing(tmp_path: Path) -> None:
+    server = embedded.Server(tmp_path / "theirs")
+    await server.start()
+    daemon = Daemon(tmp_path / "data", VIDQUEUE_DATABASE__URL=server.url, VIDQUEUE_RUNNING__DRAIN_TIMEOUT_S="1")
+    await asyncio.to_thread(daemon.start)
+    job_id = await asyncio.to_thread(daemon.submit, act="work", seconds=3)
+    await asyncio.to_thread(until, lambda: daemon.job(job_id)["stage"] == "work")
+    await server.stop()
+    assert await asyncio.to_thread(daemon.stop) == 0
+    await server.start()
+    await asyncio.to_thread(daemon.start)
+    job = await asyncio.to_thread(daemon.ended, job_id)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2)
+    await asyncio.to_thread(daemon.stop)
+    await server.stop()
+
+
+def test_a_password_in_a_malformed_address_is_not_printed(tmp_path: Path) -> None:
+    refused = _serve(VIDQUEUE_DATA_DIR=str(tmp_path), VIDQUEUE_DATABASE__URL="postgresql//u:s3cret@db/x")
+    assert refused.returncode == 69
+    assert "s3cret" not in refused.stderr + refused.stdout
 
 
 def test_a_database_that_does_not_answer_is_said(tmp_path: Path) -> None:

@@ -10,16 +10,23 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import pytest_asyncio
 
 from tests.factory import Queue, eventually
-from vidqueue import control, fleet
-from vidqueue.job import FINAL, State
+from vidqueue import control, daemon, fleet
+from vidqueue.database import Connection
+from vidqueue.delivery import Delivery
+from vidqueue.executor.messages import RunJob
+from vidqueue.executor.parent import Executor
+from vidqueue.guards import Drain
+from vidqueue.job import FINAL, State, Succeeded
 from vidqueue.rooms import Rooms
-from vidqueue.store import attempts
+from vidqueue.storage import Storage, Stored
+from vidqueue.store import attempts, files
 from vidqueue.store.jobs import JobRow
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
@@ -28,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("no_orphans")
 @pytest_asyncio.fixture
 async def lanes(rooms: Rooms) -> AsyncIterator[None]:
     """Two CPU lanes that take jobs."""
-    async with fleet.open_lanes(rooms):
+    async with fleet.open_lanes(rooms, Drain()):
         yield
 
 
@@ -74,10 +81,16 @@ def executors() -> list[int]:
         ("lie", "bad_output"),
         ("stray_output", "bad_output"),
         ("out_of_memory", "out_of_memory"),
+        ("raise_nul", "processor_error"),
+        ("folder_output", "bad_output"),
+        ("odd_name", "bad_output"),
+        ("same_name_twice", "bad_output"),
+        ("steal", "bad_output"),
     ],
 )
 async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue, name: str, code: str) -> None:
-    bad = await ended(zoo, await act(zoo, name))
+    bad = await ended(zoo, await act(zoo, name, marker=__file__))
+    assert Path(__file__).exists()
     assert (bad.state, bad.error_code) == (State.FAILED, code)
     assert bad.error_hint
     assert (await ended(zoo, await act(zoo, "work"))).state is State.SUCCEEDED
@@ -179,7 +192,7 @@ async def test_a_drain_gives_running_jobs_back_without_burning_an_attempt(queue:
         rooms.settings.model_copy(update={"running": running}),
         rooms.database, rooms.channel, rooms.storage, rooms.inputs,
     )  # fmt: skip
-    async with fleet.open_lanes(hurried):
+    async with fleet.open_lanes(hurried, Drain()):
         job_id = await act(queue, "work", seconds=30)
         await in_stage(queue, job_id, "work")
     job = await queue.job(job_id)
@@ -212,6 +225,101 @@ async def test_an_expired_lease_is_rescued_by_any_daemon(queue: Queue, rooms: Ro
     job_id = await act(queue, "work")
     ticket = await queue.dispatch(await queue.lane("gone"), lease_s=0.1)
     assert ticket is not None
-    async with fleet.open_lanes(rooms):
+    async with fleet.open_lanes(rooms, Drain()):
         job = await ended(queue, job_id)
     assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 0)
+
+
+@pytest.mark.parametrize("name", ["odd_facts", "odd_words", "shout"])
+async def test_odd_words_and_facts_do_not_spoil_a_success(zoo: Queue, name: str) -> None:
+    assert (await ended(zoo, await act(zoo, name))).state is State.SUCCEEDED
+
+
+async def test_a_grandchild_that_got_away_does_not_hold_the_lane(zoo: Queue, rooms: Rooms) -> None:
+    job_id = await act(zoo, "grandchild", lane="cpu0")
+    await in_stage(zoo, job_id, "left alone")
+    await control.cancel(rooms.database, job_id, owner=None)
+    assert (await ended(zoo, job_id, within_s=3)).state is State.CANCELED
+    assert (await ended(zoo, await act(zoo, "work", lane="cpu0"), within_s=5)).state is State.SUCCEEDED
+
+
+async def test_a_late_word_to_stop_does_not_meet_the_next_job(tmp_path: Path) -> None:
+    executor = Executor("cpu0", threads=1)
+    order = RunJob("zoo", {"act": "work"}, {}, str(tmp_path), {})
+    try:
+        assert isinstance(await executor.run(order, lambda _: None), Succeeded)
+        await executor.cancel()
+        assert isinstance(await executor.run(order, lambda _: None), Succeeded)
+    finally:
+        await executor.stop()
+
+
+async def test_a_result_that_takes_longer_than_the_lease_to_store_is_published_once(
+    zoo: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Storage.adopt
+
+    def slow(self: Storage, path: Path, workspace: Path) -> Stored:
+        time.sleep(rooms.settings.running.lease_s * 2)
+        return real(self, path, workspace)
+
+    monkeypatch.setattr(Storage, "adopt", slow)
+    job = await ended(zoo, await act(zoo, "work"))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+
+
+async def test_an_outcome_that_the_database_refuses_ends_the_job_instead_of_running_it_for_ever(
+    zoo: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*args: Any) -> None:
+        raise psycopg.errors.DataError("no such thing")
+
+    monkeypatch.setattr(files, "publish", refuse)
+    job = await ended(zoo, await act(zoo, "work"))
+    assert (job.state, job.error_code, job.failures) == (State.FAILED, "internal_error", 1)
+
+
+async def test_a_drain_leaves_no_ticket_behind_that_nobody_runs(
+    queue: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, handing_over = Delivery.hand_over, asyncio.Event()
+
+    async def slow(self: Delivery, *args: Any) -> None:
+        handing_over.set()
+        await asyncio.sleep(0.5)
+        await real(self, *args)
+
+    monkeypatch.setattr(Delivery, "hand_over", slow)
+    async with fleet.open_lanes(rooms, Drain()):
+        job_id = await act(queue, "work")
+        await asyncio.wait_for(handing_over.wait(), 10)
+    job = await queue.job(job_id)
+    assert job.state in (State.QUEUED, State.SUCCEEDED)
+    assert await queue.sql("SELECT 1 FROM procrastinate.procrastinate_jobs") == []
+    assert await queue.violations() == []
+
+
+async def test_dispatch_goes_on_after_a_connection_was_lost_in_the_middle_of_it(
+    zoo: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, lost = Delivery.hand_over, 0
+
+    async def lose(self: Delivery, connection: Connection, *args: Any) -> None:
+        nonlocal lost
+        lost += 1
+        if lost == 1:
+            await connection.close()
+        if lost == 2:
+            raise RuntimeError("a fault of ours")
+        await real(self, connection, *args)
+
+    monkeypatch.setattr(Delivery, "hand_over", lose)
+    assert (await ended(zoo, await act(zoo, "work"))).state is State.SUCCEEDED
+    assert lost >= 3
+
+
+async def test_a_data_folder_of_another_database_is_refused(rooms: Rooms) -> None:
+    await daemon._require_own_database(rooms)
+    (rooms.settings.data_dir / "database_id").write_text(str(uuid4()))
+    with pytest.raises(daemon.NotAllowedError, match="files of another database"):
+        await daemon._require_own_database(rooms)

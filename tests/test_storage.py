@@ -61,12 +61,18 @@ def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, t
         path = folder / "output.mp4"
         path.write_bytes(b"video")
         inode = path.stat().st_ino
-        stored = storage.adopt(path)
+        stored = storage.adopt(path, folder)
         assert storage.path(stored.id).stat().st_ino == inode
         link = folder / "link"
         link.symlink_to("/etc/passwd")
-        with pytest.raises(VidqueueError, match="cannot be read"):
-            storage.adopt(link)
+        os.mkfifo(folder / "pipe")
+        (folder / "folder").mkdir()
+        (tmp_path / "elsewhere").write_bytes(b"somebody else's")
+        for bad in (link, folder / "pipe", folder / "folder", tmp_path / "elsewhere", folder / "missing"):
+            with pytest.raises(VidqueueError) as caught:
+                storage.adopt(bad, folder)
+            assert caught.value.code == "bad_output"
+        assert (tmp_path / "elsewhere").exists()
     assert list(storage.stored_ids()) == [stored.id]
     assert not folder.exists()
 
@@ -75,9 +81,14 @@ def test_scratch_is_cleared_and_published_files_stay(storage: Storage, tmp_path:
     (tmp_path / "incoming" / "half").write_bytes(b"x")
     (tmp_path / "work" / "old" / "deep").mkdir(parents=True)
     (tmp_path / "work" / "out").write_bytes(b"x")
-    stored = storage.adopt(tmp_path / "work" / "out")
+    stored = storage.adopt(tmp_path / "work" / "out", tmp_path / "work")
+    storage.clear_scratch()
+    # A young upload may be under way; an old one was left by a crash.
+    assert {path.name for path in everything(tmp_path)} == {"half", str(stored.id)}
+    os.utime(tmp_path / "incoming" / "half", (0, 0))
     storage.clear_scratch()
     assert [path.name for path in everything(tmp_path)] == [str(stored.id)]
+    assert list(storage.stored_ids(old=True)) == []
 
 
 def test_the_folders_are_closed_to_others(storage: Storage, tmp_path: Path) -> None:

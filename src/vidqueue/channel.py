@@ -18,6 +18,7 @@ import structlog
 
 from vidqueue.database import Connection, Database, listen
 from vidqueue.errors import VidqueueError
+from vidqueue.lasting import lasting
 from vidqueue.store import events
 from vidqueue.store.events import Event
 
@@ -72,7 +73,7 @@ class Channel:
     async def __aenter__(self) -> Self:
         async with self._database.transaction() as connection:
             self._position = await events.latest(connection)
-        self._follower = asyncio.create_task(self._follow(), name="channel")
+        self._follower = lasting(self._follow, "channel")
         return self
 
     async def __aexit__(

@@ -20,9 +20,10 @@ from vidqueue import embedded, logs, migrate
 from vidqueue.api.server import CannotListenError, listening
 from vidqueue.channel import Channel
 from vidqueue.config import Settings
-from vidqueue.database import Database, DatabaseUnfitError, require_fit
+from vidqueue.database import Database, DatabaseUnfitError, require_fit, row
 from vidqueue.errors import VidqueueError
 from vidqueue.fleet import open_lanes
+from vidqueue.guards import Drain
 from vidqueue.inputs import Inputs
 from vidqueue.rooms import Rooms
 from vidqueue.storage import Storage
@@ -73,19 +74,26 @@ def serve(settings: Settings, role: Role = "all") -> int:
 
 
 async def _serve(settings: Settings, role: Role) -> None:
-    stop = asyncio.Event()
+    stop, drain = asyncio.Event(), Drain()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            log.warning("daemon_hurries")
+            drain.hurried.set()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    async with running(settings, role) as daemon:
+        loop.add_signal_handler(name, on_signal)
+    async with running(settings, role, drain) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
         await stop.wait()
         log.info("daemon_drains", drain_timeout_s=settings.running.drain_timeout_s)
 
 
 @asynccontextmanager
-async def running(settings: Settings, role: Role = "all") -> AsyncIterator[Running]:
-    """A daemon for the time of the block; drains at its end.
+async def running(settings: Settings, role: Role = "all", drain: Drain | None = None) -> AsyncIterator[Running]:
+    """A daemon for the time of the block; drains at its end, at once if `drain` is hurried.
 
     Raises:
         DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
@@ -99,12 +107,13 @@ async def running(settings: Settings, role: Role = "all") -> AsyncIterator[Runni
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
         rooms = await _open_rooms(settings, database_url, stack)
+        await _require_own_database(rooms)
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
         if role != "worker":
             url = await stack.enter_async_context(listening(rooms))
         if role != "api":
-            await stack.enter_async_context(open_lanes(rooms))
+            await stack.enter_async_context(open_lanes(rooms, drain or Drain()))
         yield Running(url, database_url)
 
 
@@ -128,6 +137,19 @@ async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitSta
     channel = await stack.enter_async_context(Channel(database))
     storage = Storage(settings.data_dir)
     return Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots))
+
+
+async def _require_own_database(rooms: Rooms) -> None:
+    """A sweep removes bytes that no row names: against another database that would be all of them."""
+    async with rooms.database.transaction() as connection:
+        found = await row(connection, "system", "installation")
+    assert found is not None
+    if rooms.storage.remembered("database_id", str(found["id"])) != str(found["id"]):
+        folder = rooms.settings.data_dir
+        raise NotAllowedError(
+            f"{folder} holds the files of another database. Give that database, or another data_dir; "
+            f"if the database was restored from a dump of the same, remove {folder}/database_id."
+        )
 
 
 @contextmanager

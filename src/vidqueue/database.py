@@ -67,6 +67,8 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10) -> None:
         self.url = url
+        # Set when the process shall end: whoever waits for the database gives up then.
+        self.abandoned = False
         self._query_timeout_s = query_timeout_s
         self._pool = Pool(
             url,
@@ -100,6 +102,8 @@ class Database:
         try:
             async with asyncio.timeout(self._query_timeout_s), self._pool.connection() as connection:
                 yield connection
+        except psycopg.errors.ProgramLimitExceeded:
+            raise  # a fault of ours, not of the connection
         except (PoolTimeout, psycopg.OperationalError, TimeoutError) as error:
             raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
         except psycopg.DatabaseError as error:
@@ -155,6 +159,9 @@ async def require_fit(url: str) -> str:
         raise DatabaseUnfitError(
             f"The database does not answer: {error}. Check database.url and the server."
         ) from error
+    except psycopg.ProgrammingError:
+        # Its text holds the address, and the address may hold a password.
+        raise DatabaseUnfitError("database.url is no address that PostgreSQL understands.") from None
 
 
 async def _fitness(url: str) -> str:

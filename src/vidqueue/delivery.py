@@ -19,8 +19,10 @@ import structlog
 from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
 from psycopg.rows import DictRow, dict_row
+from psycopg_pool import PoolTimeout
 
-from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, Connection, Pool
+from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, Connection, DatabaseUnfitError, Pool
+from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
 
 SCHEMA_VERSION = "3.10"
@@ -60,7 +62,10 @@ class Delivery:
             configure=_configure,
             open=False,
         )
-        await self._pool.open(wait=True, timeout=30)
+        try:
+            await self._pool.open(wait=True, timeout=30)
+        except PoolTimeout as error:
+            raise DatabaseUnfitError(f"The database gives no connections: {error}") from error
         await self._app.open_async(self._pool)
         return self
 
@@ -72,14 +77,20 @@ class Delivery:
 
     async def hand_over(self, connection: Connection, queue: str, ticket: Ticket) -> None:
         """Defer the attempt into a lane's queue, inside the caller's transaction."""
-        await self._app.configure_task(TASK, queue=queue, connection=connection).defer_async(
-            job_id=str(ticket.job_id), attempt=ticket.attempt, fence=ticket.fence
-        )
+        try:
+            await self._app.configure_task(TASK, queue=queue, connection=connection).defer_async(
+                job_id=str(ticket.job_id), attempt=ticket.attempt, fence=ticket.fence
+            )
+        except exceptions.ConnectorException as error:
+            raise VidqueueError("database_unavailable", f"The delivery failed: {error.__cause__ or error}") from error
 
-    async def forget(self, queue: str) -> None:
-        """Drop what an earlier daemon left in a lane's queue; its attempts have been given back."""
-        async with self._pool.connection() as connection:
-            await connection.execute("DELETE FROM procrastinate_jobs WHERE queue_name = %s", (queue,))
+    async def forget(self, queues: str) -> None:
+        """Drop what is left in every queue whose name begins so; its attempts have been given back."""
+        try:
+            async with self._pool.connection() as connection:
+                await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
 
     async def serve(self, queue: str, handler: Handler, stopping: asyncio.Event) -> None:
         """Run the lane's worker until `stopping`; start it anew whenever it returns or raises before that.
@@ -180,6 +191,8 @@ class LaneWorker(Worker):
                     # A later daemon on this data folder has cleared the queue; the fence has settled the rest.
                     return
                 log.warning("lane_worker_finish", error=repr(error.__cause__ or error))
+                if self._stop_event.is_set():
+                    return  # the next daemon on this folder clears the queue
                 await asyncio.sleep(0.5)
 
     async def _shutdown(self, side_tasks: list[asyncio.Task[Any]]) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 import structlog
 
 from vidqueue import tether
+from vidqueue.lasting import lasting
 
 FOLDER = "postgres"
 SYSTEM_USER = "vidqueue-pg"
@@ -56,7 +57,7 @@ async def running(data_dir: Path) -> AsyncIterator[str]:
     """
     server = Server(data_dir)
     await server.start()
-    keeper = asyncio.create_task(server.keep(), name="embedded-postgres")
+    keeper = lasting(server.keep, "embedded-postgres")
     try:
         yield server.url
     finally:
@@ -109,11 +110,16 @@ class Server:
 
     async def _launch(self) -> None:
         """Start the program, or wait for one that is still going down and start after it."""
-        async with asyncio.timeout(START_PATIENCE_S):
-            while not self._ready():
-                if self._process is None or self._process.returncode is not None:
-                    self._process = await self._spawn()
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(START_PATIENCE_S):
+                while not self._ready():
+                    if self._process is None or self._process.returncode is not None:
+                        self._process = await self._spawn()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise EmbeddedError(
+                f"It did not start within {START_PATIENCE_S} s; see {self._folder}/server.log."
+            ) from None
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         options = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
@@ -132,6 +138,8 @@ class Server:
     def _prepare(self) -> None:
         for folder in (self._folder, self._sockets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), self._uid):
+                raise EmbeddedError(f"{folder} belongs to somebody else.")
             if self._uid >= 0:
                 os.chown(folder, self._uid, self._gid)
                 _let_through(folder)

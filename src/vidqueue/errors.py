@@ -40,7 +40,7 @@ KINDS: dict[str, Kind] = {
     "idempotency_mismatch": Kind(422, False, "This Idempotency-Key was used for another body; choose a new key."),
     "forbidden": Kind(403, False, "Requests of another site's page are refused."),
     "host_not_allowed": Kind(400, False, "Call the daemon by a name listed in api.allowed_hosts."),
-    "database_unavailable": Kind(503, True, "The database does not answer; nothing was accepted. Try again shortly."),
+    "database_unavailable": Kind(503, True, "Try again shortly; with the same Idempotency-Key nothing is done twice."),
     "not_ready": Kind(503, True, "The detail names what is missing; `vidqueue doctor` tells more."),
     # Inputs.
     "unsupported_input": Kind(
@@ -81,8 +81,6 @@ KINDS: dict[str, Kind] = {
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
     "no_space": Kind(507, True, "Free disk space under the data folder."),
     "bad_output": Kind(500, False, "The processor reported an output that it did not write."),
-    "expired": Kind(500, False, "The job was still waiting at expires_at."),
-    "attempts_used_up": Kind(500, False, "Every allowed attempt was used; see the attempts of this job."),
     "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),
 }
 

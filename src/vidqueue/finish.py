@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -20,6 +22,8 @@ from vidqueue.store.attempts import Held
 from vidqueue.store.files import NewFile
 
 RETRY_S = 0.5
+# As the table `outputs` has it.
+OUTPUT_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 log = structlog.get_logger(__name__)
 
@@ -44,37 +48,54 @@ class Publication:
     stored: Stored
 
 
-async def finish(database: Database, storage: Storage, ticket: Ticket, outcome: Outcome) -> Finished | Refused:
+async def finish(
+    database: Database, storage: Storage, ticket: Ticket, outcome: Outcome, *, workspace: Path | None = None
+) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
-    The outputs move into storage first and become public with the commit, or not at all.
+    The outputs move from the workspace into storage first and become public with the commit, or not at all.
+
+    Raises:
+        VidqueueError: `database_unavailable`, only once the process has given the database up.
     """
-    outcome, publications = await _adopt(storage, outcome)
+    outcome, publications = await _adopt(storage, outcome, workspace)
     result = await _commit_until_it_lands(database, ticket, outcome, publications)
     await _discard_unpublished(database, storage, publications)
     log.info("attempt_ended", outcome=type(outcome).__name__.lower(), result=result)
     return result
 
 
-async def _adopt(storage: Storage, outcome: Outcome) -> tuple[Outcome, list[Publication]]:
+async def _adopt(storage: Storage, outcome: Outcome, workspace: Path | None) -> tuple[Outcome, list[Publication]]:
     """Move the outputs of a success into storage; a lie about them makes it a failure."""
     if not isinstance(outcome, Succeeded):
         return outcome, []
-    if not outcome.outputs:
-        return Failed(Failure.of("bad_output", "The processor returned no output.")), []
     publications: list[Publication] = []
     try:
+        _check_names(outcome.outputs)
+        assert workspace is not None
         for draft in outcome.outputs:
-            stored = await asyncio.to_thread(storage.adopt, draft.path)
+            stored = await asyncio.to_thread(storage.adopt, draft.path, workspace)
             publications.append(Publication(draft, stored))
     except VidqueueError as error:
         return Failed(Failure.from_error(error)), publications
+    except OSError as error:
+        return Failed(Failure.of("internal_error", f"An output cannot be stored: {error}")), publications
     return outcome, publications
+
+
+def _check_names(outputs: tuple[OutputDraft, ...]) -> None:
+    if not outputs:
+        raise VidqueueError("bad_output", "The processor returned no output.")
+    names = [draft.name for draft in outputs]
+    for name in names:
+        if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1:
+            raise VidqueueError("bad_output", f"The output name {name!r} is not allowed, or there twice.")
 
 
 async def _commit_until_it_lands(
     database: Database, ticket: Ticket, outcome: Outcome, publications: list[Publication]
 ) -> Finished | Refused:
+    unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
     while True:
         try:
             async with database.transaction() as connection:
@@ -82,8 +103,16 @@ async def _commit_until_it_lands(
         except VidqueueError as error:
             if error.code != "database_unavailable":
                 raise
+            if database.abandoned:
+                raise
             log.warning("finish_waits_for_database", error=error.message)
             await asyncio.sleep(RETRY_S)
+        except Exception:
+            # What the database refuses once it refuses always; an attempt that cannot end would run again for ever.
+            if outcome == unwritable:
+                raise
+            log.exception("finish_refused_by_database")
+            outcome, publications = unwritable, []
 
 
 async def _commit(
@@ -126,7 +155,7 @@ def _row(publication: Publication, held: Held) -> NewFile:
     return NewFile(
         id=stored.id,
         owner=held.owner,
-        name=f"{held.processor}-{draft.name}{suffix}",
+        name=f"{held.processor}-{draft.name}{suffix}"[-255:],
         media_type=draft.media_type,
         size=stored.size,
         sha256=stored.sha256,

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import structlog
@@ -20,7 +19,9 @@ from vidqueue.delivery import Delivery
 from vidqueue.dispatch import Dispatcher
 from vidqueue.errors import VidqueueError
 from vidqueue.executor.parent import Executor
+from vidqueue.guards import Drain
 from vidqueue.job import Device, Ticket
+from vidqueue.lasting import lasting
 from vidqueue.rooms import Rooms
 from vidqueue.run import Lane, run
 from vidqueue.store import lanes
@@ -29,33 +30,57 @@ from vidqueue.store.lanes import NewLane
 log = structlog.get_logger(__name__)
 
 
+# How long lanes may take to come to rest once their jobs were given back.
+REST_S = 8.0
+
+
 @asynccontextmanager
-async def open_lanes(rooms: Rooms) -> AsyncIterator[None]:
+async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
     """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
-    settings, node = rooms.settings, _node(rooms.settings.data_dir)
+    settings, node = rooms.settings, UUID(rooms.storage.remembered("node_id", str(uuid4())))
     if orphans := await maintenance.recover(rooms.database, rooms.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
     await maintenance.sweep(rooms.database, rooms.storage)
-    draining, stopping = asyncio.Event(), asyncio.Event()
     offered = _offered(settings, node)
     async with Delivery(rooms.database.url, lanes=len(offered)) as delivery:
+        await delivery.forget(_queues(node))
+        await _register_processors(rooms.database)
         threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
-        opened = [await _open_lane(rooms, delivery, new, draining, threads=threads) for new in offered]
-        ids = [lane.id for lane in opened]
-        dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, settings.running.lease_s)
-        dispatching = asyncio.create_task(dispatcher.run(ids, draining), name="dispatch")
-        rescuing = asyncio.create_task(maintenance.rescue_forever(rooms.database, rooms.storage), name="rescue")
-        workers = [asyncio.create_task(_serve_lane(lane, rooms, delivery, stopping)) for lane in opened]
+        opened = [await _open_lane(rooms.database, new, drain, threads=threads) for new in offered]
+        rescuing = lasting(lambda: maintenance.rescue_forever(rooms.database, rooms.storage), "rescue")
+        feeding = asyncio.create_task(_feed(opened, rooms, delivery, drain), name="lanes")
         try:
             yield
         finally:
-            draining.set()
-            stopping.set()
-            await asyncio.gather(dispatching, *workers, return_exceptions=True)
+            drain.begun.set()
+            await _rest(feeding, rooms, drain)
             rescuing.cancel()
             await asyncio.gather(rescuing, return_exceptions=True)
             await asyncio.gather(*(lane.executor.stop() for lane in opened))
-            await _close_lanes(rooms.database, node)
+            await _leave(rooms, delivery, node)
+
+
+async def _feed(opened: Sequence[Lane], rooms: Rooms, delivery: Delivery, drain: Drain) -> None:
+    """Dispatch until the drain, then let the workers end: after that no ticket is handed to a lane that has left."""
+    stopping = asyncio.Event()
+    workers = [asyncio.create_task(_serve_lane(lane, rooms, delivery, stopping)) for lane in opened]
+    dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, rooms.settings.running.lease_s)
+    await lasting(lambda: dispatcher.run([lane.id for lane in opened], drain.begun), "dispatch")
+    stopping.set()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _rest(feeding: asyncio.Task[None], rooms: Rooms, drain: Drain) -> None:
+    """Wait for the lanes as long as a drain may take; then give the database up, which may be what they wait for."""
+    hurry = asyncio.create_task(drain.hurried.wait())
+    patience_s = rooms.settings.running.drain_timeout_s
+    await asyncio.wait([feeding, hurry], timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    await asyncio.wait([feeding], timeout=REST_S)
+    if not feeding.done():
+        log.warning("lanes_do_not_rest", database="given up")
+        rooms.database.abandoned = True
+        await asyncio.wait([feeding], timeout=REST_S)
 
 
 async def _serve_lane(lane: Lane, rooms: Rooms, delivery: Delivery, stopping: asyncio.Event) -> None:
@@ -65,22 +90,31 @@ async def _serve_lane(lane: Lane, rooms: Rooms, delivery: Delivery, stopping: as
     await delivery.serve(lane.queue, handle, stopping)
 
 
-async def _open_lane(rooms: Rooms, delivery: Delivery, new: NewLane, draining: asyncio.Event, *, threads: int) -> Lane:
-    await delivery.forget(new.queue)
-    async with rooms.database.transaction() as connection:
-        lane_id = await lanes.register(connection, new)
+async def _register_processors(database: Database) -> None:
+    async with database.transaction() as connection:
         for processor in processors.catalogue().values():
             description = (processor.__doc__ or "").strip().split("\n", 1)[0]
             await lanes.register_processor(connection, processor.name, processor.device, description)
+
+
+async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads: int) -> Lane:
+    async with database.transaction() as connection:
+        lane_id = await lanes.register(connection, new)
     device = "cuda:0" if new.device == "gpu" else "cpu"
     executor = Executor(new.name, threads=threads, device=device, gpu_uuid=new.gpu_uuid)
-    return Lane(lane_id, new.name, new.queue, executor, draining)
+    return Lane(lane_id, new.name, new.queue, executor, drain)
 
 
-async def _close_lanes(database: Database, node: UUID) -> None:
+async def _leave(rooms: Rooms, delivery: Delivery, node: UUID) -> None:
+    """Give back what was handed over and never begun. Where the database is away, the next daemon does it."""
     with contextlib.suppress(VidqueueError):
-        async with database.transaction() as connection:
-            await lanes.node_offline(connection, node)
+        await maintenance.give_back(rooms.database, rooms.storage, node, "the daemon shut down")
+        await delivery.forget(_queues(node))
+
+
+def _queues(node: UUID) -> str:
+    """What the names of this folder's queues begin with; a channel holds 40 characters, less than a host's name."""
+    return f"lane:{hashlib.sha256(node.bytes).hexdigest()[:12]}:"
 
 
 def _offered(settings: Settings, node: UUID) -> list[NewLane]:
@@ -108,17 +142,8 @@ def _new_lane(
         name=name,
         device=device,
         takes=takes,
-        # A queue's channel holds 40 characters, less than a host name may have.
-        queue=f"lane:{hashlib.sha256(node.bytes).hexdigest()[:12]}:{name}",
+        queue=_queues(node) + name,
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,
         vram_mb=gpu.memory_mb if gpu else 0,
     )
-
-
-def _node(data_dir: Path) -> UUID:
-    """Identity of the data folder: its lanes and what was left on them belong to the next daemon on it."""
-    path = data_dir / "node_id"
-    if not path.exists():
-        path.write_text(str(uuid4()), encoding="ascii")
-    return UUID(path.read_text(encoding="ascii").strip())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -22,6 +25,19 @@ class Lost:
     """The attempt belongs to someone else now; whatever comes of it is thrown away."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The end of a daemon's lanes.
+
+    Attributes:
+        begun: no new work is taken; what runs may finish.
+        hurried: what still runs is given back now.
+    """
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 async def guard_lease(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
     """Renew the lease until it is lost, or until a renewal tells of a cancel whose event was missed.
 
@@ -33,6 +49,23 @@ async def guard_lease(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
         await asyncio.sleep(lease_s / 3)
         if (ended := await _renew(ticket, rooms)) is not None:
             return ended
+
+
+@asynccontextmanager
+async def lease_kept(ticket: Ticket, rooms: Rooms) -> AsyncIterator[None]:
+    """Renew the lease for the time of the block, whatever the renewals say: hashing a large output takes long."""
+    keeping = asyncio.create_task(_keep(ticket, rooms))
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _keep(ticket: Ticket, rooms: Rooms) -> None:
+    while True:
+        await _renew(ticket, rooms)
+        await asyncio.sleep(rooms.settings.running.lease_s / 3)
 
 
 async def guard_cancel(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
@@ -56,6 +89,8 @@ async def _renew(ticket: Ticket, rooms: Rooms) -> Outcome | Lost | None:
                 lease_s = rooms.settings.running.lease_s
                 cancel_requested = await attempts.renew(connection, ticket, lease_s=lease_s)
         except VidqueueError as error:
+            if rooms.database.abandoned:
+                return Interrupted("the database was away when the daemon shut down")
             log.warning("lease_not_renewed", error=error.message)
             await asyncio.sleep(0.5)
             continue
@@ -77,8 +112,10 @@ async def guard_stall(reporter: Reporter, stall_timeout_s: float) -> Outcome | L
     return Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s."))
 
 
-async def guard_drain(draining: asyncio.Event, patience_s: float) -> Outcome | Lost:
+async def guard_drain(drain: Drain, patience_s: float) -> Outcome | Lost:
     """Wait for a drain, and then for as long as it lets running jobs go on."""
-    await draining.wait()
-    await asyncio.sleep(patience_s)
+    await drain.begun.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            await drain.hurried.wait()
     return Interrupted("the daemon shut down")

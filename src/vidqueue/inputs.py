@@ -40,7 +40,8 @@ class Inputs:
             VidqueueError: one of the input codes.
         """
         if reference.startswith("/"):
-            self._local(reference)
+            # In a thread: a folder may hang (a dead NFS server), and the event loop renews every lease.
+            await asyncio.to_thread(self._local, reference)
         elif match := _FILE.match(reference):
             await self._stored(UUID(match[1]), owner)
         elif _DATA.match(reference):
@@ -55,7 +56,7 @@ class Inputs:
             VidqueueError: one of the input codes.
         """
         if reference.startswith("/"):
-            return self._local(reference)
+            return await asyncio.to_thread(self._local, reference)
         if match := _FILE.match(reference):
             return await self._stored(UUID(match[1]), owner)
         if match := _OUTPUT.match(reference):

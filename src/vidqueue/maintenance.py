@@ -28,13 +28,19 @@ async def recover(database: Database, storage: Storage, node: UUID) -> int:
     The lock on the folder is ours, so that daemon is dead, and its executors were tethered to it: no lease has to
     run out first.
     """
+    orphans = await give_back(database, storage, node, "the daemon was killed and started again")
+    await asyncio.to_thread(storage.clear_scratch)
+    return orphans
+
+
+async def give_back(database: Database, storage: Storage, node: UUID, reason: str) -> int:
+    """Take the lanes of a data folder off the list and interrupt what is open on them; how many attempts that were."""
     async with database.transaction() as connection:
         await lanes.node_offline(connection, node)
-        orphans = await attempts.open_of_node(connection, node)
-    for ticket in orphans:
-        await finish(database, storage, ticket, Interrupted("the daemon was killed and started again"))
-    await asyncio.to_thread(storage.clear_scratch)
-    return len(orphans)
+        open_ = await attempts.open_of_node(connection, node)
+    for ticket in open_:
+        await finish(database, storage, ticket, Interrupted(reason))
+    return len(open_)
 
 
 async def rescue_forever(database: Database, storage: Storage) -> None:
@@ -52,7 +58,7 @@ async def rescue_forever(database: Database, storage: Storage) -> None:
 async def sweep(database: Database, storage: Storage) -> int:
     """Remove stored bytes that no row names, left by a crash between rename and commit; how many that were."""
     removed = 0
-    ids = storage.stored_ids()
+    ids = storage.stored_ids(old=True)
     while page := _page(ids):
         async with database.transaction() as connection:
             known = await files.which_exist(connection, page)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from types import TracebackType
 from typing import Self
+
+import structlog
 
 from vidqueue.database import Database
 from vidqueue.errors import VidqueueError
@@ -18,6 +19,9 @@ from vidqueue.store import attempts
 
 FLUSH_S = 0.25
 LONGEST_LOG_LINE = 4000
+LEVELS = frozenset({"debug", "info", "warning", "error"})
+
+log = structlog.get_logger(__name__)
 
 
 class Reporter:
@@ -28,7 +32,8 @@ class Reporter:
         self._ticket = ticket
         self._throttle = Throttle()
         self._progress: Progress | None = None
-        self._latest: Progress | None = None
+        self._furthest = -1.0
+        self._stages: set[str] = set()
         self._lines: deque[LogLine] = deque()
         self._lines_left = max_log_lines
         self.heard_at = time.monotonic()
@@ -42,16 +47,15 @@ class Reporter:
     ) -> None:
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
-        with contextlib.suppress(VidqueueError):
-            await self._write()
+        await self._try_to_write()
 
     def hear(self, message: Progressed | Logged) -> None:
         """Take a message of the executor."""
         match message:
             case Logged(text, level):
-                self.log(LogLine(text[:LONGEST_LOG_LINE], level))
+                self.log(LogLine(text[:LONGEST_LOG_LINE], level if level in LEVELS else "info"))
             case Progressed(fraction, stage, text, fps, speed, eta):
-                self._hear_progress(Progress(fraction, stage, text, fps, speed, eta))
+                self._hear_progress(Progress(fraction or 0.0, stage, text, fps, speed, eta))
 
     def log(self, line: LogLine) -> None:
         """Keep a line, up to the bound of one attempt."""
@@ -62,18 +66,29 @@ class Reporter:
             self._lines.append(LogLine("The log is full; later lines are dropped.", "warning"))
 
     def _hear_progress(self, progress: Progress) -> None:
-        # Only a step forward counts: a processor that repeats itself is as stuck as a silent one.
-        if self._latest is None or progress.fraction > self._latest.fraction or progress.stage != self._latest.stage:
+        # Only a step forward counts: a processor that goes round in circles is as stuck as a silent one.
+        if progress.fraction > self._furthest or progress.stage not in self._stages:
             self.heard_at = time.monotonic()
-        self._latest = progress
+            self._furthest = max(self._furthest, progress.fraction)
+            self._stages.add(progress.stage)
         if self._throttle.admits(progress, time.monotonic()):
             self._progress = progress
 
     async def _write_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            with contextlib.suppress(VidqueueError):  # kept for the next round
-                await self._write()
+            await self._try_to_write()
+
+    async def _try_to_write(self) -> None:
+        """Words about an attempt never decide how it ends."""
+        try:
+            await self._write()
+        except VidqueueError:
+            pass  # the database is away: kept for the next round
+        except Exception:
+            log.exception("report_refused_by_database")
+            self._lines.clear()
+            self._progress = None
 
     async def _write(self) -> None:
         if lines := list(self._lines):

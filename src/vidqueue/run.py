@@ -17,7 +17,16 @@ from vidqueue.errors import VidqueueError
 from vidqueue.executor.messages import RunJob
 from vidqueue.executor.parent import Executor
 from vidqueue.finish import finish
-from vidqueue.guards import Lost, guard_cancel, guard_drain, guard_lease, guard_stall, guard_wall
+from vidqueue.guards import (
+    Drain,
+    Lost,
+    guard_cancel,
+    guard_drain,
+    guard_lease,
+    guard_stall,
+    guard_wall,
+    lease_kept,
+)
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Ticket
 from vidqueue.reporter import Reporter
 from vidqueue.rooms import Rooms
@@ -32,7 +41,7 @@ class Lane:
     """A place where one job runs at a time.
 
     Attributes:
-        draining: set when running jobs shall be given back.
+        drain: begun when the daemon shuts down.
         warm: processors the present executor has run.
     """
 
@@ -40,7 +49,7 @@ class Lane:
     name: str
     queue: str
     executor: Executor
-    draining: asyncio.Event
+    drain: Drain
     warm: list[str] = field(default_factory=list)
 
 
@@ -52,12 +61,7 @@ async def run(ticket: Ticket, lane: Lane, rooms: Rooms) -> None:
             log.info("attempt_was_given_away")
             return
         log.info("attempt_begins", processor=begun.processor)
-        with rooms.storage.workspace(f"{ticket.job_id}-{ticket.attempt}") as workspace:
-            outcome = await _attempt_or_fault(ticket, begun, lane, rooms, workspace)
-            if isinstance(outcome, Lost):
-                log.warning("lease_lost")
-                return
-            await finish(rooms.database, rooms.storage, ticket, outcome)
+        outcome = await _attempt_and_finish(ticket, begun, lane, rooms)
         await _remember_warmth(lane, rooms, begun, outcome)
 
 
@@ -68,41 +72,65 @@ async def _begin(ticket: Ticket, rooms: Rooms) -> Begun | None:
             async with rooms.database.transaction() as connection:
                 return await attempts.begin(connection, ticket, lease_s=rooms.settings.running.lease_s)
         except VidqueueError as error:
-            if error.code != "database_unavailable":
+            if error.code != "database_unavailable" or rooms.database.abandoned:
                 raise
             await asyncio.sleep(0.5)
 
 
-async def _attempt_or_fault(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path) -> Outcome | Lost:
+async def _attempt_and_finish(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms) -> Outcome | Lost:
     """A fault of our own ends the attempt now, with a code, instead of when its lease runs out."""
     try:
-        return await _attempt(ticket, begun, lane, rooms, workspace)
+        with rooms.storage.workspace(f"{ticket.job_id}-{ticket.attempt}") as workspace:
+            outcome = await _attempt(ticket, begun, lane, rooms, workspace)
+            await _finish(ticket, rooms, outcome, workspace)
+            return outcome
     except Exception as error:
+        if rooms.database.abandoned:
+            raise
         log.exception("attempt_fault")
         await lane.executor.kill()
-        return Failed(Failure.of("internal_error", f"{type(error).__name__}: {error}"))
+        fault = Failed(Failure.of("internal_error", f"{type(error).__name__}: {error}"))
+        await _finish(ticket, rooms, fault, None)
+        return fault
+
+
+async def _finish(ticket: Ticket, rooms: Rooms, outcome: Outcome | Lost, workspace: Path | None) -> None:
+    if isinstance(outcome, Lost):
+        log.warning("lease_lost")
+        return
+    async with lease_kept(ticket, rooms):
+        await finish(rooms.database, rooms.storage, ticket, outcome, workspace=workspace)
 
 
 async def _attempt(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path) -> Outcome | Lost:
     if begun.cancel_requested:
         return Canceled()
-    if lane.draining.is_set():
+    if lane.drain.begun.is_set():
         return Interrupted("the daemon shuts down")
-    limit = rooms.settings.running.max_log_lines
-    async with Reporter(rooms.database, ticket, max_log_lines=limit) as reporter:
-        try:
-            order = await _order(begun, rooms, workspace)
-        except VidqueueError as error:
-            return Failed(Failure.from_error(error))
-        work = lane.executor.run(order, reporter.hear)
+    running = rooms.settings.running
+    async with Reporter(rooms.database, ticket, max_log_lines=running.max_log_lines) as reporter:
+        work = _work(begun, lane, rooms, workspace, reporter)
         guards = [
             guard_lease(ticket, rooms),
             guard_cancel(ticket, rooms),
             guard_wall(begun.timeout_s),
             guard_stall(reporter, begun.stall_timeout_s),
-            guard_drain(lane.draining, rooms.settings.running.drain_timeout_s),
+            guard_drain(lane.drain, running.drain_timeout_s),
         ]
-        return await _work_under_guard(work, guards, lane.executor, grace_s=rooms.settings.running.cancel_grace_s)
+        return await _work_under_guard(work, guards, lane.executor, grace_s=running.cancel_grace_s)
+
+
+async def _work(begun: Begun, lane: Lane, rooms: Rooms, workspace: Path, reporter: Reporter) -> Outcome:
+    """Stage the inputs, then let the executor do it. A database that is away is no fault of the job."""
+    while True:
+        try:
+            order = await _order(begun, rooms, workspace)
+        except VidqueueError as error:
+            if error.code != "database_unavailable":
+                return Failed(Failure.from_error(error))
+            await asyncio.sleep(0.5)
+        else:
+            return await lane.executor.run(order, reporter.hear)
 
 
 async def _order(begun: Begun, rooms: Rooms, workspace: Path) -> RunJob:
@@ -151,7 +179,7 @@ async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: flo
         await asyncio.wait([working], timeout=5)
 
 
-async def _remember_warmth(lane: Lane, rooms: Rooms, begun: Begun, outcome: Outcome) -> None:
+async def _remember_warmth(lane: Lane, rooms: Rooms, begun: Begun, outcome: Outcome | Lost) -> None:
     """Tell dispatch what is warm here; a hint, so a failing database does not matter."""
     warm = sorted({*lane.warm, begun.processor}) if lane.executor.alive else []
     if warm != lane.warm and isinstance(outcome, Succeeded | Failed):

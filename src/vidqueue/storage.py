@@ -10,6 +10,8 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from uuid_utils.compat import uuid7
 from vidqueue.errors import VidqueueError
 
 CHUNK = 1 << 20
+# No upload pauses for so long, and none waits so long for its row.
+OLD_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,21 @@ class Storage:
     """The folders `files` (published), `incoming` (being written) and `work` (scratch of running attempts)."""
 
     def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._files = data_dir / "files"
         self._incoming = data_dir / "incoming"
         self._work = data_dir / "work"
         for folder in (self._files, self._incoming, self._work):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def remembered(self, name: str, value: str) -> str:
+        """The word kept under `name` in the data folder; `value` becomes it where there is none yet."""
+        path = self._data_dir / name
+        if not path.exists():
+            aside = path.with_suffix(".new")
+            aside.write_text(value, encoding="ascii")
+            aside.rename(path)
+        return path.read_text(encoding="ascii").strip()
 
     def path(self, file_id: UUID) -> Path:
         """Where the bytes of a file lie."""
@@ -69,18 +83,22 @@ class Storage:
                 await asyncio.to_thread(self._settle, descriptor, path, file_id)
         return Stored(file_id, size, digest.hexdigest())
 
-    def adopt(self, path: Path) -> Stored:
-        """Move a finished file of an attempt's workspace into storage.
+    def adopt(self, path: Path, workspace: Path) -> Stored:
+        """Move a finished file out of an attempt's workspace into storage.
 
         Raises:
-            VidqueueError: `bad_output` if it is not a regular file, `no_space`.
+            VidqueueError: `bad_output` if it is not a regular file of that workspace, `no_space`.
         """
         file_id = uuid7()
+        if path.parent.resolve() != workspace.resolve():
+            raise VidqueueError("bad_output", f"The output {path.name} does not lie in the workspace.")
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise VidqueueError("bad_output", f"The output {path.name} cannot be read: {error.strerror}.") from error
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise VidqueueError("bad_output", f"The output {path.name} is not a regular file.")
             size, sha256 = os.fstat(descriptor).st_size, _digest(descriptor)
             with _told_when_full():
                 self._settle(descriptor, path, file_id)
@@ -104,15 +122,18 @@ class Storage:
             shutil.rmtree(folder, ignore_errors=True)
 
     def clear_scratch(self) -> None:
-        """Remove what an earlier daemon left in `work` and `incoming`; call it while no attempt runs."""
-        for folder in (self._work, self._incoming):
-            for left in folder.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        """Remove what an earlier daemon left behind; call it while no attempt runs. Uploads may be under way."""
+        for left in self._work.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in self._incoming.iterdir():
+            if _is_old(left):
+                left.unlink()
 
-    def stored_ids(self) -> Iterator[UUID]:
-        """Id of every file that lies in storage."""
+    def stored_ids(self, *, old: bool = False) -> Iterator[UUID]:
+        """Id of every file that lies in storage, or of those that no request can still be writing a row for."""
         for path in self._files.glob("??/*"):
-            yield UUID(path.name)
+            if not old or _is_old(path):
+                yield UUID(path.name)
 
     @contextmanager
     def _aside(self, file_id: UUID) -> Iterator[tuple[int, Path]]:
@@ -135,6 +156,10 @@ class Storage:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _is_old(path: Path) -> bool:
+    return path.stat().st_mtime < time.time() - OLD_S
 
 
 @contextmanager

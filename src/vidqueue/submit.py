@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -21,9 +21,13 @@ from vidqueue.store.jobs import JobRow, NewJob
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
+# The table `jobs` has the same bounds.
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
 def _in_our_times(moment: datetime) -> datetime:
     """PostgreSQL keeps times that Python cannot read back; such a row would break every list it is on."""
-    if not 1970 <= moment.year <= 9000:
+    if not _EARLIEST <= moment <= _LATEST:
         raise ValueError("a time between the years 1970 and 9000 is needed")
     return moment
 

@@ -154,7 +154,7 @@ async def test_dispatch_moves_job_attempt_and_lane_together(any_queue: Queue) ->
     job = await any_queue.job(job_id)
     assert (job.state, job.attempt, job.lane) == (State.RUNNING, 1, "cpu0")
     assert await any_queue.begin(ticket) is not None
-    assert await any_queue.begin(ticket) is None, "a ticket delivered twice begins once"
+    assert await any_queue.begin(ticket) is not None, "the answer to the first may have been lost"
     assert await any_queue.violations() == []
 
 

@@ -40,7 +40,7 @@ async def test_a_success_publishes_its_outputs_with_the_commit(
     any_queue: Queue, storage: Storage, tmp_path: Path
 ) -> None:
     ticket = await running(any_queue)
-    result = await finish(any_queue.database, storage, ticket, success(tmp_path))
+    result = await finish(any_queue.database, storage, ticket, success(tmp_path), workspace=tmp_path)
     assert result == Finished(State.SUCCEEDED)
     job = await any_queue.job(ticket.job_id)
     (output,) = job.outputs
@@ -56,11 +56,11 @@ async def test_a_zombies_finish_is_refused_and_its_bytes_are_gone(
     await finish(any_queue.database, storage, zombie, Interrupted("its lane was lost"))
     heir = await any_queue.dispatch(await any_queue.lane("cpu1"))
     assert heir is not None
-    assert await finish(any_queue.database, storage, heir, success(tmp_path, b"of the heir")) == Finished(
-        State.SUCCEEDED
-    )
+    assert await finish(
+        any_queue.database, storage, heir, success(tmp_path, b"of the heir"), workspace=tmp_path
+    ) == Finished(State.SUCCEEDED)
     for late in (success(tmp_path, b"of the zombie"), Failed(Failure.of("stalled", "x")), Canceled()):
-        assert await finish(any_queue.database, storage, zombie, late) == Refused()
+        assert await finish(any_queue.database, storage, zombie, late, workspace=tmp_path) == Refused()
     job = await any_queue.job(zombie.job_id)
     assert (job.state, job.attempt, job.outputs[0]["size"]) == (State.SUCCEEDED, 2, len(b"of the heir"))
     assert stored(storage) == 1
@@ -80,7 +80,7 @@ async def test_a_finish_repeated_after_an_unclear_commit_keeps_the_published_byt
         return _LosesItsAnswer(real(self)) if calls == 1 else real(self)
 
     monkeypatch.setattr(Database, "transaction", unclear)
-    assert await finish(any_queue.database, storage, ticket, success(tmp_path)) == Refused()
+    assert await finish(any_queue.database, storage, ticket, success(tmp_path), workspace=tmp_path) == Refused()
     monkeypatch.undo()
     assert (await any_queue.job(ticket.job_id)).state is State.SUCCEEDED
     assert stored(storage) == 1
@@ -159,7 +159,9 @@ async def test_a_cancel_that_was_accepted_wins_over_a_success(
 ) -> None:
     ticket = await running(any_queue)
     await any_queue.sql("UPDATE vidqueue.jobs SET cancel_requested_at = now() WHERE id = %s", ticket.job_id)
-    assert await finish(any_queue.database, storage, ticket, success(tmp_path)) == Finished(State.CANCELED)
+    assert await finish(any_queue.database, storage, ticket, success(tmp_path), workspace=tmp_path) == Finished(
+        State.CANCELED
+    )
     assert (await any_queue.job(ticket.job_id)).outputs == []
     assert stored(storage) == 0
 
@@ -173,6 +175,8 @@ async def test_a_processor_that_lies_about_its_outputs_fails(
     if draft == "link":
         path.symlink_to("/etc/passwd")
     drafts = () if draft == "none" else (OutputDraft("video", path, "video/mp4"),)
-    assert await finish(any_queue.database, storage, ticket, Succeeded(drafts)) == Finished(State.FAILED)
+    assert await finish(any_queue.database, storage, ticket, Succeeded(drafts), workspace=tmp_path) == Finished(
+        State.FAILED
+    )
     assert (await any_queue.job(ticket.job_id)).error_code == "bad_output"
     assert stored(storage) == 0

@@ -11,6 +11,8 @@ import pytest
 from tests.factory import Queue
 from vidqueue.errors import VidqueueError
 from vidqueue.job import State
+from vidqueue.store import jobs
+from vidqueue.store.jobs import NewJob
 
 
 async def test_submit_from_psql_belongs_to_the_callers_own_transaction(any_queue: Queue, any_database_url: str) -> None:
@@ -88,6 +90,32 @@ async def test_jobs_that_wait_for_a_failed_one_fail_down_the_whole_chain(any_que
         job = await any_queue.job(job_id)
         assert (job.state, job.error_code) == (State.FAILED, "dependency_failed")
     assert await any_queue.violations() == []
+
+
+async def test_the_end_of_a_chain_of_a_thousand_jobs_reaches_its_last(any_queue: Queue) -> None:
+    first = before = await any_queue.submit()
+    async with any_queue.database.transaction() as connection:
+        for _ in range(1000):
+            job = NewJob(processor="zoo", input={"video": f"vq:jobs/{before}/video"}, owner="local", device="cpu")
+            before, _ = await jobs.enqueue(connection, job)
+    await any_queue.sql("UPDATE vidqueue.jobs SET state = 'canceled', finished_at = now() WHERE id = %s", first)
+    counted = await any_queue.sql("SELECT state, count(*)::int AS n FROM vidqueue.jobs GROUP BY state ORDER BY state")
+    assert counted == [{"state": "canceled", "n": 1}, {"state": "failed", "n": 1000}]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "vidqueue.submit('zoo', '{}', tags => ARRAY[NULL])",
+        "vidqueue.submit('zoo', '{\"seconds\": 1e5000}')",
+        "vidqueue.submit('zoo', '{}', timeout_s => 'NaN')",
+        "vidqueue.submit('zoo', '{}', run_at => '0001-01-01 BC')",
+        "vidqueue.submit('zoo', '[]')",
+    ],
+)
+async def test_what_could_not_be_read_back_cannot_be_submitted_by_sql(any_queue: Queue, call: str) -> None:
+    with pytest.raises((psycopg.errors.CheckViolation, VidqueueError)):
+        await any_queue.sql(f"SELECT {call}")
 
 
 async def test_a_reference_to_a_missing_or_failed_job_is_refused_at_once(any_queue: Queue) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,14 +26,16 @@ class Zoo(Processor):
 
         act: Literal[
             "work", "raise", "refuse", "exit_silently", "segfault", "abort", "hang", "ignore_cancel", "flood", "lie",
-            "out_of_memory", "stray_output", "die_once", "print_secrets",
+            "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
+            "same_name_twice", "odd_facts", "odd_words", "steal", "grandchild", "shout",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Act."""
-        return [getattr(self, f"_{params.act}")(params, ctx) or self._result(ctx)]
+        made = getattr(self, f"_{params.act}")(params, ctx) or self._result(ctx)
+        return made if isinstance(made, list) else [made]
 
     def _result(self, ctx: Context) -> OutputDraft:
         path = ctx.output_path("result.txt")
@@ -79,6 +82,39 @@ class Zoo(Processor):
     def _stray_output(self, params: Any, ctx: Context) -> OutputDraft:
         ctx.output_path("link").symlink_to("/etc/passwd")
         return OutputDraft("text", ctx.output_path("link"), "text/plain")
+
+    def _raise_nul(self, params: Any, ctx: Context) -> None:
+        raise RuntimeError("before\0after")
+
+    def _folder_output(self, params: Any, ctx: Context) -> OutputDraft:
+        ctx.output_path("folder").mkdir()
+        return OutputDraft("text", ctx.output_path("folder"), "text/plain")
+
+    def _odd_name(self, params: Any, ctx: Context) -> OutputDraft:
+        return OutputDraft("Not A Name", self._result(ctx).path, "text/plain")
+
+    def _same_name_twice(self, params: Any, ctx: Context) -> list[OutputDraft]:
+        return [self._result(ctx), self._result(ctx)]
+
+    def _odd_facts(self, params: Any, ctx: Context) -> OutputDraft:
+        facts = {"nan": float("nan"), "huge": 1e300, "nul\0": "a\0b"}
+        return OutputDraft("text", self._result(ctx).path, "text/plain", facts)
+
+    def _odd_words(self, params: Any, ctx: Context) -> None:
+        ctx.log("a word\0", "warn")
+        ctx.progress(Progress(float("nan"), stage="s\0", message="m\0", fps=1e300, eta_s=float("inf")))
+
+    def _steal(self, params: Any, ctx: Context) -> OutputDraft:
+        return OutputDraft("text", Path(params.marker), "text/plain")
+
+    def _grandchild(self, params: Any, ctx: Context) -> None:
+        subprocess.Popen(["sleep", "20"], start_new_session=True)
+        ctx.progress(Progress(0.5, stage="left alone"))
+        time.sleep(60)
+
+    def _shout(self, params: Any, ctx: Context) -> None:
+        ctx.log("x" * (9 << 20))
+        print("y" * (1 << 20), flush=True)
 
     def _out_of_memory(self, params: Any, ctx: Context) -> None:
         raise MemoryError

@@ -43,6 +43,8 @@ from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import LogLine, Progress
 
 PR_SET_PDEATHSIG = 1
+# Of one text in a report; the lane reads lines of bounded length.
+LONGEST_TEXT = 4000
 
 
 class Wire:
@@ -78,7 +80,6 @@ def main() -> None:
     wire.send(Ready(os.getpid()))
     while (order := jobs.get()) is not None:
         wire.send(_run(order, wire, arguments.device, models, canceled))
-        canceled.clear()
 
 
 def _arguments() -> argparse.Namespace:
@@ -99,6 +100,8 @@ def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Even
     for order in wire.orders():
         match order:
             case RunJob():
+                # A word to stop that crossed with the last job's end must not meet this one.
+                canceled.clear()
                 jobs.put(order)
             case CancelJob():
                 canceled.set()
@@ -132,12 +135,17 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
     def report(progress: Progress) -> None:
         wire.send(
             Progressed(
-                progress.fraction, progress.stage, progress.message, progress.fps, progress.speed, progress.eta_s
+                progress.fraction,
+                progress.stage[:64],
+                progress.message[:LONGEST_TEXT],
+                progress.fps,
+                progress.speed,
+                progress.eta_s,
             )
         )
 
     def write_log(line: LogLine) -> None:
-        wire.send(Logged(line.text, line.level))
+        wire.send(Logged(line.text[:LONGEST_TEXT], line.level))
 
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
@@ -155,7 +163,7 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
 def _broke(error: BaseException) -> Broke:
     detail = "".join(traceback.format_exception(error))[-6000:]
     failure = _failure(error, detail)
-    return Broke(failure.code, failure.message, failure.hint, failure.detail)
+    return Broke(failure.code, failure.message[:LONGEST_TEXT], failure.hint[:LONGEST_TEXT], failure.detail)
 
 
 def _failure(error: BaseException, detail: str) -> Failure:

@@ -92,13 +92,26 @@ def encode(message: Order | Report) -> bytes:
 
 
 def decode(line: bytes) -> Any:
-    """The message of one line.
+    """The message of one line; numbers that are none become null, and texts lose their NULs.
 
     Raises:
         ValueError: the line is none of ours.
     """
-    fields = json.loads(line)
+    fields = json.loads(line, parse_constant=lambda _: None, parse_float=_finite, object_hook=_clean)
     try:
         return _KINDS[fields.pop("kind")](**fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a message: {line[:200]!r}") from error
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if abs(number) < 1e30 else None
+
+
+def _clean(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what PostgreSQL cannot hold: a processor's words must not decide whether its outcome can be written."""
+    return {
+        key.replace("\0", ""): value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+        for key, value in fields.items()
+    }

@@ -55,6 +55,7 @@ class Executor:
         self._process: asyncio.subprocess.Process | None = None
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._killed_by_us = False
+        self._told_to_stop = False
 
     @property
     def alive(self) -> bool:
@@ -70,24 +71,27 @@ class Executor:
         if self.alive:
             return
         ours, theirs = socket.socketpair()
-        with theirs:
+        # A pipe of our own: asyncio's would let a grandchild that holds it open keep us from learning of the end.
+        words, words_end = os.pipe()
+        with theirs, os.fdopen(words_end, "wb") as output:
             self._last_words.clear()
             self._killed_by_us = False
             # Spawned from the event loop's thread: the child's tether is tied to the life of that thread.
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "vidqueue.executor.child",
                 "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--device", self._device,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()], env=self._environment(), start_new_session=True,
             )  # fmt: skip
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-        self._listener = asyncio.create_task(self._hear_words(), name=f"{self._lane}-words")
+        self._listener = asyncio.create_task(self._hear_words(words), name=f"{self._lane}-words")
         async with asyncio.timeout(START_PATIENCE_S):
             if not isinstance(await self._next(), Ready):
                 raise OSError(f"The executor of {self._lane} did not start: {' | '.join(self._last_words)}")
 
     async def run(self, order: RunJob, listener: Listener) -> Outcome:
         """Run one job to its end; a child that dies is an outcome too, and is replaced at the next job."""
+        self._told_to_stop = False
         try:
             await self.start()
             await self._send(order)
@@ -103,12 +107,15 @@ class Executor:
                     return Succeeded(tuple(map(_draft, outputs)), metrics)
                 case Broke(code, text, hint, detail):
                     return Failed(Failure(code, text, hint, detail))
-                case Stopped():
+                case Stopped() if self._told_to_stop:
                     return Canceled()
+                case Stopped():
+                    return Failed(Failure.of("processor_error", "The processor stopped without being told to."))
         return await self._died()
 
     async def cancel(self) -> None:
         """Ask the running job to stop."""
+        self._told_to_stop = True
         with contextlib.suppress(OSError):
             await self._send(CancelJob())
 
@@ -117,8 +124,7 @@ class Executor:
         if self._process is None:
             return
         self._killed_by_us = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal_group()
         await self._reap()
 
     async def stop(self) -> None:
@@ -130,6 +136,11 @@ class Executor:
                 async with asyncio.timeout(1):
                     await self._process.wait()
         await self.kill()
+
+    def _signal_group(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _environment(self) -> dict[str, str]:
         """A few harmless names: neither secrets nor settings of the daemon reach the child."""
@@ -149,20 +160,28 @@ class Executor:
         await self._writer.drain()
 
     async def _next(self) -> Any:
-        """The next message, or None when the child is gone."""
+        """The next message, or None when the child is gone, or speaks in a way that makes it useless."""
         try:
             line = await self._reader.readline()
-        except (ConnectionError, ValueError):
+            return decode(line) if line.endswith(b"\n") else None
+        except ConnectionError:
             return None
-        return decode(line) if line.endswith(b"\n") else None
+        except ValueError as error:
+            self._last_words.append(f"The executor sent what is no message: {error}")
+            self._signal_group()
+            return None
 
-    async def _hear_words(self) -> None:
+    async def _hear_words(self, words: int) -> None:
         """Keep what libraries print: the last words explain a crash."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # a line beyond the limit; the rest is not worth a crash
-            async for line in self._process.stdout:
-                self._last_words.append(line.decode(errors="replace").rstrip()[:500])
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(words, "rb"))
+        try:
+            while block := await reader.read(65536):
+                lines = block.decode(errors="replace").splitlines()
+                self._last_words.extend(line[:500] for line in lines if line.strip())
+        finally:
+            transport.close()
 
     async def _died(self) -> Outcome:
         code = await self._reap()
@@ -181,8 +200,11 @@ class Executor:
 
     async def _reap(self) -> int:
         assert self._process is not None
-        code = await self._process.wait()
+        process = self._process
+        code = await process.wait()
         self._writer.close()
+        await asyncio.wait([self._listener], timeout=0.5)
+        self._listener.cancel()
         await asyncio.gather(self._listener, return_exceptions=True)
         self._process = None
         return code

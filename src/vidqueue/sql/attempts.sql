@@ -52,10 +52,10 @@ RETURNING job_id, number AS attempt, fence, (SELECT queue FROM lane) AS queue
 -- name: begin
 -- The lane takes the attempt in hand. No row: it was given away meanwhile.
 UPDATE vidqueue.attempts a SET
-    started_at = clock_timestamp(), lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    started_at = coalesce(a.started_at, clock_timestamp()), lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM vidqueue.jobs j
 WHERE a.job_id = %(job_id)s AND a.number = %(attempt)s AND a.fence = %(fence)s
-  AND a.ended_at IS NULL AND a.started_at IS NULL
+  AND a.ended_at IS NULL
   AND j.id = a.job_id AND j.fence = a.fence
 RETURNING j.id, j.processor, j.input, j.owner, j.device, j.timeout_s, j.stall_timeout_s,
           j.cancel_requested_at IS NOT NULL AS cancel_requested

@@ -38,6 +38,16 @@ WITH pools AS (
     SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
                       WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
     FROM (VALUES ('cpu'), ('gpu')) d (device)
+), picked AS MATERIALIZED (
+    SELECT id, state FROM vidqueue.jobs
+    WHERE (%(owner)s::text IS NULL OR owner = %(owner)s)
+      AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
+      AND (%(processor)s::text IS NULL OR processor = %(processor)s)
+      AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s])
+      AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
+      AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
+      AND (%(after)s::uuid IS NULL OR id < %(after)s)
+    ORDER BY id DESC LIMIT %(limit)s
 )
 SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
@@ -46,17 +56,11 @@ SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input
        w.position,
        CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
        coalesce(o.outputs, '[]') AS outputs
-FROM (SELECT * FROM vidqueue.jobs
-      WHERE (%(owner)s::text IS NULL OR owner = %(owner)s)
-        AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
-        AND (%(processor)s::text IS NULL OR processor = %(processor)s)
-        AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s])
-        AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
-        AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
-        AND (%(after)s::uuid IS NULL OR id < %(after)s)
-      ORDER BY id DESC LIMIT %(limit)s) j
+FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
 LEFT JOIN (SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
-           FROM vidqueue.jobs q JOIN pools ON pools.device = q.device WHERE q.state = 'queued') w ON w.id = j.id
+           FROM vidqueue.jobs q JOIN pools ON pools.device = q.device
+           -- The whole line is walked only where somebody on the page stands in it.
+           WHERE q.state = 'queued' AND EXISTS (SELECT FROM picked WHERE picked.state = 'queued')) w ON w.id = j.id
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
                      'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
@@ -85,6 +89,7 @@ RETURNING id
 -- name: failed_dependency
 SELECT p.id FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
 WHERE d.job_id = %(id)s AND p.state IN ('failed', 'canceled') LIMIT 1
+FOR SHARE OF p
 
 -- name: patch
 UPDATE vidqueue.jobs SET
@@ -102,6 +107,9 @@ WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
   AND j.state IN ('succeeded', 'failed', 'canceled')
   AND NOT EXISTS (SELECT FROM vidqueue.job_dependencies d JOIN vidqueue.jobs w ON w.id = d.job_id
                   WHERE d.depends_on = j.id AND w.state IN ('queued', 'running'))
+  AND NOT EXISTS (SELECT FROM vidqueue.outputs o JOIN vidqueue.jobs w ON w.state IN ('queued', 'running')
+                  WHERE o.job_id = j.id AND jsonb_path_exists(
+                      w.input, 'strict $.** ? (@ == $ref)', jsonb_build_object('ref', 'vq:files/' || o.file_id), true))
 RETURNING j.id
 
 -- name: forget_events

@@ -4,5 +4,8 @@ SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recov
 -- name: violations
 SELECT invariant, job_id, detail FROM vidqueue_report.invariant_violations LIMIT 100
 
+-- name: installation
+SELECT id FROM vidqueue.installation
+
 -- name: ping
 SELECT 1 AS alive

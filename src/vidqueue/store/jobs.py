@@ -136,10 +136,9 @@ async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
     return [_job(found) for found in await rows(connection, "jobs", "page", **values)]
 
 
-async def request_cancel(connection: Connection, job_id: UUID, *, owner: str | None) -> State | None:
-    """Cancel a waiting job or ask a running one; None where neither applies."""
-    found = await row(connection, "jobs", "request_cancel", id=job_id, owner=owner)
-    return State(found["state"]) if found else None
+async def request_cancel(connection: Connection, job_id: UUID, *, owner: str | None) -> None:
+    """Cancel a waiting job or ask a running one; any other is left as it is."""
+    await execute(connection, "jobs", "request_cancel", id=job_id, owner=owner)
 
 
 async def retry(connection: Connection, job_id: UUID, *, owner: str | None) -> bool:
