@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -12,13 +13,11 @@ import structlog
 
 from vidqueue.database import Database
 from vidqueue.errors import VidqueueError
-from vidqueue.executor.messages import Logged, Progressed
 from vidqueue.job import Ticket
 from vidqueue.progress import LogLine, Progress, Throttle
 from vidqueue.store import attempts
 
 FLUSH_S = 0.25
-LONGEST_LOG_LINE = 4000
 LEVELS = frozenset({"debug", "info", "warning", "error"})
 
 log = structlog.get_logger(__name__)
@@ -49,15 +48,16 @@ class Reporter:
         await asyncio.gather(self._writer, return_exceptions=True)
         await self._try_to_write()
 
-    def hear(self, message: Progressed | Logged) -> None:
+    def hear(self, message: Progress | LogLine) -> None:
         """Take a message of the executor."""
         match message:
-            case Logged(text, level):
-                self.log(LogLine(text[:LONGEST_LOG_LINE], level if level in LEVELS else "info"))
-            case Progressed(fraction, stage, text, fps, speed, eta):
-                self._hear_progress(Progress(fraction or 0.0, stage, text, fps, speed, eta))
+            case LogLine(text, level):
+                self._hear_line(LogLine(text, level if level in LEVELS else "info"))
+            case Progress():
+                # What was no number in the child is none here.
+                self._hear_progress(replace(message, fraction=message.fraction or 0.0))
 
-    def log(self, line: LogLine) -> None:
+    def _hear_line(self, line: LogLine) -> None:
         """Keep a line, up to the bound of one attempt."""
         self._lines_left -= 1
         if self._lines_left > 0:

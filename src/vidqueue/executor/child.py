@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -27,9 +28,7 @@ from vidqueue.executor.messages import (
     CancelJob,
     Done,
     Exit,
-    Logged,
     Order,
-    Progressed,
     Ready,
     Report,
     RunJob,
@@ -133,19 +132,10 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
     params = processors.parse(processor, order.params)
 
     def report(progress: Progress) -> None:
-        wire.send(
-            Progressed(
-                progress.fraction,
-                progress.stage[:64],
-                progress.message[:LONGEST_TEXT],
-                progress.fps,
-                progress.speed,
-                progress.eta_s,
-            )
-        )
+        wire.send(replace(progress, stage=progress.stage[:64], message=progress.message[:LONGEST_TEXT]))
 
     def write_log(line: LogLine) -> None:
-        wire.send(Logged(line.text[:LONGEST_TEXT], line.level))
+        wire.send(replace(line, text=line.text[:LONGEST_TEXT]))
 
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},

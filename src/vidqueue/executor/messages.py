@@ -1,10 +1,15 @@
-"""The whole vocabulary between a lane and its executor: three orders down, six reports up, one JSON line each."""
+"""The whole vocabulary between a lane and its executor: three orders down, six reports up, one JSON line each.
+
+Two of the reports are words of the domain and travel as they are: `Progress` and `LogLine`.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from vidqueue.progress import LogLine, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +41,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """How far the job is; the fields of `progress.Progress`."""
-
-    fraction: float
-    stage: str = ""
-    message: str = ""
-    fps: float | None = None
-    speed: float | None = None
-    eta_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """A line for the attempt's log."""
-
-    text: str
-    level: str = "info"
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
     """The job is done; each output has `name`, `path`, `media_type` and `facts`."""
 
@@ -79,10 +64,10 @@ class Stopped:
 
 
 Order = RunJob | CancelJob | Exit
-Report = Ready | Progressed | Logged | Done | Broke | Stopped
+Report = Ready | Progress | LogLine | Done | Broke | Stopped
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (RunJob, CancelJob, Exit, Ready, Progressed, Logged, Done, Broke, Stopped)
+    kind.__name__: kind for kind in (RunJob, CancelJob, Exit, Ready, Progress, LogLine, Done, Broke, Stopped)
 }
 
 

@@ -21,9 +21,7 @@ from vidqueue.executor.messages import (
     CancelJob,
     Done,
     Exit,
-    Logged,
     Order,
-    Progressed,
     Ready,
     RunJob,
     Stopped,
@@ -31,6 +29,7 @@ from vidqueue.executor.messages import (
     encode,
 )
 from vidqueue.job import Canceled, Failed, Failure, Outcome, OutputDraft, Succeeded
+from vidqueue.progress import LogLine, Progress
 
 START_PATIENCE_S = 60
 LAST_WORDS = 30
@@ -38,7 +37,7 @@ LONGEST_LINE = 8 << 20
 
 log = structlog.get_logger(__name__)
 
-Listener = Callable[[Progressed | Logged], None]
+Listener = Callable[[Progress | LogLine], None]
 
 
 class Executor:
@@ -101,7 +100,7 @@ class Executor:
             return Failed(failure, crashed=True)
         while (message := await self._next()) is not None:
             match message:
-                case Progressed() | Logged():
+                case Progress() | LogLine():
                     listener(message)
                 case Done(outputs, metrics):
                     return Succeeded(tuple(map(_draft, outputs)), metrics)
