@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -75,8 +74,3 @@ def media_inputs(params: Parameters) -> Iterator[tuple[str, str, MediaRef]]:
         value = getattr(params, name)
         if mark is not None and value is not None:
             yield name, value, mark
-
-
-def local_path(reference: str) -> Path | None:
-    """The path a reference names, when it names one at all."""
-    return Path(reference) if reference.startswith("/") else None

@@ -7,9 +7,6 @@ ON CONFLICT (node, name) DO UPDATE SET
     warm = '{}', seen_at = now()
 RETURNING id
 
--- name: set_state
-UPDATE vidqueue.lanes SET state = %(state)s, seen_at = now() WHERE id = ANY (%(ids)s)
-
 -- name: node_offline
 UPDATE vidqueue.lanes SET state = 'offline' WHERE node = %(node)s
 

@@ -60,11 +60,6 @@ async def register(connection: Connection, lane: NewLane) -> UUID:
     return id_
 
 
-async def set_state(connection: Connection, ids: list[UUID], state: str) -> None:
-    """Mark lanes `online` or `offline`."""
-    await execute(connection, "lanes", "set_state", ids=ids, state=state)
-
-
 async def node_offline(connection: Connection, node: UUID) -> None:
     """Mark every lane that this data folder ever had as offline."""
     await execute(connection, "lanes", "node_offline", node=node)
