@@ -31,6 +31,20 @@ class DatabaseSettings(Section):
     )
     pool_size: int = Field(8, ge=2, le=100, description="Connections for the daemon's own queries.")
     query_timeout_s: float = Field(10, gt=0, description="Longest wait for one transaction, in seconds.")
+    ballast_mb: int = Field(
+        64,
+        ge=0,
+        description="MiB laid by beside the embedded database and given up when its volume is full, so that it can "
+        "start again; 0 for none, else 32 or more.",
+    )
+
+    @field_validator("ballast_mb")
+    @classmethod
+    def _enough(cls, ballast_mb: int) -> int:
+        # PostgreSQL starts again with room for a log segment of 16 MiB, and must come a little further than that.
+        if 0 < ballast_mb < 32:
+            raise ValueError("less than 32 MiB would not bring a full volume back; 0 is for none")
+        return ballast_mb
 
 
 class ApiSettings(Section):

@@ -123,7 +123,7 @@ async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack) -
     if role == "api":
         # The worker on this folder runs the embedded server.
         return embedded.url_of(settings.data_dir)
-    return await stack.enter_async_context(embedded.running(settings.data_dir))
+    return await stack.enter_async_context(embedded.running(settings.data_dir, ballast_mb=settings.database.ballast_mb))
 
 
 async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack) -> Rooms:

