@@ -12,7 +12,7 @@ from vidqueue.database import Database
 from vidqueue.job import Device, Ticket
 from vidqueue.store import attempts, jobs, lanes
 from vidqueue.store.jobs import JobRow, NewJob
-from vidqueue.store.lanes import NewLane
+from vidqueue.store.lanes import NewLane, NewProcessor
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], *, within_s: float = 20) -> Any:
@@ -33,7 +33,9 @@ class Queue:
     async def prepared(cls, database: Database) -> Queue:
         """Register the processors that tests use."""
         async with database.transaction() as connection:
-            await lanes.register_processor(connection, "zoo", "cpu", "Behaves as told.")
+            await lanes.register_processor(
+                connection, NewProcessor(name="zoo", device="cpu", description="Behaves as told.")
+            )
         return cls(database)
 
     async def lane(self, name: str = "cpu0", device: Device = "cpu", **more: Any) -> UUID:

@@ -84,6 +84,16 @@ class InputsSettings(Section):
         return roots
 
 
+class DiskSettings(Section):
+    """How much of the disk is left alone."""
+
+    low_water_mb: int = Field(
+        1024,
+        ge=0,
+        description="Room in MiB on the disk of data_dir below which lanes and uploads wait; 0 for no bound.",
+    )
+
+
 class RunningSettings(Section):
     """How attempts are watched."""
 
@@ -128,6 +138,7 @@ class Settings(BaseSettings):
     lanes: LanesSettings = LanesSettings()
     inputs: InputsSettings = InputsSettings()
     limits: Limits = Limits()
+    disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()
     log: LogSettings = LogSettings()
 

@@ -17,10 +17,11 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
+from vidqueue import failpoints
 from vidqueue.config import PREFIX, Settings, keys, variable_of
 
 # Read by other parts: the CLI as a client, the choice of file, and the tests.
-FOREIGN_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG"})
+FOREIGN_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG", failpoints.VARIABLE})
 FOREIGN_PREFIXES = ("VIDQUEUE_TEST_",)
 
 
@@ -53,7 +54,7 @@ def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Lo
     flags = flags or {}
     path = _choose_file(file)
     contents = _read(path) if path else {}
-    problems = [*_unknown_keys(contents, path), *_unknown_variables()]
+    problems = [*_unknown_keys(contents, path), *_unknown_variables(), *_unknown_failpoints()]
     contents = _with_credentials(contents)
     try:
         settings = _with_url_file(_reading(_known_only(contents))(**flags))
@@ -124,6 +125,14 @@ def _unknown_variables() -> list[str]:
         for name in given
         if name not in known and not name.startswith(FOREIGN_PREFIXES)
     ]
+
+
+def _unknown_failpoints() -> list[str]:
+    try:
+        failpoints.parse(os.environ.get(failpoints.VARIABLE, ""))
+    except ValueError as error:
+        return [f"environment: {error}"]
+    return []
 
 
 def _known_only(contents: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import structlog
 
-from vidqueue import embedded, logs, migrate
+from vidqueue import embedded, failpoints, logs, migrate
 from vidqueue.api.server import CannotListenError, listening
 from vidqueue.channel import Channel
 from vidqueue.config import Settings
@@ -64,6 +64,9 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
 def serve(settings: Settings, role: Role = "all") -> int:
     """Run until SIGTERM or SIGINT and return the exit code: 0 after a drain, else as in `REFUSALS`."""
     logs.configure(settings.log)
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    if failpoints.armed:
+        log.warning("failpoints_armed", points=sorted(failpoints.armed))
     try:
         asyncio.run(_serve(settings, role))
     except tuple(REFUSALS) as error:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from vidqueue import failpoints
 from vidqueue.channel import Channel
 from vidqueue.database import Database
 from vidqueue.delivery import Delivery
@@ -63,5 +64,7 @@ class Dispatcher:
                 return None
             ticket, queue = given
             await self.delivery.hand_over(connection, queue, ticket)
+            await failpoints.reach("dispatch.before_commit")
+        await failpoints.reach("dispatch.committed")
         log.info("job_dispatched", job_id=str(ticket.job_id), attempt=ticket.attempt, queue=queue)
         return ticket

@@ -51,6 +51,7 @@ KINDS: dict[str, Kind] = {
     "input_not_a_file": Kind(422, False, "Give a regular file, not a folder, link, pipe or device."),
     "input_empty": Kind(422, False, "The file has no bytes; check that it was copied completely."),
     "input_is_a_playlist": Kind(422, False, "Playlists name other files and are never opened; give the video itself."),
+    "expired": Kind(422, False, "Give a later expires_at, or more lanes; a retry waits without a deadline."),
     "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
     # Media.
     "unsupported_format": Kind(422, False, "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif."),
@@ -79,6 +80,7 @@ KINDS: dict[str, Kind] = {
     "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is really that slow."),
     "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mb."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
+    "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has its words. The lane's process was started anew."),
     "no_space": Kind(507, True, "Free disk space under the data folder."),
     "bad_output": Kind(500, False, "The processor reported an output that it did not write."),
     "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),

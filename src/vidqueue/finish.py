@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from vidqueue import failpoints
 from vidqueue.database import Connection, Database
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded, Ticket, verdict
@@ -76,6 +77,7 @@ async def _adopt(storage: Storage, outcome: Outcome, workspace: Path | None) -> 
         for draft in outcome.outputs:
             stored = await asyncio.to_thread(storage.adopt, draft.path, workspace)
             publications.append(Publication(draft, stored))
+            await failpoints.reach("publish.renamed")
     except VidqueueError as error:
         return Failed(Failure.from_error(error)), publications
     except OSError as error:
@@ -99,7 +101,10 @@ async def _commit_until_it_lands(
     while True:
         try:
             async with database.transaction() as connection:
-                return await _commit(connection, ticket, outcome, publications)
+                result = await _commit(connection, ticket, outcome, publications)
+                await failpoints.reach("finish.before_commit")
+            await failpoints.reach("finish.committed")
+            return result
         except VidqueueError as error:
             if error.code != "database_unavailable":
                 raise

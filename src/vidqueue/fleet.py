@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from vidqueue import gpus, maintenance, processors
+from vidqueue import gpus, liveness, maintenance, processors, rescue
 from vidqueue.config import LanesSettings, Settings
 from vidqueue.database import Database
 from vidqueue.delivery import Delivery
@@ -20,12 +20,14 @@ from vidqueue.dispatch import Dispatcher
 from vidqueue.errors import VidqueueError
 from vidqueue.executor.parent import Executor
 from vidqueue.guards import Drain
-from vidqueue.job import Device, Ticket
+from vidqueue.holds import Holds, Watched
+from vidqueue.job import Device, Interrupted, Ticket
 from vidqueue.lasting import lasting
+from vidqueue.processors.base import Processor
 from vidqueue.rooms import Rooms
 from vidqueue.run import Lane, run
 from vidqueue.store import lanes
-from vidqueue.store.lanes import NewLane
+from vidqueue.store.lanes import NewLane, NewProcessor
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ REST_S = 8.0
 async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
     """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
     settings, node = rooms.settings, UUID(rooms.storage.remembered("node_id", str(uuid4())))
-    if orphans := await maintenance.recover(rooms.database, rooms.storage, node):
+    if orphans := await rescue.recover(rooms.database, rooms.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
     await maintenance.sweep(rooms.database, rooms.storage)
     offered = _offered(settings, node)
@@ -47,17 +49,26 @@ async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
         await _register_processors(rooms.database)
         threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
         opened = [await _open_lane(rooms.database, new, drain, threads=threads) for new in offered]
-        rescuing = lasting(lambda: maintenance.rescue_forever(rooms.database, rooms.storage), "rescue")
+        guarding = _guard(rooms, node, opened)
         feeding = asyncio.create_task(_feed(opened, rooms, delivery, drain), name="lanes")
         try:
             yield
         finally:
             drain.begun.set()
             await _rest(feeding, rooms, drain)
-            rescuing.cancel()
-            await asyncio.gather(rescuing, return_exceptions=True)
+            for task in guarding:
+                task.cancel()
+            await asyncio.gather(*guarding, return_exceptions=True)
             await asyncio.gather(*(lane.executor.stop() for lane in opened))
             await _leave(rooms, delivery, node)
+
+
+def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
+    """What lasts as long as the lanes: the watch over everybody's attempts, and over our own disk and GPUs."""
+    rescuer = rescue.Rescuer(rooms.database, rooms.storage, node, rooms.settings.running.lease_s)
+    watched = [Watched(lane.id, lane.gpu_uuid) for lane in opened]
+    holds = Holds(rooms.database, rooms.settings.data_dir, rooms.settings.disk.low_water_mb, watched)
+    return [lasting(rescuer.run, "rescue"), lasting(holds.run, "holds")]
 
 
 async def _feed(opened: Sequence[Lane], rooms: Rooms, delivery: Delivery, drain: Drain) -> None:
@@ -93,8 +104,20 @@ async def _serve_lane(lane: Lane, rooms: Rooms, delivery: Delivery, stopping: as
 async def _register_processors(database: Database) -> None:
     async with database.transaction() as connection:
         for processor in processors.catalogue().values():
-            description = (processor.__doc__ or "").strip().split("\n", 1)[0]
-            await lanes.register_processor(connection, processor.name, processor.device, description)
+            await lanes.register_processor(connection, _in_words(processor))
+
+
+def _in_words(processor: Processor) -> NewProcessor:
+    return NewProcessor(
+        name=processor.name,
+        device=processor.device,
+        description=(processor.__doc__ or "").strip().split("\n", 1)[0],
+        max_attempts=processor.max_attempts,
+        timeout_s=processor.timeout_s,
+        stall_timeout_s=processor.stall_timeout_s,
+        backoff_base_s=processor.backoff.base_s,
+        backoff_cap_s=processor.backoff.cap_s,
+    )
 
 
 async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads: int) -> Lane:
@@ -102,13 +125,13 @@ async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads:
         lane_id = await lanes.register(connection, new)
     device = "cuda:0" if new.device == "gpu" else "cpu"
     executor = Executor(new.name, threads=threads, device=device, gpu_uuid=new.gpu_uuid)
-    return Lane(lane_id, new.name, new.queue, executor, drain)
+    return Lane(lane_id, new.name, new.queue, executor, drain, gpu_uuid=new.gpu_uuid)
 
 
 async def _leave(rooms: Rooms, delivery: Delivery, node: UUID) -> None:
     """Give back what was handed over and never begun. Where the database is away, the next daemon does it."""
     with contextlib.suppress(VidqueueError):
-        await maintenance.give_back(rooms.database, rooms.storage, node, "the daemon shut down")
+        await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
         await delivery.forget(_queues(node))
 
 
@@ -143,6 +166,7 @@ def _new_lane(
         device=device,
         takes=takes,
         queue=_queues(node) + name,
+        process=liveness.own_name(),
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,
         vram_mb=gpu.memory_mb if gpu else 0,

@@ -29,6 +29,21 @@ def discover() -> list[Gpu]:
         pynvml.nvmlShutdown()
 
 
+def answers(uuid: str) -> bool:
+    """Whether the driver still reaches a GPU. One that fell off the bus, or whose driver restarts, does not answer."""
+    import pynvml  # noqa: PLC0415 - only a daemon with GPU lanes asks
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return False
+    return True
+
+
 def _gpu(pynvml: object, handle: object) -> Gpu:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)  # type: ignore[attr-defined]
     return Gpu(

@@ -17,6 +17,9 @@ from vidqueue.reporter import Reporter
 from vidqueue.rooms import Rooms
 from vidqueue.store import attempts
 
+# A timer that is later than this was not late: the whole process stood still.
+LONGEST_GAP_S = 2.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -106,9 +109,16 @@ async def guard_wall(timeout_s: float) -> Outcome | Lost:
 
 
 async def guard_stall(reporter: Reporter, stall_timeout_s: float) -> Outcome | Lost:
-    """Wait until there was no step forward for too long."""
-    while (quiet_s := time.monotonic() - reporter.heard_at) < stall_timeout_s:
-        await asyncio.sleep(stall_timeout_s - quiet_s)
+    """Wait until there was no step forward for too long.
+
+    A daemon that stood still itself has heard nothing and knows nothing: the time begins anew then.
+    """
+    deaf_until = float("-inf")
+    while (left_s := max(reporter.heard_at, deaf_until) + stall_timeout_s - time.monotonic()) > 0:
+        until = time.monotonic() + left_s
+        await asyncio.sleep(left_s)
+        if time.monotonic() - until > LONGEST_GAP_S:
+            deaf_until = time.monotonic()
     return Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s."))
 
 

@@ -96,9 +96,13 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The lane was taken away (drain, restart, lost database). Not the job's fault: no attempt is burned."""
+    """The lane was taken away (drain, restart, lost database). Not the job's fault: no attempt is burned.
+
+    `lost` says that the daemon vanished with it. Ten in a row are no accident any more.
+    """
 
     reason: str
+    lost: bool = False
 
 
 Outcome = Succeeded | Failed | Canceled | Interrupted
@@ -114,15 +118,28 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a job waits before it is tried again, in seconds: doubling from `base_s` up to `cap_s`."""
+
+    base_s: float = 1.0
+    cap_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class Tries:
-    """What a job has used up so far, and what it may use."""
+    """What a job has used up so far, and what it may use. `losses` counts daemons that vanished one after the other."""
 
     failures: int
     crashes: int
     max_attempts: int
+    losses: int = 0
+    backoff: Backoff = Backoff()
 
 
 POISON_CRASHES = 3
+POISON_LOSSES = 10
+# A full disk is not freed in a second.
+PATIENT_CODES = {"no_space": Backoff(15, 600)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,7 @@ class Verdict:
     state: State
     burned: bool = False
     crashed: bool = False
+    lost: bool = False
     delay_s: float = 0.0
     failure: Failure | None = None
 
@@ -146,10 +164,18 @@ def verdict(outcome: Outcome, tries: Tries) -> Verdict:
             return Verdict(State.SUCCEEDED)
         case Canceled():
             return Verdict(State.CANCELED)
-        case Interrupted():
-            return Verdict(State.QUEUED)
+        case Interrupted(reason, lost):
+            return _after_loss(reason, tries) if lost else Verdict(State.QUEUED)
         case Failed(failure, crashed):
             return _after_failure(failure, crashed, tries)
+
+
+def _after_loss(reason: str, tries: Tries) -> Verdict:
+    if tries.losses + 1 < POISON_LOSSES:
+        return Verdict(State.QUEUED, lost=True)
+    message = f"{POISON_LOSSES} daemons vanished one after the other while they ran it. Last: {reason}."
+    poison = Failure.of("poison", message)
+    return Verdict(State.FAILED, lost=True, failure=poison)
 
 
 def _after_failure(failure: Failure, crashed: bool, tries: Tries) -> Verdict:
@@ -159,14 +185,15 @@ def _after_failure(failure: Failure, crashed: bool, tries: Tries) -> Verdict:
         return Verdict(State.FAILED, burned=True, crashed=crashed, failure=poison)
     if not is_retryable(failure.code) or failures >= tries.max_attempts:
         return Verdict(State.FAILED, burned=True, crashed=crashed, failure=failure)
-    return Verdict(State.QUEUED, burned=True, crashed=crashed, delay_s=backoff_s(failures), failure=failure)
+    backoff = PATIENT_CODES.get(failure.code, tries.backoff)
+    return Verdict(State.QUEUED, burned=True, crashed=crashed, delay_s=backoff_s(failures, backoff), failure=failure)
 
 
-def backoff_s(failures: int, *, base_s: float = 1.0, cap_s: float = 300.0) -> float:
+def backoff_s(failures: int, backoff: Backoff = Backoff()) -> float:
     """Seconds before the next try: exponential, capped, with full-range jitter above one half.
 
     Jitter keeps jobs that failed together from coming back together
     (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
-    ceiling = float(min(cap_s, base_s * 2.0 ** max(0, failures - 1)))
+    ceiling = float(min(backoff.cap_s, backoff.base_s * 2.0 ** max(0, failures - 1)))
     return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreading load, not guarding a secret

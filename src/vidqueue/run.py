@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from vidqueue import processors
+from vidqueue import failpoints, gpus, processors
 from vidqueue.errors import VidqueueError
 from vidqueue.executor.messages import RunJob
 from vidqueue.executor.parent import Executor
@@ -33,6 +33,9 @@ from vidqueue.rooms import Rooms
 from vidqueue.store import attempts, lanes
 from vidqueue.store.attempts import Begun
 
+# Memory that was not given back, or a context that is broken: only a new process is rid of them.
+SPOILS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,6 +45,7 @@ class Lane:
 
     Attributes:
         drain: begun when the daemon shuts down.
+        gpu_uuid: the lane's GPU, where it has one.
         warm: processors the present executor has run.
     """
 
@@ -51,6 +55,7 @@ class Lane:
     executor: Executor
     drain: Drain
     warm: list[str] = field(default_factory=list)
+    gpu_uuid: str | None = None
 
 
 async def run(ticket: Ticket, lane: Lane, rooms: Rooms) -> None:
@@ -81,7 +86,10 @@ async def _attempt_and_finish(ticket: Ticket, begun: Begun, lane: Lane, rooms: R
     """A fault of our own ends the attempt now, with a code, instead of when its lease runs out."""
     try:
         with rooms.storage.workspace(f"{ticket.job_id}-{ticket.attempt}") as workspace:
+            await failpoints.reach("run.begun")
             outcome = await _attempt(ticket, begun, lane, rooms, workspace)
+            await failpoints.reach("run.worked")
+            outcome = await _with_care_for_the_gpu(outcome, lane, rooms)
             await _finish(ticket, rooms, outcome, workspace)
             return outcome
     except Exception as error:
@@ -130,6 +138,7 @@ async def _work(begun: Begun, lane: Lane, rooms: Rooms, workspace: Path, reporte
                 return Failed(Failure.from_error(error))
             await asyncio.sleep(0.5)
         else:
+            await failpoints.reach("run.staged")
             return await lane.executor.run(order, reporter.hear)
 
 
@@ -168,6 +177,21 @@ async def _work_under_guard(
         for task in (working, *watching):
             task.cancel()
         await asyncio.gather(working, *watching, return_exceptions=True)
+
+
+async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, rooms: Rooms) -> Outcome | Lost:
+    """After a fault of CUDA the executor is useless; whether the job is to blame, the driver knows."""
+    if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
+        return outcome
+    await lane.executor.kill()
+    if lane.gpu_uuid is None or await asyncio.to_thread(gpus.answers, lane.gpu_uuid):
+        return outcome
+    # Held before the job waits again: it would come straight back to this lane.
+    with contextlib.suppress(VidqueueError):
+        async with rooms.database.transaction() as connection:
+            await lanes.hold(connection, {lane.id: "gpu_lost"})
+    log.error("gpu_lost", gpu=lane.gpu_uuid, error=outcome.failure.message)
+    return Interrupted("the GPU was lost")
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:

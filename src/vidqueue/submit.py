@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from vidqueue import processors
+from vidqueue import failpoints, processors
 from vidqueue.database import Database
 from vidqueue.inputs import Inputs
 from vidqueue.job import Device
@@ -49,9 +49,18 @@ class JobRequest(BaseModel):
     run_at: Annotated[AwareDatetime, AfterValidator(_in_our_times)] | None = Field(
         None, description="Not before this time."
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="Failed attempts after which the job fails.")
-    timeout_s: float = Field(86_400, gt=0, le=30 * 86_400, description="Longest run of one attempt.")
-    stall_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest time without progress.")
+    expires_at: Annotated[AwareDatetime, AfterValidator(_in_our_times)] | None = Field(
+        None, description="A job that still waits then fails with `expired`."
+    )
+    max_attempts: int | None = Field(
+        None, ge=1, le=100, description="Failed attempts after which the job fails; else what its processor says."
+    )
+    timeout_s: float | None = Field(
+        None, gt=0, le=30 * 86_400, description="Longest run of one attempt; else what its processor says."
+    )
+    stall_timeout_s: float | None = Field(
+        None, gt=0, le=86_400, description="Longest time without progress; else what its processor says."
+    )
     lane: str | None = Field(None, max_length=64, description="Only this lane.")
 
 
@@ -86,6 +95,8 @@ async def submit(
     async with database.transaction() as connection:
         job_id, created = await jobs.enqueue(connection, new)
         row = await jobs.get(connection, job_id)
+        await failpoints.reach("submit.before_commit")
+    await failpoints.reach("submit.committed")
     assert row is not None
     return Submitted(row, created)
 
@@ -115,6 +126,7 @@ def _new_job(
         tags=tuple(request.tags),
         priority=request.priority,
         run_at=run_at,
+        expires_at=request.expires_at,
         max_attempts=request.max_attempts,
         timeout_s=request.timeout_s,
         stall_timeout_s=request.stall_timeout_s,

@@ -26,6 +26,7 @@ from vidqueue.api.intake import chunks, media_type_of, refuse_too_long
 from vidqueue.api.multipart import FilePart
 from vidqueue.api.views import ErrorView, UploadView, file_view
 from vidqueue.errors import VidqueueError
+from vidqueue.holds import has_no_room
 from vidqueue.media.probe import probe
 from vidqueue.rooms import Rooms
 from vidqueue.storage import Stored
@@ -72,6 +73,8 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     all the same, and `problem` says why.
     """
     rooms = rooms_of(request)
+    if has_no_room(rooms.settings.data_dir, rooms.settings.disk.low_water_mb):
+        raise VidqueueError("no_space", "There is too little room on the disk; uploads wait until there is more.")
     limit = rooms.settings.inputs.max_upload_mb * 1024 * 1024
     try:
         if media_type_of(request) == "multipart/form-data":

@@ -67,7 +67,7 @@ class JobView(BaseModel):
     lane: str | None = Field(description="Where it runs or ran; before that, the lane it asked for.")
     position: int | None = Field(description="While it waits: 1 is next among the jobs for this kind of lane.")
     wait_reason: str | None = Field(
-        description="While it waits: dependency, backoff, scheduled, no_lane, paused or busy."
+        description="While it waits: dependency, backoff, scheduled, no_lane, no_space, gpu_lost, paused or busy."
     )
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
@@ -75,6 +75,7 @@ class JobView(BaseModel):
     cancel_requested_at: datetime | None
     created_at: datetime
     run_at: datetime = Field(description="Not before this time.")
+    expires_at: datetime | None = Field(description="A job that still waits then fails with `expired`.")
     started_at: datetime | None = Field(description="Start of the newest attempt.")
     finished_at: datetime | None
     urls: JobUrls
@@ -185,6 +186,7 @@ class LaneView(BaseModel):
     vram_mb: int = Field(description="Memory of its GPU, in MiB.")
     state: str = Field(description="online or offline.")
     paused: bool
+    held: str | None = Field(description="Why it takes no work by itself: no_space or gpu_lost.")
     busy: bool
     warm: list[str] = Field(description="Processors it has run since its executor started.")
     job: LaneJob | None = Field(description="What it runs, if that is yours.")

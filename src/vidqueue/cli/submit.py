@@ -43,10 +43,14 @@ class JobFlags:
     """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
     run_at: Annotated[datetime | None, Parameter(group=JOB)] = None
     """Not before this time, such as 2027-01-31T22:00; local unless it names a zone."""
+    expires_at: Annotated[datetime | None, Parameter(group=JOB)] = None
+    """Fail if it still waits at this time; local unless it names a zone."""
     max_attempts: Annotated[int | None, Parameter(group=JOB)] = None
     """Failed attempts after which the job fails."""
     timeout: Annotated[float | None, Parameter(group=JOB)] = None
     """Longest run of one attempt, in seconds."""
+    stall_timeout: Annotated[float | None, Parameter(group=JOB)] = None
+    """Longest time without progress, in seconds."""
     lane: Annotated[str | None, Parameter(group=JOB)] = None
     """Only this lane."""
     idempotency_key: Annotated[str | None, Parameter(group=JOB)] = None
@@ -60,17 +64,22 @@ class JobFlags:
 
     def request(self) -> dict[str, Any]:
         """The part of the request that says how to run the job; what was not given is left to the daemon."""
-        run_at = self.run_at.astimezone().isoformat() if self.run_at else None
         given = {
             "title": self.title,
             "tags": list(self.tag or ()) or None,
             "priority": self.priority,
-            "run_at": run_at,
+            "run_at": _zoned(self.run_at),
+            "expires_at": _zoned(self.expires_at),
             "max_attempts": self.max_attempts,
             "timeout_s": self.timeout,
+            "stall_timeout_s": self.stall_timeout,
             "lane": self.lane,
         }
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _zoned(moment: datetime | None) -> str | None:
+    return moment.astimezone().isoformat() if moment else None
 
 
 class SubmitCommand:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
-from vidqueue.job import Device, OutputDraft
+from vidqueue.job import Backoff, Device, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.progress import LogLine, Progress
 
@@ -107,6 +107,11 @@ class Processor(ABC):
 
     name: ClassVar[str]
     device: ClassVar[Device] = "cpu"
+    # What a job gets that does not say otherwise; seconds.
+    max_attempts: ClassVar[int] = 3
+    timeout_s: ClassVar[float] = 86_400
+    stall_timeout_s: ClassVar[float] = 300
+    backoff: ClassVar[Backoff] = Backoff()
     Params: ClassVar[type[Parameters]]
 
     def device_for(self, params: Any) -> Device:

@@ -8,7 +8,7 @@
 WITH lane AS MATERIALIZED (
     SELECT l.id, l.name, l.host, l.device, l.takes, l.vram_mb, l.warm, l.queue
     FROM vidqueue.lanes l
-    WHERE l.id = %(lane_id)s AND l.state = 'online' AND NOT l.paused
+    WHERE l.id = %(lane_id)s AND l.state = 'online' AND NOT l.paused AND l.held IS NULL
       AND NOT EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL)
 ), heads AS (
     SELECT head.id, head.rank - CASE WHEN head.processor = ANY (lane.warm) THEN 30 ELSE 0 END AS rank,
@@ -19,7 +19,7 @@ WITH lane AS MATERIALIZED (
     FROM lane CROSS JOIN vidqueue.owners o CROSS JOIN LATERAL (
         SELECT j.id, j.rank, j.priority, j.queued_at, j.processor
         FROM vidqueue.jobs j
-        WHERE j.owner = o.name AND j.state = 'queued' AND j.run_at <= now()
+        WHERE j.owner = o.name AND j.state = 'queued' AND j.run_at <= now() AND (j.expires_at IS NULL OR j.expires_at > now())
           AND (j.wanted_lane IS NULL OR j.wanted_lane = lane.name)
           AND j.device = ANY (lane.takes)
           AND (lane.device = 'cpu' OR j.vram_mb <= lane.vram_mb)
@@ -82,8 +82,11 @@ SELECT vidqueue.record_event(id, owner, 'progress', jsonb_strip_nulls(jsonb_buil
 
 -- name: hold
 -- Lock the job for its end. No row: the fence is not ours, the writer is too late.
-SELECT j.failures, j.crashes, j.max_attempts, j.processor, j.owner, j.cancel_requested_at IS NOT NULL AS cancel_requested
+SELECT j.failures, j.crashes, j.losses, j.max_attempts, j.processor, j.owner,
+       j.cancel_requested_at IS NOT NULL AS cancel_requested,
+       coalesce(p.backoff_base_s, 1) AS backoff_base_s, coalesce(p.backoff_cap_s, 300) AS backoff_cap_s
 FROM vidqueue.jobs j JOIN vidqueue.attempts a ON a.job_id = j.id AND a.fence = j.fence
+LEFT JOIN vidqueue.processors p ON p.name = j.processor
 WHERE j.id = %(job_id)s AND j.fence = %(fence)s AND j.state = 'running' AND a.number = %(attempt)s AND a.ended_at IS NULL
 FOR UPDATE OF j, a
 
@@ -99,6 +102,7 @@ UPDATE vidqueue.jobs SET
     state = %(state)s, fence = NULL,
     lane = CASE WHEN %(state)s = 'queued' THEN NULL ELSE lane END,
     failures = failures + %(burned)s, crashes = crashes + %(crashed)s,
+    losses = CASE WHEN %(lost)s THEN losses + 1 WHEN %(burned)s > 0 THEN 0 ELSE losses END,
     progress = CASE %(state)s WHEN 'succeeded' THEN 1 WHEN 'queued' THEN 0 ELSE progress END,
     stage = NULL, fps = NULL, speed = NULL, eta_s = NULL, message = %(message)s,
     run_at = CASE WHEN %(state)s = 'queued' THEN clock_timestamp() + make_interval(secs => %(delay_s)s) ELSE run_at END,
@@ -119,9 +123,17 @@ SELECT a.job_id, a.number AS attempt, a.fence FROM vidqueue.attempts a JOIN vidq
 WHERE l.node = %(node)s AND a.ended_at IS NULL
 
 -- name: expired
--- Attempts whose lane has not renewed them: given back by whoever sees them first.
+-- Attempts whose lane has not renewed them: given back by whoever sees them first. While the server was away nobody
+-- could renew, so after its start every lease holds anew.
 SELECT a.job_id, a.number AS attempt, a.fence FROM vidqueue.attempts a
 WHERE a.ended_at IS NULL AND a.lease_expires_at < clock_timestamp()
+  AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)
+
+-- name: open_on_machine
+-- What other processes of this machine have in hand; whether they still live is for the caller to find out.
+SELECT a.job_id, a.number AS attempt, a.fence, l.process
+FROM vidqueue.attempts a JOIN vidqueue.lanes l ON l.id = a.lane_id
+WHERE a.ended_at IS NULL AND starts_with(l.process, %(machine)s) AND l.node <> %(node)s
 
 -- name: append_log
 INSERT INTO vidqueue.attempt_logs (job_id, attempt, level, text)

@@ -1,7 +1,7 @@
 -- name: enqueue
-SELECT job_id, created FROM vidqueue.enqueue(
+SELECT job_id, created FROM vidqueue.accept(
     processor => %(processor)s, input => %(input)s, title => %(title)s, tags => %(tags)s, priority => %(priority)s,
-    run_at => %(run_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,
+    run_at => %(run_at)s, expires_at => %(expires_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,
     stall_timeout_s => %(stall_timeout_s)s, lane => %(lane)s, owner => %(owner)s, device => %(device)s,
     vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s)
 
@@ -16,7 +16,7 @@ WITH pools AS (
 SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
-       j.version, j.run_at, j.created_at, j.started_at, j.finished_at,
+       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,
        CASE WHEN j.state = 'queued' THEN
            (SELECT count(*) FROM vidqueue.jobs w
             JOIN pools theirs ON theirs.device = w.device
@@ -52,7 +52,7 @@ WITH pools AS (
 SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
-       j.version, j.run_at, j.created_at, j.started_at, j.finished_at,
+       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,
        w.position,
        CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
        coalesce(o.outputs, '[]') AS outputs
@@ -80,11 +80,19 @@ RETURNING state
 -- name: retry
 -- A person asks again: the count of failures starts anew, the numbers of the attempts go on.
 UPDATE vidqueue.jobs SET
-    state = 'queued', finished_at = NULL, queued_at = clock_timestamp(), run_at = now(), cancel_requested_at = NULL,
-    failures = 0, crashes = 0, progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
+    state = 'queued', finished_at = NULL, queued_at = clock_timestamp(), run_at = now(), expires_at = NULL,
+    cancel_requested_at = NULL, failures = 0, crashes = 0, losses = 0, progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
     error_code = NULL, error_message = NULL, error_hint = NULL, lane = NULL
 WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
 RETURNING id
+
+-- name: expire
+-- Jobs that still wait at their deadline end here, a hundred at a time.
+UPDATE vidqueue.jobs j SET
+    state = 'failed', finished_at = clock_timestamp(), error_code = 'expired', error_message = %(message)s, error_hint = %(hint)s
+WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND expires_at <= clock_timestamp()
+               ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+RETURNING j.id
 
 -- name: failed_dependency
 SELECT p.id FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on

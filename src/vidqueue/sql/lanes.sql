@@ -1,20 +1,44 @@
 -- name: register
-INSERT INTO vidqueue.lanes AS l (node, host, name, device, takes, gpu_uuid, gpu_name, vram_mb, queue, state)
-VALUES (%(node)s, %(host)s, %(name)s, %(device)s, %(takes)s, %(gpu_uuid)s, %(gpu_name)s, %(vram_mb)s, %(queue)s, 'online')
+INSERT INTO vidqueue.lanes AS l (node, host, name, device, takes, gpu_uuid, gpu_name, vram_mb, queue, process, state)
+VALUES (%(node)s, %(host)s, %(name)s, %(device)s, %(takes)s, %(gpu_uuid)s, %(gpu_name)s, %(vram_mb)s, %(queue)s, %(process)s, 'online')
 ON CONFLICT (node, name) DO UPDATE SET
     host = excluded.host, device = excluded.device, takes = excluded.takes, gpu_uuid = excluded.gpu_uuid,
     gpu_name = excluded.gpu_name, vram_mb = excluded.vram_mb, queue = excluded.queue, state = 'online',
-    warm = '{}', seen_at = now()
+    process = excluded.process, held = NULL, warm = '{}', seen_at = now()
 RETURNING id
 
 -- name: node_offline
 UPDATE vidqueue.lanes SET state = 'offline' WHERE node = %(node)s
 
+-- name: seen
+-- A daemon that lives says so for its lanes; one that had been given up comes back this way.
+UPDATE vidqueue.lanes SET seen_at = clock_timestamp(), state = 'online' WHERE node = %(node)s AND process = %(process)s
+
+-- name: unseen_offline
+-- Lanes whose daemon has not been heard of. After a start of the server, each has its time anew.
+UPDATE vidqueue.lanes SET state = 'offline'
+WHERE state = 'online' AND process IS NOT NULL AND seen_at < clock_timestamp() - make_interval(secs => %(patience_s)s)
+  AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(patience_s)s)
+
+-- name: process_offline
+UPDATE vidqueue.lanes SET state = 'offline' WHERE process = %(process)s
+
+-- name: online_on_machine
+SELECT DISTINCT process FROM vidqueue.lanes
+WHERE state = 'online' AND starts_with(process, %(machine)s) AND node <> %(node)s
+
+-- name: hold
+-- Each lane gets its reason, or NULL where it may work; the rows that changed.
+UPDATE vidqueue.lanes l SET held = wanted.held
+FROM unnest(%(ids)s::uuid[], %(held)s::text[]) AS wanted (id, held)
+WHERE l.id = wanted.id AND l.held IS DISTINCT FROM wanted.held
+RETURNING l.name, l.held
+
 -- name: warmed
 UPDATE vidqueue.lanes SET warm = %(warm)s WHERE id = %(id)s
 
 -- name: page
-SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, l.paused, l.warm,
+SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, l.paused, l.held, l.warm,
        a.job_id, a.number AS attempt, a.started_at, j.processor, j.title, j.owner, j.progress, j.stage, j.fps, j.eta_s
 FROM vidqueue.lanes l
 LEFT JOIN vidqueue.attempts a ON a.lane_id = l.id AND a.ended_at IS NULL
@@ -23,5 +47,11 @@ WHERE %(with_offline)s OR l.state = 'online'
 ORDER BY l.host, l.device DESC, l.name
 
 -- name: register_processor
-INSERT INTO vidqueue.processors (name, device, description) VALUES (%(name)s, %(device)s, %(description)s)
-ON CONFLICT (name) DO UPDATE SET device = excluded.device, description = excluded.description, seen_at = now()
+INSERT INTO vidqueue.processors (name, device, description, max_attempts, timeout_s, stall_timeout_s,
+                                 backoff_base_s, backoff_cap_s)
+VALUES (%(name)s, %(device)s, %(description)s, %(max_attempts)s, %(timeout_s)s, %(stall_timeout_s)s,
+        %(backoff_base_s)s, %(backoff_cap_s)s)
+ON CONFLICT (name) DO UPDATE SET
+    device = excluded.device, description = excluded.description, max_attempts = excluded.max_attempts,
+    timeout_s = excluded.timeout_s, stall_timeout_s = excluded.stall_timeout_s,
+    backoff_base_s = excluded.backoff_base_s, backoff_cap_s = excluded.backoff_cap_s, seen_at = now()

@@ -11,7 +11,19 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from vidqueue.database import Connection, execute, row, rows
-from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, State, Succeeded, Ticket, Tries, Verdict
+from vidqueue.job import (
+    Backoff,
+    Canceled,
+    Failed,
+    Failure,
+    Interrupted,
+    Outcome,
+    State,
+    Succeeded,
+    Ticket,
+    Tries,
+    Verdict,
+)
 from vidqueue.progress import LogLine, Progress
 
 
@@ -110,7 +122,8 @@ async def hold(connection: Connection, ticket: Ticket) -> Held | None:
     found = await row(connection, "attempts", "hold", **_ids(ticket))
     if found is None:
         return None
-    tries = Tries(found["failures"], found["crashes"], found["max_attempts"])
+    backoff = Backoff(found["backoff_base_s"], found["backoff_cap_s"])
+    tries = Tries(found["failures"], found["crashes"], found["max_attempts"], found["losses"], backoff)
     return Held(tries, found["processor"], found["owner"], found["cancel_requested"])
 
 
@@ -153,6 +166,7 @@ async def settle(connection: Connection, ticket: Ticket, verdict: Verdict, *, me
         state=verdict.state.value,
         burned=int(verdict.burned),
         crashed=int(verdict.crashed),
+        lost=verdict.lost,
         delay_s=verdict.delay_s,
         message=message,
         **_error(failure),
@@ -169,9 +183,15 @@ async def open_of_node(connection: Connection, node: UUID) -> list[Ticket]:
     return [Ticket(**found) for found in await rows(connection, "attempts", "open_of_node", node=node)]
 
 
-async def expired(connection: Connection) -> list[Ticket]:
+async def expired(connection: Connection, *, lease_s: float) -> list[Ticket]:
     """Open attempts whose lease has run out, on any host."""
-    return [Ticket(**found) for found in await rows(connection, "attempts", "expired")]
+    return [Ticket(**found) for found in await rows(connection, "attempts", "expired", lease_s=lease_s)]
+
+
+async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[tuple[Ticket, str]]:
+    """Open attempts of other data folders whose daemon runs, or ran, on this machine; each with its daemon's name."""
+    found = await rows(connection, "attempts", "open_on_machine", machine=machine, node=but_of)
+    return [(Ticket(one["job_id"], one["attempt"], one["fence"]), one["process"]) for one in found]
 
 
 async def append_log(connection: Connection, ticket: Ticket, lines: Sequence[LogLine]) -> None:

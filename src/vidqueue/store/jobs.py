@@ -16,7 +16,7 @@ from vidqueue.job import Device, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A checked request, ready to be queued. Times are UTC, durations seconds, memory MiB."""
+    """A checked request, ready to be queued. UTC, seconds, MiB; None leaves it to the processor."""
 
     processor: str
     input: dict[str, Any]
@@ -27,9 +27,10 @@ class NewJob:
     tags: tuple[str, ...] = ()
     priority: int = 0
     run_at: datetime | None = None
-    max_attempts: int = 3
-    timeout_s: float = 86_400
-    stall_timeout_s: float = 300
+    expires_at: datetime | None = None
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    stall_timeout_s: float | None = None
     lane: str | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
@@ -67,6 +68,7 @@ class JobRow:
     cancel_requested_at: datetime | None
     version: int
     run_at: datetime
+    expires_at: datetime | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -144,6 +146,11 @@ async def request_cancel(connection: Connection, job_id: UUID, *, owner: str | N
 async def retry(connection: Connection, job_id: UUID, *, owner: str | None) -> bool:
     """Queue a failed or canceled job once more; False where its state does not allow it."""
     return await row(connection, "jobs", "retry", id=job_id, owner=owner) is not None
+
+
+async def expire(connection: Connection, *, message: str, hint: str) -> list[UUID]:
+    """Fail up to a hundred jobs that still wait at their deadline; their ids."""
+    return [found["id"] for found in await rows(connection, "jobs", "expire", message=message, hint=hint)]
 
 
 async def failed_dependency(connection: Connection, job_id: UUID) -> UUID | None:

@@ -11,8 +11,25 @@ from vidqueue.job import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewProcessor:
+    """A kind of work as the catalogue of the database has it; what its jobs get that say nothing of their own."""
+
+    name: str
+    device: Device
+    description: str
+    max_attempts: int = 3
+    timeout_s: float = 86_400
+    stall_timeout_s: float = 300
+    backoff_base_s: float = 1
+    backoff_cap_s: float = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewLane:
-    """A lane this daemon offers. `vram_mb` is the GPU's memory in MiB, 0 on a CPU lane."""
+    """A lane this daemon offers.
+
+    `process` is the daemon's name in the sense of `liveness`; `vram_mb` the GPU's memory in MiB, 0 on a CPU lane.
+    """
 
     node: UUID
     host: str
@@ -20,6 +37,7 @@ class NewLane:
     device: Device
     takes: tuple[Device, ...]
     queue: str
+    process: str | None = None
     gpu_uuid: str | None = None
     gpu_name: str | None = None
     vram_mb: int = 0
@@ -38,6 +56,7 @@ class LaneRow:
     vram_mb: int
     state: str
     paused: bool
+    held: str | None
     warm: list[str]
     job_id: UUID | None
     attempt: int | None
@@ -65,6 +84,33 @@ async def node_offline(connection: Connection, node: UUID) -> None:
     await execute(connection, "lanes", "node_offline", node=node)
 
 
+async def seen(connection: Connection, node: UUID, process: str) -> None:
+    """Say that the daemon which serves these lanes lives."""
+    await execute(connection, "lanes", "seen", node=node, process=process)
+
+
+async def unseen_offline(connection: Connection, *, patience_s: float) -> None:
+    """Mark lanes as offline whose daemon has not said for so long that it lives."""
+    await execute(connection, "lanes", "unseen_offline", patience_s=patience_s)
+
+
+async def online_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[str]:
+    """Names of the other daemons of this machine that have lanes on the list."""
+    found = await rows(connection, "lanes", "online_on_machine", machine=machine, node=but_of)
+    return [one["process"] for one in found]
+
+
+async def process_offline(connection: Connection, process: str) -> None:
+    """Mark every lane of a daemon that is gone as offline."""
+    await execute(connection, "lanes", "process_offline", process=process)
+
+
+async def hold(connection: Connection, wanted: dict[UUID, str | None]) -> dict[str, str | None]:
+    """Hold lanes back for a reason, or let them go (None); what changed, by the name of the lane."""
+    found = await rows(connection, "lanes", "hold", ids=list(wanted), held=list(wanted.values()))
+    return {one["name"]: one["held"] for one in found}
+
+
 async def warmed(connection: Connection, lane_id: UUID, processors: list[str]) -> None:
     """Write down what is warm on a lane."""
     await execute(connection, "lanes", "warmed", id=lane_id, warm=processors)
@@ -75,6 +121,7 @@ async def page(connection: Connection, *, with_offline: bool = False) -> list[La
     return [LaneRow(**found) for found in await rows(connection, "lanes", "page", with_offline=with_offline)]
 
 
-async def register_processor(connection: Connection, name: str, device: Device, description: str) -> None:
+async def register_processor(connection: Connection, processor: NewProcessor) -> None:
     """Tell the database that a processor exists, for vidqueue.submit() in psql."""
-    await execute(connection, "lanes", "register_processor", name=name, device=device, description=description)
+    values = {field.name: getattr(processor, field.name) for field in fields(processor)}
+    await execute(connection, "lanes", "register_processor", **values)
