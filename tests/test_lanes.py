@@ -16,10 +16,12 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from tests.daemon import alive
 from tests.factory import Queue, eventually
 from vidqueue import control, daemon, fleet
 from vidqueue.database import Connection
 from vidqueue.delivery import Delivery
+from vidqueue.executor import strays
 from vidqueue.executor.messages import RunJob
 from vidqueue.executor.parent import Executor
 from vidqueue.guards import Drain
@@ -238,13 +240,18 @@ async def test_odd_words_and_facts_do_not_spoil_a_success(zoo: Queue, name: str)
 async def test_a_grandchild_that_got_away_does_not_hold_the_lane(zoo: Queue, rooms: Rooms) -> None:
     job_id = await act(zoo, "grandchild", lane="cpu0")
     await in_stage(zoo, job_id, "left alone")
+    (lane,) = await zoo.sql("SELECT queue FROM vidqueue.lanes WHERE name = 'cpu0'")
+    (executor, grandchild) = sorted(strays.marked(lane["queue"]))
+    assert executor in executors()
+    assert grandchild not in executors()
     await control.cancel(rooms.database, job_id, owner=None)
     assert (await ended(zoo, job_id, within_s=3)).state is State.CANCELED
     assert (await ended(zoo, await act(zoo, "work", lane="cpu0"), within_s=5)).state is State.SUCCEEDED
+    assert not alive(grandchild)
 
 
 async def test_a_late_word_to_stop_does_not_meet_the_next_job(tmp_path: Path) -> None:
-    executor = Executor("cpu0", threads=1)
+    executor = Executor("cpu0", threads=1, mark=f"test:{uuid4()}")
     order = RunJob("zoo", {"act": "work"}, {}, str(tmp_path), {})
     try:
         assert isinstance(await executor.run(order, lambda _: None), Succeeded)

@@ -18,6 +18,7 @@ from vidqueue.database import Database
 from vidqueue.delivery import Delivery
 from vidqueue.dispatch import Dispatcher
 from vidqueue.errors import VidqueueError
+from vidqueue.executor import strays
 from vidqueue.executor.parent import Executor
 from vidqueue.guards import Drain
 from vidqueue.holds import Holds, Watched
@@ -40,6 +41,8 @@ REST_S = 8.0
 async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
     """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
     settings, node = rooms.settings, UUID(rooms.storage.remembered("node_id", str(uuid4())))
+    if left := await asyncio.to_thread(strays.end, _queues(node)):
+        log.warning("strays_killed", processes=left)
     if orphans := await rescue.recover(rooms.database, rooms.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
     await maintenance.sweep(rooms.database, rooms.storage)
@@ -124,7 +127,7 @@ async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads:
     async with database.transaction() as connection:
         lane_id = await lanes.register(connection, new)
     device = "cuda:0" if new.device == "gpu" else "cpu"
-    executor = Executor(new.name, threads=threads, device=device, gpu_uuid=new.gpu_uuid)
+    executor = Executor(new.name, threads=threads, mark=new.queue, device=device, gpu_uuid=new.gpu_uuid)
     return Lane(lane_id, new.name, new.queue, executor, drain, gpu_uuid=new.gpu_uuid)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from vidqueue.executor import strays
 from vidqueue.executor.messages import (
     Broke,
     CancelJob,
@@ -43,11 +44,13 @@ Listener = Callable[[Progress | LogLine], None]
 class Executor:
     """One child process of a lane.
 
-    `device` is what torch shall use, `gpu_uuid` the only GPU it can see, `threads` how many cores it may count on.
+    `device` is what torch shall use, `gpu_uuid` the only GPU it can see, `threads` how many cores it may count on;
+    `mark` is borne by everything it starts, and by nothing else.
     """
 
-    def __init__(self, lane: str, *, threads: int, device: str = "cpu", gpu_uuid: str | None = None) -> None:
+    def __init__(self, lane: str, *, threads: int, mark: str, device: str = "cpu", gpu_uuid: str | None = None) -> None:
         self._lane = lane
+        self._mark = mark
         self._threads = threads
         self._device = device
         self._gpu_uuid = gpu_uuid
@@ -55,6 +58,7 @@ class Executor:
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._killed_by_us = False
         self._told_to_stop = False
+        self._code = 0
 
     @property
     def alive(self) -> bool:
@@ -146,6 +150,7 @@ class Executor:
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         return environment | {
+            strays.MARK: self._mark,
             "CUDA_VISIBLE_DEVICES": self._gpu_uuid or "",
             "PYTHONUNBUFFERED": "1",
             # OpenMP's threads spin while they wait. With other lanes and ffmpeg on the same cores that made torch
@@ -198,14 +203,18 @@ class Executor:
         return Failed(failure, crashed=True)
 
     async def _reap(self) -> int:
-        assert self._process is not None
+        """Wait for the end of the child and of all it left; its exit code. A kill, and the end it causes, come here."""
         process = self._process
-        code = await process.wait()
+        if process is None:
+            return self._code
+        self._code = code = await process.wait()
         self._writer.close()
         await asyncio.wait([self._listener], timeout=0.5)
         self._listener.cancel()
         await asyncio.gather(self._listener, return_exceptions=True)
         self._process = None
+        if left := await asyncio.to_thread(strays.end, self._mark):
+            log.warning("strays_killed", lane=self._lane, processes=left)
         return code
 
 

@@ -1,0 +1,59 @@
+"""Strays: what an executor left running.
+
+A processor's child that made a session of its own outlives the kill of the executor's group, and a daemon that was
+killed can kill nobody; but all of them still bear the mark of their lane in their environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+MARK = "LANE_QUEUE"
+PATIENCE_S = 2.0
+
+
+def end(mark: str) -> int:
+    """Kill every process whose environment bears a mark that begins so; how many that were.
+
+    Looks again until there is none, because a process may have made another one meanwhile; gives up after a while, as a
+    process that hangs in the kernel cannot be killed.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := set(marked(mark))) and time.monotonic() < deadline:
+        for pid in found:
+            _kill(pid, mark)
+        ended |= found
+        time.sleep(0.01)
+    return len(ended)
+
+
+def marked(mark: str) -> Iterator[int]:
+    """Ids of the living processes that bear a mark which begins so."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and _bears(int(folder.name), mark):
+            yield int(folder.name)
+
+
+def _bears(pid: int, mark: str) -> bool:
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it is gone, or somebody else's
+        return False
+    return any(variable.startswith(f"{MARK}={mark}".encode()) for variable in variables)
+
+
+def _kill(pid: int, mark: str) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            # The id may have gone to another process since it was found; the handle cannot.
+            if _bears(pid, mark):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
