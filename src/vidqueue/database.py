@@ -55,11 +55,25 @@ class Pool(AsyncConnectionPool[Connection]):
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            connection = await super().getconn(max(0.001, deadline - time.monotonic()))
+            connection = await self._given_or_cancelled(max(0.001, deadline - time.monotonic()))
             if not _hung_up(connection):
                 return connection
             await connection.close()
             await self.putconn(connection)
+
+    async def _given_or_cancelled(self, timeout_s: float) -> Connection:
+        """As the pool gives it, but a cancellation that comes in the same moment is not lost.
+
+        The pool waits with asyncio.wait_for, and Python 3.11's returns the result then. A guard that was told to end
+        would go on for ever, and its lane with it.
+        """
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task else 0
+        connection = await super().getconn(timeout_s)
+        if task and task.cancelling() > asked_before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
 
 class Database:
