@@ -28,6 +28,7 @@ class Zoo(Processor):
             "work", "raise", "refuse", "exit_silently", "segfault", "abort", "hang", "ignore_cancel", "flood", "lie",
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
             "same_name_twice", "odd_facts", "odd_words", "steal", "grandchild", "shout",
+            "doze",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -47,6 +48,11 @@ class Zoo(Processor):
         for step in range(steps):
             ctx.progress(Progress(step / steps, stage="work"))
             time.sleep(0.05)
+
+    def _doze(self, params: Any, ctx: Context) -> None:
+        for fraction in (0.2, 0.4, 0.6, 0.8):
+            ctx.progress(Progress(fraction, stage="work"))
+            time.sleep(params.seconds)
 
     def _raise(self, params: Any, ctx: Context) -> None:
         raise RuntimeError("an animal escaped")
