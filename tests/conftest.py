@@ -22,6 +22,7 @@ from vidqueue.channel import Channel
 from vidqueue.config import Settings
 from vidqueue.database import Database
 from vidqueue.inputs import Inputs
+from vidqueue.pulse import Pulse
 from vidqueue.rooms import Rooms
 from vidqueue.storage import Storage
 
@@ -140,9 +141,10 @@ def settings(tmp_path: Path) -> Settings:
 @pytest_asyncio.fixture
 async def rooms(settings: Settings, database: Database) -> AsyncIterator[Rooms]:
     """Every room open, no lanes."""
-    async with Channel(database) as channel:
+    pulse = Pulse()
+    async with Channel(database, pulse) as channel:
         storage = Storage(settings.data_dir)
-        yield Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots))
+        yield Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots), pulse)
 
 
 @pytest_asyncio.fixture

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from tests.daemon import alive
 from tests.factory import Queue, eventually
-from vidqueue import control, daemon, fleet
+from vidqueue import control, daemon, fleet, rescue
 from vidqueue.database import Connection
 from vidqueue.delivery import Delivery
 from vidqueue.executor import strays
@@ -230,6 +230,22 @@ async def test_an_expired_lease_is_rescued_by_any_daemon(queue: Queue, rooms: Ro
     async with fleet.open_lanes(rooms, Drain()):
         job = await ended(queue, job_id)
     assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 0)
+
+
+async def test_a_job_whose_row_somebody_locks_does_not_hold_up_the_rescue_of_the_others(
+    queue: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "PATIENCE_S", 0.5)
+    locked, other = await act(queue, "work"), await act(queue, "work")
+    for name in ("gone0", "gone1"):
+        assert await queue.dispatch(await queue.lane(name), lease_s=0.1) is not None
+    async with await psycopg.AsyncConnection.connect(rooms.database.url) as somebody:
+        await somebody.execute("SELECT FROM vidqueue.jobs WHERE id = %s FOR UPDATE", [locked])
+        async with fleet.open_lanes(rooms, Drain()):
+            assert (await ended(queue, other)).state is State.SUCCEEDED
+            assert (await queue.job(locked)).state is State.RUNNING
+            await somebody.rollback()
+            assert (await ended(queue, locked)).state is State.SUCCEEDED
 
 
 @pytest.mark.parametrize("name", ["odd_facts", "odd_words", "shout"])

@@ -19,6 +19,7 @@ import structlog
 from vidqueue.database import Connection, Database, listen
 from vidqueue.errors import VidqueueError
 from vidqueue.lasting import lasting
+from vidqueue.pulse import Pulse
 from vidqueue.store import events
 from vidqueue.store.events import Event
 
@@ -64,8 +65,9 @@ class Subscription:
 class Channel:
     """Follows the event log for the time of an `async with` and hands each event to every listener."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, pulse: Pulse | None = None) -> None:
         self._database = database
+        self._beat = (pulse or Pulse()).of("channel")
         self._subscriptions: set[Subscription] = set()
         self._alarms: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
@@ -108,6 +110,7 @@ class Channel:
 
     async def _follow(self) -> None:
         while True:
+            self._beat()
             try:
                 async with await listen(self._database.url, "vidqueue") as connection:
                     await self._relay(connection)
@@ -129,6 +132,7 @@ class Channel:
     async def _catch_up(self) -> None:
         assert self._position is not None
         while True:
+            self._beat()
             async with self._database.transaction() as connection:
                 page = await events.after(connection, self._position, limit=PAGE)
             for event in page:

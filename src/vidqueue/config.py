@@ -30,7 +30,7 @@ class DatabaseSettings(Section):
         None, description="File that holds the address, so that it stays out of the environment."
     )
     pool_size: int = Field(8, ge=2, le=100, description="Connections for the daemon's own queries.")
-    query_timeout_s: float = Field(10, gt=0, description="Longest wait for one transaction, in seconds.")
+    query_timeout_s: float = Field(10, gt=0, le=60, description="Longest wait for one transaction, in seconds.")
     ballast_mb: int = Field(
         64,
         ge=0,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -25,10 +28,18 @@ from vidqueue.errors import VidqueueError
 from vidqueue.fleet import open_lanes
 from vidqueue.guards import Drain
 from vidqueue.inputs import Inputs
+from vidqueue.lasting import lasting
+from vidqueue.pulse import Beat, Pulse
 from vidqueue.rooms import Rooms
 from vidqueue.storage import Storage
+from vidqueue.systemd_notify import Manager, manager_of
 
 Role = Literal["all", "api", "worker"]
+
+# How often the pulse is felt where no watchdog asks for it.
+FEEL_EVERY_S = 15.0
+# Enough for thousands of event streams; some machines would allow a billion, which nobody needs.
+DESCRIPTORS = 65_536
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +78,11 @@ def serve(settings: Settings, role: Role = "all") -> int:
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     if failpoints.armed:
         log.warning("failpoints_armed", points=sorted(failpoints.armed))
+    # A watchdog that finds us hung sends SIGABRT: the log shall show where we hung.
+    faulthandler.enable()
+    _allow_descriptors()
     try:
-        asyncio.run(_serve(settings, role))
+        asyncio.run(_serve(settings, role, manager_of(os.environ)))
     except tuple(REFUSALS) as error:
         what, code = REFUSALS[type(error)]
         log.error(what, error=str(error))
@@ -76,8 +90,8 @@ def serve(settings: Settings, role: Role = "all") -> int:
     return 0
 
 
-async def _serve(settings: Settings, role: Role) -> None:
-    stop, drain = asyncio.Event(), Drain()
+async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
+    stop, drain, pulse = asyncio.Event(), Drain(), Pulse()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -88,28 +102,47 @@ async def _serve(settings: Settings, role: Role) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
-    async with running(settings, role, drain) as daemon:
+    async with running(settings, role, drain, pulse) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
+        manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
+        # Ends with the event loop, so that the watchdog is fed through the drain.
+        feeding = lasting(partial(_feed_watchdog, manager, pulse, pulse.of("watchdog")), "watchdog")
         await stop.wait()
         log.info("daemon_drains", drain_timeout_s=settings.running.drain_timeout_s)
+        manager.tell(STOPPING="1", STATUS="Draining: running jobs may finish")
+    feeding.cancel()
+
+
+async def _feed_watchdog(manager: Manager, pulse: Pulse, beat: Beat) -> None:
+    """Tell the manager that we live, for as long as everything we live by does."""
+    while True:
+        beat()
+        if stuck := pulse.stuck():
+            log.error("daemon_is_stuck", tasks=stuck)
+        else:
+            manager.tell(WATCHDOG="1")
+        await asyncio.sleep(manager.feed_every_s or FEEL_EVERY_S)
 
 
 @asynccontextmanager
-async def running(settings: Settings, role: Role = "all", drain: Drain | None = None) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, role: Role = "all", drain: Drain | None = None, pulse: Pulse | None = None
+) -> AsyncIterator[Running]:
     """A daemon for the time of the block; drains at its end, at once if `drain` is hurried.
 
     Raises:
         DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
     """
     _require_loopback(settings)
+    pulse = pulse or Pulse()
     async with AsyncExitStack() as stack:
         # An API process may share the folder with a worker; two of the same kind may not.
         stack.enter_context(_only_daemon(settings.data_dir, "api.lock" if role == "api" else "lock"))
-        database_url = await _database_url(settings, role, stack)
+        database_url = await _database_url(settings, role, stack, pulse)
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
-        rooms = await _open_rooms(settings, database_url, stack)
+        rooms = await _open_rooms(settings, database_url, stack, pulse)
         await _require_own_database(rooms)
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
@@ -120,16 +153,17 @@ async def running(settings: Settings, role: Role = "all", drain: Drain | None = 
         yield Running(url, database_url)
 
 
-async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack) -> str:
+async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, pulse: Pulse) -> str:
     if settings.database.url is not None:
         return settings.database.url.get_secret_value()
     if role == "api":
         # The worker on this folder runs the embedded server.
         return embedded.url_of(settings.data_dir)
-    return await stack.enter_async_context(embedded.running(settings.data_dir, ballast_mb=settings.database.ballast_mb))
+    ballast_mb = settings.database.ballast_mb
+    return await stack.enter_async_context(embedded.running(settings.data_dir, ballast_mb=ballast_mb, pulse=pulse))
 
 
-async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack) -> Rooms:
+async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack, pulse: Pulse) -> Rooms:
     database = await stack.enter_async_context(
         Database(
             database_url,
@@ -137,9 +171,17 @@ async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitSta
             query_timeout_s=settings.database.query_timeout_s,
         )
     )
-    channel = await stack.enter_async_context(Channel(database))
+    channel = await stack.enter_async_context(Channel(database, pulse))
     storage = Storage(settings.data_dir)
-    return Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots))
+    return Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots), pulse)
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit of open files: it is 1024 for the sake of select(2), which nobody here calls."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 async def _require_own_database(rooms: Rooms) -> None:

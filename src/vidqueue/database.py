@@ -156,7 +156,8 @@ async def listen(url: str, channel: str) -> Connection:
     connection: Connection = await psycopg.AsyncConnection.connect(
         url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS
     )
-    await connection.execute(f'LISTEN "{channel}"')
+    async with asyncio.timeout(5):
+        await connection.execute(f'LISTEN "{channel}"')
     return connection
 
 

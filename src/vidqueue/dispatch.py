@@ -16,6 +16,7 @@ from vidqueue.database import Database
 from vidqueue.delivery import Delivery
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
+from vidqueue.pulse import Beat
 from vidqueue.store import attempts
 
 TICK_S = 1.0
@@ -33,12 +34,14 @@ class Dispatcher:
     delivery: Delivery
     channel: Channel
     lease_s: float
+    beat: Beat
 
     async def run(self, lanes: Sequence[UUID], stopping: asyncio.Event) -> None:
         """Dispatch at every event that may free a lane or ready a job, and once a tick without one."""
         with self.channel.wakes_on(WAKING) as wake:
             while not stopping.is_set():
                 wake.clear()
+                self.beat()
                 await self._serve(lanes)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
@@ -46,6 +49,7 @@ class Dispatcher:
 
     async def _serve(self, lanes: Sequence[UUID]) -> None:
         for lane_id in lanes:
+            self.beat()
             try:
                 await self.dispatch(lane_id)
             except VidqueueError as error:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -27,10 +28,12 @@ import structlog
 from vidqueue import tether
 from vidqueue.ballast import Ballast
 from vidqueue.lasting import lasting
+from vidqueue.pulse import Beat, Pulse
 
 FOLDER = "postgres"
 SYSTEM_USER = "vidqueue-pg"
 START_PATIENCE_S = 60
+WATCH_S = 5
 # A socket address holds 107 bytes, and PostgreSQL adds its own file name to the folder.
 LONGEST_SOCKET_FOLDER = 88
 SETTINGS = {
@@ -51,7 +54,7 @@ class EmbeddedError(Exception):
 
 
 @asynccontextmanager
-async def running(data_dir: Path, *, ballast_mb: int = 0) -> AsyncIterator[str]:
+async def running(data_dir: Path, *, ballast_mb: int = 0, pulse: Pulse | None = None) -> AsyncIterator[str]:
     """A running server for the time of the block, kept running; yields its URL and stops it after.
 
     Raises:
@@ -59,7 +62,8 @@ async def running(data_dir: Path, *, ballast_mb: int = 0) -> AsyncIterator[str]:
     """
     server = Server(data_dir, ballast_mb=ballast_mb)
     await server.start()
-    keepers = [lasting(server.keep, "embedded-postgres"), lasting(server.ballast.keep, "ballast")]
+    beat = (pulse or Pulse()).of("embedded-postgres")
+    keepers = [lasting(partial(server.keep, beat), "embedded-postgres"), lasting(server.ballast.keep, "ballast")]
     try:
         yield server.url
     finally:
@@ -91,11 +95,16 @@ class Server:
         await asyncio.to_thread(self._prepare)
         await self._launch()
 
-    async def keep(self) -> None:
+    async def keep(self, beat: Beat) -> None:
         """Start the server again whenever it ends; someone else may restart it by hand meanwhile."""
         while True:
+            beat()
             if self._process is not None:
-                code = await self._process.wait()
+                try:
+                    async with asyncio.timeout(WATCH_S):
+                        code = await self._process.wait()
+                except TimeoutError:
+                    continue
                 log.warning("embedded_postgres_ended", exit_code=code)
                 self._process = None
             if self._postmaster() is None:

@@ -68,7 +68,9 @@ async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
 
 def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
     """What lasts as long as the lanes: the watch over everybody's attempts, and over our own disk and GPUs."""
-    rescuer = rescue.Rescuer(rooms.database, rooms.storage, node, rooms.settings.running.lease_s)
+    rescuer = rescue.Rescuer(
+        rooms.database, rooms.storage, node, rooms.settings.running.lease_s, rooms.pulse.of("rescue")
+    )
     watched = [Watched(lane.id, lane.gpu_uuid) for lane in opened]
     holds = Holds(rooms.database, rooms.settings.data_dir, rooms.settings.disk.low_water_mb, watched)
     return [lasting(rescuer.run, "rescue"), lasting(holds.run, "holds")]
@@ -78,8 +80,10 @@ async def _feed(opened: Sequence[Lane], rooms: Rooms, delivery: Delivery, drain:
     """Dispatch until the drain, then let the workers end: after that no ticket is handed to a lane that has left."""
     stopping = asyncio.Event()
     workers = [asyncio.create_task(_serve_lane(lane, rooms, delivery, stopping)) for lane in opened]
-    dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, rooms.settings.running.lease_s)
+    beat = rooms.pulse.of("dispatch")
+    dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, rooms.settings.running.lease_s, beat)
     await lasting(lambda: dispatcher.run([lane.id for lane in opened], drain.begun), "dispatch")
+    rooms.pulse.rest("dispatch")
     stopping.set()
     await asyncio.gather(*workers, return_exceptions=True)
 

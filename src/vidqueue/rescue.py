@@ -18,6 +18,7 @@ from vidqueue.database import Database
 from vidqueue.errors import KINDS, VidqueueError
 from vidqueue.finish import finish
 from vidqueue.job import Interrupted, Ticket
+from vidqueue.pulse import Beat
 from vidqueue.storage import Storage
 from vidqueue.store import attempts, jobs, lanes
 
@@ -27,6 +28,8 @@ LONGEST_GAP_S = 5.0
 # How often a daemon says that it lives, and after what silence its lanes are taken off the list.
 SEEN_EVERY_S = 5.0
 UNSEEN_S = 30.0
+# How long one attempt may hold up the rescue of the others; a later round finds it again.
+PATIENCE_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -65,11 +68,13 @@ class Rescuer:
     storage: Storage
     node: UUID
     lease_s: float
+    beat: Beat
 
     async def run(self) -> None:
         """Watch until cancelled."""
         looked_at, seen_at, judges_from = _clock(), float("-inf"), float("-inf")
         while True:
+            self.beat()
             await asyncio.sleep(ROUND_S)
             now = _clock()
             if now - looked_at > LONGEST_GAP_S:
@@ -98,8 +103,14 @@ class Rescuer:
 
     async def _give_back(self, ticket: Ticket, reason: str) -> None:
         log.warning("attempt_rescued", job_id=str(ticket.job_id), attempt=ticket.attempt, reason=reason)
+        self.beat()
         await failpoints.reach("rescue.found")
-        await finish(self.database, self.storage, ticket, Interrupted(reason, lost=True))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await finish(self.database, self.storage, ticket, Interrupted(reason, lost=True))
+        except TimeoutError:
+            log.warning("rescue_put_off", job_id=str(ticket.job_id), attempt=ticket.attempt)
+            return
         await failpoints.reach("rescue.given_back")
 
     async def _of_dead_neighbours(self) -> list[Ticket]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vidqueue.channel import Channel
 from vidqueue.config import Settings
 from vidqueue.database import Database
 from vidqueue.inputs import Inputs
+from vidqueue.pulse import Pulse
 from vidqueue.storage import Storage
 
 
@@ -20,3 +21,4 @@ class Rooms:
     channel: Channel
     storage: Storage
     inputs: Inputs
+    pulse: Pulse = field(default_factory=Pulse)

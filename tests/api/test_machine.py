@@ -11,6 +11,7 @@ import pytest
 from tests.api.test_jobs import REFUSED, run, submit, success
 from tests.api.test_refusals import problem
 from tests.factory import Queue
+from vidqueue import pulse
 from vidqueue.api.machine import queue_eta_s
 from vidqueue.api.server import listening
 from vidqueue.rooms import Rooms
@@ -93,6 +94,15 @@ async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(qu
 async def test_the_process_is_healthy_without_anyone(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_process_in_which_something_hangs_is_neither_healthy_nor_ready(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "LONGEST_ROUND_S", -1)
+    for path in ("/healthz", "/readyz"):
+        told = problem(await client.get(path), 503, "not_ready")
+        assert told["errors"] == [{"pointer": "pulse", "detail": "Stuck in the daemon: channel. Restart it."}]
 
 
 async def test_the_door_opens_on_ipv6_too(rooms: Rooms) -> None:

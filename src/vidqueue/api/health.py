@@ -21,7 +21,7 @@ PATIENCE_S = 5.0
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process is well."""
 
     status: Literal["ok"] = "ok"
 
@@ -34,14 +34,15 @@ class Ready(BaseModel):
 
 
 async def healthz(request: Request) -> Response:
-    """Tell that the process answers; asks nobody else."""
-    del request
+    """Tell that the process is well: it answers, and all that it lives by goes round. The database is not asked."""
+    _require_pulse(rooms_of(request))
     return json_answer(Alive())
 
 
 async def readyz(request: Request) -> Response:
     """Tell whether jobs are taken and run: the database answers, its schema is ours, a lane is online."""
     rooms = rooms_of(request)
+    _require_pulse(rooms)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await _require_database(rooms)
@@ -49,6 +50,11 @@ async def readyz(request: Request) -> Response:
             return json_answer(Ready(lanes_online=await _require_lane(rooms)))
     except TimeoutError:
         raise _not_ready("database", f"The database did not answer within {PATIENCE_S:g} s.") from None
+
+
+def _require_pulse(rooms: Rooms) -> None:
+    if stuck := rooms.pulse.stuck():
+        raise _not_ready("pulse", f"Stuck in the daemon: {', '.join(stuck)}. Restart it.")
 
 
 async def _require_database(rooms: Rooms) -> None:

@@ -218,7 +218,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/healthz",
         handler=health.healthz,
         tag="probes",
-        answers={200: _json(health.Alive, "The process answers.")},
+        answers={200: _json(health.Alive, "The process is well.")},
+        errors=("not_ready",),
     ),
     Endpoint(
         method="GET",
