@@ -79,7 +79,7 @@ class Daemon:
 
     @property
     def database_url(self) -> str:
-        return embedded.url_of(self.data_dir)
+        return self._variables.get("VIDQUEUE_DATABASE__URL") or embedded.url_of(self.data_dir)
 
     def sql(self, text: str) -> list[dict[str, Any]]:
         """Run any statement and return its rows."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -19,11 +17,11 @@ import pytest
 
 from tests.daemon import Daemon, until
 from tests.factory import eventually
+from tests.volume import Volume, mounted
 from vidqueue import embedded
 from vidqueue.ballast import FILE, MIB, Ballast
 from vidqueue.config import Settings
 
-VOLUME_MB = 300
 BALLAST_MB = 64
 # Less than a new log segment needs, so that the next one stops the server.
 ALMOST_NOTHING = 12 * MIB
@@ -31,47 +29,11 @@ ALMOST_NOTHING = 12 * MIB
 slow = pytest.mark.slow
 
 
-class Volume:
-    """A small file system of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self, *, leaving: int = 0) -> None:
-        """Let another writer take the room."""
-        with self._filler.open("ab") as filler:
-            os.posix_fallocate(filler.fileno(), filler.tell(), self.free() - leaving)
-
-    def make_room(self) -> None:
-        self._filler.unlink()
-
-    def free(self) -> int:
-        return shutil.disk_usage(self.folder).free
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Not under pytest's own: another session of the same user closes that one to theirs."""
     with tempfile.TemporaryDirectory(prefix="vidqueue-tests-") as name:
         yield Path(name)
-
-
-def mounted(place: Path) -> Iterator[Volume]:
-    """A tmpfs for the time of a test."""
-    place.mkdir(mode=0o700, parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME_MB}m,mode=0700", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("a small volume cannot be made: there is no mount program")
-    if done.returncode != 0:
-        pytest.skip(f"a small volume cannot be made: {done.stderr.strip()}")
-    try:
-        yield Volume(place)
-    finally:
-        # Lazily: it goes from the tree now, and for good with the last process on it.
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture

@@ -205,8 +205,9 @@ async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: flo
 
 async def _remember_warmth(lane: Lane, rooms: Rooms, begun: Begun, outcome: Outcome | Lost) -> None:
     """Tell dispatch what is warm here; a hint, so a failing database does not matter."""
-    warm = sorted({*lane.warm, begun.processor}) if lane.executor.alive else []
-    if warm != lane.warm and isinstance(outcome, Succeeded | Failed):
+    ran = {begun.processor} if isinstance(outcome, Succeeded | Failed) else set()
+    warm = sorted({*lane.warm} | ran) if lane.executor.alive else []
+    if warm != lane.warm:
         lane.warm = warm
         with contextlib.suppress(VidqueueError):
             async with rooms.database.transaction() as connection:

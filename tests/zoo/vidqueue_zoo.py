@@ -16,6 +16,10 @@ from vidqueue.processors.base import Context, Parameters, Processor
 from vidqueue.progress import Progress
 
 
+class AcceleratorError(RuntimeError):
+    """torch's, by name; torch itself is too large for a zoo."""
+
+
 class Zoo(Processor):
     """Behaves as told: well or badly."""
 
@@ -28,7 +32,7 @@ class Zoo(Processor):
             "work", "raise", "refuse", "exit_silently", "segfault", "abort", "hang", "ignore_cancel", "flood", "lie",
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
             "same_name_twice", "odd_facts", "odd_words", "steal", "grandchild", "shout",
-            "doze",
+            "doze", "fill_disk", "cuda_error",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -121,6 +125,18 @@ class Zoo(Processor):
     def _shout(self, params: Any, ctx: Context) -> None:
         ctx.log("x" * (9 << 20))
         print("y" * (1 << 20), flush=True)
+
+    def _fill_disk(self, params: Any, ctx: Context) -> None:
+        with ctx.output_path("filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * (1 << 20))
+                ctx.progress(Progress(0.5, stage="fill"))
+
+    def _cuda_error(self, params: Any, ctx: Context) -> None:
+        if params.marker:
+            Path(params.marker).touch()
+        # What torch raises when the GPU fell off the bus.
+        raise AcceleratorError("CUDA error: no CUDA-capable device is detected\nCUDA kernel errors might be ...")
 
     def _out_of_memory(self, params: Any, ctx: Context) -> None:
         raise MemoryError

@@ -1,0 +1,173 @@
+"""What keeps free lanes from work: a disk without room, a GPU that is gone. Nothing is burned by either."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.daemon import Daemon, until
+from tests.factory import Queue, eventually
+from tests.volume import Volume, mounted
+from vidqueue import fleet, gpus, holds
+from vidqueue.gpus import Gpu
+from vidqueue.guards import Drain
+from vidqueue.job import FINAL, State
+from vidqueue.rooms import Rooms
+from vidqueue.store import attempts
+from vidqueue.store.jobs import JobRow
+
+pytestmark = pytest.mark.usefixtures("no_orphans")
+LOW_WATER_MB = 100
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Volume]:
+    """A small file system for the data folder."""
+    yield from mounted(tmp_path / "small")
+
+
+@pytest.fixture
+def daemon(volume: Volume, database_url: str) -> Iterator[Daemon]:
+    """A daemon whose files lie on the small volume, and its database elsewhere."""
+    started = Daemon(
+        volume.folder,
+        VIDQUEUE_DATABASE__URL=database_url,
+        VIDQUEUE_DISK__LOW_WATER_MB=str(LOW_WATER_MB),
+        VIDQUEUE_RUNNING__LEASE_S="3",
+    ).start()
+    yield started
+    started.stop()
+
+
+def test_without_room_jobs_wait_and_say_so_and_uploads_are_refused(daemon: Daemon, volume: Volume) -> None:
+    volume.fill(leaving=LOW_WATER_MB * holds.MEBIBYTE // 2)
+    until(lambda: all(lane["held"] == "no_space" for lane in daemon.http.get("/v1/lanes").json()["lanes"]))
+    job_id = daemon.submit(act="work")
+    assert daemon.job(job_id)["wait_reason"] == "no_space"
+    refused = daemon.http.post("/v1/files?name=x", content=b"x" * 1000)
+    assert (refused.status_code, refused.json()["code"]) == (507, "no_space")
+    volume.make_room()
+    assert (daemon.ended(job_id)["state"], daemon.job(job_id)["attempt"]) == ("succeeded", 1)
+    assert daemon.violations() == []
+
+
+def test_a_job_that_runs_out_of_room_fails_cleanly_and_is_tried_again_when_there_is_some(
+    daemon: Daemon, volume: Volume
+) -> None:
+    job_id = daemon.submit(act="fill_disk", max_attempts=2)
+    until(lambda: daemon.sql(f"SELECT 1 FROM vidqueue.attempts WHERE job_id = '{job_id}' AND outcome = 'failed'"))
+    waiting = daemon.job(job_id)
+    assert (waiting["state"], waiting["wait_reason"]) == ("queued", "backoff")
+    assert daemon.sql("SELECT error_code FROM vidqueue.attempts") == [{"error_code": "no_space"}]
+    assert list((daemon.data_dir / "work").iterdir()) == []
+    assert [path for path in (daemon.data_dir / "files").rglob("*") if path.is_file()] == []
+    until(lambda: volume.free() > LOW_WATER_MB * holds.MEBIBYTE, what="the room is back with the workspace")
+    daemon.sql(f"UPDATE vidqueue.jobs SET run_at = now(), input = '{{\"act\": \"work\"}}' WHERE id = '{job_id}'")
+    assert daemon.ended(job_id)["state"] == "succeeded"
+    assert daemon.violations() == []
+
+
+GPU = Gpu("GPU-of-a-test", "Imaginary", 8000)
+
+
+class Driver:
+    """NVML of a machine with one GPU, which is lost while `lost` exists: no other way loses one without breaking it."""
+
+    def __init__(self, lost: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost = lost
+        monkeypatch.setattr(gpus, "discover", lambda: [GPU])
+        monkeypatch.setattr(gpus, "answers", lambda uuid: not lost.exists())
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    return Driver(tmp_path / "lost", monkeypatch)
+
+
+@asynccontextmanager
+async def working(rooms: Rooms) -> AsyncIterator[None]:
+    async with fleet.open_lanes(rooms, Drain()):
+        yield
+
+
+async def gpu_job(queue: Queue, act: str, *, marker: str = "", **more: Any) -> UUID:
+    return await queue.submit(input={"act": act, "marker": marker}, device="gpu", **more)
+
+
+async def ended(queue: Queue, job_id: UUID) -> JobRow:
+    async def final() -> JobRow | None:
+        job = await queue.job(job_id)
+        return job if job.state in FINAL else None
+
+    return await eventually(final)  # type: ignore[no-any-return]
+
+
+async def test_a_lost_gpu_burns_no_attempt_and_its_lane_waits_until_the_driver_has_it_again(
+    queue: Queue, rooms: Rooms, driver: Driver
+) -> None:
+    async with working(rooms):
+        job_id = await gpu_job(queue, "cuda_error", marker=str(driver.lost))
+        await eventually(lambda: _waits_for(queue, job_id, "gpu_lost"))
+        await queue.sql('UPDATE vidqueue.jobs SET input = \'{"act": "work"}\' WHERE id = %s', job_id)
+        driver.lost.unlink()
+        job = await ended(queue, job_id)
+    assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 0)
+    async with queue.database.transaction() as connection:
+        tries = await attempts.of_job(connection, job_id, owner=None)
+    assert [one.reason for one in tries] == ["the GPU was lost", None]
+    assert await queue.violations() == []
+
+
+async def test_a_fault_of_cuda_on_a_gpu_that_is_well_is_the_jobs_own_and_gets_a_new_executor(
+    queue: Queue, rooms: Rooms, driver: Driver
+) -> None:
+    async with working(rooms):
+        before = await ended(queue, await gpu_job(queue, "work"))
+        lane = await _lane(queue)
+        assert lane["warm"] == ["zoo"]
+        job = await ended(queue, await gpu_job(queue, "cuda_error", max_attempts=1))
+        await eventually(lambda: _is_cold(queue))
+    assert before.state is State.SUCCEEDED
+    assert (job.state, job.error_code) == (State.FAILED, "gpu_error")
+
+
+async def test_a_gpu_that_is_lost_while_idle_is_noticed(queue: Queue, rooms: Rooms, driver: Driver) -> None:
+    async with working(rooms):
+        driver.lost.touch()
+        await eventually(lambda: _is_held(queue))
+        driver.lost.unlink()
+        assert (await ended(queue, await gpu_job(queue, "work"))).state is State.SUCCEEDED
+
+
+def test_lanes_do_not_flutter_around_the_mark(tmp_path: Path) -> None:
+    free_mb = shutil.disk_usage(tmp_path).free // holds.MEBIBYTE
+    mark = int(free_mb / 1.05)
+    assert not holds.has_no_room(tmp_path, mark)
+    assert holds.has_no_room(tmp_path, mark, was_full=True)
+    assert holds.has_no_room(tmp_path, free_mb * 2)
+    assert not holds.has_no_room(tmp_path, 0)
+
+
+async def _lane(queue: Queue) -> dict[str, Any]:
+    (lane,) = await queue.sql("SELECT held, warm FROM vidqueue.lanes WHERE device = 'gpu'")
+    return lane
+
+
+async def _is_held(queue: Queue) -> bool:
+    return bool((await _lane(queue))["held"] == "gpu_lost")
+
+
+async def _is_cold(queue: Queue) -> bool:
+    return bool((await _lane(queue))["warm"] == [])
+
+
+async def _waits_for(queue: Queue, job_id: UUID, reason: str) -> bool:
+    await asyncio.sleep(0)
+    return (await queue.job(job_id)).wait_reason == reason

@@ -1,0 +1,187 @@
+"""Who is rescued and who is not: proof of death, leases that could not be renewed, deadlines, daemons that vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.factory import Queue, eventually
+from vidqueue import control, liveness, rescue
+from vidqueue.job import Interrupted, State, Ticket
+from vidqueue.rescue import Rescuer
+from vidqueue.rooms import Rooms
+from vidqueue.store import lanes
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """Another process of this machine."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def name_of(pid: int) -> str:
+    return f"{liveness.machine()}/{pid}/{liveness._started(pid)}"
+
+
+def test_a_process_is_gone_only_when_it_is(sleeper: subprocess.Popen[bytes]) -> None:
+    name = name_of(sleeper.pid)
+    assert not liveness.is_gone(liveness.own_name())
+    assert not liveness.is_gone(name)
+    sleeper.kill()
+    sleeper.wait()
+    assert liveness.is_gone(name)
+
+
+def test_a_number_that_is_used_again_is_another_process() -> None:
+    assert liveness.is_gone(f"{liveness.machine()}/{os.getpid()}/1")
+
+
+def test_a_dead_process_that_nobody_has_buried_is_gone(sleeper: subprocess.Popen[bytes]) -> None:
+    name = name_of(sleeper.pid)
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert liveness.is_gone(name)
+
+
+@pytest.mark.parametrize("elsewhere", ["boot/pid:[1]/1/1", "", "nonsense", "a/b"])
+def test_nothing_of_another_machine_is_ever_judged(elsewhere: str) -> None:
+    assert not liveness.is_gone(elsewhere)
+
+
+def rescuer(rooms: Rooms, *, lease_s: float = 3) -> Rescuer:
+    return Rescuer(rooms.database, rooms.storage, uuid4(), lease_s)
+
+
+async def held_by(queue: Queue, process: str | None, *, lease_s: float = 3600) -> Ticket:
+    await queue.submit()
+    ticket = await queue.dispatch(await queue.lane(process=process), lease_s=lease_s)
+    assert ticket is not None
+    return ticket
+
+
+async def test_a_neighbours_job_is_given_back_as_soon_as_its_process_is_gone(
+    queue: Queue, rooms: Rooms, sleeper: subprocess.Popen[bytes]
+) -> None:
+    ticket = await held_by(queue, name_of(sleeper.pid))
+    watch = rescuer(rooms)
+    await watch._rescue(leases=True)
+    assert (await queue.job(ticket.job_id)).state is State.RUNNING
+    sleeper.kill()
+    sleeper.wait()
+    await watch._rescue(leases=True)
+    job = await queue.job(ticket.job_id)
+    assert (job.state, job.failures, job.message) == (State.QUEUED, 0, "Interrupted: its daemon's process is gone")
+    assert await queue.sql("SELECT state FROM vidqueue.lanes") == [{"state": "offline"}]
+
+
+async def test_a_daemon_that_stood_still_lets_the_lanes_speak_before_it_judges_their_leases(
+    queue: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock jumps, as after SIGSTOP; an expired lease is spared for a while, and judged when that is over."""
+    await eventually(lambda: _server_is_up_for(queue, 1))
+    ticket = await held_by(queue, None, lease_s=0.1)
+    now, rounds = 1000.0, 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, rounds
+        rounds += 1
+        now += 60 if rounds == 1 else seconds
+        states.append((await queue.job(ticket.job_id)).state)
+        if rounds > 12:
+            raise KeyboardInterrupt
+
+    states: list[State] = []
+    monkeypatch.setattr(rescue, "_clock", lambda: now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        await rescuer(rooms, lease_s=1).run()
+    # A third of the lease and five seconds, in rounds of one.
+    assert states[:6] == [State.RUNNING] * 6
+    assert states[-1] is State.QUEUED
+
+
+async def _server_is_up_for(queue: Queue, seconds: float) -> bool:
+    (row,) = await queue.sql("SELECT now() - pg_postmaster_start_time() > make_interval(secs => %s) AS up", seconds)
+    return bool(row["up"])
+
+
+async def test_after_a_start_of_the_server_every_lease_holds_anew(queue: Queue, rooms: Rooms) -> None:
+    ticket = await held_by(queue, None, lease_s=0.01)
+    await eventually(lambda: _server_is_up_for(queue, 1))
+    await rescuer(rooms, lease_s=1e6)._rescue(leases=True)
+    assert (await queue.job(ticket.job_id)).state is State.RUNNING
+    await rescuer(rooms, lease_s=1)._rescue(leases=True)
+    assert (await queue.job(ticket.job_id)).state is State.QUEUED
+
+
+async def test_a_job_that_takes_ten_daemons_with_it_is_poison_and_a_drain_in_between_counts_for_nothing(
+    queue: Queue, rooms: Rooms
+) -> None:
+    job_id = await queue.submit()
+    node = uuid4()
+    lane = await queue.lane(node=node)
+    for loss in range(1, 11):
+        await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
+        assert await queue.dispatch(lane) is not None
+        if loss == 5:
+            await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
+            await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
+            assert await queue.dispatch(lane) is not None
+        assert await rescue.recover(rooms.database, rooms.storage, node) == 1
+        job = await queue.job(job_id)
+        assert job.state is (State.QUEUED if loss < 10 else State.FAILED)
+    assert job.error_code == "poison"
+    assert "10 daemons" in (job.error_message or "")
+    assert job.failures == 0
+    assert await queue.violations() == []
+
+
+async def test_lanes_of_a_silent_daemon_go_off_the_list_and_come_back_when_it_speaks(
+    queue: Queue, rooms: Rooms
+) -> None:
+    watch = rescuer(rooms, lease_s=0.1)
+    await queue.lane(node=watch.node, process=liveness.own_name())
+    await queue.lane("cpu1", process="of/another/1/1")
+    await queue.sql("UPDATE vidqueue.lanes SET seen_at = now() - interval '1 h'")
+    async with rooms.database.transaction() as connection:
+        # The patience counts from the start of the server too, and this one has just begun.
+        await lanes.unseen_offline(connection, patience_s=0.01)
+    assert await queue.sql("SELECT DISTINCT state FROM vidqueue.lanes") == [{"state": "offline"}]
+    await watch._tell_of_us()
+    assert await queue.sql("SELECT name FROM vidqueue.lanes WHERE state = 'online'") == [{"name": "cpu0"}]
+
+
+async def test_a_job_that_still_waits_at_its_deadline_fails_and_a_retry_waits_without_one(
+    queue: Queue, rooms: Rooms
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    job_id, later = await queue.submit(expires_at=soon), await queue.submit(expires_at=soon + timedelta(days=1))
+    follower = await queue.submit(input={"video": f"vq:jobs/{job_id}/text"})
+    watch = rescuer(rooms)
+
+    async def expired() -> bool:
+        await watch._expire()
+        return (await queue.job(job_id)).state is State.FAILED
+
+    await eventually(expired)
+    assert (await queue.job(job_id)).error_code == "expired"
+    assert (await queue.job(follower)).error_code == "dependency_failed"
+    assert (await queue.job(later)).state is State.QUEUED
+    await control.retry(rooms.database, job_id, owner=None)
+    await watch._expire()
+    job = await queue.job(job_id)
+    assert (job.state, job.expires_at) == (State.QUEUED, None)
+    assert await queue.violations() == []
+
+
+async def test_a_job_past_its_deadline_is_not_dispatched_any_more(queue: Queue) -> None:
+    await queue.submit(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert await queue.dispatch(await queue.lane()) is None
