@@ -57,7 +57,7 @@ def test_nothing_of_another_machine_is_ever_judged(elsewhere: str) -> None:
 
 
 def rescuer(rooms: Rooms, *, lease_s: float = 3) -> Rescuer:
-    return Rescuer(rooms.database, rooms.storage, uuid4(), lease_s)
+    return Rescuer(rooms.database, rooms.storage, uuid4(), lease_s, rooms.pulse.of("rescue"))
 
 
 async def held_by(queue: Queue, process: str | None, *, lease_s: float = 3600) -> Ticket:
