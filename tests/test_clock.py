@@ -1,8 +1,12 @@
-"""A daemon whose wall clock jumps while jobs run: time that matters is the database's, or does not jump."""
+"""Wall clocks that jump while jobs run: the daemon's, which nobody may notice, and the database's that costs a run."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,7 +28,7 @@ pytestmark = [
 
 
 class Clock:
-    """The wall clock of one daemon, set by a file. Its monotonic clock and the database's clock stay true."""
+    """The wall clock of one process and its children, set by a file. Their monotonic clock stays true."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
@@ -37,23 +41,76 @@ class Clock:
         }
 
     def set(self, ahead: timedelta) -> None:
-        # In one write: the daemon reads it at any moment.
+        # In one write: the process reads it at any moment.
         self._file.write_text(f"{ahead.total_seconds():+.0f}\n")
 
 
-async def test_a_wall_clock_that_jumps_two_hours_either_way_ends_no_job_and_doubles_none(tmp_path: Path) -> None:
-    server = embedded.Server(tmp_path / "theirs")
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not under pytest's own: the server's user reads the clock in it."""
+    with tempfile.TemporaryDirectory(prefix="vidqueue-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@asynccontextmanager
+async def daemon_on(server: embedded.Server, folder: Path, **variables: str) -> AsyncIterator[Daemon]:
     await server.start()
-    clock = Clock(tmp_path)
-    daemon = Daemon(
-        tmp_path / "data", VIDQUEUE_DATABASE__URL=server.url, VIDQUEUE_RUNNING__LEASE_S="3", **clock.variables
-    )
+    daemon = Daemon(folder / "data", VIDQUEUE_DATABASE__URL=server.url, VIDQUEUE_RUNNING__LEASE_S="3", **variables)
     try:
-        await asyncio.to_thread(daemon.start)
-        await asyncio.to_thread(jump_under_load, daemon, server.url, clock)
+        yield await asyncio.to_thread(daemon.start)
     finally:
         await asyncio.to_thread(daemon.stop)
         await server.stop()
+
+
+async def test_a_daemon_whose_clock_jumps_two_hours_either_way_ends_no_job_and_doubles_none(folder: Path) -> None:
+    clock, server = Clock(folder), embedded.Server(folder / "theirs")
+    async with daemon_on(server, folder, **clock.variables) as daemon:
+        await asyncio.to_thread(jump_under_load, daemon, server.url, clock)
+
+
+async def test_a_database_whose_clock_jumps_costs_a_run_at_most_and_publishes_once(folder: Path) -> None:
+    clock = Clock(folder)
+    server = embedded.Server(folder / "theirs", programs=on_its_own_clock(folder, clock))
+    async with daemon_on(server, folder) as daemon:
+        await asyncio.to_thread(jump_under_the_leases, daemon, server.url, clock)
+
+
+def on_its_own_clock(folder: Path, clock: Clock) -> Path:
+    """Programs of a PostgreSQL whose server, and nothing else, lives by that clock."""
+    real, programs = embedded.bundled_programs(), folder / "programs"
+    programs.mkdir()
+    if os.geteuid() == 0:
+        embedded._let_through(real)  # as it does by itself for the folder it is given
+    (programs / "initdb").symlink_to(real / "initdb")
+    setting = " ".join(f"{name}={value}" for name, value in clock.variables.items())
+    (programs / "postgres").write_text(f'#!/bin/sh\nexport {setting}\nexec {real}/postgres "$@"\n')
+    (programs / "postgres").chmod(0o755)
+    return programs
+
+
+def jump_under_the_leases(daemon: Daemon, database_url: str, clock: Clock) -> None:
+    def at_work(*jobs: str) -> None:
+        until(lambda: all(daemon.job(job_id)["stage"] == "work" for job_id in jobs), what="both lanes at work")
+
+    running = [submit(daemon, act="work", seconds=8) for _ in range(2)]
+    at_work(*running)
+    clock.set(JUMP)
+    # Every lease is over by the only clock that counts; who held it is refused and stops.
+    assert {(daemon.ended(job_id)["state"], daemon.job(job_id)["attempt"]) for job_id in running} == {("succeeded", 2)}
+    later = [submit(daemon, act="work", seconds=8) for _ in range(2)]
+    at_work(*later)
+    clock.set(timedelta())
+    new = submit(daemon, act="work")
+    for job_id in [*later, new]:
+        assert (daemon.ended(job_id)["state"], daemon.job(job_id)["attempt"]) == ("succeeded", 1)
+    with psycopg.connect(database_url) as connection:
+        ends = connection.execute("SELECT outcome, count(*) FROM vidqueue.attempts GROUP BY 1 ORDER BY 1").fetchall()
+        assert ends == [("interrupted", 2), ("succeeded", 5)]
+        assert connection.execute("SELECT count(*), count(DISTINCT job_id) FROM vidqueue.outputs").fetchone() == (5, 5)
+        assert connection.execute("SELECT sum(failures) FROM vidqueue.jobs").fetchone() == (0,)
+        assert connection.execute("SELECT * FROM vidqueue_report.invariant_violations").fetchall() == []
 
 
 def jump_under_load(daemon: Daemon, database_url: str, clock: Clock) -> None:
