@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,12 +16,19 @@ from importlib.resources import files
 from pathlib import Path
 
 import psycopg
+import structlog
 
 from vidqueue import delivery
 from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, DatabaseUnfitError
 
 LOCK = (30321, 2)
 LOCK_PATIENCE_S = 120
+# A migration that waits for a table makes everyone wait who comes to that table after it, so it waits in short tries,
+# and lets them pass in between.
+TABLE_LOCK_MS = 500
+TRY_AGAIN_AFTER_S = 1.0
+
+log = structlog.get_logger(__name__)
 
 _LEDGER = """
 CREATE SCHEMA IF NOT EXISTS vidqueue;
@@ -61,8 +69,10 @@ def known() -> list[Migration]:
 async def migrate(url: str) -> list[str]:
     """Apply what is missing and return the names that were applied now.
 
+    Programs of the version before may work on meanwhile: a migration only adds.
+
     Raises:
-        MigrationError: an applied file was edited, or the database is newer than this program.
+        MigrationError: an applied file was edited, the database is newer than this program, or it is locked.
     """
     steps = known()
     async with await _connect(url) as connection, _only_one(connection):
@@ -110,8 +120,24 @@ async def _applied(connection: psycopg.AsyncConnection) -> dict[str, str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            return await _try_to_apply(connection, step)
+        except psycopg.errors.LockNotAvailable as error:
+            if time.monotonic() > deadline:
+                raise MigrationError(
+                    f"{step.name} waited {LOCK_PATIENCE_S} s for a table that somebody else holds: {error}. "
+                    "pg_stat_activity shows who; end that session and try again."
+                ) from error
+            log.warning("migration_waits_for_table", migration=step.name, error=str(error))
+            await asyncio.sleep(TRY_AGAIN_AFTER_S)
+
+
+async def _try_to_apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
     async with connection.transaction():
         await connection.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
+        await connection.execute(f"SET LOCAL lock_timeout = {TABLE_LOCK_MS}")
         await connection.execute(step.text)
         await connection.execute(
             "INSERT INTO vidqueue.migrations (name, checksum) VALUES (%s, %s)", (step.name, step.checksum)
@@ -121,9 +147,12 @@ async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
 @asynccontextmanager
 async def _only_one(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
     # Polled: a waiting pg_advisory_lock() holds a snapshot and deadlocks with CREATE INDEX CONCURRENTLY.
-    async with asyncio.timeout(LOCK_PATIENCE_S):
-        while not await _try_lock(connection):
-            await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(LOCK_PATIENCE_S):
+            while not await _try_lock(connection):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise MigrationError(f"Another program has been migrating this database for {LOCK_PATIENCE_S} s.") from None
     try:
         yield
     finally:

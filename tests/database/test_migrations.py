@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from tests.factory import Queue
 from vidqueue import migrate
 from vidqueue.database import require_fit
 from vidqueue.migrate import Migration, MigrationError
@@ -51,6 +54,54 @@ async def test_a_migration_that_fails_half_way_leaves_nothing(
     async with await psycopg.AsyncConnection.connect(any_database_url) as connection:
         cursor = await connection.execute("SELECT to_regclass('vidqueue.half')")
         assert await cursor.fetchone() == (None,)
+
+
+ADDS_A_COLUMN = "ALTER TABLE vidqueue.jobs ADD COLUMN added int"
+
+
+async def test_a_migration_that_waits_for_a_table_lets_others_pass_and_comes_through_in_the_end(
+    any_database_url: str, any_queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [*migrate.known(), Migration("9000_wide", ADDS_A_COLUMN)]
+    monkeypatch.setattr(migrate, "known", lambda: steps)
+    async with await psycopg.AsyncConnection.connect(any_database_url) as reader:
+        await reader.execute("SELECT count(*) FROM vidqueue.jobs")  # and stays in its transaction
+        migrating = asyncio.create_task(migrate.migrate(any_database_url))
+        slowest_s = 0.0
+        with capture_logs() as logs:
+            while sum(one["event"] == "migration_waits_for_table" for one in logs) < 3:
+                assert not migrating.done()
+                began = time.monotonic()
+                await any_queue.submit()
+                slowest_s = max(slowest_s, time.monotonic() - began)
+        # Not the two seconds and more for which the migration has waited by now.
+        assert slowest_s < migrate.TABLE_LOCK_MS / 1000 + 0.5
+        await reader.rollback()
+        assert await migrating == ["9000_wide"]
+
+
+async def test_a_migration_that_never_gets_its_table_gives_up_and_leaves_nothing(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [*migrate.known(), Migration("9000_wide", f"CREATE TABLE vidqueue.half (x int); {ADDS_A_COLUMN}")]
+    monkeypatch.setattr(migrate, "known", lambda: steps)
+    monkeypatch.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+    async with await psycopg.AsyncConnection.connect(any_database_url) as reader:
+        await reader.execute("SELECT count(*) FROM vidqueue.jobs")
+        with pytest.raises(MigrationError, match=r"9000_wide waited 0\.2 s for a table"):
+            await migrate.migrate(any_database_url)
+        cursor = await reader.execute("SELECT to_regclass('vidqueue.half')")
+        assert await cursor.fetchone() == (None,)
+
+
+async def test_a_program_that_finds_another_one_migrating_for_too_long_says_so(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+    async with await psycopg.AsyncConnection.connect(any_database_url) as other:
+        await other.execute("SELECT pg_advisory_lock(%s, %s)", migrate.LOCK)
+        with pytest.raises(MigrationError, match="Another program has been migrating"):
+            await migrate.migrate(any_database_url)
 
 
 async def test_a_fit_server_tells_its_version(any_database_url: str) -> None:
