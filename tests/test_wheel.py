@@ -31,6 +31,12 @@ def test_the_wheel_carries_everything_that_is_not_python(wheel: Path) -> None:
     assert {str(path.relative_to(ROOT / "src")) for path in others if "egg-info" not in str(path)} <= names
 
 
+def test_the_wheel_brings_the_unit_of_the_service_along(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (carried,) = [name for name in archive.namelist() if name.endswith(".data/data/share/vidqueue/vidqueue.service")]
+    assert archive.read(carried) == (ROOT / "systemd" / "vidqueue.service").read_bytes()
+
+
 @pytest.mark.slow
 def test_an_installed_wheel_runs_the_demo_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """Installed aside and put before everything else; the packages it needs are those of this environment."""
