@@ -168,8 +168,8 @@ CREATE OR REPLACE FUNCTION vidqueue.wait_reason(j vidqueue.jobs) RETURNS text LA
     SELECT CASE
         WHEN EXISTS (SELECT FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
                      WHERE d.job_id = j.id AND p.state <> 'succeeded') THEN 'dependency'
-        WHEN j.run_at > now() AND j.attempt > 0 THEN 'backoff'
-        WHEN j.run_at > now() THEN 'scheduled'
+        WHEN j.run_at > greatest(now(), j.queued_at) AND j.attempt > 0 THEN 'backoff'
+        WHEN j.run_at > greatest(now(), j.queued_at) THEN 'scheduled'
         ELSE (SELECT CASE
                   WHEN count(*) = 0 THEN 'no_lane'
                   WHEN bool_or(NOT l.paused AND l.held IS NULL) THEN 'busy'

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from vidqueue import gpus, liveness, maintenance, processors, rescue
+from vidqueue import embedded, gpus, liveness, maintenance, processors, rescue
 from vidqueue.config import LanesSettings, Settings
 from vidqueue.database import Database
 from vidqueue.delivery import Delivery
@@ -72,7 +72,10 @@ def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Tas
         rooms.database, rooms.storage, node, rooms.settings.running.lease_s, rooms.pulse.of("rescue")
     )
     watched = [Watched(lane.id, lane.gpu_uuid) for lane in opened]
-    holds = Holds(rooms.database, rooms.settings.data_dir, rooms.settings.disk.low_water_mb, watched)
+    # The embedded database may lie on a volume of its own.
+    ours = rooms.settings.data_dir
+    folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
+    holds = Holds(rooms.database, folders, rooms.settings.disk.low_water_mb, watched)
     return [lasting(rescuer.run, "rescue"), lasting(holds.run, "holds")]
 
 

@@ -40,7 +40,7 @@ class Holds:
     """Looks after the lanes of one daemon. Below `low_water_mb` of room no new work begins; 0 is no bound."""
 
     database: Database
-    folder: Path
+    folders: Sequence[Path]
     low_water_mb: int
     watched: Sequence[Watched]
     _full: bool = field(default=False, init=False)
@@ -60,7 +60,8 @@ class Holds:
         Raises:
             VidqueueError: `database_unavailable`.
         """
-        self._full = has_no_room(self.folder, self.low_water_mb, was_full=self._full)
+        marks = [has_no_room(folder, self.low_water_mb, was_full=self._full) for folder in self.folders]
+        self._full = any(marks)
         lost = await asyncio.to_thread(_lost_gpus, self.watched)
         otherwise = "no_space" if self._full else None
         wanted = {lane.id: "gpu_lost" if lane.gpu_uuid in lost else otherwise for lane in self.watched}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from tests.factory import Queue
-from vidqueue.job import Device, State
+from vidqueue.finish import finish
+from vidqueue.job import Device, Interrupted, State
+from vidqueue.storage import Storage
 from vidqueue.store import jobs
 from vidqueue.store.jobs import JobFilter
 
@@ -81,6 +84,23 @@ async def test_a_job_with_a_time_waits_for_it_and_says_so(any_queue: Queue) -> N
     assert (await any_queue.job(job_id)).wait_reason == "scheduled"
     await any_queue.sql("UPDATE vidqueue.jobs SET run_at = now() WHERE id = %s", job_id)
     assert await any_queue.dispatch(lane) is not None
+
+
+async def test_a_server_whose_clock_is_set_back_lets_no_job_wait_that_has_no_time_of_its_own(
+    any_queue: Queue, tmp_path: Path
+) -> None:
+    ids = [await any_queue.submit() for _ in range(2)]
+    lane = await any_queue.lane()
+    ticket = await any_queue.dispatch(lane)
+    assert ticket is not None
+    await finish(any_queue.database, Storage(tmp_path), ticket, Interrupted("drain"))
+    # Seen from the rows, the clock goes back when they go ahead.
+    for column in ("created_at", "queued_at", "run_at"):
+        await any_queue.sql(f"UPDATE vidqueue.jobs SET {column} = {column} + interval '2 h'")
+    assert (await any_queue.job(ids[0])).wait_reason == "busy"
+    again = await any_queue.dispatch(lane)
+    assert again is not None
+    assert again.job_id == ids[0]
 
 
 async def test_gpu_work_goes_only_to_lanes_that_take_it_and_have_the_memory(any_queue: Queue) -> None:

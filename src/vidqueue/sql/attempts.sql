@@ -4,7 +4,8 @@
 -- Inside one owner jobs stand in the order of rank (priority, aged by waiting). Between owners the line's head
 -- with the higher priority goes first, aged by the time since that owner was last served; then the owner with
 -- fewer jobs running; then the one served longest ago. A job whose processor is warm on this lane may pass
--- others of its owner that are up to 30 s older.
+-- others of its owner that are up to 30 s older. A job without a time of its own may run since it was queued, also
+-- where the server's clock was set back meanwhile.
 WITH lane AS MATERIALIZED (
     SELECT l.id, l.name, l.host, l.device, l.takes, l.vram_mb, l.warm, l.queue
     FROM vidqueue.lanes l
@@ -19,7 +20,7 @@ WITH lane AS MATERIALIZED (
     FROM lane CROSS JOIN vidqueue.owners o CROSS JOIN LATERAL (
         SELECT j.id, j.rank, j.priority, j.queued_at, j.processor
         FROM vidqueue.jobs j
-        WHERE j.owner = o.name AND j.state = 'queued' AND j.run_at <= now() AND (j.expires_at IS NULL OR j.expires_at > now())
+        WHERE j.owner = o.name AND j.state = 'queued' AND j.run_at <= greatest(now(), j.queued_at) AND (j.expires_at IS NULL OR j.expires_at > now())
           AND (j.wanted_lane IS NULL OR j.wanted_lane = lane.name)
           AND j.device = ANY (lane.takes)
           AND (lane.device = 'cpu' OR j.vram_mb <= lane.vram_mb)
@@ -105,7 +106,8 @@ UPDATE vidqueue.jobs SET
     losses = CASE WHEN %(lost)s THEN losses + 1 WHEN %(burned)s > 0 THEN 0 ELSE losses END,
     progress = CASE %(state)s WHEN 'succeeded' THEN 1 WHEN 'queued' THEN 0 ELSE progress END,
     stage = NULL, fps = NULL, speed = NULL, eta_s = NULL, message = %(message)s,
-    run_at = CASE WHEN %(state)s = 'queued' THEN clock_timestamp() + make_interval(secs => %(delay_s)s) ELSE run_at END,
+    run_at = CASE WHEN %(state)s <> 'queued' THEN run_at WHEN %(delay_s)s = 0 THEN queued_at
+                  ELSE clock_timestamp() + make_interval(secs => %(delay_s)s) END,
     error_code = %(error_code)s, error_message = %(error_message)s, error_hint = %(error_hint)s,
     finished_at = CASE WHEN %(state)s <> 'queued' THEN clock_timestamp() END
 WHERE id = %(job_id)s AND fence = %(fence)s
