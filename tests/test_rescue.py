@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -100,7 +101,8 @@ async def test_a_daemon_that_stood_still_lets_the_lanes_speak_before_it_judges_t
 
     states: list[State] = []
     monkeypatch.setattr(rescue, "_clock", lambda: now)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    # In that module alone: others go on sleeping.
+    monkeypatch.setattr("vidqueue.rescue.asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
     with pytest.raises(KeyboardInterrupt):
         await rescuer(rooms, lease_s=1).run()
     # A third of the lease and five seconds, in rounds of one.
