@@ -87,8 +87,7 @@ async def test_a_daemon_that_stood_still_lets_the_lanes_speak_before_it_judges_t
     queue: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its clock jumps, as after SIGSTOP; an expired lease is spared for a while, and judged when that is over."""
-    await eventually(lambda: _server_is_up_for(queue, 1))
-    ticket = await held_by(queue, None, lease_s=0.1)
+    ticket = await expired(queue)
     now, rounds = 1000.0, 0
 
     async def sleep(seconds: float) -> None:
@@ -110,14 +109,21 @@ async def test_a_daemon_that_stood_still_lets_the_lanes_speak_before_it_judges_t
     assert states[-1] is State.QUEUED
 
 
-async def _server_is_up_for(queue: Queue, seconds: float) -> bool:
-    (row,) = await queue.sql("SELECT now() - pg_postmaster_start_time() > make_interval(secs => %s) AS up", seconds)
-    return bool(row["up"])
+async def expired(queue: Queue) -> Ticket:
+    """An attempt of a daemon that nobody knows, past its lease, on a server that has been up for longer than that."""
+    ticket = await held_by(queue, None, lease_s=0.01)
+    await eventually(lambda: _is(queue, "now() - pg_postmaster_start_time() > interval '1 s'"))
+    await eventually(lambda: _is(queue, "(SELECT lease_expires_at < now() FROM vidqueue.attempts)"))
+    return ticket
+
+
+async def _is(queue: Queue, condition: str) -> bool:
+    (row,) = await queue.sql(f"SELECT {condition} AS holds")
+    return bool(row["holds"])
 
 
 async def test_after_a_start_of_the_server_every_lease_holds_anew(queue: Queue, rooms: Rooms) -> None:
-    ticket = await held_by(queue, None, lease_s=0.01)
-    await eventually(lambda: _server_is_up_for(queue, 1))
+    ticket = await expired(queue)
     await rescuer(rooms, lease_s=1e6)._rescue(leases=True)
     assert (await queue.job(ticket.job_id)).state is State.RUNNING
     await rescuer(rooms, lease_s=1)._rescue(leases=True)
@@ -169,11 +175,11 @@ async def test_a_job_that_still_waits_at_its_deadline_fails_and_a_retry_waits_wi
     follower = await queue.submit(input={"video": f"vq:jobs/{job_id}/text"})
     watch = rescuer(rooms)
 
-    async def expired() -> bool:
+    async def has_expired() -> bool:
         await watch._expire()
         return (await queue.job(job_id)).state is State.FAILED
 
-    await eventually(expired)
+    await eventually(has_expired)
     assert (await queue.job(job_id)).error_code == "expired"
     assert (await queue.job(follower)).error_code == "dependency_failed"
     assert (await queue.job(later)).state is State.QUEUED
