@@ -82,8 +82,10 @@ class Ballast:
     def _lay(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # The server's own file: it is synced with its others, and counts where quotas count.
-            os.fchown(descriptor, *self._owner)
+            # The server's own file: it is synced with its others, and counts where quotas count. Where it is ours
+            # anyway nothing is asked, since a service may be forbidden the call itself.
+            if self._owner != (-1, -1):
+                os.fchown(descriptor, *self._owner)
             os.posix_fallocate(descriptor, 0, self._size)
             os.fsync(descriptor)
         except OSError as error:
