@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
+from vidqueue.errors import VidqueueError, is_retryable
+from vidqueue.media import jail
 from vidqueue.media.containers import CONTAINERS, ContainerName, carrying_untouched, plan_audio
 from vidqueue.media.encoders import ENCODERS, encoder_named, working_encoders, works
 from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_video
@@ -85,6 +90,23 @@ def test_an_encoder_is_tried_once_per_process() -> None:
     tried = works.cache_info().misses
     assert works("libx264")
     assert works.cache_info().misses == tried
+
+
+def test_a_trial_that_was_killed_says_nothing_about_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = jail.start
+
+    def start_and_kill(*arguments: Any, **options: Any) -> jail.Jailed:
+        running = start(*arguments, **options)
+        os.kill(running.pid, signal.SIGKILL)
+        return running
+
+    works.cache_clear()
+    monkeypatch.setattr(jail, "start", start_and_kill)
+    with pytest.raises(VidqueueError) as refused:
+        works("libx264")
+    assert is_retryable(refused.value.code)
+    monkeypatch.undo()
+    assert works("libx264")
 
 
 def test_nvenc_makes_no_vp9() -> None:

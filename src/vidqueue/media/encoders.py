@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +14,7 @@ from vidqueue.limits import Limits
 from vidqueue.media import jail
 from vidqueue.media.arguments import QUIET
 from vidqueue.media.containers import Container, VideoCodec
+from vidqueue.media.faults import failure_of
 
 Quality = Literal["low", "medium", "high"]
 Effort = Literal["fast", "medium", "slow"]
@@ -122,7 +124,7 @@ def require(encoder: Encoder) -> None:
     """Make sure the encoder works here before any work is done with it.
 
     Raises:
-        VidqueueError: `encoder_unavailable`.
+        VidqueueError: `encoder_unavailable`; `out_of_memory` when the trial was killed.
     """
     if not works(encoder.name):
         raise VidqueueError("encoder_unavailable", f"The encoder {encoder.name} does not work on this machine.")
@@ -135,7 +137,11 @@ def working_encoders() -> tuple[str, ...]:
 
 @cache
 def works(name: str) -> bool:
-    """Whether this encoder can encode one small grey picture, tried once per process."""
+    """Whether this encoder can encode one small grey picture, tried once per process.
+
+    Raises:
+        VidqueueError: the trial was killed from outside, which says nothing about the encoder and is not remembered.
+    """
     encoder = ENCODERS[name]
     arguments = [
         *QUIET, "-loglevel", "error",
@@ -144,4 +150,7 @@ def works(name: str) -> bool:
     ]  # fmt: skip
     cell = jail.Cell(Limits(), _TRIAL_TIMEOUT_S, gpu=encoder.gpu)
     with jail.start(arguments, cell) as running:
-        return running.wait().returncode == 0
+        ended = running.wait()
+    if ended.returncode == -signal.SIGKILL and ended.by == "itself":
+        raise failure_of(ended)
+    return ended.returncode == 0
