@@ -24,6 +24,9 @@ demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/t
 test: $(STAMP) check ## run the gates and every test; what CI calls
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+storm: $(STAMP) ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
+	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
 quick: $(STAMP) ## run the tests that take seconds
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not media'
 
@@ -45,4 +48,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test quick check run docs wheel clean
+.PHONY: help setup demo test storm quick check run docs wheel clean

@@ -1,0 +1,33 @@
+"""`python -m tests.storm --seed N --seconds S [--keep] [--only FAULT]`: exit code 0 when every promise was kept."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+from types import FrameType
+
+from tests.storm.storm import run
+
+
+def main() -> int:
+    """Read the arguments and run one storm."""
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description="Thousands of jobs under random faults.")
+    parser.add_argument("--seed", default=str(random.randrange(10_000)), help="the same seed makes the same choices")
+    parser.add_argument("--seconds", type=float, default=600, help="how long faults strike (default: 600)")
+    parser.add_argument("--keep", action="store_true", help="keep data folders and logs also when all is well")
+    parser.add_argument("--only", default="", help="only faults whose name holds this word")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _leave)
+    print(f"storm: seed {arguments.seed}, {arguments.seconds:g} s", flush=True)
+    return 0 if run(arguments.seed, arguments.seconds, keep=arguments.keep, only=arguments.only) else 1
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Leave as by Ctrl-C, so that everything is cleaned up."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The faults of a storm: each strikes, lasts, and mends what it broke before it returns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.storm import processes
+from tests.storm.history import BrokenError
+from tests.storm.world import LEASE_S, Host, World
+
+
+@dataclass
+class Blow:
+    """What a fault may use: the world, numbers of its own, and how long it may last.
+
+    Attributes:
+        over: set when the storm ends; whoever lasts returns then.
+        longest_s: the longest that the database may be away.
+    """
+
+    world: World
+    random: random.Random
+    over: threading.Event
+    longest_s: float
+
+    def last(self, seconds: float) -> None:
+        """Let the fault last so long, or until the storm is over."""
+        self.over.wait(seconds)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and what it needs for itself while it lasts: a daemon's name, or `database`.
+
+    `strike` returns a few words on what it hit; empty words say that there was nothing to hit.
+    """
+
+    name: str
+    needs: frozenset[str]
+    strike: Callable[[Blow], str]
+
+
+def _kill_executor(blow: Blow) -> str:
+    return _kill_one(blow, "vidqueue.executor.child", patience_s=1)
+
+
+def _kill_ffmpeg(blow: Blow) -> str:
+    return _kill_one(blow, "ffmpeg", patience_s=4)
+
+
+def _kill_one(blow: Blow, pattern: str, *, patience_s: float) -> str:
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline and not blow.over.is_set():
+        found = [
+            one
+            for host in blow.world.hosts.values()
+            for one in processes.descendants(host.pid)
+            if pattern in one.command and "launcher" not in one.command
+        ]
+        if found:
+            victim = blow.random.choice(found)
+            return f"process {victim.pid}" if processes.send(victim.pid, signal.SIGKILL) else ""
+        time.sleep(0.02)
+    return ""
+
+
+def _kill_daemon(host_name: str) -> Callable[[Blow], str]:
+    def strike(blow: Blow) -> str:
+        host = blow.world.hosts[host_name]
+        host.kill()
+        away_s = blow.random.choice([0, 0, blow.random.uniform(0, 2 * LEASE_S)])
+        blow.last(away_s)
+        host.start()
+        return f"away for {away_s:.1f} s"
+
+    return strike
+
+
+def _drain(host_name: str) -> Callable[[Blow], str]:
+    def strike(blow: Blow) -> str:
+        host = blow.world.hosts[host_name]
+        hurried = blow.random.random() < 0.3
+        if (code := host.drain(hurried=hurried)) != 0:
+            raise BrokenError(f"daemon {host_name} ended with {code} after SIGTERM")
+        host.start()
+        return "two SIGTERM" if hurried else "one SIGTERM"
+
+    return strike
+
+
+def _freeze_daemon(host_name: str) -> Callable[[Blow], str]:
+    def strike(blow: Blow) -> str:
+        host: Host = blow.world.hosts[host_name]
+        frozen_s = LEASE_S + blow.random.uniform(1, 6)
+        processes.send(host.pid, signal.SIGSTOP)
+        try:
+            blow.last(frozen_s)
+        finally:
+            processes.send(host.pid, signal.SIGCONT)
+        return f"for {frozen_s:.1f} s"
+
+    return strike
+
+
+def _restart_postgres(blow: Blow) -> str:
+    blow.world.postgres.crash()
+    blow.world.postgres.start()
+    return "at once"
+
+
+def _postgres_away(blow: Blow) -> str:
+    away_s = blow.random.uniform(0.3, 1) * blow.longest_s
+    gently = blow.random.random() < 0.5
+    if gently:
+        blow.world.postgres.stop()
+    else:
+        blow.world.postgres.crash()
+    blow.last(away_s)
+    blow.world.postgres.start()
+    return f"{'fast' if gently else 'immediate'} stop, for {away_s:.1f} s"
+
+
+def _lose_listen(blow: Blow) -> str:
+    found = blow.world.postgres.sql(
+        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS gone"
+        " FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
+    )
+    return f"{found[0]['gone']} backends"
+
+
+def _freeze_backend(blow: Blow) -> str:
+    backends = blow.world.postgres.sql(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'vidqueue' ORDER BY pid"
+    )
+    if not backends:
+        return ""
+    pid, frozen_s = int(blow.random.choice(backends)["pid"]), blow.random.uniform(2, 9)
+    if processes.name_of(pid) != "postgres" or not processes.send(pid, signal.SIGSTOP):
+        return ""
+    try:
+        blow.last(frozen_s)
+    finally:
+        if processes.name_of(pid) == "postgres":
+            processes.send(pid, signal.SIGCONT)
+    return f"backend {pid} for {frozen_s:.1f} s"
+
+
+def _fill_disk(blow: Blow) -> str:
+    assert blow.world.small_disk is not None
+    filler, full_s = blow.world.small_disk / "filler", blow.random.uniform(2, 5)
+    try:
+        _fill(filler)
+        blow.last(full_s)
+    finally:
+        filler.unlink(missing_ok=True)
+    return f"for {full_s:.1f} s"
+
+
+def _fill(path: Path) -> None:
+    """Write until there is no room for one more byte."""
+    with path.open("ab", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    os.write(file.fileno(), b"\0" * size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+def faults_for(world: World) -> list[Fault]:
+    """Every fault that this machine allows."""
+    everywhere = [
+        Fault("kill executor", frozenset(), _kill_executor),
+        Fault("kill ffmpeg", frozenset(), _kill_ffmpeg),
+        Fault("restart PostgreSQL", frozenset({"database"}), _restart_postgres),
+        Fault("PostgreSQL away", frozenset({"database"}), _postgres_away),
+        Fault("lose LISTEN", frozenset({"database"}), _lose_listen),
+        Fault("freeze backend", frozenset({"database"}), _freeze_backend),
+    ]
+    for name in world.hosts:
+        alone = frozenset({name})
+        everywhere += [
+            Fault(f"kill daemon {name}", alone, _kill_daemon(name)),
+            Fault(f"drain daemon {name}", alone, _drain(name)),
+            Fault(f"freeze daemon {name}", alone, _freeze_daemon(name)),
+        ]
+    if world.small_disk is not None:
+        everywhere.append(Fault("full disk B", frozenset({"B"}), _fill_disk))
+    return everywhere

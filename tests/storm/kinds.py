@@ -1,0 +1,167 @@
+"""The kinds of jobs a storm is made of: what is asked for, how it may end, and what its attempts may burn on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+SUCCEEDED = "succeeded"
+# A lane that only daemon B has: what is pinned to it finds the bytes of the job before it.
+ONLY_B = "cpu2"
+
+
+@dataclass
+class Scene:
+    """What a body may refer to."""
+
+    random: random.Random
+    clip: Path
+    marks: Path
+    # Acknowledged jobs of this client that a chain may hang on, newest last.
+    texts: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+    pinned_videos: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job.
+
+    Attributes:
+        ends: how it may end when nobody disturbs it: `succeeded`, or the code of its failure.
+        burns: codes that its attempts may fail with although the job does not end so.
+    """
+
+    name: str
+    weight: int
+    body: Callable[[Scene], dict[str, Any] | None]
+    ends: frozenset[str]
+    burns: frozenset[str] = frozenset()
+
+
+def _zoo(act: str, *ends: str, weight: int = 2, burns: tuple[str, ...] = (), **more: Any) -> Kind:
+    """A job of the zoo; what `more` says is part of the request."""
+    parameters, name = more.pop("parameters", {}), more.pop("name", act)
+
+    def body(scene: Scene) -> dict[str, Any]:
+        return {"processor": "zoo", "input": {"act": act, **parameters}, "max_attempts": 2, **more}
+
+    return Kind(name, weight, body, frozenset(ends), frozenset(burns))
+
+
+def _work(scene: Scene) -> dict[str, Any]:
+    return {"processor": "zoo", "input": {"act": "work", "seconds": round(scene.random.choice([0, 0, 0.1, 0.3]), 2)}}
+
+
+def _long_work(scene: Scene) -> dict[str, Any]:
+    """Longer than a lease."""
+    return {"processor": "zoo", "input": {"act": "work", "seconds": round(scene.random.uniform(3, 7), 2)}}
+
+
+def _later(scene: Scene) -> dict[str, Any]:
+    return _work(scene) | {"run_at": (datetime.now(UTC) + timedelta(seconds=scene.random.uniform(0.5, 6))).isoformat()}
+
+
+def _hasty(scene: Scene) -> dict[str, Any]:
+    """Gives up when it has waited too long."""
+    soon = datetime.now(UTC) + timedelta(seconds=scene.random.uniform(0.5, 8))
+    return _work(scene) | {"expires_at": soon.isoformat()}
+
+
+def _die_once(scene: Scene) -> dict[str, Any]:
+    marker = scene.marks / f"{scene.random.getrandbits(64):016x}"
+    return {"processor": "zoo", "input": {"act": "die_once", "marker": str(marker)}}
+
+
+def _after_text(scene: Scene) -> dict[str, Any] | None:
+    """Waits for another job; whatever looks like a reference is a dependency, so the zoo's marker will do."""
+    if not scene.texts:
+        return None
+    return {
+        "processor": "zoo",
+        "input": {"act": "work", "marker": f"vq:jobs/{scene.random.choice(scene.texts[-10:])}/text"},
+    }
+
+
+def _transcode(scene: Scene) -> dict[str, Any]:
+    return {"processor": "transcode", "input": {"video": str(scene.clip), "quality": "low"}}
+
+
+def _pinned_transcode(scene: Scene) -> dict[str, Any]:
+    return _transcode(scene) | {"lane": ONLY_B}
+
+
+def _after_video(scene: Scene) -> dict[str, Any] | None:
+    if not scene.videos:
+        return None
+    return {
+        "processor": "transcode",
+        "input": {"video": f"vq:jobs/{scene.random.choice(scene.videos[-3:])}/video", "quality": "low"},
+    }
+
+
+def _after_pinned_video(scene: Scene) -> dict[str, Any] | None:
+    if not scene.pinned_videos:
+        return None
+    reference = f"vq:jobs/{scene.random.choice(scene.pinned_videos[-3:])}/video"
+    return {"processor": "transcode", "input": {"video": reference, "quality": "low"}, "lane": ONLY_B}
+
+
+def _kind(name: str, weight: int, body: Callable[[Scene], dict[str, Any] | None], *ends: str, **more: Any) -> Kind:
+    return Kind(name, weight, body, frozenset(ends), **more)
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in [
+        _kind("work", 90, _work, SUCCEEDED),
+        _kind("long_work", 4, _long_work, SUCCEEDED),
+        _kind("later", 10, _later, SUCCEEDED),
+        _kind("hasty", 6, _hasty, SUCCEEDED, "expired"),
+        _kind("die_once", 2, _die_once, SUCCEEDED, burns=frozenset({"executor_crashed"})),
+        _kind("after_text", 10, _after_text, SUCCEEDED, "dependency_failed"),
+        _kind("transcode", 2, _transcode, SUCCEEDED),
+        _kind("pinned_transcode", 1, _pinned_transcode, SUCCEEDED),
+        # Its input may lie on the other daemon's disk, or be deleted by people.
+        _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found"),
+        _kind("after_pinned_video", 1, _after_pinned_video, SUCCEEDED, "dependency_failed", "input_not_found"),
+        _zoo("raise", "processor_error"),
+        _zoo("raise_nul", "processor_error", weight=1),
+        _zoo("refuse", "unsupported_format"),
+        _zoo("exit_silently", "no_result", weight=1, max_attempts=1),
+        _zoo("segfault", "executor_crashed", weight=1, max_attempts=1),
+        _zoo("abort", "poison", weight=1, burns=("executor_crashed",), max_attempts=5),
+        _zoo("hang", "stalled", weight=2, stall_timeout_s=0.7),
+        _zoo("ignore_cancel", "stalled", weight=1, stall_timeout_s=0.7, parameters={"seconds": 5}),
+        _zoo("work", "timed_out", name="too_long", weight=1, timeout_s=0.5, parameters={"seconds": 3}),
+        _zoo("grandchild", "stalled", weight=1, stall_timeout_s=0.7, max_attempts=1),
+        _zoo("flood", SUCCEEDED, weight=1, max_attempts=10),
+        _zoo("shout", SUCCEEDED, weight=1, max_attempts=10),
+        _zoo("lie", "bad_output", weight=1),
+        _zoo("stray_output", "bad_output", weight=1),
+        _zoo("folder_output", "bad_output", weight=1),
+        _zoo("odd_name", "bad_output", weight=1),
+        _zoo("same_name_twice", "bad_output", weight=1),
+        _zoo("odd_facts", SUCCEEDED, weight=1, max_attempts=10),
+        _zoo("odd_words", SUCCEEDED, weight=1, max_attempts=10),
+        _zoo("out_of_memory", "out_of_memory", weight=1),
+    ]
+}
+
+
+def draw(scene: Scene) -> tuple[Kind, dict[str, Any]]:
+    """A kind by weight, and a request of it."""
+    kinds = list(KINDS.values())
+    while True:
+        (kind,) = scene.random.choices(kinds, [kind.weight for kind in kinds])
+        if (body := kind.body(scene)) is not None:
+            break
+    # Faults burn attempts: who is to succeed may lose many.
+    body.setdefault("max_attempts", 10)
+    if scene.random.random() < 0.3:
+        body["priority"] = scene.random.randint(-10, 10)
+    return kind, {"title": kind.name, **body}

@@ -1,0 +1,104 @@
+"""People who cancel, retry, change and delete jobs over HTTP, whatever state these are in."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+import httpx2
+
+from tests.storm.history import BrokenError, History, Order
+from tests.storm.world import World
+
+RECENT = 150
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a person does: a request, and the answers that may come of it (the daemon being there and able)."""
+
+    name: str
+    weight: int
+    method: str
+    path: str
+    answers: frozenset[int]
+
+
+DEEDS = [
+    Deed("cancel", 30, "POST", "/cancel", frozenset({202, 404, 409})),
+    Deed("retry", 25, "POST", "/retry", frozenset({202, 404, 409, 422})),
+    Deed("patch", 25, "PATCH", "", frozenset({200, 404})),
+    Deed("delete", 10, "DELETE", "", frozenset({204, 404, 409})),
+    Deed("read", 10, "GET", "", frozenset({200, 404})),
+]
+
+
+class Person(threading.Thread):
+    """One of `crowd` people; each has jobs of their own to meddle with, so that what they were told stays true."""
+
+    def __init__(
+        self, number: int, crowd: int, world: World, history: History, seed: str, stop: threading.Event
+    ) -> None:
+        super().__init__(name=f"person-{number}")
+        self.number, self.crowd, self.world, self.history, self.stop = number, crowd, world, history, stop
+        self.random = random.Random(f"{seed}/{self.name}")
+        self.http = httpx2.Client(timeout=20)
+
+    def run(self) -> None:
+        """Meddle until told to stop."""
+        try:
+            while not self.stop.wait(self.random.uniform(0.1, 0.8)):
+                if (order := self._choose()) is not None:
+                    (deed,) = self.random.choices(DEEDS, [deed.weight for deed in DEEDS])
+                    self._do(deed, order)
+        except BrokenError as problem:
+            self.history.fail(problem)
+        except Exception as error:  # as in a client
+            self.history.fail(BrokenError(f"{self.name} failed: {error!r}"))
+            raise
+        finally:
+            self.http.close()
+
+    def _choose(self) -> Order | None:
+        """Mostly a job of the last minute, now and then any."""
+        everything = list(self.history.orders.values())
+        pool = everything[-RECENT:] if self.random.random() < 0.8 else everything
+        mine = [order for order in pool if int(order.job_id[-2:], 16) % self.crowd == self.number and not order.deleted]
+        # The newest more often: they still wait or run.
+        return mine[-1 - int(len(mine) * self.random.random() ** 2)] if mine else None
+
+    def _do(self, deed: Deed, order: Order) -> None:
+        """Ask until the answer settles it."""
+        order.cancel_sent |= deed.name == "cancel"
+        order.retry_sent |= deed.name == "retry"
+        body = {"priority": self.random.randint(-20, 20)} if deed.name == "patch" else None
+        unsure = False
+        while not self.history.broken.is_set():
+            host = self.random.choice(list(self.world.hosts.values()))
+            try:
+                answer = self.http.request(deed.method, f"{host.url}/v1/jobs/{order.job_id}{deed.path}", json=body)
+            except httpx2.TransportError as error:
+                unsure = True
+                self.history.act(order, self.name, f"{deed.name}: {type(error).__name__}")
+                time.sleep(0.2)
+                continue
+            self.history.act(order, self.name, f"{deed.name}: {answer.status_code}")
+            if answer.status_code == 503:
+                unsure = True
+                time.sleep(0.3)
+                continue
+            self._settle(deed, order, answer, unsure=unsure)
+            return
+
+    def _settle(self, deed: Deed, order: Order, answer: httpx2.Response, *, unsure: bool) -> None:
+        self.history.count(f"{deed.name}: {answer.status_code}")
+        if answer.status_code not in deed.answers:
+            raise BrokenError(f"{deed.name} was answered {answer.status_code}: {answer.text}", order.job_id)
+        if answer.status_code == 404 and not (unsure and deed.name == "delete"):
+            raise BrokenError(f"{deed.name} was told that an acknowledged job does not exist", order.job_id)
+        if deed.name == "delete" and answer.status_code in (204, 404):
+            order.deleted = True
+        if deed.name == "cancel" and answer.status_code == 202:
+            order.cancel_accepted = True
