@@ -21,7 +21,11 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _leave)
     print(f"storm: seed {arguments.seed}, {arguments.seconds:g} s", flush=True)
-    return 0 if run(arguments.seed, arguments.seconds, keep=arguments.keep, only=arguments.only) else 1
+    try:
+        return 0 if run(arguments.seed, arguments.seconds, keep=arguments.keep, only=arguments.only) else 1
+    except KeyboardInterrupt:
+        print("storm: interrupted; everything is cleaned up")
+        return 130
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -127,7 +127,10 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.keep = self.keep or kind is not None
+        # Whoever interrupts a storm has seen enough; a fault of the storm itself leaves its traces.
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            self.keep = True
+            print(f"Data folders and logs are kept in {self.folder}")
         self.close()
 
     def _open(self) -> None:
