@@ -12,6 +12,8 @@ import re
 import signal
 from dataclasses import dataclass
 
+import structlog
+
 VARIABLE = "VIDQUEUE_FAILPOINTS"
 
 # Each is passed in one place of the source, between two steps that a crash may separate.
@@ -32,6 +34,8 @@ POINTS = frozenset(
     }
 )
 _ARMED = re.compile(r"(?P<point>[a-z_.]+)=(?P<act>kill|error|delay:(?P<delay_s>\d+(?:\.\d+)?))(?:\*(?P<times>\d+))?")
+
+log = structlog.get_logger(__name__)
 
 
 class FailpointError(Exception):
@@ -92,6 +96,7 @@ async def _act(point: str) -> None:
     if here is None or here.times == 0:
         return
     here.times -= 1
+    log.warning("failpoint_reached", point=point, act=here.act)
     match here.act:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)

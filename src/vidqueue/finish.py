@@ -59,18 +59,22 @@ async def finish(
     Raises:
         VidqueueError: `database_unavailable`, only once the process has given the database up.
     """
-    outcome, publications = await _adopt(storage, outcome, workspace)
-    result = await _commit_until_it_lands(database, ticket, outcome, publications)
-    await _discard_unpublished(database, storage, publications)
+    publications: list[Publication] = []
+    try:
+        outcome = await _adopt(storage, outcome, workspace, publications)
+        result = await _commit_until_it_lands(database, ticket, outcome, publications)
+    finally:
+        await _discard_unpublished(database, storage, publications)
     log.info("attempt_ended", outcome=type(outcome).__name__.lower(), result=result)
     return result
 
 
-async def _adopt(storage: Storage, outcome: Outcome, workspace: Path | None) -> tuple[Outcome, list[Publication]]:
-    """Move the outputs of a success into storage; a lie about them makes it a failure."""
+async def _adopt(
+    storage: Storage, outcome: Outcome, workspace: Path | None, publications: list[Publication]
+) -> Outcome:
+    """Move the outputs of a success into storage, one more publication each; a lie about them makes it a failure."""
     if not isinstance(outcome, Succeeded):
-        return outcome, []
-    publications: list[Publication] = []
+        return outcome
     try:
         _check_names(outcome.outputs)
         assert workspace is not None
@@ -79,10 +83,10 @@ async def _adopt(storage: Storage, outcome: Outcome, workspace: Path | None) -> 
             publications.append(Publication(draft, stored))
             await failpoints.reach("publish.renamed")
     except VidqueueError as error:
-        return Failed(Failure.from_error(error)), publications
+        return Failed(Failure.from_error(error))
     except OSError as error:
-        return Failed(Failure.of("internal_error", f"An output cannot be stored: {error}")), publications
-    return outcome, publications
+        return Failed(Failure.of("internal_error", f"An output cannot be stored: {error}"))
+    return outcome
 
 
 def _check_names(outputs: tuple[OutputDraft, ...]) -> None:
