@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from tests.daemon import alive
 from tests.factory import Queue, eventually
-from vidqueue import control, daemon, fleet, rescue
+from vidqueue import control, daemon, failpoints, fleet, rescue
 from vidqueue.database import Connection
 from vidqueue.delivery import Delivery
 from vidqueue.executor import strays
@@ -202,6 +202,43 @@ async def test_a_drain_gives_running_jobs_back_without_burning_an_attempt(queue:
     lanes = await queue.sql("SELECT DISTINCT state FROM vidqueue.lanes")
     assert lanes == [{"state": "offline"}]
     assert await queue.violations() == []
+
+
+@pytest.fixture
+def fetching(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Inputs that never come, for jobs that are submitted from now on; set once a job fetches one."""
+    begun = asyncio.Event()
+
+    async def never_comes(point: str) -> None:
+        if point == "run.staged":
+            begun.set()
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(failpoints, "reach", never_comes)
+    return begun
+
+
+async def test_a_drain_while_a_new_lane_fetches_an_input_burns_no_attempt(
+    queue: Queue, rooms: Rooms, fetching: asyncio.Event
+) -> None:
+    drain = Drain()
+    async with fleet.open_lanes(rooms, drain):
+        job_id = await act(queue, "work")
+        await asyncio.wait_for(fetching.wait(), 10)
+        drain.hurried.set()
+    job = await queue.job(job_id)
+    assert (job.state, job.failures, job.message) == (State.QUEUED, 0, "Interrupted: the daemon shut down")
+
+
+async def test_a_cancel_does_not_wait_for_an_input_that_a_warm_lane_fetches(
+    zoo: Queue, rooms: Rooms, request: pytest.FixtureRequest
+) -> None:
+    await ended(zoo, await act(zoo, "work", lane="cpu0"))
+    fetching = request.getfixturevalue("fetching")
+    job_id = await act(zoo, "work", lane="cpu0")
+    await asyncio.wait_for(fetching.wait(), 10)
+    await control.cancel(rooms.database, job_id, owner=None)
+    assert (await ended(zoo, job_id, within_s=2)).state is State.CANCELED
 
 
 async def test_two_lanes_run_two_jobs_at_once_and_never_more(zoo: Queue) -> None:

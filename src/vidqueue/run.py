@@ -195,11 +195,12 @@ async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, rooms: Roo
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
-    """Ask politely, wait, kill."""
+    """Ask politely, wait, kill; work that has not come to the executor yet is dropped."""
     await executor.cancel()
     await asyncio.wait([working], timeout=grace_s)
     if not working.done():
         await executor.kill()
+        working.cancel()
         await asyncio.wait([working], timeout=5)
 
 

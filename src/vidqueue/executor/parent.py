@@ -79,6 +79,9 @@ class Executor:
         with theirs, os.fdopen(words_end, "wb") as output:
             self._last_words.clear()
             self._killed_by_us = False
+            # Before the child, so that whoever finds it alive can speak to it and reap it.
+            self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+            self._listener = asyncio.create_task(self._hear_words(words), name=f"{self._lane}-words")
             # Spawned from the event loop's thread: the child's tether is tied to the life of that thread.
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "vidqueue.executor.child",
@@ -86,8 +89,6 @@ class Executor:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()], env=self._environment(), start_new_session=True,
             )  # fmt: skip
-        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-        self._listener = asyncio.create_task(self._hear_words(words), name=f"{self._lane}-words")
         async with asyncio.timeout(START_PATIENCE_S):
             if not isinstance(await self._next(), Ready):
                 raise OSError(f"The executor of {self._lane} did not start: {' | '.join(self._last_words)}")
@@ -117,10 +118,11 @@ class Executor:
         return await self._died()
 
     async def cancel(self) -> None:
-        """Ask the running job to stop."""
+        """Ask the running job to stop; nothing happens while there is none."""
         self._told_to_stop = True
-        with contextlib.suppress(OSError):
-            await self._send(CancelJob())
+        if self.alive:
+            with contextlib.suppress(OSError):
+                await self._send(CancelJob())
 
     async def kill(self) -> None:
         """Kill the child with its whole process group, and reap it; its own children are tethered to it."""
