@@ -36,6 +36,9 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+bench: $(STAMP) ## run what is in benchmarks/ and print the figures
+	@for one in benchmarks/*.py; do echo "$$one"; $(BIN)/python "$$one" || exit 1; done
+
 run: $(STAMP) ## run a daemon in this terminal
 	$(BIN)/vidqueue serve
 
@@ -48,4 +51,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test storm quick check run docs wheel clean
+.PHONY: help setup demo test storm quick check bench run docs wheel clean
