@@ -170,3 +170,27 @@ def _serve(**variables: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "vidqueue", "serve"],
         env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+def test_a_daemon_prunes_what_is_old_and_makes_rows_and_bytes_agree(daemon: Daemon) -> None:
+    old, lost = [daemon.ended(daemon.submit(act="work"))["id"] for _ in range(2)]
+    daemon.stop()
+    stored = {path.name: path for path in (daemon.data_dir / "files").glob("??/*")}
+    stray = daemon.data_dir / "files" / "00" / "01890000-0000-7000-8000-000000000000"
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"x")
+    os.utime(stray, (0, 0))
+    daemon.start()
+    outputs = {str(row["job_id"]): str(row["file_id"]) for row in daemon.sql("SELECT * FROM vidqueue.outputs")}
+    stored[outputs[lost]].unlink()
+    daemon.sql(f"UPDATE vidqueue.jobs SET finished_at = now() - interval '91 days' WHERE id = '{old}'")
+    daemon.stop()
+
+    daemon.start()
+    until(lambda: daemon.http.get(f"/v1/jobs/{old}").status_code == 404, what="the old job is gone")
+    until(lambda: not stored[outputs[old]].exists(), what="and its bytes")
+    assert not stray.exists()
+    assert daemon.sql("SELECT count(*) AS files FROM vidqueue.files WHERE missing_at IS NOT NULL") == [{"files": 1}]
+    answer = daemon.http.get(f"/v1/jobs/{lost}/outputs/text")
+    assert (answer.status_code, answer.json()["code"]) == (410, "file_lost")
+    assert daemon.violations() == []

@@ -105,6 +105,25 @@ class RunningSettings(Section):
     max_log_lines: int = Field(2000, ge=10, description="Lines kept of one attempt's log.")
 
 
+class RetentionSettings(Section):
+    """What is kept, and for how long; 0 keeps it for ever."""
+
+    jobs_days: float = Field(
+        90, ge=0, le=36_500, description="Finished jobs go so many days after their end, with all that they left."
+    )
+    max_jobs: int = Field(0, ge=0, description="Finished jobs that are kept; the oldest beyond that go.")
+    logs_days: float = Field(
+        30, ge=0, le=36_500, description="Logs of attempts go so many days after the end of the job."
+    )
+    events_days: float = Field(30, ge=0, le=36_500, description="Events go so many days after the end of the job.")
+    uploads_days: float = Field(
+        30, ge=0, le=36_500, description="Uploads go so many days after they came, or a job that read them ended."
+    )
+    max_files_gb: float = Field(
+        0, ge=0, description="GiB that files in this data folder may take; what was of no use for longest goes."
+    )
+
+
 class LogSettings(Section):
     """The daemon's own log."""
 
@@ -140,6 +159,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("data_dir")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from vidqueue import removal
 from vidqueue.database import Connection, Database
 from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, State
@@ -77,15 +78,14 @@ async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: s
         VidqueueError: `not_found`; `conflict` while it runs, waits, or a waiting job needs its outputs.
     """
     async with database.transaction() as connection:
+        await jobs.hold(connection, job_id)
         job = await _require(connection, job_id, owner)
-        published = await files.of_job(connection, job_id)
-        if not await jobs.delete(connection, job_id, owner=owner):
-            what = "a waiting job needs its outputs" if job.state in FINAL else f"it is {job.state}; cancel it first"
+        removed = await removal.removable(connection, [job_id])
+        if not removed:
+            what = "an unfinished job needs it" if job.state in FINAL else f"it is {job.state}; cancel it first"
             raise VidqueueError("conflict", f"The job cannot be deleted: {what}.")
-        await files.delete_many(connection, published)
-    # After the commit: a crash here leaves bytes without a row, which the sweep at start removes.
-    for file_id in published:
-        storage.delete(file_id)
+        await removal.remove_rows(connection, removed)
+    await removal.remove_bytes(storage, removed[job_id])
 
 
 async def delete_file(database: Database, storage: Storage, file_id: UUID, *, owner: str | None) -> None:
@@ -97,9 +97,11 @@ async def delete_file(database: Database, storage: Storage, file_id: UUID, *, ow
     async with database.transaction() as connection:
         if await files.get(connection, file_id, owner=owner) is None:
             raise VidqueueError("not_found", f"There is no file {file_id}.")
-        if not await files.delete_unused(connection, file_id, owner=owner):
+        held = await files.hold(connection, [file_id])
+        if not await files.unused(connection, list(held)):
             raise VidqueueError("conflict", "The file is an output of a job, or a job still has to read it.")
-    storage.delete(file_id)
+        await files.delete_many(connection, [file_id])
+    await removal.remove_bytes(storage, [file_id])
 
 
 async def _require(connection: Connection, job_id: UUID, owner: str | None) -> JobRow:

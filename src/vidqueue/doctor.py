@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vidqueue import database, gpus, migrate
 from vidqueue.config import Settings
@@ -21,6 +21,7 @@ from vidqueue.database import Database, DatabaseUnfitError
 from vidqueue.errors import VidqueueError
 from vidqueue.media import encoders, ffmpeg, jail
 from vidqueue.media.checkup import jail_status
+from vidqueue.store import files
 
 Level = Literal["ok", "warning", "error"]
 
@@ -172,12 +173,24 @@ async def examine_database(url: str, *, kind: str) -> list[Check]:
     if missing:
         found = f"{len(missing)} to apply: {', '.join(missing)}"
         return [server, Check("migrations", "warning", found, "`vidqueue db migrate`, or simply start the daemon.")]
-    return [server, Check("migrations", "ok", "up to date"), await _check_invariants(url)]
+    return [server, Check("migrations", "ok", "up to date"), *await _examine_rows(url)]
 
 
-async def _check_invariants(url: str) -> Check:
+async def _examine_rows(url: str) -> list[Check]:
     async with Database(url) as opened, opened.transaction() as connection:
         broken = await database.rows(connection, "system", "violations")
+        lost = await files.lost(connection)
+    return [_check_invariants(broken), _check_files(lost)]
+
+
+def _check_files(lost: int) -> Check:
+    if lost:
+        advice = "Put them back from a backup and restart the daemon; or delete the files and their jobs."
+        return Check("files", "warning", f"{lost} have lost their bytes (vidqueue.files.missing_at)", advice)
+    return Check("files", "ok", "none has lost its bytes")
+
+
+def _check_invariants(broken: list[dict[str, Any]]) -> Check:
     if broken:
         first = f"{broken[0]['invariant']} (job {broken[0]['job_id']}: {broken[0]['detail']})"
         advice = "This is a fault in vidqueue: please report it with vidqueue_report.invariant_violations."

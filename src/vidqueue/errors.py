@@ -52,6 +52,12 @@ KINDS: dict[str, Kind] = {
     "input_empty": Kind(422, False, "The file has no bytes; check that it was copied completely."),
     "input_is_a_playlist": Kind(422, False, "Playlists name other files and are never opened; give the video itself."),
     "expired": Kind(422, False, "Give a later expires_at, or more lanes; a retry waits without a deadline."),
+    "file_lost": Kind(
+        410, False, "Upload it again or repeat the job; or put the bytes back from a backup and restart the daemon."
+    ),
+    "file_elsewhere": Kind(
+        409, True, "The bytes lie in the data folder of another daemon; ask that one, or upload them to this one."
+    ),
     "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
     # Media.
     "unsupported_format": Kind(422, False, "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif."),

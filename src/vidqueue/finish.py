@@ -10,6 +10,7 @@ import mimetypes
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 
@@ -62,9 +63,11 @@ async def finish(
     publications: list[Publication] = []
     try:
         outcome = await _adopt(storage, outcome, workspace, publications)
-        result = await _commit_until_it_lands(database, ticket, outcome, publications)
+        result = await _commit_until_it_lands(database, storage.node, ticket, outcome, publications)
     finally:
         await _discard_unpublished(database, storage, publications)
+        for publication in publications:
+            storage.release(publication.stored.id)
     log.info("attempt_ended", outcome=type(outcome).__name__.lower(), result=result)
     return result
 
@@ -99,13 +102,13 @@ def _check_names(outputs: tuple[OutputDraft, ...]) -> None:
 
 
 async def _commit_until_it_lands(
-    database: Database, ticket: Ticket, outcome: Outcome, publications: list[Publication]
+    database: Database, node: UUID, ticket: Ticket, outcome: Outcome, publications: list[Publication]
 ) -> Finished | Refused:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
     while True:
         try:
             async with database.transaction() as connection:
-                result = await _commit(connection, ticket, outcome, publications)
+                result = await _commit(connection, node, ticket, outcome, publications)
                 await failpoints.reach("finish.before_commit")
             await failpoints.reach("finish.committed")
             return result
@@ -125,7 +128,7 @@ async def _commit_until_it_lands(
 
 
 async def _commit(
-    connection: Connection, ticket: Ticket, outcome: Outcome, publications: list[Publication]
+    connection: Connection, node: UUID, ticket: Ticket, outcome: Outcome, publications: list[Publication]
 ) -> Finished | Refused:
     held = await attempts.hold(connection, ticket)
     if held is None:
@@ -138,7 +141,7 @@ async def _commit(
     if decided.state is State.SUCCEEDED:
         for publication in publications:
             await files.publish(
-                connection, ticket.job_id, ticket.attempt, publication.draft.name, _row(publication, held)
+                connection, ticket.job_id, ticket.attempt, publication.draft.name, _row(publication, held, node)
             )
     await attempts.settle(connection, ticket, decided, message=_message(outcome, decided.state))
     return Finished(decided.state)
@@ -157,7 +160,7 @@ def _message(outcome: Outcome, state: State) -> str | None:
             return None
 
 
-def _row(publication: Publication, held: Held) -> NewFile:
+def _row(publication: Publication, held: Held, node: UUID) -> NewFile:
     draft, stored = publication.draft, publication.stored
     # The file on disk has our name; people get one that opens in a player.
     suffix = draft.path.suffix or mimetypes.guess_extension(draft.media_type) or ""
@@ -168,6 +171,7 @@ def _row(publication: Publication, held: Held) -> NewFile:
         media_type=draft.media_type,
         size=stored.size,
         sha256=stored.sha256,
+        node=node,
         facts=draft.facts,
     )
 

@@ -8,11 +8,11 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
-from vidqueue import embedded, gpus, liveness, maintenance, processors, rescue
+from vidqueue import embedded, gpus, liveness, processors, rescue, retention
 from vidqueue.config import LanesSettings, Settings
 from vidqueue.database import Database
 from vidqueue.delivery import Delivery
@@ -40,12 +40,11 @@ REST_S = 8.0
 @asynccontextmanager
 async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
     """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
-    settings, node = rooms.settings, UUID(rooms.storage.remembered("node_id", str(uuid4())))
+    settings, node = rooms.settings, rooms.storage.node
     if left := await asyncio.to_thread(strays.end, _queues(node)):
         log.warning("strays_killed", processes=left)
     if orphans := await rescue.recover(rooms.database, rooms.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
-    await maintenance.sweep(rooms.database, rooms.storage)
     offered = _offered(settings, node)
     async with Delivery(rooms.database.url, lanes=len(offered)) as delivery:
         await delivery.forget(_queues(node))
@@ -67,7 +66,7 @@ async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
 
 
 def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
-    """What lasts as long as the lanes: the watch over everybody's attempts, and over our own disk and GPUs."""
+    """What lasts as long as the lanes: the watch over everybody's attempts, our own disk and GPUs, and what is old."""
     rescuer = rescue.Rescuer(
         rooms.database, rooms.storage, node, rooms.settings.running.lease_s, rooms.pulse.of("rescue")
     )
@@ -76,7 +75,12 @@ def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Tas
     ours = rooms.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
     holds = Holds(rooms.database, folders, rooms.settings.disk.low_water_mb, watched)
-    return [lasting(rescuer.run, "rescue"), lasting(holds.run, "holds")]
+    kept = rooms.settings.retention
+    return [
+        lasting(rescuer.run, "rescue"),
+        lasting(holds.run, "holds"),
+        lasting(lambda: retention.keep_tidy(rooms.database, rooms.storage, kept), "retention"),
+    ]
 
 
 async def _feed(opened: Sequence[Lane], rooms: Rooms, delivery: Delivery, drain: Drain) -> None:

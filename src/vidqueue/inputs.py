@@ -19,6 +19,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.media.source import check_source
 from vidqueue.storage import Storage
 from vidqueue.store import files
+from vidqueue.store.files import FileRow
 
 _FILE = re.compile(r"^vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 _OUTPUT = re.compile(r"^vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})$")
@@ -44,9 +45,11 @@ class Inputs:
             await asyncio.to_thread(self._local, reference)
         elif match := _FILE.match(reference):
             await self._stored(UUID(match[1]), owner)
+        elif match := _OUTPUT.match(reference):
+            await self._check_output(UUID(match[1]), match[2], owner)
         elif _DATA.match(reference):
             _decode(reference)
-        elif not _OUTPUT.match(reference):  # whether that job exists is checked where it is queued
+        else:
             raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
 
     async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
@@ -79,14 +82,36 @@ class Inputs:
             found = await files.get(connection, file_id, owner=owner)
         if found is None:
             raise VidqueueError("input_not_found", f"There is no file {file_id}.")
-        return self._storage.path(file_id)
+        return await self.locate(found)
+
+    async def _check_output(self, job_id: UUID, name: str, owner: str) -> None:
+        """Whether that job exists is checked where this one is queued, and it may be at work still."""
+        async with self._database.transaction() as connection:
+            found = await files.output(connection, job_id, name, owner=owner)
+        if found is not None:
+            await self.locate(found)
 
     async def _output(self, job_id: UUID, name: str, owner: str) -> Path:
         async with self._database.transaction() as connection:
             found = await files.output(connection, job_id, name, owner=owner)
         if found is None:
             raise VidqueueError("input_not_found", f"Job {job_id} has no output {name!r}.")
-        return self._storage.path(found.id)
+        return await self.locate(found)
+
+    async def locate(self, file: FileRow) -> Path:
+        """Where the bytes of a file lie, here and now.
+
+        Raises:
+            VidqueueError: `file_elsewhere`, `file_lost`.
+        """
+        if await asyncio.to_thread(self._storage.holds, file.id, file.size):
+            return self._storage.path(file.id)
+        if file.node in (None, self._storage.node) or file.missing_at is not None:
+            raise VidqueueError("file_lost", f"The bytes of file {file.id} ({file.name}) are gone.")
+        async with self._database.transaction() as connection:
+            host = await files.host_of(connection, file.node)
+        place = f"in the data folder of {host}" if host else "in another data folder"
+        raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) lie {place}, not here.")
 
 
 def _decode(reference: str) -> bytes:

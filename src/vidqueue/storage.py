@@ -1,29 +1,32 @@
 """Where bytes live: a local folder, one file per id. Written aside, synced, then renamed; never half there.
 
-Users' names are labels in the database; the names on disk are ours.
+Users' names are labels in the database; the names on disk are ours. New bytes are *in hand* until it is decided whether
+a row names them: their writer holds a lock on them that ends with its process, so no clock tells who is still at work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from uuid_utils.compat import uuid7
 
 from vidqueue.errors import VidqueueError
 
 CHUNK = 1 << 20
-# No upload pauses for so long, and none waits so long for its row.
+# No upload pauses for so long, and no lost answer to a COMMIT stays unclear for so long.
 OLD_S = 3600
 
 
@@ -44,16 +47,25 @@ class Storage:
         self._files = data_dir / "files"
         self._incoming = data_dir / "incoming"
         self._work = data_dir / "work"
+        self._in_hand: dict[UUID, int] = {}
         for folder in (self._files, self._incoming, self._work):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @cached_property
+    def node(self) -> UUID:
+        """The identity of this data folder."""
+        return UUID(self.remembered("node_id", str(uuid4())))
 
     def remembered(self, name: str, value: str) -> str:
         """The word kept under `name` in the data folder; `value` becomes it where there is none yet."""
         path = self._data_dir / name
         if not path.exists():
-            aside = path.with_suffix(".new")
+            aside = path.with_suffix(f".{uuid4().hex}")
             aside.write_text(value, encoding="ascii")
-            aside.rename(path)
+            # Not a rename: another process may be first, and both have to read the same word.
+            with suppress(FileExistsError):
+                path.hardlink_to(aside)
+            aside.unlink()
         return path.read_text(encoding="ascii").strip()
 
     def path(self, file_id: UUID) -> Path:
@@ -62,7 +74,7 @@ class Storage:
         return self._files / file_id.hex[-2:] / str(file_id)
 
     async def receive(self, chunks: AsyncIterator[bytes], *, limit: int) -> Stored:
-        """Store a stream of at most `limit` bytes.
+        """Store a stream of at most `limit` bytes; they are in hand until `release`.
 
         Raises:
             VidqueueError: `payload_too_large`, `input_empty`, `no_space`; nothing is left behind.
@@ -84,7 +96,7 @@ class Storage:
         return Stored(file_id, size, digest.hexdigest())
 
     def adopt(self, path: Path, workspace: Path) -> Stored:
-        """Move a finished file out of an attempt's workspace into storage.
+        """Move a finished file out of an attempt's workspace into storage; it is in hand until `release`.
 
         Raises:
             VidqueueError: `bad_output` if it is not a regular file of that workspace, `no_space`.
@@ -106,9 +118,27 @@ class Storage:
             os.close(descriptor)
         return Stored(file_id, size, sha256)
 
+    def release(self, file_id: UUID) -> None:
+        """Let go of new bytes, once their row is written or never will be."""
+        if (descriptor := self._in_hand.pop(file_id, None)) is not None:
+            os.close(descriptor)
+
     def delete(self, file_id: UUID) -> None:
         """Remove the bytes of a file; it may be gone already."""
         self.path(file_id).unlink(missing_ok=True)
+
+    def holds(self, file_id: UUID, size: int) -> bool:
+        """Whether the bytes of a file lie here, all of them."""
+        try:
+            return self.path(file_id).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def taken(self, file_ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+        """Those of these files that no process has in hand, for the time of the block in ours."""
+        with ExitStack() as stack:
+            yield [file_id for file_id in file_ids if stack.enter_context(_free(self.path(file_id)))]
 
     @contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
@@ -126,20 +156,25 @@ class Storage:
         for left in self._work.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         for left in self._incoming.iterdir():
-            if _is_old(left):
-                left.unlink()
+            with _free(left) as free:
+                if free and _is_old(left):
+                    left.unlink(missing_ok=True)
 
     def stored_ids(self, *, old: bool = False) -> Iterator[UUID]:
-        """Id of every file that lies in storage, or of those that no request can still be writing a row for."""
+        """Id of every file that lies in storage, or of those that did not come just now."""
         for path in self._files.glob("??/*"):
-            if not old or _is_old(path):
-                yield UUID(path.name)
+            # Not ours if it has no id for a name.
+            with suppress(ValueError):
+                file_id = UUID(path.name)
+                if not old or _is_old(path):
+                    yield file_id
 
     @contextmanager
     def _aside(self, file_id: UUID) -> Iterator[tuple[int, Path]]:
         path = self._incoming / str(file_id)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            _lock(descriptor)
             yield descriptor, path
         finally:
             os.close(descriptor)
@@ -150,6 +185,9 @@ class Storage:
         target = self.path(file_id)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         os.fsync(descriptor)
+        _lock(descriptor)
+        # A duplicate keeps the lock when the descriptor is closed.
+        self._in_hand[file_id] = os.dup(descriptor)
         path.rename(target)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -158,8 +196,34 @@ class Storage:
             os.close(folder)
 
 
+def _lock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def _free(path: Path) -> Iterator[bool]:
+    """Whether nobody has the bytes in hand, who are in ours for the time of the block."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        free = True
+        try:
+            _lock(descriptor)
+        except BlockingIOError:
+            free = False
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def _is_old(path: Path) -> bool:
-    return path.stat().st_mtime < time.time() - OLD_S
+    try:
+        return path.stat().st_mtime < time.time() - OLD_S
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

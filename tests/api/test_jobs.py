@@ -78,6 +78,7 @@ async def end(rooms: Rooms, ticket: Ticket, outcome: Outcome) -> None:
                     media_type="text/plain",
                     size=stored.size,
                     sha256=stored.sha256,
+                    node=rooms.storage.node,
                 )
                 await files.publish(connection, ticket.job_id, ticket.attempt, draft.name, new)
         await attempts.settle(connection, ticket, verdict(outcome, held.tries), message=None)

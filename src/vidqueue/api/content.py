@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from pathlib import Path
 from uuid import UUID
@@ -50,7 +51,10 @@ async def get_file_content(request: Request, file_id: UUID, headers: RangeHeader
 
 
 class Download(FileResponse):
-    """Starlette's ranges, except that a range it cannot read is passed over (RFC 9110), not refused in plain text."""
+    """Starlette's ranges, except that a range it cannot read is passed over (RFC 9110), not refused in plain text.
+
+    The file is held open from before the first byte of the answer, so that it can be removed meanwhile.
+    """
 
     def __init__(self, path: Path, file: FileRow, *, with_range: bool) -> None:
         super().__init__(
@@ -65,15 +69,21 @@ class Download(FileResponse):
         """Answer the request."""
         if not self._with_range:
             scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != b"range"]}
-        await super().__call__(scope, receive, send)
+        try:
+            descriptor = await asyncio.to_thread(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise VidqueueError("file_lost", f"The file {self.filename} was removed just now.") from None
+        try:
+            self.path = f"/proc/self/fd/{descriptor}"
+            await super().__call__(scope, receive, send)
+        finally:
+            os.close(descriptor)
 
 
 async def _download(request: Request, file: FileRow, headers: RangeHeaders) -> Response:
     if matches(headers.if_none_match, _etag(file)):
         return Response(status_code=304, headers={"ETag": _etag(file)})
-    path = rooms_of(request).storage.path(file.id)
-    if not await asyncio.to_thread(path.is_file):
-        raise VidqueueError("not_found", f"The bytes of file {file.id} are gone from storage.")
+    path = await rooms_of(request).inputs.locate(file)
     wanted = headers.range if headers.if_range in (None, _etag(file)) else None
     return Download(path, file, with_range=_is_usable(wanted, file.size))
 

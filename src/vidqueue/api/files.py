@@ -84,8 +84,11 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     except OSError as error:
         raise _storage_refuses(error) from error
     label = query.name or received.name or _name_in(headers.content_disposition)
-    facts, problem = await _look_at(request, rooms, received.stored)
-    file = await _write_down(rooms, received, _label(label), owner_of(request), facts)
+    try:
+        facts, problem = await _look_at(request, rooms, received.stored)
+        file = await _write_down(rooms, received, _label(label), owner_of(request), facts)
+    finally:
+        rooms.storage.release(received.stored.id)
     view = UploadView(problem=problem, **dict(file_view(file)))
     return json_answer(view, 201, {"Location": view.urls.self})
 
@@ -158,6 +161,7 @@ async def _write_down(
         media_type=_media_type(received.media_type, label),
         size=stored.size,
         sha256=stored.sha256,
+        node=rooms.storage.node,
         facts=facts,
     )
     # When this fails the bytes stay: the commit may have happened all the same, and the sweep at the next start knows.

@@ -1,34 +1,54 @@
 -- name: add
-INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, facts)
-VALUES (%(id)s, %(owner)s, %(name)s, %(media_type)s, %(size)s, %(sha256)s, %(facts)s)
+INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, facts, node, published)
+VALUES (%(id)s, %(owner)s, %(name)s, %(media_type)s, %(size)s, %(sha256)s, %(facts)s, %(node)s, %(published)s)
 
 -- name: get
-SELECT id, owner, name, media_type, size, sha256, facts, created_at FROM vidqueue.files
+SELECT id, owner, name, media_type, size, sha256, facts, created_at, node, missing_at FROM vidqueue.files
 WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 
 -- name: output
-SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created_at
+SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created_at, f.node, f.missing_at
 FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id JOIN vidqueue.jobs j ON j.id = o.job_id
 WHERE o.job_id = %(job_id)s AND o.name = %(name)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: publish
 INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) VALUES (%(job_id)s, %(name)s, %(attempt)s, %(file_id)s)
 
--- name: delete_unused
--- Nothing that a job published, or that a job still has to read, is ever deleted.
-DELETE FROM vidqueue.files f
-WHERE f.id = %(id)s AND (%(owner)s::text IS NULL OR f.owner = %(owner)s)
-  AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
-  AND NOT EXISTS (SELECT FROM vidqueue.jobs j WHERE j.state IN ('queued', 'running')
-                  AND jsonb_path_exists(j.input, 'strict $.** ? (@ == $ref)',
-                                        jsonb_build_object('ref', 'vq:files/' || f.id), true))
-RETURNING f.id
+-- name: hold
+-- Lock files; one that a job is just being queued for is passed over.
+SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s) FOR UPDATE SKIP LOCKED
 
--- name: of_job
-SELECT f.id FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = %(job_id)s
+-- name: unused
+-- The ones that no job published and none still has to read, or has read since a time. As with jobs.unneeded: a
+-- statement of its own after the lock.
+SELECT f.id FROM vidqueue.files f
+WHERE f.id = ANY (%(ids)s)
+  AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
+  AND NOT EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
+                  WHERE u.file_id = f.id AND (j.finished_at IS NULL OR j.finished_at > %(since)s::timestamptz))
+
+-- name: of_jobs
+SELECT job_id, file_id FROM vidqueue.outputs WHERE job_id = ANY (%(ids)s)
 
 -- name: delete_many
 DELETE FROM vidqueue.files WHERE id = ANY (%(ids)s)
 
 -- name: which_exist
 SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s)
+
+-- name: claim
+-- Rows from before folders had names: their bytes lie here.
+UPDATE vidqueue.files SET node = %(node)s WHERE id = ANY (%(ids)s) AND node IS NULL
+
+-- name: of_node
+SELECT id, size FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
+
+-- name: mark
+UPDATE vidqueue.files SET missing_at = CASE WHEN id = ANY (%(missing)s) THEN now() END
+WHERE id = ANY (%(ids)s) AND (missing_at IS NOT NULL) <> (id = ANY (%(missing)s))
+
+-- name: lost
+SELECT count(*) AS files FROM vidqueue.files WHERE missing_at IS NOT NULL
+
+-- name: host_of
+SELECT host FROM vidqueue.lanes WHERE node = %(node)s ORDER BY seen_at DESC LIMIT 1

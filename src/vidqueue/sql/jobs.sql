@@ -108,20 +108,28 @@ WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
   AND (%(version)s::integer IS NULL OR version = %(version)s)
 RETURNING id
 
--- name: delete
--- Only what is finished, and what no waiting job still needs.
-DELETE FROM vidqueue.jobs j
-WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
-  AND j.state IN ('succeeded', 'failed', 'canceled')
+-- name: hold
+-- Lock a job, so that nothing can begin to need it.
+SELECT id FROM vidqueue.jobs WHERE id = %(id)s FOR UPDATE
+
+-- name: unneeded
+-- The finished ones that nothing unfinished needs: neither as a dependency, nor for a file, nor as one of its family.
+-- A statement of its own after the lock: it has to see everything that was committed before the lock was had.
+SELECT j.id FROM vidqueue.jobs j
+WHERE j.id = ANY (%(ids)s) AND j.finished_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM vidqueue.job_dependencies d JOIN vidqueue.jobs w ON w.id = d.job_id
-                  WHERE d.depends_on = j.id AND w.state IN ('queued', 'running'))
-  AND NOT EXISTS (SELECT FROM vidqueue.outputs o JOIN vidqueue.jobs w ON w.state IN ('queued', 'running')
-                  WHERE o.job_id = j.id AND jsonb_path_exists(
-                      w.input, 'strict $.** ? (@ == $ref)', jsonb_build_object('ref', 'vq:files/' || o.file_id), true))
-RETURNING j.id
+                  WHERE d.depends_on = j.id AND w.finished_at IS NULL)
+  AND NOT EXISTS (SELECT FROM vidqueue.outputs o JOIN vidqueue.job_files u ON u.file_id = o.file_id
+                  JOIN vidqueue.jobs w ON w.id = u.job_id
+                  WHERE o.job_id = j.id AND w.finished_at IS NULL)
+  AND NOT EXISTS (SELECT FROM vidqueue.jobs p WHERE p.id = j.parent_id AND p.finished_at IS NULL)
+  AND NOT EXISTS (SELECT FROM vidqueue.jobs c WHERE c.parent_id = j.id)
+
+-- name: delete_many
+DELETE FROM vidqueue.jobs WHERE id = ANY (%(ids)s)
 
 -- name: forget_events
-DELETE FROM vidqueue.events WHERE job_id = %(id)s
+DELETE FROM vidqueue.events WHERE job_id = ANY (%(ids)s)
 
 -- name: counts
 SELECT state, count(*) AS jobs FROM vidqueue.jobs

@@ -14,7 +14,7 @@ from vidqueue.database import Connection, execute, row, rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """Bytes that lie in storage already. `size` in bytes, `sha256` in hex."""
+    """Bytes that lie in storage already. `size` in bytes, `sha256` in hex, `node` the data folder that holds them."""
 
     id: UUID
     owner: str
@@ -22,12 +22,13 @@ class NewFile:
     media_type: str
     size: int
     sha256: str
+    node: UUID
     facts: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRow:
-    """A stored file."""
+    """A stored file. `node` is the data folder that holds the bytes, `missing_at` when they were found gone."""
 
     id: UUID
     owner: str
@@ -37,13 +38,15 @@ class FileRow:
     sha256: str
     facts: dict[str, Any] | None
     created_at: datetime
+    node: UUID | None
+    missing_at: datetime | None
 
 
-async def add(connection: Connection, file: NewFile) -> None:
+async def add(connection: Connection, file: NewFile, *, published: bool = False) -> None:
     """Write the row of a file."""
     values = {field.name: getattr(file, field.name) for field in fields(file)}
     facts = Jsonb(file.facts) if file.facts is not None else None
-    await execute(connection, "files", "add", **{**values, "facts": facts})
+    await execute(connection, "files", "add", **{**values, "facts": facts}, published=published)
 
 
 async def get(connection: Connection, file_id: UUID, *, owner: str | None = None) -> FileRow | None:
@@ -60,18 +63,24 @@ async def output(connection: Connection, job_id: UUID, name: str, *, owner: str 
 
 async def publish(connection: Connection, job_id: UUID, attempt: int, name: str, file: NewFile) -> None:
     """Write the row of a file and make it the output `name` of a job."""
-    await add(connection, file)
+    await add(connection, file, published=True)
     await execute(connection, "files", "publish", job_id=job_id, attempt=attempt, name=name, file_id=file.id)
 
 
-async def delete_unused(connection: Connection, file_id: UUID, *, owner: str | None) -> bool:
-    """Delete a file's row unless a job published it or still has to read it."""
-    return await row(connection, "files", "delete_unused", id=file_id, owner=owner) is not None
+async def hold(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """Lock files until the end of the transaction; those that nobody else holds."""
+    return {found["id"] for found in await rows(connection, "files", "hold", ids=ids)}
 
 
-async def of_job(connection: Connection, job_id: UUID) -> list[UUID]:
-    """Ids of the files a job published."""
-    return [found["id"] for found in await rows(connection, "files", "of_job", job_id=job_id)]
+async def unused(connection: Connection, ids: list[UUID], *, since: datetime | None = None) -> set[UUID]:
+    """The ones among locked files that no job published, none has to read, and none has read after `since`."""
+    return {found["id"] for found in await rows(connection, "files", "unused", ids=ids, since=since)}
+
+
+async def of_jobs(connection: Connection, ids: list[UUID]) -> list[tuple[UUID, UUID]]:
+    """Job and file of every output of these jobs."""
+    found = await rows(connection, "files", "of_jobs", ids=ids)
+    return [(one["job_id"], one["file_id"]) for one in found]
 
 
 async def delete_many(connection: Connection, ids: list[UUID]) -> None:
@@ -82,3 +91,32 @@ async def delete_many(connection: Connection, ids: list[UUID]) -> None:
 async def which_exist(connection: Connection, ids: list[UUID]) -> set[UUID]:
     """Which of these files have a row."""
     return {found["id"] for found in await rows(connection, "files", "which_exist", ids=ids)}
+
+
+async def claim(connection: Connection, ids: list[UUID], node: UUID) -> None:
+    """Write down that the bytes of these files lie in the folder `node`, where that was not known."""
+    await execute(connection, "files", "claim", ids=ids, node=node)
+
+
+async def of_node(connection: Connection, node: UUID, *, after: UUID, limit: int) -> dict[UUID, int]:
+    """The next page of the files whose bytes lie in a folder: their sizes by id, in the order of the ids."""
+    found = await rows(connection, "files", "of_node", node=node, after=after, limit=limit)
+    return {one["id"]: one["size"] for one in found}
+
+
+async def mark(connection: Connection, ids: list[UUID], *, missing: list[UUID]) -> int:
+    """Mark those of `ids` whose bytes are missing, unmark the others, and tell how many marks changed."""
+    return await execute(connection, "files", "mark", ids=ids, missing=missing)
+
+
+async def lost(connection: Connection) -> int:
+    """How many files have a row and no bytes."""
+    found = await row(connection, "files", "lost")
+    assert found is not None
+    return int(found["files"])
+
+
+async def host_of(connection: Connection, node: UUID) -> str | None:
+    """The machine that last had lanes on a data folder."""
+    found = await row(connection, "files", "host_of", node=node)
+    return str(found["host"]) if found else None

@@ -175,12 +175,20 @@ async def patch(
     return found is not None
 
 
-async def delete(connection: Connection, job_id: UUID, *, owner: str | None) -> bool:
-    """Remove a finished job that no waiting job needs, with its attempts, logs, events and output rows."""
-    if await row(connection, "jobs", "delete", id=job_id, owner=owner) is None:
-        return False
-    await execute(connection, "jobs", "forget_events", id=job_id)
-    return True
+async def hold(connection: Connection, job_id: UUID) -> None:
+    """Lock a job until the end of the transaction."""
+    await execute(connection, "jobs", "hold", id=job_id)
+
+
+async def unneeded(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """The finished ones among locked jobs that nothing unfinished needs."""
+    return {found["id"] for found in await rows(connection, "jobs", "unneeded", ids=ids)}
+
+
+async def delete_many(connection: Connection, ids: list[UUID]) -> None:
+    """Delete jobs with their attempts, logs, events and output rows."""
+    await execute(connection, "jobs", "forget_events", ids=ids)
+    await execute(connection, "jobs", "delete_many", ids=ids)
 
 
 async def counts(connection: Connection, *, owner: str | None) -> dict[str, int]:
