@@ -41,13 +41,13 @@ REST_S = 8.0
 async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
     """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
     settings, node = rooms.settings, rooms.storage.node
-    if left := await asyncio.to_thread(strays.end, _queues(node)):
+    if left := await asyncio.to_thread(strays.end, queues_of(node)):
         log.warning("strays_killed", processes=left)
     if orphans := await rescue.recover(rooms.database, rooms.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
     offered = _offered(settings, node)
     async with Delivery(rooms.database.url, lanes=len(offered)) as delivery:
-        await delivery.forget(_queues(node))
+        await delivery.forget(queues_of(node))
         await _register_processors(rooms.database)
         threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
         opened = [await _open_lane(rooms.database, new, drain, threads=threads) for new in offered]
@@ -146,10 +146,10 @@ async def _leave(rooms: Rooms, delivery: Delivery, node: UUID) -> None:
     """Give back what was handed over and never begun. Where the database is away, the next daemon does it."""
     with contextlib.suppress(VidqueueError):
         await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
-        await delivery.forget(_queues(node))
+        await delivery.forget(queues_of(node))
 
 
-def _queues(node: UUID) -> str:
+def queues_of(node: UUID) -> str:
     """What the names of this folder's queues begin with; a channel holds 40 characters, less than a host's name."""
     return f"lane:{hashlib.sha256(node.bytes).hexdigest()[:12]}:"
 
@@ -179,7 +179,7 @@ def _new_lane(
         name=name,
         device=device,
         takes=takes,
-        queue=_queues(node) + name,
+        queue=queues_of(node) + name,
         process=liveness.own_name(),
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,

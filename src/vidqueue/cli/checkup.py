@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from vidqueue.cli.exits import Exit
+from cyclopts import Parameter
+from rich.progress import Progress as Bar
+
+from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
 from vidqueue.cli.screen import Screen
 from vidqueue.cli.settings import load
@@ -20,23 +24,58 @@ if TYPE_CHECKING:
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
-def doctor(*, source: Source = SOURCE, look: Look = LOOK) -> int:
-    """Check everything a daemon needs on this machine, and say what to do. Ends with 1 when something is an error."""
+def doctor(
+    *,
+    invariants: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    source: Source = SOURCE,
+    look: Look = LOOK,
+) -> int:
+    """Check everything a daemon needs on this machine, and say what to do. Ends with 1 when something is an error.
+
+    Args:
+        invariants: Check instead whether vidqueue has kept its promises: each invariant by its number, the stored files
+            byte for byte, the processes.
+        source: Where the configuration is read from.
+        look: How the answer is written.
+    """
     settings, screen = load(source).settings, Screen(look)
     from vidqueue import logs
     from vidqueue.config import LogSettings
-    from vidqueue.doctor import examine_machine
 
     # The checks tell what matters; an embedded server that is only tried has nothing to add.
     logs.configure(LogSettings(level="error"))
     worst: set[str] = set()
-    for check in examine_machine(settings):
-        worst.add(check.level)
-        _tell(screen, check)
-    for check in asyncio.run(_database(settings)):
+    for check in _promises(settings, screen) if invariants else _needs(settings):
         worst.add(check.level)
         _tell(screen, check)
     return Exit.ERROR if "error" in worst else Exit.OK
+
+
+def _needs(settings: Settings) -> Iterator[Check]:
+    from vidqueue.doctor import examine_machine
+
+    yield from examine_machine(settings)
+    yield from asyncio.run(_database(settings))
+
+
+def _promises(settings: Settings, screen: Screen) -> list[Check]:
+    from vidqueue.cli.database import reachable
+    from vidqueue.database import DatabaseUnfitError
+    from vidqueue.embedded import EmbeddedError
+    from vidqueue.invariants import examine
+    from vidqueue.migrate import MigrationError
+
+    async def ask(bar: Bar) -> list[Check]:
+        async with reachable(settings) as address:
+            return await examine(address, settings, lambda seen, total: bar.update(task, completed=seen, total=total))
+
+    with Bar(console=screen.err, disable=not screen.live or screen.json, transient=True) as bar:
+        task = bar.add_task("files", total=None)
+        try:
+            return asyncio.run(ask(bar))
+        except (DatabaseUnfitError, EmbeddedError, MigrationError, TimeoutError) as error:
+            hint = "`vidqueue doctor` tells more."
+            raise CommandError(str(error), exit=Exit.UNAVAILABLE, hint=hint) from None
 
 
 def _tell(screen: Screen, check: Check) -> None:

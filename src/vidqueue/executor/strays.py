@@ -40,12 +40,28 @@ def marked(mark: str) -> Iterator[int]:
             yield int(folder.name)
 
 
-def _bears(pid: int, mark: str) -> bool:
+def mark_of(pid: int) -> str | None:
+    """The mark that a living process bears, if it bears one."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # it is gone, or somebody else's
-        return False
-    return any(variable.startswith(f"{MARK}={mark}".encode()) for variable in variables)
+        return None
+    named = f"{MARK}=".encode()
+    return next((variable[len(named) :].decode() for variable in variables if variable.startswith(named)), None)
+
+
+def children_of(pid: int) -> set[int]:
+    """Processes that a process has started and not buried, whatever their environment is."""
+    children: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            children |= set(map(int, task.read_text(encoding="ascii").split()))
+    return children
+
+
+def _bears(pid: int, mark: str) -> bool:
+    borne = mark_of(pid)
+    return borne is not None and borne.startswith(mark)
 
 
 def _kill(pid: int, mark: str) -> None:

@@ -40,6 +40,9 @@ SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s)
 -- Rows from before folders had names: their bytes lie here.
 UPDATE vidqueue.files SET node = %(node)s WHERE id = ANY (%(ids)s) AND node IS NULL
 
+-- name: promised
+SELECT id, sha256 FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
+
 -- name: of_node
 SELECT id, size FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 

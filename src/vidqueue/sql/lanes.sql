@@ -27,6 +27,10 @@ UPDATE vidqueue.lanes SET state = 'offline' WHERE process = %(process)s
 SELECT DISTINCT process FROM vidqueue.lanes
 WHERE state = 'online' AND starts_with(process, %(machine)s) AND node <> %(node)s
 
+-- name: working
+SELECT l.queue, EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL) AS works
+FROM vidqueue.lanes l WHERE l.node = %(node)s AND l.state = 'online'
+
 -- name: hold
 -- Each lane gets its reason, or NULL where it may work; the rows that changed.
 UPDATE vidqueue.lanes l SET held = wanted.held

@@ -104,6 +104,12 @@ async def of_node(connection: Connection, node: UUID, *, after: UUID, limit: int
     return {one["id"]: one["size"] for one in found}
 
 
+async def promised(connection: Connection, node: UUID, *, after: UUID, limit: int) -> dict[UUID, str]:
+    """As `of_node`, with their sha256."""
+    found = await rows(connection, "files", "promised", node=node, after=after, limit=limit)
+    return {one["id"]: one["sha256"] for one in found}
+
+
 async def mark(connection: Connection, ids: list[UUID], *, missing: list[UUID]) -> int:
     """Mark those of `ids` whose bytes are missing, unmark the others, and tell how many marks changed."""
     return await execute(connection, "files", "mark", ids=ids, missing=missing)

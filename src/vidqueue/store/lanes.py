@@ -105,6 +105,11 @@ async def process_offline(connection: Connection, process: str) -> None:
     await execute(connection, "lanes", "process_offline", process=process)
 
 
+async def working(connection: Connection, node: UUID) -> dict[str, bool]:
+    """Which lanes of a data folder are online, by their queue, and whether they have an attempt in hand."""
+    return {one["queue"]: one["works"] for one in await rows(connection, "lanes", "working", node=node)}
+
+
 async def hold(connection: Connection, wanted: dict[UUID, str | None]) -> dict[str, str | None]:
     """Hold lanes back for a reason, or let them go (None); what changed, by the name of the lane."""
     found = await rows(connection, "lanes", "hold", ids=list(wanted), held=list(wanted.values()))

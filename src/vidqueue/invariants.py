@@ -1,0 +1,116 @@
+"""Examines whether vidqueue has kept its promises: rows by the views of `vidqueue_report`, files and processes here.
+
+Each invariant gets one check. Some may be broken for a moment while a daemon works (bytes that move, a process that
+ends); one that stays broken is a fault in vidqueue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from pathlib import Path
+from uuid import UUID
+
+from vidqueue import database, migrate
+from vidqueue.config import Settings
+from vidqueue.database import Database
+from vidqueue.doctor import Check
+from vidqueue.executor import strays
+from vidqueue.fleet import queues_of
+from vidqueue.migrate import MigrationError
+from vidqueue.storage import CHUNK, Storage
+from vidqueue.store import files, lanes
+
+ADVICE = "This is a fault in vidqueue: please report it with the history of that job."
+PAGE = 500
+
+# Told of as (files seen, files in all).
+Progress = Callable[[int, int], None]
+
+
+async def examine(url: str, settings: Settings, tell: Progress = lambda seen, total: None) -> list[Check]:
+    """Every invariant, in the order of its number. Reads each stored file once, to compare its sha256.
+
+    Raises:
+        DatabaseUnfitError, MigrationError: the database does not answer, or is none of this version.
+    """
+    if missing := await migrate.pending(url):
+        raise MigrationError(f"The database lacks {', '.join(missing)}; `vidqueue db migrate` brings it up to date.")
+    storage = Storage(settings.data_dir)
+    async with Database(url) as opened:
+        checks = await _examine_rows(opened)
+        checks.append(await _examine_files(opened, storage, tell))
+        checks.append(await _examine_processes(opened, storage.node))
+    return sorted(checks, key=lambda check: int(check.name.removeprefix("I")))
+
+
+async def _examine_rows(opened: Database) -> list[Check]:
+    async with opened.transaction() as connection:
+        known = await database.rows(connection, "system", "invariants")
+        broken = await database.rows(connection, "system", "violations")
+    found = {
+        name: [f"job {one['job_id']}: {one['detail']}" for one in group]
+        for name, group in groupby(sorted(broken, key=lambda one: str(one["id"])), key=lambda one: str(one["id"]))
+    }
+    return [_check(one["id"], one["invariant"], found.get(one["id"], [])) for one in known]
+
+
+async def _examine_files(opened: Database, storage: Storage, tell: Progress) -> Check:
+    """The bytes of this data folder and the rows that speak of it."""
+    faults, seen, after = [], set[UUID](), UUID(int=0)
+    stored = set(await asyncio.to_thread(lambda: list(storage.stored_ids())))
+    while True:
+        async with opened.transaction() as connection:
+            page = await files.promised(connection, storage.node, after=after, limit=PAGE)
+        if not page:
+            break
+        for file_id, sha256 in page.items():
+            if fault := await asyncio.to_thread(_fault_of, storage.path(file_id), sha256):
+                faults.append(f"file {file_id}: {fault}")
+            seen.add(file_id)
+            tell(len(seen), len(stored | seen))
+        after = max(page)
+    faults += [f"file {file_id}: no row" for file_id in await _unnamed(opened, stored - seen)]
+    return _check("I15", "the files of this data folder are those of the rows, byte for byte", faults)
+
+
+async def _unnamed(opened: Database, ids: set[UUID]) -> set[UUID]:
+    async with opened.transaction() as connection:
+        return ids - await files.which_exist(connection, list(ids))
+
+
+def _fault_of(path: Path, sha256: str) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        return error.strerror
+    return None if digest.hexdigest() == sha256 else "another sha256 than its row has"
+
+
+async def _examine_processes(opened: Database, node: UUID) -> Check:
+    """An executor may wait for work; what it started must be gone with the attempt."""
+    async with opened.transaction() as connection:
+        ours = await lanes.working(connection, node)
+    faults = []
+    for pid in sorted(await asyncio.to_thread(lambda: list(strays.marked(queues_of(node))))):
+        lane = strays.mark_of(pid)
+        if lane not in ours:
+            faults.append(f"process {pid}: its lane {lane} is not online")
+        elif not ours[lane] and (children := strays.children_of(pid)):
+            faults.append(f"process {pid}: lane {lane} has no attempt, and it has children {_listed(children)}")
+    return _check("I16", "no process of ours without a running attempt", faults)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
+def _check(name: str, invariant: str, faults: list[str]) -> Check:
+    if faults:
+        return Check(name, "error", f"{invariant}: {len(faults)} broken; first: {faults[0]}", ADVICE)
+    return Check(name, "ok", invariant)
