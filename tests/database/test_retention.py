@@ -68,7 +68,10 @@ async def test_logs_and_events_go_before_their_job(stock: Stock) -> None:
     assert await stock.jobs() == {old, young}
     assert [await stock.count("attempt_logs", job_id) for job_id in (old, young)] == [0, 2]
     assert [await stock.count("events", job_id) for job_id in (old, young)] == [0, 3]
-    assert await prune(stock) == {}, "nothing is looked at twice"
+    looked_at = "SELECT logs_pruned_at, events_pruned_at FROM vidqueue.jobs ORDER BY id"
+    before = await stock.queue.sql(looked_at)
+    assert await prune(stock) == {}
+    assert await stock.queue.sql(looked_at) == before, "nothing is looked at twice"
 
 
 async def test_a_job_that_was_retried_has_a_history_to_prune_again(stock: Stock) -> None:

@@ -97,6 +97,18 @@ async def test_bytes_in_the_hands_of_another_process_stay_whatever_the_clock_say
     assert not path.exists(), "its writer is dead and wrote no row"
 
 
+async def test_an_output_whose_commit_waits_for_the_database_stays(stock: Stock) -> None:
+    path = stock.scratch / "output"
+    path.write_bytes(b"x")
+    stored = stock.storage.adopt(path, stock.scratch)
+    os.utime(stock.storage.path(stored.id), (0, 0))
+    await run_sweep(stock)
+    assert stock.storage.path(stored.id).exists()
+    stock.storage.release(stored.id)
+    await run_sweep(stock)
+    assert not stock.storage.path(stored.id).exists()
+
+
 async def test_an_upload_under_way_survives_a_jump_of_the_clock(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     async def chunks() -> object:
         yield b"first"
