@@ -18,7 +18,7 @@ from tests.storm.world import World
 # A client that asks so long for one job, with everything back in order, was left alone.
 PATIENCE_S = 240
 # Submits wait while so many jobs do: a storm is about faults, not about long lines.
-LONGEST_LINE = 120
+LONGEST_LINE = 60
 # What a chain may be told: its job has ended otherwise by now, or people deleted it.
 REFUSALS_OF_CHAINS = {"dependency_failed", "input_not_found"}
 

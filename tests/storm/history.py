@@ -78,6 +78,7 @@ class History:
         self.problems: list[BrokenError] = []
         # Set with the first problem: what happens after it only buries the evidence.
         self.broken = threading.Event()
+        self.slowest_poll_s = 0.0
         self._lock = threading.Lock()
 
     def acknowledged(self, order: Order) -> None:

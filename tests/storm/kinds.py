@@ -119,12 +119,12 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in [
         _kind("work", 90, _work, SUCCEEDED),
-        _kind("long_work", 4, _long_work, SUCCEEDED),
+        _kind("long_work", 6, _long_work, SUCCEEDED),
         _kind("later", 10, _later, SUCCEEDED),
         _kind("hasty", 6, _hasty, SUCCEEDED, "expired"),
         _kind("die_once", 2, _die_once, SUCCEEDED, burns=frozenset({"executor_crashed"})),
         _kind("after_text", 10, _after_text, SUCCEEDED, "dependency_failed"),
-        _kind("transcode", 2, _transcode, SUCCEEDED),
+        _kind("transcode", 5, _transcode, SUCCEEDED),
         _kind("pinned_transcode", 1, _pinned_transcode, SUCCEEDED),
         # Its input may lie on the other daemon's disk, or be deleted by people.
         _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found"),

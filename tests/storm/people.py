@@ -12,26 +12,29 @@ import httpx2
 from tests.storm.history import BrokenError, History, Order
 from tests.storm.world import World
 
-RECENT = 150
-
 
 @dataclass(frozen=True)
 class Deed:
-    """What a person does: a request, and the answers that may come of it (the daemon being there and able)."""
+    """What a person does: a request, and the answers that may come of it (the daemon being there and able).
+
+    Attributes:
+        states: in which states it makes the most of a job.
+    """
 
     name: str
     weight: int
     method: str
     path: str
     answers: frozenset[int]
+    states: str
 
 
 DEEDS = [
-    Deed("cancel", 30, "POST", "/cancel", frozenset({202, 404, 409})),
-    Deed("retry", 25, "POST", "/retry", frozenset({202, 404, 409, 422})),
-    Deed("patch", 25, "PATCH", "", frozenset({200, 404})),
-    Deed("delete", 10, "DELETE", "", frozenset({204, 404, 409})),
-    Deed("read", 10, "GET", "", frozenset({200, 404})),
+    Deed("cancel", 30, "POST", "/cancel", frozenset({202, 404, 409}), "running"),
+    Deed("retry", 25, "POST", "/retry", frozenset({202, 404, 409, 422}), "failed,canceled"),
+    Deed("patch", 25, "PATCH", "", frozenset({200, 404}), "queued"),
+    Deed("delete", 10, "DELETE", "", frozenset({204, 404, 409}), "succeeded,failed,canceled"),
+    Deed("read", 10, "GET", "", frozenset({200, 404}), "running"),
 ]
 
 
@@ -50,8 +53,8 @@ class Person(threading.Thread):
         """Meddle until told to stop."""
         try:
             while not self.stop.wait(self.random.uniform(0.1, 0.8)):
-                if (order := self._choose()) is not None:
-                    (deed,) = self.random.choices(DEEDS, [deed.weight for deed in DEEDS])
+                (deed,) = self.random.choices(DEEDS, [deed.weight for deed in DEEDS])
+                if (order := self._choose(deed)) is not None:
                     self._do(deed, order)
         except BrokenError as problem:
             self.history.fail(problem)
@@ -61,13 +64,25 @@ class Person(threading.Thread):
         finally:
             self.http.close()
 
-    def _choose(self) -> Order | None:
-        """Mostly a job of the last minute, now and then any."""
-        everything = list(self.history.orders.values())
-        pool = everything[-RECENT:] if self.random.random() < 0.8 else everything
+    def _choose(self, deed: Deed) -> Order | None:
+        """Mostly a job that is listed in a fitting state, now and then any: it may have moved on by then anyway."""
+        pool = self._listed(deed.states) if self.random.random() < 0.7 else list(self.history.orders.values())
         mine = [order for order in pool if int(order.job_id[-2:], 16) % self.crowd == self.number and not order.deleted]
-        # The newest more often: they still wait or run.
-        return mine[-1 - int(len(mine) * self.random.random() ** 2)] if mine else None
+        return self.random.choice(mine) if mine else None
+
+    def _listed(self, states: str) -> list[Order]:
+        host = self.random.choice(list(self.world.hosts.values()))
+        try:
+            answer = self.http.get(f"{host.url}/v1/jobs", params={"state": states, "limit": 100})
+        except httpx2.TransportError:
+            return []
+        if answer.status_code == 503:
+            return []
+        if answer.status_code != 200:
+            raise BrokenError(f"the list was answered {answer.status_code}: {answer.text}")
+        found = [self.history.orders.get(job["id"]) for job in answer.json()["jobs"]]
+        # What was queued this moment may not have been acknowledged yet.
+        return [order for order in found if order is not None]
 
     def _do(self, deed: Deed, order: Order) -> None:
         """Ask until the answer settles it."""

@@ -65,6 +65,7 @@ def summary(world: World, history: History, seed: str) -> dict[str, Any]:
             if key.split(":")[0] in ("cancel", "retry", "patch", "delete", "read")
         },
         "strays_before_sweep": counts["strays before the sweep"],
+        "slowest_poll_s": round(history.slowest_poll_s, 2),
         "full_disk_possible": world.small_disk is not None,
     }
 

@@ -24,7 +24,6 @@ class Watch(threading.Thread):
     def __init__(self, world: World, history: History, stop: threading.Event) -> None:
         super().__init__(name="watch")
         self.world, self.history, self.stop = world, history, stop
-        self.polls = 0
         self._late_since: dict[tuple[Any, ...], float] = {}
 
     def run(self) -> None:
@@ -45,12 +44,12 @@ class Watch(threading.Thread):
                 self.history.fail(BrokenError(f"daemon {host.name} ended by itself with {code}; see {host.daemon.log}"))
 
     def _look_at_rows(self) -> None:
-        calm_s = self.history.calm_for_s()
+        calm_s, began = self.history.calm_for_s(), time.monotonic()
         found = self.world.postgres.sql("SELECT * FROM vidqueue_report.invariant_violations")
         states = self.world.postgres.sql(
             "SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) AS line, count(*) AS jobs FROM vidqueue.jobs"
         )
-        self.polls += 1
+        self.history.slowest_poll_s = max(self.history.slowest_poll_s, time.monotonic() - began)
         self.history.counts["line"] = states[0]["line"]
         self.history.counts["jobs"] = states[0]["jobs"]
         self._judge(found, calm_s)
