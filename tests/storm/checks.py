@@ -146,15 +146,19 @@ def sweep_takes_strays(world: World, history: History) -> Iterator[BrokenError]:
     for path in before:
         if path.parent.name in ("work", "incoming"):
             yield BrokenError(f"{path} was left after a drain")
+    if lost := world.postgres.sql("SELECT id FROM vidqueue.files WHERE missing_at IS NOT NULL"):
+        yield BrokenError(f"a daemon holds these files for lost: {lost}")
     long_ago = time.time() - OLD_S
     for host in world.hosts.values():
         for path in host.data_dir.glob("*/*/*"):
             os.utime(path, (long_ago, long_ago))
     for host in world.hosts.values():
         host.start()
+    try:
+        until(lambda: not strays(world), within_s=30)
+    except AssertionError:
+        yield BrokenError(f"these have no row, and the sweep left them: {strays(world)}")
     yield from drain_all(world)
-    for path in strays(world):
-        yield BrokenError(f"{path} has no row, and the sweep left it")
 
 
 def drain_all(world: World) -> Iterator[BrokenError]:

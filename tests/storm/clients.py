@@ -19,8 +19,8 @@ from tests.storm.world import World
 PATIENCE_S = 240
 # Submits wait while so many jobs do: a storm is about faults, not about long lines.
 LONGEST_LINE = 60
-# What a chain may be told: its job has ended otherwise by now, or people deleted it.
-REFUSALS_OF_CHAINS = {"dependency_failed", "input_not_found"}
+# What a chain may be told: its job has ended otherwise by now, or people deleted it, or another daemon has the bytes.
+REFUSALS_OF_CHAINS = {"dependency_failed", "input_not_found", "file_elsewhere"}
 
 
 class Client(threading.Thread):
@@ -97,7 +97,7 @@ class Client(threading.Thread):
             self.history.count("submit: 202")
             self.history.acknowledged(Order(job_id, kind, key, body, time.time()))
             return job_id
-        code = answer.json().get("code") if answer.status_code == 422 else None
+        code = answer.json().get("code") if answer.status_code in (409, 422) else None
         if code in REFUSALS_OF_CHAINS and "vq:jobs/" in json.dumps(body):
             self.history.count(f"submit: {code}")
             return None

@@ -127,7 +127,7 @@ KINDS: dict[str, Kind] = {
         _kind("transcode", 5, _transcode, SUCCEEDED),
         _kind("pinned_transcode", 1, _pinned_transcode, SUCCEEDED),
         # Its input may lie on the other daemon's disk, or be deleted by people.
-        _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found"),
+        _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found", "file_elsewhere"),
         _kind("after_pinned_video", 1, _after_pinned_video, SUCCEEDED, "dependency_failed", "input_not_found"),
         _zoo("raise", "processor_error"),
         _zoo("raise_nul", "processor_error", weight=1),
