@@ -18,6 +18,8 @@ from psycopg.rows import dict_row
 from vidqueue import embedded
 
 FINAL = {"succeeded", "failed", "canceled"}
+# What a submit says of the job; everything else is its input.
+JOB_KEYS = ("max_attempts", "lane", "title", "timeout_s", "stall_timeout_s")
 
 
 def until(condition: Callable[[], Any], *, within_s: float = 30, what: str = "") -> Any:
@@ -31,6 +33,9 @@ def until(condition: Callable[[], Any], *, within_s: float = 30, what: str = "")
 
 class Daemon:
     """`python -m vidqueue serve` on a data folder, with embedded PostgreSQL and two CPU lanes."""
+
+    # A command that runs the daemon, such as `unshare`.
+    under: tuple[str, ...] = ()
 
     def __init__(self, data_dir: Path, **variables: str) -> None:
         self.data_dir = data_dir
@@ -48,8 +53,9 @@ class Daemon:
         """Start it and wait until it is ready."""
         with self.log.open("ab") as output:
             mark = output.tell()
+            self.spawned_at = time.time()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "vidqueue", "serve"],
+                [*self.under, sys.executable, "-m", "vidqueue", "serve"],
                 env=os.environ | self._variables, stdout=output, stderr=output,
             )  # fmt: skip
         self.url = until(lambda: self._announced(mark), what=f"ready; see {self.log}")
@@ -89,7 +95,7 @@ class Daemon:
 
     def submit(self, processor: str = "zoo", **parameters: Any) -> str:
         """Queue a job over HTTP and return its id."""
-        extra = {key: parameters.pop(key) for key in ("max_attempts", "lane", "title") if key in parameters}
+        extra = {key: parameters.pop(key) for key in JOB_KEYS if key in parameters}
         answer = self.http.post("/v1/jobs", json={"processor": processor, "input": parameters, **extra})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from vidqueue.database import Connection, Database, listen
+from vidqueue.database import Connection, Database, hung_up_after, listen
 from vidqueue.errors import VidqueueError
 from vidqueue.lasting import lasting
 from vidqueue.pulse import Pulse
@@ -125,8 +125,7 @@ class Channel:
             async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                 pass
             # A dead connection may look silent: ask it something now and then.
-            # (Not wait_for: Python 3.11's loses a cancellation that comes together with the answer.)
-            async with asyncio.timeout(5):
+            with hung_up_after(5, connection):
                 await connection.execute("SELECT 1")
 
     async def _catch_up(self) -> None:

@@ -6,10 +6,13 @@ A transaction is bounded in time: libpq has no read timeout, and a frozen backen
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import select
+import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -25,6 +28,8 @@ Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
 OLDEST_SERVER = 14
 # procrastinate's functions name their tables without a schema.
 SEARCH_PATH = "procrastinate, public"
+# How long after a failed attempt to connect the second is made, and a new pair begun.
+RECONNECT_S = 0.5
 CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -39,13 +44,45 @@ class DatabaseUnfitError(Exception):
     """The server cannot serve vidqueue; the message says why and what to do."""
 
 
+class SilentError(psycopg.OperationalError):
+    """The server said nothing for too long, and was hung up on."""
+
+
 class Pool(AsyncConnectionPool[Connection]):
-    """psycopg's pool, quicker after a restart of the server.
+    """psycopg's pool, quicker after a restart of the server, and bounded in time where the server is frozen.
 
     Its own `check` costs a round trip at each checkout and waits a second or more after each dead connection, so that
     a pool full of them times out. Here a dead connection is seen without asking the server, and the next one is taken
-    at once.
+    at once. A server that is away is asked twice a second while anybody waits, not at growing distances.
     """
+
+    def __init__(self, url: str, *, query_timeout_s: float, **options: Any) -> None:
+        super().__init__(
+            url,
+            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
+            connection_class=psycopg.AsyncConnection[DictRow],
+            reconnect_timeout=RECONNECT_S,
+            open=False,
+            **options,
+        )
+        self._query_timeout_s = query_timeout_s
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - the signature of psycopg_pool
+        """A connection for one transaction, hung up when that takes too long; its idle neighbours are distrusted then.
+
+        Raises:
+            PoolTimeout: none could be had within `timeout` seconds.
+            psycopg.OperationalError: the server was lost, or silent for too long.
+        """
+        try:
+            with hung_up_after(self._query_timeout_s) as holds:
+                async with super().connection(timeout) as connection:
+                    holds(connection)
+                    yield connection
+        except SilentError:
+            await self.drain()
+            raise
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - the signature of psycopg_pool
         """A connection whose server has not hung up.
@@ -75,6 +112,11 @@ class Pool(AsyncConnectionPool[Connection]):
             raise asyncio.CancelledError
         return connection
 
+    async def reconnect_failed(self) -> None:
+        """Begin anew while somebody waits; without that only the next caller would."""
+        if self._waiting:
+            self._maybe_grow_pool()
+
 
 class Database:
     """A pool of connections, open for the time of an `async with`."""
@@ -86,15 +128,12 @@ class Database:
         self._query_timeout_s = query_timeout_s
         self._pool = Pool(
             url,
-            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
-            connection_class=psycopg.AsyncConnection[DictRow],
+            query_timeout_s=query_timeout_s,
             min_size=2,
             max_size=pool_size,
             # Short, so that a request is answered with 503 while the database is away.
-            timeout=2,
-            reconnect_timeout=5,
+            timeout=1.5,
             configure=self._configure,
-            open=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -114,11 +153,11 @@ class Database:
             VidqueueError: `database_unavailable`, or the code that the database raised itself.
         """
         try:
-            async with asyncio.timeout(self._query_timeout_s), self._pool.connection() as connection:
+            async with self._pool.connection() as connection:
                 yield connection
         except psycopg.errors.ProgramLimitExceeded:
             raise  # a fault of ours, not of the connection
-        except (PoolTimeout, psycopg.OperationalError, TimeoutError) as error:
+        except (PoolTimeout, psycopg.OperationalError) as error:
             raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
         except psycopg.DatabaseError as error:
             if translated := _raised_by_schema(error):
@@ -127,10 +166,11 @@ class Database:
 
     async def _configure(self, connection: Connection) -> None:
         timeout_ms = int(self._query_timeout_s * 1000)
-        await connection.execute(f"SET search_path = {SEARCH_PATH}")
-        await connection.execute(f"SET statement_timeout = {timeout_ms}")
-        await connection.execute("SET timezone = 'UTC'")
-        await connection.commit()
+        with hung_up_after(self._query_timeout_s, connection):
+            await connection.execute(f"SET search_path = {SEARCH_PATH}")
+            await connection.execute(f"SET statement_timeout = {timeout_ms}")
+            await connection.execute("SET timezone = 'UTC'")
+            await connection.commit()
 
 
 async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
@@ -196,6 +236,43 @@ async def _fitness(url: str) -> str:
         "LISTEN receives nothing on this connection. That is what pgbouncer in transaction mode does: "
         "give the server's own address, or a pool in session mode."
     )
+
+
+@contextmanager
+def hung_up_after(seconds: float, *connections: Connection) -> Iterator[Callable[[Connection], None]]:
+    """Hang up, after `seconds`, the connections the block is busy with; it yields what adds one.
+
+    Cancelling would not do: psycopg asks the server for leave to cancel, and a frozen one keeps it waiting.
+
+    Raises:
+        SilentError: in place of what the block raised, once they were hung up.
+    """
+    held, late = [*connections], False
+
+    def hang_up() -> None:
+        nonlocal late
+        late = True
+        for connection in held:
+            _shut_down(connection)
+
+    timer = asyncio.get_running_loop().call_later(seconds, hang_up)
+    try:
+        yield held.append
+    except psycopg.OperationalError as error:
+        if late:
+            raise SilentError(f"no answer within {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _shut_down(connection: Connection) -> None:
+    """End the talk without ending the descriptor, which the event loop still watches."""
+    with (
+        contextlib.suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(connection.fileno())) as end,
+    ):
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def _hung_up(connection: Connection) -> bool:

@@ -18,10 +18,9 @@ import psycopg
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
-from psycopg.rows import DictRow, dict_row
 from psycopg_pool import PoolTimeout
 
-from vidqueue.database import CONNECT_OPTIONS, SEARCH_PATH, Connection, DatabaseUnfitError, Pool
+from vidqueue.database import SEARCH_PATH, Connection, DatabaseUnfitError, Pool, hung_up_after
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
 
@@ -42,25 +41,23 @@ def schema_sql() -> str:
 class Delivery:
     """procrastinate's application, open for the time of an `async with`."""
 
-    def __init__(self, url: str, *, lanes: int) -> None:
+    def __init__(self, url: str, *, lanes: int, query_timeout_s: float = 10) -> None:
         # Its own logger tells each job's arguments and outcome at INFO; ours does that once, in our words.
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
         self._url = url
         self._lanes = lanes
+        self._query_timeout_s = query_timeout_s
         self._app = App(connector=PsycopgConnector(configure=_configure))
         self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
 
     async def __aenter__(self) -> Self:
         self._pool = Pool(
             self._url,
-            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
-            connection_class=psycopg.AsyncConnection[DictRow],
+            query_timeout_s=self._query_timeout_s,
             min_size=1,
             max_size=self._lanes + 2,
             timeout=5,
-            reconnect_timeout=5,
             configure=_configure,
-            open=False,
         )
         try:
             await self._pool.open(wait=True, timeout=30)
@@ -131,10 +128,11 @@ async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: in
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    await connection.execute(f"SET search_path = {SEARCH_PATH}")
-    await connection.execute("SET statement_timeout = 10000")
-    if not connection.autocommit:
-        await connection.commit()
+    with hung_up_after(10, connection):
+        await connection.execute(f"SET search_path = {SEARCH_PATH}")
+        await connection.execute("SET statement_timeout = 10000")
+        if not connection.autocommit:
+            await connection.commit()
 
 
 class LaneWorker(Worker):

@@ -46,7 +46,8 @@ async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
     if orphans := await rescue.recover(rooms.database, rooms.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
     offered = _offered(settings, node)
-    async with Delivery(rooms.database.url, lanes=len(offered)) as delivery:
+    timeout_s = settings.database.query_timeout_s
+    async with Delivery(rooms.database.url, lanes=len(offered), query_timeout_s=timeout_s) as delivery:
         await delivery.forget(queues_of(node))
         await _register_processors(rooms.database)
         threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
