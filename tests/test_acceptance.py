@@ -7,16 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.daemon import Daemon, alive, until
+from tests.listener import Listener
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
 from vidqueue.media.sample import make_sample
@@ -47,35 +46,6 @@ def daemon(home: Path) -> Iterator[Daemon]:
     started = Daemon(home / "data").start()
     yield started
     started.stop()
-
-
-class Listener:
-    """An SSE client; remembers what it heard."""
-
-    def __init__(self, daemon: Daemon, after: int | None = None) -> None:
-        self.heard: list[dict[str, Any]] = []
-        self._stop = threading.Event()
-        self._connected = threading.Event()
-        self._thread = threading.Thread(target=self._listen, args=(daemon.url, after), daemon=True)
-        self._thread.start()
-        assert self._connected.wait(10)
-
-    def _listen(self, url: str, after: int | None) -> None:
-        headers = {"Last-Event-ID": str(after)} if after is not None else {}
-        with httpx2.stream("GET", f"{url}/v1/events", headers=headers, timeout=60) as stream:
-            for line in stream.iter_lines():
-                self._connected.set()
-                if line.startswith("data: "):
-                    self.heard.append(json.loads(line[6:]))
-                if self._stop.is_set():
-                    return
-
-    def kinds(self, job_id: str) -> list[str]:
-        return [event["kind"] for event in self.heard if event["job_id"] == job_id and event["kind"] != "progress"]
-
-    def hang_up(self) -> int:
-        self._stop.set()
-        return int(self.heard[-1]["number"])
 
 
 def test_three_doors_submit_and_a_fourth_sees_it_all(daemon: Daemon, clip: Path) -> None:
