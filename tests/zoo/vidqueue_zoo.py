@@ -32,7 +32,7 @@ class Zoo(Processor):
             "work", "raise", "refuse", "exit_silently", "segfault", "abort", "hang", "ignore_cancel", "flood", "lie",
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
             "same_name_twice", "odd_facts", "odd_words", "steal", "grandchild", "shout",
-            "doze", "fill_disk", "cuda_error",
+            "doze", "fill_disk", "cuda_error", "sign", "linger_once",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -57,6 +57,20 @@ class Zoo(Processor):
         for fraction in (0.2, 0.4, 0.6, 0.8):
             ctx.progress(Progress(fraction, stage="work"))
             time.sleep(params.seconds)
+
+    def _sign(self, params: Any, ctx: Context) -> OutputDraft:
+        """Work, and leave the name of the place where it was done."""
+        self._work(params, ctx)
+        result = self._result(ctx)
+        result.path.write_text(str(result.path.parent))
+        return result
+
+    def _linger_once(self, params: Any, ctx: Context) -> None:
+        """Work for long at the first attempt, and not at all at the next."""
+        marker = Path(params.marker)
+        if not marker.exists():
+            marker.touch()
+            self._work(params, ctx)
 
     def _raise(self, params: Any, ctx: Context) -> None:
         raise RuntimeError("an animal escaped")
