@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -10,9 +11,12 @@ import pytest
 
 from tests.factory import Queue
 from vidqueue.errors import VidqueueError
-from vidqueue.job import State
-from vidqueue.store import jobs
+from vidqueue.finish import finish
+from vidqueue.job import Failed, Failure, State
+from vidqueue.storage import Storage
+from vidqueue.store import jobs, lanes
 from vidqueue.store.jobs import NewJob
+from vidqueue.store.lanes import NewProcessor
 
 
 async def test_submit_from_psql_belongs_to_the_callers_own_transaction(any_queue: Queue, any_database_url: str) -> None:
@@ -131,3 +135,27 @@ async def test_another_owners_job_cannot_be_referred_to(any_queue: Queue) -> Non
     with pytest.raises(VidqueueError) as caught:
         await any_queue.submit(owner="us", input={"video": f"vq:jobs/{theirs}/video"})
     assert caught.value.code == "input_not_found"
+
+
+async def test_what_a_job_does_not_say_its_processor_says_for_every_door(any_queue: Queue, tmp_path: Path) -> None:
+    stubborn = NewProcessor(
+        name="stubborn", device="cpu", description="x", max_attempts=7, timeout_s=60, stall_timeout_s=6,
+        backoff_base_s=1000, backoff_cap_s=1500,
+    )  # fmt: skip
+    async with any_queue.database.transaction() as connection:
+        await lanes.register_processor(connection, stubborn)
+    by_http = await any_queue.submit(processor="stubborn")
+    (by_sql,) = await any_queue.sql("SELECT vidqueue.submit('stubborn', '{}') AS id")
+    for job_id in (by_http, by_sql["id"]):
+        job = await any_queue.job(job_id)
+        assert (job.max_attempts, job.timeout_s, job.stall_timeout_s) == (7, 60, 6)
+    own = await any_queue.job(await any_queue.submit(processor="stubborn", max_attempts=1, timeout_s=5))
+    assert (own.max_attempts, own.timeout_s, own.stall_timeout_s) == (1, 5, 6)
+
+    ticket = await any_queue.dispatch(await any_queue.lane())
+    assert ticket is not None
+    await finish(any_queue.database, Storage(tmp_path), ticket, Failed(Failure.of("stalled", "x")))
+    (waits,) = await any_queue.sql(
+        "SELECT extract(epoch FROM run_at - now())::float AS s FROM vidqueue.jobs WHERE id = %s", ticket.job_id
+    )
+    assert 490 < waits["s"] <= 1000
