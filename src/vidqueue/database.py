@@ -30,6 +30,9 @@ OLDEST_SERVER = 14
 SEARCH_PATH = "procrastinate, public"
 # How long after a failed attempt to connect the second is made, and a new pair begun.
 RECONNECT_S = 0.5
+# How long a session may sit idle inside a transaction. Whoever has told an event holds the lock of the log until its
+# commit: a daemon that stands still just there would stop everybody.
+IDLE_IN_TRANSACTION_MS = 3000
 CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -157,7 +160,7 @@ class Database:
                 yield connection
         except psycopg.errors.ProgramLimitExceeded:
             raise  # a fault of ours, not of the connection
-        except (PoolTimeout, psycopg.OperationalError) as error:
+        except (PoolTimeout, psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
             raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
         except psycopg.DatabaseError as error:
             if translated := _raised_by_schema(error):
@@ -169,6 +172,7 @@ class Database:
         with hung_up_after(self._query_timeout_s, connection):
             await connection.execute(f"SET search_path = {SEARCH_PATH}")
             await connection.execute(f"SET statement_timeout = {timeout_ms}")
+            await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
             await connection.execute("SET timezone = 'UTC'")
             await connection.commit()
 

@@ -20,7 +20,7 @@ from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 
-from vidqueue.database import SEARCH_PATH, Connection, DatabaseUnfitError, Pool, hung_up_after
+from vidqueue.database import IDLE_IN_TRANSACTION_MS, SEARCH_PATH, Connection, DatabaseUnfitError, Pool, hung_up_after
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
 
@@ -131,6 +131,7 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     with hung_up_after(10, connection):
         await connection.execute(f"SET search_path = {SEARCH_PATH}")
         await connection.execute("SET statement_timeout = 10000")
+        await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
         if not connection.autocommit:
             await connection.commit()
 

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from tests.factory import Queue
 from vidqueue.database import Database
+from vidqueue.errors import VidqueueError
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -34,3 +36,18 @@ async def test_a_cancellation_that_comes_together_with_a_connection_is_not_lost(
             assert waiting.cancelled()
         async with database.transaction(), database.transaction():
             pass  # both connections are back
+
+
+async def test_a_daemon_that_stands_still_inside_a_transaction_stops_nobody_for_long(queue: Queue) -> None:
+    """It has told an event and holds the lock of the log; the server ends its session, and it is told so."""
+    async with Database(queue.database.url) as sleeper:
+        with pytest.raises(VidqueueError, match="does not answer") as refused:  # noqa: PT012 - all of it is the scene
+            async with sleeper.transaction() as connection:
+                await connection.execute(
+                    "SELECT vidqueue.record_event(vidqueue.new_id(), 'local', 'progress', '{}'::jsonb)"
+                )
+                async with asyncio.timeout(8):
+                    await queue.submit()
+                await connection.execute("SELECT 1")
+    assert refused.value.code == "database_unavailable"
+    assert await queue.sql("SELECT 1 FROM vidqueue.events WHERE kind = 'progress'") == []
