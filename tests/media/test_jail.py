@@ -179,6 +179,19 @@ def test_it_cannot_open_a_socket_of_any_kind(address: str) -> None:
     assert any("Operation not permitted" in line for line in end.tail)
 
 
+def test_ffmpeg_is_found_without_running_it() -> None:
+    code = """
+import sys
+from vidqueue.media.jail import ffmpeg_path
+def refuse(event, arguments):
+    assert event != "subprocess.Popen", arguments
+sys.addaudithook(refuse)
+print(ffmpeg_path().is_file())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_the_checkup_tells_what_the_kernel_offers() -> None:
     status = jail_status()
     assert status.starts

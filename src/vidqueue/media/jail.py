@@ -232,5 +232,11 @@ def _rlimits(cell: Cell) -> dict[str, int]:
 
 @cache
 def ffmpeg_path() -> Path:
-    """The ffmpeg that is used, links resolved."""
-    return Path(imageio_ffmpeg.get_ffmpeg_exe()).resolve()
+    """The ffmpeg that is used, links resolved.
+
+    The wheel's is found by its name: imageio_ffmpeg runs it first, and remembers for the life of the process that there
+    is none when that run is killed.
+    """
+    bundled = sorted(Path(imageio_ffmpeg.__file__).parent.glob("binaries/ffmpeg-*"))
+    given = os.environ.get("IMAGEIO_FFMPEG_EXE") or (bundled[0] if bundled else imageio_ffmpeg.get_ffmpeg_exe())
+    return Path(given).resolve()
