@@ -118,8 +118,8 @@ def _kind(name: str, weight: int, body: Callable[[Scene], dict[str, Any] | None]
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in [
-        _kind("work", 90, _work, SUCCEEDED),
-        _kind("long_work", 6, _long_work, SUCCEEDED),
+        _kind("work", 150, _work, SUCCEEDED),
+        _kind("long_work", 4, _long_work, SUCCEEDED),
         _kind("later", 10, _later, SUCCEEDED),
         _kind("hasty", 6, _hasty, SUCCEEDED, "expired"),
         _kind("die_once", 2, _die_once, SUCCEEDED, burns=frozenset({"executor_crashed"})),

@@ -13,6 +13,8 @@ from tests.storm.history import BrokenError, History
 from tests.storm.world import World
 
 AT_ONCE = 2
+# Between two of them there has to be time for work, or there is nothing to be broken.
+PAUSE_S = (1.0, 6.0)
 
 
 class Weather(threading.Thread):
@@ -31,7 +33,7 @@ class Weather(threading.Thread):
     def run(self) -> None:
         """Draw and strike."""
         deck: list[Fault] = []
-        while not self.stop.wait(self.random.uniform(0.5, 3)):
+        while not self.stop.wait(self.random.uniform(*PAUSE_S)):
             self._striking = [thread for thread in self._striking if thread.is_alive()]
             if len(self._striking) >= AT_ONCE:
                 continue
