@@ -125,17 +125,17 @@ async def test_a_lost_gpu_burns_no_attempt_and_its_lane_waits_until_the_driver_h
     assert await queue.violations() == []
 
 
+@pytest.mark.parametrize(("act", "code"), [("cuda_error", "gpu_error"), ("gpu_out_of_memory", "gpu_out_of_memory")])
 async def test_a_fault_of_cuda_on_a_gpu_that_is_well_is_the_jobs_own_and_gets_a_new_executor(
-    queue: Queue, rooms: Rooms, driver: Driver
+    queue: Queue, rooms: Rooms, driver: Driver, act: str, code: str
 ) -> None:
     async with working(rooms):
         before = await ended(queue, await gpu_job(queue, "work"))
-        lane = await _lane(queue)
-        assert lane["warm"] == ["zoo"]
-        job = await ended(queue, await gpu_job(queue, "cuda_error", max_attempts=1))
-        await eventually(lambda: _is_cold(queue))
+        await eventually(lambda: _is_warm(queue, ["zoo"]))
+        job = await ended(queue, await gpu_job(queue, act, max_attempts=1))
+        await eventually(lambda: _is_warm(queue, []))
     assert before.state is State.SUCCEEDED
-    assert (job.state, job.error_code) == (State.FAILED, "gpu_error")
+    assert (job.state, job.error_code) == (State.FAILED, code)
 
 
 async def test_a_gpu_that_is_lost_while_idle_is_noticed(queue: Queue, rooms: Rooms, driver: Driver) -> None:
@@ -164,8 +164,8 @@ async def _is_held(queue: Queue) -> bool:
     return bool((await _lane(queue))["held"] == "gpu_lost")
 
 
-async def _is_cold(queue: Queue) -> bool:
-    return bool((await _lane(queue))["warm"] == [])
+async def _is_warm(queue: Queue, processors: list[str]) -> bool:
+    return bool((await _lane(queue))["warm"] == processors)
 
 
 async def _waits_for(queue: Queue, job_id: UUID, reason: str) -> bool:

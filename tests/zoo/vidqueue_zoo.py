@@ -20,6 +20,10 @@ class AcceleratorError(RuntimeError):
     """torch's, by name; torch itself is too large for a zoo."""
 
 
+class OutOfMemoryError(RuntimeError):
+    """torch's, by name, for a GPU."""
+
+
 class Zoo(Processor):
     """Behaves as told: well or badly."""
 
@@ -32,7 +36,7 @@ class Zoo(Processor):
             "work", "raise", "refuse", "exit_silently", "segfault", "abort", "hang", "ignore_cancel", "flood", "lie",
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
             "same_name_twice", "odd_facts", "odd_words", "steal", "grandchild", "shout",
-            "doze", "fill_disk", "cuda_error", "sign", "linger_once",
+            "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -151,6 +155,9 @@ class Zoo(Processor):
             Path(params.marker).touch()
         # What torch raises when the GPU fell off the bus.
         raise AcceleratorError("CUDA error: no CUDA-capable device is detected\nCUDA kernel errors might be ...")
+
+    def _gpu_out_of_memory(self, params: Any, ctx: Context) -> None:
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ...")
 
     def _out_of_memory(self, params: Any, ctx: Context) -> None:
         raise MemoryError
