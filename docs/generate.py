@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vidqueue import processors
+from vidqueue import invariants, migrate, processors
 from vidqueue.api.table import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS
 from vidqueue.cli.exits import MEANINGS
@@ -113,6 +113,14 @@ def exit_table() -> str:
     return _table(("code", "meaning"), [(str(int(code)), meaning) for code, meaning in MEANINGS.items()])
 
 
+def invariant_table() -> str:
+    """Every invariant: those of the view, as the newest migration has them, and those that the program looks after."""
+    view = next(step.text for step in reversed(migrate.known()) if "VIEW vidqueue_report.invariants" in step.text)
+    listed = re.findall(r"^    \('(I\d+)',\s+'(.*?)'\)[,;]$", view, re.MULTILINE)
+    rows = sorted([*listed, *invariants.LOOKED_AFTER.items()], key=lambda row: int(row[0][1:]))
+    return _table(("", "what must hold"), rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "configuration": configuration_table,
     "errors": error_table,
@@ -120,6 +128,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "endpoints": endpoint_table,
     "commands": command_table,
     "exit-codes": exit_table,
+    "invariants": invariant_table,
 }
 
 

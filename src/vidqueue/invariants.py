@@ -26,6 +26,12 @@ from vidqueue.store import files, lanes
 ADVICE = "This is a fault in vidqueue: please report it with the history of that job."
 PAGE = 500
 
+# What no view can see.
+LOOKED_AFTER = {
+    "I15": "the files of this data folder are those of the rows, byte for byte",
+    "I16": "no process of ours works without a running attempt",
+}
+
 # Told of as (files seen, files in all).
 Progress = Callable[[int, int], None]
 
@@ -73,7 +79,7 @@ async def _examine_files(opened: Database, storage: Storage, tell: Progress) -> 
             tell(len(seen), len(stored | seen))
         after = max(page)
     faults += [f"file {file_id}: no row" for file_id in await _unnamed(opened, stored - seen)]
-    return _check("I15", "the files of this data folder are those of the rows, byte for byte", faults)
+    return _check("I15", LOOKED_AFTER["I15"], faults)
 
 
 async def _unnamed(opened: Database, ids: set[UUID]) -> set[UUID]:
@@ -103,7 +109,7 @@ async def _examine_processes(opened: Database, node: UUID) -> Check:
             faults.append(f"process {pid}: its lane {lane} is not online")
         elif not ours[lane] and (children := strays.children_of(pid)):
             faults.append(f"process {pid}: lane {lane} has no attempt, and it has children {_listed(children)}")
-    return _check("I16", "no process of ours without a running attempt", faults)
+    return _check("I16", LOOKED_AFTER["I16"], faults)
 
 
 def _listed(numbers: Iterable[int]) -> str:

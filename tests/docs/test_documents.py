@@ -12,7 +12,7 @@ import pytest
 from pydantic_core import to_jsonable_python
 
 from tests.docs.reading import DOCUMENTS, ROOT, blocks, commands_of, generator, spans
-from vidqueue import processors
+from vidqueue import failpoints, processors
 from vidqueue.api import openapi
 from vidqueue.api.table import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS, app
@@ -152,6 +152,21 @@ def test_every_view_is_documented(database_url: str) -> None:
 def test_every_link_inside_the_repository_leads_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text(encoding="utf-8"))
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_fault_matrix_has_every_fault_and_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    numbers = re.findall(r"^\| (F\d+) \|", text, re.MULTILINE)
+    assert numbers == [f"F{number}" for number in range(1, 28)]
+    named = set(re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text))
+    assert len(named) > 40
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path, _ in named}
+    assert [name for path, name in named if name and f"def {name}(" not in texts[path]] == []
+
+
+def test_every_failpoint_is_documented() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert [point for point in failpoints.POINTS if f"`{point}`" not in text] == []
 
 
 def test_the_readme_is_short() -> None:
