@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def _judged(
     if code == "poison" and crashes < POISON_CRASHES and lost < POISON_LOSSES:
         yield BrokenError(f"poison after {crashes} crashes and {lost} losses", order.job_id)
     run_at = order.body.get("run_at")
-    if run_at and attempts and attempts[0]["dispatched_at"].isoformat() < run_at:
+    # Whoever retries a job wants it now.
+    early = run_at and attempts and attempts[0]["dispatched_at"] < datetime.fromisoformat(run_at)
+    if early and not order.retry_sent:
         yield BrokenError(f"began before its time {run_at}", order.job_id)
 
 

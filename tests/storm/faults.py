@@ -53,7 +53,7 @@ def _kill_executor(blow: Blow) -> str:
 
 
 def _kill_ffmpeg(blow: Blow) -> str:
-    return _kill_one(blow, "ffmpeg", patience_s=10)
+    return _kill_one(blow, "ffmpeg", patience_s=15)
 
 
 def _kill_one(blow: Blow, pattern: str, *, patience_s: float) -> str:
