@@ -31,6 +31,11 @@ def until(condition: Callable[[], Any], *, within_s: float = 30, what: str = "")
     return answer
 
 
+def promised(seconds: float) -> float:
+    """What a promise in seconds comes to here and now: with more to do than there are cores, everything stretches."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Daemon:
     """`python -m vidqueue serve` on a data folder, with embedded PostgreSQL and two CPU lanes."""
 

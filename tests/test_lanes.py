@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.daemon import alive
+from tests.daemon import alive, promised
 from tests.factory import Queue, eventually
 from vidqueue import control, daemon, failpoints, fleet, rescue
 from vidqueue.database import Connection
@@ -134,15 +134,19 @@ async def test_the_executor_sees_no_setting_and_no_secret_of_the_daemon(
 async def test_cancel_of_a_running_job_frees_its_lane_within_two_seconds(zoo: Queue, rooms: Rooms, name: str) -> None:
     job_id = await act(zoo, name, seconds=60, lane="cpu0")
     await eventually(lambda: _started(zoo, job_id))
-    asked = time.monotonic()
     answered = await control.cancel(rooms.database, job_id, owner=None)
     assert answered.state is State.RUNNING
     assert answered.cancel_requested_at
     next_job = await act(zoo, "work", lane="cpu0")
-    assert (await ended(zoo, job_id, within_s=2)).state is State.CANCELED
-    await eventually(lambda: _started(zoo, next_job), within_s=max(0.1, 2 - (time.monotonic() - asked)))
+    assert (await ended(zoo, job_id)).state is State.CANCELED
     assert (await ended(zoo, next_job)).state is State.SUCCEEDED
-    await eventually(lambda: _no_scratch(rooms), within_s=2)
+    # As the rows tell it: a look at them may come late.
+    (took,) = await zoo.sql(
+        "SELECT extract(epoch FROM a.dispatched_at - j.cancel_requested_at)::float AS s FROM vidqueue.jobs j, "
+        "vidqueue.attempts a WHERE j.id = %s AND a.job_id = %s", job_id, next_job,
+    )  # fmt: skip
+    assert took["s"] < promised(2)
+    await eventually(lambda: _no_scratch(rooms))
 
 
 async def _no_scratch(rooms: Rooms) -> bool:
@@ -238,7 +242,7 @@ async def test_a_cancel_does_not_wait_for_an_input_that_a_warm_lane_fetches(
     job_id = await act(zoo, "work", lane="cpu0")
     await asyncio.wait_for(fetching.wait(), 10)
     await control.cancel(rooms.database, job_id, owner=None)
-    assert (await ended(zoo, job_id, within_s=2)).state is State.CANCELED
+    assert (await ended(zoo, job_id, within_s=promised(2))).state is State.CANCELED
 
 
 async def test_two_lanes_run_two_jobs_at_once_and_never_more(zoo: Queue) -> None:
@@ -298,7 +302,7 @@ async def test_a_grandchild_that_got_away_does_not_hold_the_lane(zoo: Queue, roo
     assert executor in executors()
     assert grandchild not in executors()
     await control.cancel(rooms.database, job_id, owner=None)
-    assert (await ended(zoo, job_id, within_s=3)).state is State.CANCELED
+    assert (await ended(zoo, job_id, within_s=promised(3))).state is State.CANCELED
     assert (await ended(zoo, await act(zoo, "work", lane="cpu0"), within_s=5)).state is State.SUCCEEDED
     assert not alive(grandchild)
 

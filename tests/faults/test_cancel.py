@@ -18,7 +18,7 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.daemon import Daemon, until
+from tests.daemon import Daemon, promised, until
 from vidqueue import embedded, failpoints
 from vidqueue.media.sample import make_sample
 
@@ -100,15 +100,17 @@ def nothing_is_left_of(daemon: Daemon, job_id: str, events: list[str]) -> None:
     """A canceled job has told its end once and last; no output, no bytes, no process."""
     assert kinds(daemon, job_id) == events
     assert daemon.sql(f"SELECT name FROM vidqueue.outputs WHERE job_id = '{job_id}'") == []
-    until(lambda: no_scratch(daemon), within_s=FREE_S, what="its workspace is gone")
-    until(lambda: stored(daemon) == named(daemon), within_s=FREE_S, what="its bytes are gone")
+    until(lambda: no_scratch(daemon), within_s=promised(FREE_S), what="its workspace is gone")
+    until(lambda: stored(daemon) == named(daemon), within_s=promised(FREE_S), what="its bytes are gone")
     assert not daemon.children("ffmpeg-linux")
 
 
 def the_lane_works(daemon: Daemon) -> None:
     """It is free: the next job begins there at once, and all promises are kept."""
     next_job = daemon.submit(act="work")
-    until(lambda: daemon.job(next_job)["state"] != "queued", within_s=FREE_S, what="the lane takes the next job")
+    until(
+        lambda: daemon.job(next_job)["state"] != "queued", within_s=promised(FREE_S), what="the lane takes the next job"
+    )
     assert daemon.ended(next_job, within_s=PATIENCE_S)["state"] == "succeeded"
     assert daemon.violations() == []
 
@@ -126,7 +128,7 @@ def named(daemon: Daemon) -> set[str]:
 
 
 def fails_with_it(daemon: Daemon, dependent: str) -> None:
-    job = daemon.ended(dependent, within_s=FREE_S)
+    job = daemon.ended(dependent, within_s=promised(FREE_S))
     assert (job["state"], job["error"]["code"]) == ("failed", "dependency_failed")
     assert kinds(daemon, dependent) == ["queued", "failed"]
 
@@ -174,7 +176,7 @@ def test_a_cancel_in_a_phase_that_is_held_open(start: Daemons, phase: str) -> No
         assert daemon.ended(dependent, within_s=PATIENCE_S)["state"] == "succeeded"
     else:
         assert (answer.status_code, answer.json()["state"]) == (202, "running")
-        assert daemon.ended(job_id, within_s=held.ends_within_s)["state"] == "canceled"
+        assert daemon.ended(job_id, within_s=promised(held.ends_within_s))["state"] == "canceled"
         fails_with_it(daemon, dependent)
         nothing_is_left_of(daemon, job_id, CANCELED)
     the_lane_works(daemon)
@@ -232,8 +234,8 @@ def test_a_cancel_ends_work_that_hangs(daemon: Daemon, clip: Path, phase: str) -
         os.kill(pid, signal.SIGSTOP)
     answer = cancel(daemon, job_id)
     assert (answer.status_code, answer.json()["state"]) == (202, "running")
-    assert answer.elapsed.total_seconds() < 1
-    assert daemon.ended(job_id, within_s=FREE_S)["state"] == "canceled"
+    assert answer.elapsed.total_seconds() < promised(1)
+    assert daemon.ended(job_id, within_s=promised(FREE_S))["state"] == "canceled"
     fails_with_it(daemon, dependent)
     nothing_is_left_of(daemon, job_id, CANCELED)
     the_lane_works(daemon)
@@ -248,7 +250,7 @@ def test_a_second_cancel_is_answered_as_the_first_and_changes_nothing(daemon: Da
     job_id = daemon.submit(act="hang")
     until(lambda: daemon.job(job_id)["state"] == "running")
     answers = [cancel(daemon, job_id) for _ in range(2)]
-    assert daemon.ended(job_id, within_s=FREE_S)["state"] == "canceled"
+    assert daemon.ended(job_id, within_s=promised(FREE_S))["state"] == "canceled"
     answers.append(cancel(daemon, job_id))
     assert [answer.status_code for answer in answers] == [202] * 3
     assert answers[2].json()["state"] == "canceled"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.daemon import until
+from tests.daemon import promised, until
 from tests.faults.conftest import Start
 from tests.faults.postgres import Postgres
 from tests.listener import Listener
@@ -28,9 +28,8 @@ def test_cut_listeners_come_back_and_nobody_misses_an_event(
     first = _first_heard(client)
     longest_s = 0.0
     for _ in range(5):
-        cut = postgres.backends(LISTENERS)
+        cut = until(lambda: _listeners(postgres), what="the channel listens, and so does each lane")
         daemon.sql(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{cut}) AS pid")
-        assert len(cut) >= 3, "the channel's, and one for each lane"
         asked_at = time.time()
         ids.append(daemon.submit(act="work"))
         until(lambda: daemon.job(ids[-1])["started_at"], what="the new job begins")
@@ -41,7 +40,7 @@ def test_cut_listeners_come_back_and_nobody_misses_an_event(
         began = datetime.fromisoformat(daemon.job(ids[-1])["started_at"]).timestamp()
         longest_s = max(longest_s, began - asked_at)
     figure("longest wait for a new job's start, in s", longest_s)
-    assert longest_s < 2
+    assert longest_s < promised(2)
     for job_id in ids:
         assert daemon.ended(job_id)["state"] == "succeeded"
         until(lambda: client.kinds(job_id)[-1:] == ["succeeded"], what="its end is heard")  # noqa: B023
@@ -51,6 +50,11 @@ def test_cut_listeners_come_back_and_nobody_misses_an_event(
     client.hang_up()
     assert daemon.violations() == []
     assert daemon.stop() == 0
+
+
+def _listeners(postgres: Postgres) -> list[int]:
+    found = postgres.backends(LISTENERS)
+    return found if len(found) >= 3 else []
 
 
 def _first_heard(client: Listener) -> int:
