@@ -95,9 +95,15 @@ WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND expires_a
 RETURNING j.id
 
 -- name: failed_dependency
-SELECT p.id FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
-WHERE d.job_id = %(id)s AND p.state IN ('failed', 'canceled') LIMIT 1
-FOR SHARE OF p
+-- A job whose output this one needs, and which will not come. All of them are locked first: one that is failing just now
+-- has then either failed before this one waits again, or sees it wait and takes it along.
+WITH needed AS MATERIALIZED (
+    SELECT p.id, p.state FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
+    WHERE d.job_id = %(id)s
+    ORDER BY p.id
+    FOR SHARE OF p
+)
+SELECT id FROM needed WHERE state IN ('failed', 'canceled') LIMIT 1
 
 -- name: patch
 UPDATE vidqueue.jobs SET
