@@ -8,7 +8,8 @@ SELECT job_id, created FROM vidqueue.accept(
 -- name: get
 -- One job as the outside sees it. A waiting job gets its reason, and its position among those that wait for the same
 -- lanes: on a machine without a GPU all of them do.
-WITH pools AS (
+-- Materialized: else the lanes are looked up for every job that waits.
+WITH pools AS MATERIALIZED (
     SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
                       WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
     FROM (VALUES ('cpu'), ('gpu')) d (device)
@@ -34,7 +35,8 @@ WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: page
 -- Newest first, by keyset: a page costs the same however far it is from the first.
-WITH pools AS (
+-- Materialized: else the lanes are looked up for every job that waits.
+WITH pools AS MATERIALIZED (
     SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
                       WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
     FROM (VALUES ('cpu'), ('gpu')) d (device)
