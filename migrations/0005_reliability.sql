@@ -5,9 +5,9 @@
 ALTER TABLE vidqueue.jobs
     ADD COLUMN expires_at timestamptz CHECK (expires_at BETWEEN '1970-01-01 UTC' AND '9000-01-01 UTC'),
     ADD COLUMN losses integer NOT NULL DEFAULT 0;
-COMMENT ON COLUMN vidqueue.jobs.expires_at IS 'A job that still waits then fails with expired.';
+COMMENT ON COLUMN vidqueue.jobs.expires_at IS 'A job that has not begun by then fails with expired.';
 COMMENT ON COLUMN vidqueue.jobs.losses IS 'How many of the last attempts ended with the death of their daemon, one after the other.';
-CREATE INDEX jobs_expiring ON vidqueue.jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
+CREATE INDEX jobs_expiring ON vidqueue.jobs (expires_at) WHERE state = 'queued' AND attempt = 0 AND expires_at IS NOT NULL;
 
 ALTER TABLE vidqueue.processors
     ADD COLUMN max_attempts integer NOT NULL DEFAULT 3,
@@ -146,13 +146,13 @@ CREATE FUNCTION vidqueue.submit(
     tags             text[] DEFAULT '{}',
     priority         integer DEFAULT 0,
     run_at           timestamptz DEFAULT NULL,
-    expires_at       timestamptz DEFAULT NULL,
     max_attempts     integer DEFAULT NULL,
     timeout_s        double precision DEFAULT NULL,
     stall_timeout_s  double precision DEFAULT NULL,
     lane             text DEFAULT NULL,
     owner            text DEFAULT 'local',
-    idempotency_key  text DEFAULT NULL
+    idempotency_key  text DEFAULT NULL,
+    expires_at       timestamptz DEFAULT NULL
 ) RETURNS uuid LANGUAGE sql AS $$
     SELECT job_id FROM vidqueue.accept(
         processor => submit.processor, input => submit.input, title => submit.title, tags => submit.tags,

@@ -1,8 +1,6 @@
 -- The promises as questions: each invariant by its number and sentence, and every row that breaks one.
 -- `vidqueue doctor --invariants` asks the same, and looks at the files too.
 
-DROP VIEW vidqueue_report.invariant_violations;
-
 CREATE VIEW vidqueue_report.invariants (id, invariant) AS VALUES
     ('I1',  'a job is final exactly when it has an end'),
     ('I2',  'running job has exactly one open attempt, which carries its fence'),
@@ -18,9 +16,9 @@ CREATE VIEW vidqueue_report.invariants (id, invariant) AS VALUES
     ('I13', 'an idempotency key made one job'),
     ('I14', 'a job has an error exactly when it failed'),
     ('I19', 'no job waits for one that cannot come'),
-    ('I20', 'a job that waits past its deadline ends within a minute');
+    ('I20', 'a job that has not begun by its deadline ends within a minute');
 
-CREATE VIEW vidqueue_report.invariant_violations AS
+CREATE OR REPLACE VIEW vidqueue_report.invariant_violations AS
 WITH state_events AS (
     SELECT e.job_id, e.number, e.kind,
            lag(e.kind) OVER w AS before, lead(e.number) OVER w IS NULL AS is_last
@@ -110,7 +108,7 @@ WITH state_events AS (
     UNION ALL
     SELECT 'I20', j.id, format('deadline %s', j.expires_at)
     FROM vidqueue.jobs j
-    WHERE j.state = 'queued' AND greatest(j.expires_at, pg_postmaster_start_time()) < clock_timestamp() - interval '60 s'
+    WHERE j.state = 'queued' AND j.attempt = 0 AND greatest(j.expires_at, pg_postmaster_start_time()) < clock_timestamp() - interval '60 s'
         AND j.expires_at IS NOT NULL
 )
-SELECT i.id, i.invariant, f.job_id, f.detail FROM found f JOIN vidqueue_report.invariants i ON i.id = f.id;
+SELECT i.invariant, f.job_id, f.detail, i.id FROM found f JOIN vidqueue_report.invariants i ON i.id = f.id;

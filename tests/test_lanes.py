@@ -188,7 +188,7 @@ async def test_a_job_over_its_wall_limit_or_without_progress_is_stopped(zoo: Que
 
 async def test_steady_progress_longer_than_the_lease_is_left_alone(zoo: Queue, rooms: Rooms) -> None:
     lease_s = rooms.settings.running.lease_s
-    job = await ended(zoo, await act(zoo, "work", seconds=lease_s * 2, stall_timeout_s=1.5))
+    job = await ended(zoo, await act(zoo, "work", seconds=lease_s * 2.5, stall_timeout_s=4))
     assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
 
 
@@ -305,6 +305,17 @@ async def test_a_grandchild_that_got_away_does_not_hold_the_lane(zoo: Queue, roo
     assert (await ended(zoo, job_id, within_s=promised(3))).state is State.CANCELED
     assert (await ended(zoo, await act(zoo, "work", lane="cpu0"), within_s=5)).state is State.SUCCEEDED
     assert not alive(grandchild)
+
+
+def test_the_mark_of_one_lane_is_not_that_of_another() -> None:
+    mark = f"lane:{uuid4().hex[:8]}:cpu1"
+    with subprocess.Popen(["sleep", "600"], env={strays.MARK: f"{mark}0"}) as neighbour:
+        with subprocess.Popen(["sleep", "600"], env={strays.MARK: mark}) as own:
+            assert strays.end(mark, whole=True) == 1
+            assert own.wait() == -signal.SIGKILL
+        assert neighbour.poll() is None
+        assert strays.end(mark) == 1
+        assert neighbour.wait() == -signal.SIGKILL
 
 
 async def test_a_late_word_to_stop_does_not_meet_the_next_job(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -49,6 +50,22 @@ def test_a_dead_process_that_nobody_has_buried_is_gone(sleeper: subprocess.Popen
     name = name_of(sleeper.pid)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert liveness.is_gone(name)
+
+
+def test_what_cannot_be_read_is_not_called_dead(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is free, or /proc hides what other users run."""
+    name = name_of(sleeper.pid)
+
+    def refuse(pid: int) -> str:
+        raise PermissionError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(liveness, "_started", refuse)
+    assert not liveness.is_gone(name)
+    sleeper.kill()
+    sleeper.wait()
     assert liveness.is_gone(name)
 
 
@@ -188,6 +205,19 @@ async def test_a_job_that_still_waits_at_its_deadline_fails_and_a_retry_waits_wi
     job = await queue.job(job_id)
     assert (job.state, job.expires_at) == (State.QUEUED, None)
     assert await queue.violations() == []
+
+
+async def test_a_job_that_began_in_time_runs_again_after_its_deadline(queue: Queue, rooms: Rooms) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    job_id, node = await queue.submit(expires_at=soon), uuid4()
+    lane = await queue.lane(node=node)
+    assert await queue.dispatch(lane) is not None
+    await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
+    await eventually(lambda: _is(queue, "now() > (SELECT expires_at FROM vidqueue.jobs)"))
+    await rescuer(rooms)._expire()
+    assert (await queue.job(job_id)).state is State.QUEUED
+    await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
+    assert await queue.dispatch(lane) is not None
 
 
 async def test_a_job_past_its_deadline_is_not_dispatched_any_more(queue: Queue) -> None:

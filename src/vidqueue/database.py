@@ -28,10 +28,8 @@ Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
 OLDEST_SERVER = 14
 # procrastinate's functions name their tables without a schema.
 SEARCH_PATH = "procrastinate, public"
-# How long after a failed attempt to connect the second is made, and a new pair begun.
-RECONNECT_S = 0.5
-# How long a session may sit idle inside a transaction. Whoever has told an event holds the lock of the log until its
-# commit: a daemon that stands still just there would stop everybody.
+RECONNECT_S = 0.5  # after a failed attempt to connect the second is made, and a new pair begun
+# For a session inside a transaction: it may hold the lock of the event log, and would stop everybody.
 IDLE_IN_TRANSACTION_MS = 3000
 CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -41,6 +39,11 @@ CONNECT_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
     "application_name": "vidqueue",
 }
+
+
+# It may serve again in a while; a managed server that is full turns read-only.
+_FOR_NOW = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
+AWAY = (PoolTimeout, psycopg.OperationalError, *_FOR_NOW)
 
 
 class DatabaseUnfitError(Exception):
@@ -160,7 +163,7 @@ class Database:
                 yield connection
         except psycopg.errors.ProgramLimitExceeded:
             raise  # a fault of ours, not of the connection
-        except (PoolTimeout, psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
+        except AWAY as error:
             raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
         except psycopg.DatabaseError as error:
             if translated := _raised_by_schema(error):

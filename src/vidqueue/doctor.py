@@ -194,7 +194,8 @@ def _check_invariants(broken: list[dict[str, Any]]) -> Check:
     if broken:
         first = f"{broken[0]['invariant']} (job {broken[0]['job_id']}: {broken[0]['detail']})"
         advice = "This is a fault in vidqueue: please report it with vidqueue_report.invariant_violations."
-        return Check("invariants", "error", f"{len(broken)} broken; first: {first}", advice)
+        count = sum({one["id"]: one["broken"] for one in broken}.values())
+        return Check("invariants", "error", f"{count} broken; first: {first}", advice)
     return Check("invariants", "ok", "all hold")
 
 

@@ -184,10 +184,11 @@ class Server:
         """Process id of a live server on this folder, ours or not."""
         try:
             pid = int(self._pid_file()[0])
-            name = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
+            # It works inside its folder; another process that was given the same number does not.
+            works_in = Path(f"/proc/{pid}/cwd").readlink()
         except (OSError, ValueError, IndexError):
             return None
-        return pid if name == "postgres" else None
+        return pid if works_in == self._folder.resolve() else None
 
     def _ready(self) -> bool:
         """Whether a live server has written that it takes connections (line 8 of its pid file)."""

@@ -62,14 +62,26 @@ async def finish(
     """
     publications: list[Publication] = []
     try:
-        outcome = await _adopt(storage, outcome, workspace, publications)
+        outcome = await _adopted(database, storage, outcome, workspace, publications)
         result = await _commit_until_it_lands(database, storage.node, ticket, outcome, publications)
-    finally:
+        # Not where that raised: a COMMIT without an answer may still happen, and the sweep will know.
         await _discard_unpublished(database, storage, publications)
+    finally:
         for publication in publications:
             storage.release(publication.stored.id)
     log.info("attempt_ended", outcome=type(outcome).__name__.lower(), result=result)
     return result
+
+
+async def _adopted(
+    database: Database, storage: Storage, outcome: Outcome, workspace: Path | None, publications: list[Publication]
+) -> Outcome:
+    """What `_adopt` says; a fault in the middle of it leaves no bytes, because no COMMIT was tried yet."""
+    try:
+        return await _adopt(storage, outcome, workspace, publications)
+    except BaseException:
+        await _discard_unpublished(database, storage, publications)
+        raise
 
 
 async def _adopt(

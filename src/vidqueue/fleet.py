@@ -145,9 +145,10 @@ async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads:
 
 async def _leave(rooms: Rooms, delivery: Delivery, node: UUID) -> None:
     """Give back what was handed over and never begun. Where the database is away, the next daemon does it."""
-    with contextlib.suppress(VidqueueError):
-        await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
-        await delivery.forget(queues_of(node))
+    with contextlib.suppress(VidqueueError, TimeoutError):
+        async with asyncio.timeout(REST_S):
+            await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
+            await delivery.forget(queues_of(node))
 
 
 def queues_of(node: UUID) -> str:

@@ -27,14 +27,31 @@ def is_gone(name: str) -> bool:
     """Whether the process of this name ran on this machine and does not any more; False where that cannot be known."""
     where, _, rest = name.rpartition("/")
     where, _, pid = where.rpartition("/")
-    return where == machine() and pid.isdecimal() and _started(int(pid)) != rest
+    if where != machine() or not pid.isdecimal():
+        return False
+    try:
+        return _started(int(pid)) != rest
+    except OSError:
+        # Unreadable is not dead: no descriptor may be free, or /proc may hide what other users run.
+        return _is_nobody(int(pid))
+
+
+def _is_nobody(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _started(pid: int) -> str:
-    """Start of a live process in clock ticks since boot (proc(5), field 22 of stat); empty for a dead one."""
-    try:
-        # The name in parentheses may hold anything, spaces and parentheses too.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
+    """Start of a process in clock ticks since boot (proc(5), field 22 of stat); empty for one that only awaits burial.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+    """
+    # The name in parentheses may hold anything, spaces and parentheses too.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]

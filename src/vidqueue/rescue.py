@@ -61,7 +61,8 @@ class Rescuer:
     """The watch of one daemon over everybody's attempts.
 
     A lease proves nothing while its holder could not renew it. So after a time in which this daemon had no database,
-    or stood still itself, the lanes get a while to speak first; after a start of the server the query gives them one.
+    or stood still itself, or was not there at all, the lanes get a while to speak first; after a start of the server
+    the query gives them one.
     """
 
     database: Database
@@ -72,7 +73,8 @@ class Rescuer:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        looked_at, seen_at, judges_from = _clock(), float("-inf"), float("-inf")
+        # From the start, and after a fault: what was before this is not known either.
+        looked_at, seen_at, judges_from = float("-inf"), float("-inf"), float("-inf")
         while True:
             self.beat()
             await asyncio.sleep(ROUND_S)
@@ -128,10 +130,13 @@ class Rescuer:
             return await attempts.expired(connection, lease_s=self.lease_s)
 
     async def _expire(self) -> None:
-        message = "The job still waited when its expires_at came."
-        async with self.database.transaction() as connection:
-            for job_id in await jobs.expire(connection, message=message, hint=KINDS["expired"].hint):
-                log.info("job_expired", job_id=str(job_id))
+        message = "The job had not begun when its expires_at came."
+        while True:
+            async with self.database.transaction() as connection:
+                expired = await jobs.expire(connection, message=message, hint=KINDS["expired"].hint)
+            if not expired:
+                return
+            log.info("jobs_expired", jobs=[str(job_id) for job_id in expired])
 
 
 def _clock() -> float:

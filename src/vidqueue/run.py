@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,9 +98,17 @@ async def _attempt_and_finish(ticket: Ticket, begun: Begun, lane: Lane, rooms: R
             raise
         log.exception("attempt_fault")
         await lane.executor.kill()
-        fault = Failed(Failure.of("internal_error", f"{type(error).__name__}: {error}"))
+        fault = Failed(_failure_of(error))
         await _finish(ticket, rooms, fault, None)
         return fault
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, VidqueueError):
+        return Failure.from_error(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure.of("no_space", f"The disk of the data folder is full: {error.strerror}.")
+    return Failure.of("internal_error", f"{type(error).__name__}: {error}")
 
 
 async def _finish(ticket: Ticket, rooms: Rooms, outcome: Outcome | Lost, workspace: Path | None) -> None:

@@ -50,7 +50,7 @@ class JobRequest(BaseModel):
         None, description="Not before this time."
     )
     expires_at: Annotated[AwareDatetime, AfterValidator(_in_our_times)] | None = Field(
-        None, description="A job that still waits then fails with `expired`."
+        None, description="A job that has not begun by then fails with `expired`."
     )
     max_attempts: int | None = Field(
         None, ge=1, le=100, description="Failed attempts after which the job fails; else what its processor says."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from tests.factory import Queue
 from vidqueue.database import Database
+from vidqueue.errors import VidqueueError
 from vidqueue.finish import Finished, Refused, finish
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded, Ticket
 from vidqueue.storage import Storage
@@ -86,6 +88,39 @@ async def test_a_finish_repeated_after_an_unclear_commit_keeps_the_published_byt
     assert stored(storage) == 1
 
 
+async def test_a_commit_that_lands_after_the_daemon_gave_up_finds_its_bytes(
+    any_queue: Queue, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server waits for its standby; the daemon ends meanwhile; then the COMMIT comes true."""
+    ticket = await running(any_queue)
+    real, hanging = Database.transaction, []
+
+    def hang(self: Database) -> object:
+        hanging.append(_Hangs(real(self)))
+        return hanging[-1] if len(hanging) == 1 else real(self)
+
+    monkeypatch.setattr(Database, "transaction", hang)
+    any_queue.database.abandoned = True
+    with pytest.raises(VidqueueError, match="gave up"):
+        await finish(any_queue.database, storage, ticket, success(tmp_path), workspace=tmp_path)
+    monkeypatch.undo()
+    any_queue.database.abandoned = False
+    await hanging[0].inner.__aexit__(None, None, None)
+    assert (await any_queue.job(ticket.job_id)).state is State.SUCCEEDED
+    assert stored(storage) == 1
+
+
+class _Hangs:
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def __aenter__(self) -> Any:
+        return await self.inner.__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        raise VidqueueError("database_unavailable", "nobody answers, and the daemon gave up")
+
+
 class _LosesItsAnswer:
     def __init__(self, inner: object) -> None:
         self._inner = inner
@@ -94,8 +129,6 @@ class _LosesItsAnswer:
         return await self._inner.__aenter__()  # type: ignore[attr-defined]
 
     async def __aexit__(self, *error: object) -> None:
-        from vidqueue.errors import VidqueueError
-
         await self._inner.__aexit__(*error)  # type: ignore[attr-defined]
         raise VidqueueError("database_unavailable", "the answer to COMMIT was lost")
 

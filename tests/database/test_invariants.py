@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.factory import Queue
+from vidqueue.database import rows
 
 FENCES_OFF = """
     ALTER TABLE vidqueue.jobs DISABLE TRIGGER USER;
@@ -109,6 +110,21 @@ async def pretend_the_server_is_long_up(queue: Queue) -> None:
     text = view["text"].replace("pg_postmaster_start_time()", "'2000-01-01'::timestamptz")
     assert text.count("2000-01-01") == len(LONG_UP)
     await queue.sql(f"CREATE OR REPLACE VIEW vidqueue_report.invariant_violations AS {text}")
+
+
+async def test_many_of_one_kind_do_not_hide_another(any_queue: Queue) -> None:
+    names = await planted(any_queue)
+    for statement in filter(str.strip, FENCES_OFF.split(";")):
+        await any_queue.sql(statement)
+    await any_queue.sql(
+        "INSERT INTO vidqueue.jobs (processor, input, device, error_code) "
+        "SELECT 'zoo', '{}', 'cpu', 'x' FROM generate_series(1, 200)"
+    )
+    await any_queue.sql(PLANTED["I19"].format(**names))
+    async with any_queue.database.transaction() as connection:
+        found = await rows(connection, "system", "violations")
+    assert {(one["id"], one["broken"]) for one in found} == {("I14", 200), ("I19", 1)}
+    assert len(found) == 6
 
 
 async def test_every_invariant_of_the_list_is_planted(any_queue: Queue) -> None:

@@ -51,3 +51,11 @@ async def test_a_daemon_that_stands_still_inside_a_transaction_stops_nobody_for_
                 await connection.execute("SELECT 1")
     assert refused.value.code == "database_unavailable"
     assert await queue.sql("SELECT 1 FROM vidqueue.events WHERE kind = 'progress'") == []
+
+
+async def test_a_server_that_turned_read_only_is_away_and_no_fault_of_a_job(database: Database) -> None:
+    with pytest.raises(VidqueueError) as refused:  # noqa: PT012 - all of it is the scene
+        async with database.transaction() as connection:
+            await connection.execute("SET TRANSACTION READ ONLY")
+            await connection.execute("UPDATE vidqueue.owners SET served_at = now()")
+    assert refused.value.code == "database_unavailable"

@@ -75,7 +75,7 @@ class JobView(BaseModel):
     cancel_requested_at: datetime | None
     created_at: datetime
     run_at: datetime = Field(description="Not before this time.")
-    expires_at: datetime | None = Field(description="A job that still waits then fails with `expired`.")
+    expires_at: datetime | None = Field(description="A job that has not begun by then fails with `expired`.")
     started_at: datetime | None = Field(description="Start of the newest attempt.")
     finished_at: datetime | None
     urls: JobUrls

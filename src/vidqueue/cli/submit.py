@@ -44,7 +44,7 @@ class JobFlags:
     run_at: Annotated[datetime | None, Parameter(group=JOB)] = None
     """Not before this time, such as 2027-01-31T22:00; local unless it names a zone."""
     expires_at: Annotated[datetime | None, Parameter(group=JOB)] = None
-    """Fail if it still waits at this time; local unless it names a zone."""
+    """Fail if it has not begun by this time; local unless it names a zone."""
     max_attempts: Annotated[int | None, Parameter(group=JOB)] = None
     """Failed attempts after which the job fails."""
     timeout: Annotated[float | None, Parameter(group=JOB)] = None

@@ -165,7 +165,7 @@ def _failure(error: BaseException, detail: str) -> Failure:
         return Failure.of("gpu_out_of_memory", str(error).split("\n", 1)[0], detail=detail)
     if type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error"):
         return Failure.of("gpu_error", str(error).split("\n", 1)[0], detail=detail)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure.of("no_space", "The disk of the workspace is full.", detail=detail)
     return Failure.of("processor_error", f"{type(error).__name__}: {error}", detail=detail)
 

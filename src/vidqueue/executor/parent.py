@@ -215,7 +215,7 @@ class Executor:
         self._listener.cancel()
         await asyncio.gather(self._listener, return_exceptions=True)
         self._process = None
-        if left := await asyncio.to_thread(strays.end, self._mark):
+        if left := await asyncio.to_thread(strays.end, self._mark, whole=True):
             log.warning("strays_killed", lane=self._lane, processes=left)
         return code
 

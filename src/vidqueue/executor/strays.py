@@ -17,26 +17,26 @@ MARK = "LANE_QUEUE"
 PATIENCE_S = 2.0
 
 
-def end(mark: str) -> int:
-    """Kill every process whose environment bears a mark that begins so; how many that were.
+def end(mark: str, *, whole: bool = False) -> int:
+    """Kill every process whose mark begins so, or is the `whole` of it; how many that were.
 
     Looks again until there is none, because a process may have made another one meanwhile; gives up after a while, as a
     process that hangs in the kernel cannot be killed.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + PATIENCE_S
-    while (found := set(marked(mark))) and time.monotonic() < deadline:
+    while (found := set(marked(mark, whole=whole))) and time.monotonic() < deadline:
         for pid in found:
-            _kill(pid, mark)
+            _kill(pid, mark, whole)
         ended |= found
         time.sleep(0.01)
     return len(ended)
 
 
-def marked(mark: str) -> Iterator[int]:
-    """Ids of the living processes that bear a mark which begins so."""
+def marked(mark: str, *, whole: bool = False) -> Iterator[int]:
+    """Ids of the living processes whose mark begins so, or is the `whole` of it: cpu1 is not cpu10."""
     for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and _bears(int(folder.name), mark):
+        if folder.name.isdecimal() and _bears(int(folder.name), mark, whole):
             yield int(folder.name)
 
 
@@ -59,17 +59,17 @@ def children_of(pid: int) -> set[int]:
     return children
 
 
-def _bears(pid: int, mark: str) -> bool:
+def _bears(pid: int, mark: str, whole: bool) -> bool:
     borne = mark_of(pid)
-    return borne is not None and borne.startswith(mark)
+    return borne is not None and (borne == mark if whole else borne.startswith(mark))
 
 
-def _kill(pid: int, mark: str) -> None:
+def _kill(pid: int, mark: str, whole: bool) -> None:
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
             # The id may have gone to another process since it was found; the handle cannot.
-            if _bears(pid, mark):
+            if _bears(pid, mark, whole):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)

@@ -20,7 +20,7 @@ WITH lane AS MATERIALIZED (
     FROM lane CROSS JOIN vidqueue.owners o CROSS JOIN LATERAL (
         SELECT j.id, j.rank, j.priority, j.queued_at, j.processor
         FROM vidqueue.jobs j
-        WHERE j.owner = o.name AND j.state = 'queued' AND j.run_at <= greatest(now(), j.queued_at) AND (j.expires_at IS NULL OR j.expires_at > now())
+        WHERE j.owner = o.name AND j.state = 'queued' AND j.run_at <= greatest(now(), j.queued_at) AND (j.expires_at IS NULL OR j.expires_at > now() OR j.attempt > 0)
           AND (j.wanted_lane IS NULL OR j.wanted_lane = lane.name)
           AND j.device = ANY (lane.takes)
           AND (lane.device = 'cpu' OR j.vram_mb <= lane.vram_mb)

@@ -89,10 +89,10 @@ WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state I
 RETURNING id
 
 -- name: expire
--- Jobs that still wait at their deadline end here, a hundred at a time.
+-- Jobs that have not begun by their deadline end here, a hundred at a time. One that was interrupted has begun in time.
 UPDATE vidqueue.jobs j SET
     state = 'failed', finished_at = clock_timestamp(), error_code = 'expired', error_message = %(message)s, error_hint = %(hint)s
-WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND expires_at <= clock_timestamp()
+WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp()
                ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
 RETURNING j.id
 
