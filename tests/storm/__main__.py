@@ -8,6 +8,7 @@ import signal
 import sys
 from types import FrameType
 
+from tests.storm.faults import FAULTS
 from tests.storm.storm import run
 
 
@@ -19,6 +20,9 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep data folders and logs also when all is well")
     parser.add_argument("--only", default="", help="only faults whose name holds this word")
     arguments = parser.parse_args()
+    names = [fault.name for fault in FAULTS]
+    if not any(arguments.only in name for name in names):
+        parser.error(f"--only: no fault is named {arguments.only!r}; there are {', '.join(names)}")
     signal.signal(signal.SIGTERM, _leave)
     print(f"storm: seed {arguments.seed}, {arguments.seconds:g} s", flush=True)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.storm import processes
 from tests.storm.history import BrokenError
-from tests.storm.world import LEASE_S, Host, World
+from tests.storm.world import HOSTS, LEASE_S, Host, World
 
 
 @dataclass
@@ -133,7 +133,7 @@ def _lose_listen(blow: Blow) -> str:
         "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS gone"
         " FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
     )
-    return f"{found[0]['gone']} backends"
+    return f"{found[0]['gone']} backends" if found[0]["gone"] else ""
 
 
 def _freeze_backend(blow: Blow) -> str:
@@ -176,23 +176,22 @@ def _fill(path: Path) -> None:
                     raise
 
 
-def faults_for(world: World) -> list[Fault]:
-    """Every fault that this machine allows."""
-    everywhere = [
-        Fault("kill executor", frozenset(), _kill_executor),
-        Fault("kill ffmpeg", frozenset(), _kill_ffmpeg),
-        Fault("restart PostgreSQL", frozenset({"database"}), _restart_postgres),
-        Fault("PostgreSQL away", frozenset({"database"}), _postgres_away),
-        Fault("lose LISTEN", frozenset({"database"}), _lose_listen),
-        Fault("freeze backend", frozenset({"database"}), _freeze_backend),
-    ]
-    for name in world.hosts:
-        alone = frozenset({name})
-        everywhere += [
-            Fault(f"kill daemon {name}", alone, _kill_daemon(name)),
-            Fault(f"drain daemon {name}", alone, _drain(name)),
-            Fault(f"freeze daemon {name}", alone, _freeze_daemon(name)),
-        ]
-    if world.small_disk is not None:
-        everywhere.append(Fault("full disk B", frozenset({"B"}), _fill_disk))
-    return everywhere
+FULL_DISK = Fault("full disk B", frozenset({"B"}), _fill_disk)
+FAULTS = [
+    Fault("kill executor", frozenset(), _kill_executor),
+    Fault("kill ffmpeg", frozenset(), _kill_ffmpeg),
+    Fault("restart PostgreSQL", frozenset({"database"}), _restart_postgres),
+    Fault("PostgreSQL away", frozenset({"database"}), _postgres_away),
+    Fault("lose LISTEN", frozenset({"database"}), _lose_listen),
+    Fault("freeze backend", frozenset({"database"}), _freeze_backend),
+    *(Fault(f"kill daemon {name}", frozenset({name}), _kill_daemon(name)) for name in HOSTS),
+    *(Fault(f"drain daemon {name}", frozenset({name}), _drain(name)) for name in HOSTS),
+    *(Fault(f"freeze daemon {name}", frozenset({name}), _freeze_daemon(name)) for name in HOSTS),
+    FULL_DISK,
+]
+
+
+def faults_for(world: World, only: str = "") -> list[Fault]:
+    """Every fault that this machine allows and whose name holds `only`."""
+    possible = [fault for fault in FAULTS if fault is not FULL_DISK or world.small_disk is not None]
+    return [fault for fault in possible if only in fault.name]

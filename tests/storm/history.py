@@ -79,6 +79,7 @@ class History:
         # Set with the first problem: what happens after it only buries the evidence.
         self.broken = threading.Event()
         self.slowest_poll_s = 0.0
+        self.longest_line = 0
         self._lock = threading.Lock()
 
     def acknowledged(self, order: Order) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 SUCCEEDED = "succeeded"
 # A lane that only daemon B has: what is pinned to it finds the bytes of the job before it.
-ONLY_B = "cpu2"
+ONLY_B = "cpu3"
 
 
 @dataclass
@@ -54,7 +54,7 @@ def _zoo(act: str, *ends: str, weight: int = 2, burns: tuple[str, ...] = (), **m
 
 
 def _work(scene: Scene) -> dict[str, Any]:
-    return {"processor": "zoo", "input": {"act": "work", "seconds": round(scene.random.choice([0, 0, 0.1, 0.3]), 2)}}
+    return {"processor": "zoo", "input": {"act": "work", "seconds": round(scene.random.choice([0, 0, 0, 0.1, 0.3]), 2)}}
 
 
 def _long_work(scene: Scene) -> dict[str, Any]:
@@ -118,14 +118,14 @@ def _kind(name: str, weight: int, body: Callable[[Scene], dict[str, Any] | None]
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in [
-        _kind("work", 150, _work, SUCCEEDED),
+        _kind("work", 320, _work, SUCCEEDED),
         _kind("long_work", 4, _long_work, SUCCEEDED),
         _kind("later", 10, _later, SUCCEEDED),
         _kind("hasty", 6, _hasty, SUCCEEDED, "expired"),
         _kind("die_once", 2, _die_once, SUCCEEDED, burns=frozenset({"executor_crashed"})),
         _kind("after_text", 10, _after_text, SUCCEEDED, "dependency_failed"),
-        _kind("transcode", 5, _transcode, SUCCEEDED),
-        _kind("pinned_transcode", 1, _pinned_transcode, SUCCEEDED),
+        _kind("transcode", 8, _transcode, SUCCEEDED),
+        _kind("pinned_transcode", 2, _pinned_transcode, SUCCEEDED),
         # Its input may lie on the other daemon's disk, or be deleted by people.
         _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found", "file_elsewhere"),
         _kind("after_pinned_video", 1, _after_pinned_video, SUCCEEDED, "dependency_failed", "input_not_found"),

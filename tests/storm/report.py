@@ -56,8 +56,8 @@ def summary(world: World, history: History, seed: str) -> dict[str, Any]:
         "deleted": sum(order.deleted for order in history.orders.values()),
         "jobs": {row["state"]: row["jobs"] for row in by_state},
         "attempts": {row["outcome"]: row["attempts"] for row in outcomes},
-        "faults": _named(counts, "fault: "),
-        "missed": _named(counts, "missed: "),
+        "faults": named(counts, "fault: "),
+        "missed": named(counts, "missed: "),
         "answers": {key: counts[key] for key in sorted(counts) if "submit: " in key},
         "people": {
             key: counts[key]
@@ -66,11 +66,13 @@ def summary(world: World, history: History, seed: str) -> dict[str, Any]:
         },
         "strays_before_sweep": counts["strays before the sweep"],
         "slowest_poll_s": round(history.slowest_poll_s, 2),
+        "longest_line": history.longest_line,
         "full_disk_possible": world.small_disk is not None,
     }
 
 
-def _named(counts: dict[str, int], prefix: str) -> dict[str, int]:
+def named(counts: dict[str, int], prefix: str) -> dict[str, int]:
+    """The counters whose name begins so, without that beginning."""
     return {key.removeprefix(prefix): counts[key] for key in sorted(counts) if key.startswith(prefix)}
 
 

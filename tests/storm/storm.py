@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from tests.storm import checks, report
 from tests.storm.clients import Client, SqlClient
+from tests.storm.floors import Tally, too_calm
 from tests.storm.history import FINAL_PATIENCE_S, BrokenError, History
 from tests.storm.people import Person
 from tests.storm.watch import Watch
@@ -25,7 +26,7 @@ class Storm:
     """One storm on one world."""
 
     def __init__(self, world: World, seed: str, seconds: float, *, only: str = "") -> None:
-        self.world, self.seed, self.seconds = world, seed, seconds
+        self.world, self.seed, self.seconds, self.only = world, seed, seconds, only
         self.history = History()
         self.ticker = report.Ticker(self.history, seed, seconds)
         self._all_stop, self._faults_stop, self._watch_stop = (threading.Event() for _ in range(3))
@@ -60,6 +61,7 @@ class Storm:
         """Check everything that has to be true now; daemons are up when it begins and down when it ends."""
         self._note(checks.rows_are_right(self.world, self.history))
         self._note(checks.results_are_right(self.world))
+        self._note(too_calm(self._tally(), only=bool(self.only)))
         if self.history.problems:
             return
         self._note(checks.drain_all(self.world))
@@ -67,6 +69,12 @@ class Storm:
         self._note(checks.sweep_takes_strays(self.world, self.history))
         self._note(checks.rows_are_right(self.world, self.history))
         self._note(checks.results_are_right(self.world))
+
+    def _tally(self) -> Tally:
+        (row,) = self.world.postgres.sql("SELECT count(*) AS n FROM vidqueue.attempts WHERE outcome = 'interrupted'")
+        struck = report.named(self.history.counts, "fault: ")
+        possible = frozenset(fault.name for fault in self._weather.faults)
+        return Tally(self.seconds, len(self.history.orders), row["n"], struck, possible)
 
     def _note(self, problems: Iterable[BrokenError]) -> None:
         for problem in problems:

@@ -51,6 +51,7 @@ class Watch(threading.Thread):
         )
         self.history.slowest_poll_s = max(self.history.slowest_poll_s, time.monotonic() - began)
         self.history.counts["line"] = states[0]["line"]
+        self.history.longest_line = max(self.history.longest_line, states[0]["line"])
         self.history.counts["jobs"] = states[0]["jobs"]
         self._judge(found, calm_s)
 

@@ -26,7 +26,7 @@ class Weather(threading.Thread):
         super().__init__(name="weather")
         self.world, self.history, self.stop, self.longest_s = world, history, stop, longest_s
         self.random = random.Random(f"{seed}/weather")
-        self.faults = [fault for fault in faults_for(world) if only in fault.name]
+        self.faults = faults_for(world, only)
         self._busy: set[str] = set()
         self._striking: list[threading.Thread] = []
 
@@ -56,8 +56,8 @@ class Weather(threading.Thread):
             with self.history.striking(fault.name) as struck:
                 struck.detail = fault.strike(blow)
                 self.history.count(f"fault: {fault.name}" if struck.detail else f"missed: {fault.name}")
-        except psycopg.Error:
-            # Recovery from the fault before is still under way.
+        except psycopg.OperationalError:
+            # Recovery from the fault before is still under way. It struck nothing, and does not count as a fault.
             self.history.count(f"missed: {fault.name}")
         except BrokenError as problem:
             self.history.fail(problem)

@@ -21,6 +21,8 @@ ZOO = Path(__file__).parents[1] / "zoo"
 LEASE_S = 3
 DRAIN_S = 2
 SMALL_DISK_MB = 48
+# The second one has the small disk.
+HOSTS = ("A", "B")
 # EX_UNAVAILABLE: the database did not answer at the start. A service manager starts the daemon again.
 DATABASE_AWAY = 69
 
@@ -140,8 +142,8 @@ class World:
         self.postgres.start()
         self.small_disk = _mount(self.folder / "B")
         self.hosts = {
-            "A": Host("A", self.folder / "A", self.postgres.url, lanes=2, low_water_mb=0),
-            "B": Host("B", self.folder / "B", self.postgres.url, lanes=3, low_water_mb=SMALL_DISK_MB // 6),
+            "A": Host("A", self.folder / "A", self.postgres.url, lanes=3, low_water_mb=0),
+            "B": Host("B", self.folder / "B", self.postgres.url, lanes=4, low_water_mb=SMALL_DISK_MB // 6),
         }
         for host in self.hosts.values():
             host.start()
