@@ -1,5 +1,8 @@
 """Brings a database to the shape this program expects: numbered files, forward only, each in one transaction.
 
+A file that begins with `-- concurrently` builds indexes while others write, one statement after the other. Whatever
+breaks it off, the next start goes on with the index that is not whole.
+
 A file that was applied is never edited: its checksum is kept and compared. A database that knows more migrations
 than the program is left alone. Any number of daemons may start at once.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +31,7 @@ LOCK_PATIENCE_S = 120
 # and lets them pass in between.
 TABLE_LOCK_MS = 500
 TRY_AGAIN_AFTER_S = 1.0
+CONCURRENTLY = "-- concurrently\n"
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +60,14 @@ class Migration:
     def checksum(self) -> str:
         """sha256 of the text, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def concurrently(self) -> list[str]:
+        """The statements of a file whose statements stand outside a transaction; empty for all other files."""
+        if not self.text.startswith(CONCURRENTLY):
+            return []
+        text = re.sub(r"(?m)^--.*\n", "", self.text)
+        return [statement.strip() for statement in text.split(";") if statement.strip()]
 
 
 def known() -> list[Migration]:
@@ -123,7 +136,7 @@ async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
-            return await _try_to_apply(connection, step)
+            return await (_apply_outside if step.concurrently else _try_to_apply)(connection, step)
         except psycopg.errors.LockNotAvailable as error:
             if time.monotonic() > deadline:
                 raise MigrationError(
@@ -134,14 +147,42 @@ async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
             await asyncio.sleep(TRY_AGAIN_AFTER_S)
 
 
+async def _apply_outside(connection: psycopg.AsyncConnection, step: Migration) -> None:
+    # Nobody has to wait behind one that waits to build an index, so it waits in one go.
+    await connection.execute(f"SET lock_timeout = {int(LOCK_PATIENCE_S * 1000)}")
+    try:
+        for statement in step.concurrently:
+            # IF NOT EXISTS takes an index for built that an earlier try left half way.
+            for name in await _broken_indexes(connection, statement):
+                await connection.execute(f'DROP INDEX CONCURRENTLY vidqueue."{name}"')
+            await connection.execute(statement)
+    finally:
+        if not connection.closed:
+            await connection.execute("RESET lock_timeout")
+    await _record(connection, step)
+
+
+async def _broken_indexes(connection: psycopg.AsyncConnection, statement: str) -> list[str]:
+    cursor = await connection.execute(
+        "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " WHERE NOT i.indisvalid AND c.relnamespace = 'vidqueue'::regnamespace AND c.relname = ANY (%s)",
+        [re.findall(r"\w+", statement)],
+    )
+    return [name for (name,) in await cursor.fetchall()]
+
+
 async def _try_to_apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
     async with connection.transaction():
         await connection.execute(f"SET LOCAL search_path = {SEARCH_PATH}")
         await connection.execute(f"SET LOCAL lock_timeout = {TABLE_LOCK_MS}")
         await connection.execute(step.text)
-        await connection.execute(
-            "INSERT INTO vidqueue.migrations (name, checksum) VALUES (%s, %s)", (step.name, step.checksum)
-        )
+        await _record(connection, step)
+
+
+async def _record(connection: psycopg.AsyncConnection, step: Migration) -> None:
+    await connection.execute(
+        "INSERT INTO vidqueue.migrations (name, checksum) VALUES (%s, %s)", (step.name, step.checksum)
+    )
 
 
 @asynccontextmanager

@@ -52,6 +52,8 @@ async def keep_tidy(database: Database, storage: Storage, settings: RetentionSet
             await prune(database, storage, settings)
         except VidqueueError as error:
             log.warning("retention_waits_for_database", error=error.message)
+        except OSError as error:
+            log.error("retention_cannot_read_folder", error=str(error))
         await asyncio.sleep(EVERY_S)
 
 
@@ -136,6 +138,7 @@ async def _prune_uploads(this: Round, before: datetime, *, only_here: bool = Fal
             held = await retention.hold_uploads(connection, before, after, node=node, only_here=only_here, limit=BATCH)
             unused = await files.unused(connection, [place.id for place in held], since=before)
             await files.delete_many(connection, list(unused))
+            await files.tell_published(connection, [place.id for place in held])
         await removal.remove_bytes(this.storage, unused)
         this.gone["uploads"] += len(unused)
         if len(held) < BATCH:

@@ -146,6 +146,8 @@ async def test_uploads_go_by_the_time_they_were_last_of_use(stock: Stock) -> Non
     await stock.age(reader, 31)
     assert (await prune(stock))["uploads"] == 1
     assert not {old, used} & await stock.files()
+    taken_for = await stock.queue.sql("SELECT id FROM vidqueue.files WHERE NOT published")
+    assert {one["id"] for one in taken_for} == {young, named}, "the published one is not looked at again"
 
 
 async def test_more_finished_jobs_than_wanted_go_oldest_first(stock: Stock) -> None:
@@ -318,14 +320,12 @@ async def test_a_submit_that_comes_too_late_is_refused_or_queued_without_harm(st
     assert late in await stock.jobs()
 
 
-async def test_files_that_jobs_named_before_the_migration_are_known(stock: Stock) -> None:
-    """The statement of the migration finds what the trigger finds."""
-    upload = await stock.uploaded()
-    await stock.queue.submit(input={"a": [{"b": f"vq:files/{upload}"}], "c": f"see vq:files/{upload}"})
-    noted = await stock.queue.sql("SELECT * FROM vidqueue.job_files")
-    assert [found["file_id"] for found in noted] == [upload]
+async def test_a_job_of_which_no_file_is_noted_has_its_files_noted_when_it_is_retried(stock: Stock) -> None:
+    upload = await stock.uploaded(days=999)
+    job_id = await stock.queue.submit(input={"video": f"vq:files/{upload}"})
+    await control.cancel(stock.queue.database, job_id, owner=None)
+    # As the migration leaves what had ended before it.
     await stock.queue.sql("DELETE FROM vidqueue.job_files")
-    migration = Path(__file__).parents[2] / "migrations" / "0006_retention.sql"
-    (statement,) = [one for one in migration.read_text().split(";\n") if "SELECT DISTINCT f.id, j.id" in one]
-    await stock.queue.sql(statement)
-    assert await stock.queue.sql("SELECT * FROM vidqueue.job_files") == noted
+    await control.retry(stock.queue.database, job_id, owner=None)
+    assert await prune(stock) == {}
+    assert await stock.files() == {upload}

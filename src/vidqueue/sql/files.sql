@@ -27,6 +27,11 @@ WHERE f.id = ANY (%(ids)s)
   AND NOT EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
                   WHERE u.file_id = f.id AND (j.finished_at IS NULL OR j.finished_at > %(since)s::timestamptz))
 
+-- name: tell_published
+-- What a program from before the column has published leaves the index of uploads once it was looked at.
+UPDATE vidqueue.files f SET published = true
+WHERE f.id = ANY (%(ids)s) AND EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
+
 -- name: of_jobs
 SELECT job_id, file_id FROM vidqueue.outputs WHERE job_id = ANY (%(ids)s)
 

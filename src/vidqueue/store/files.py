@@ -77,6 +77,11 @@ async def unused(connection: Connection, ids: list[UUID], *, since: datetime | N
     return {found["id"] for found in await rows(connection, "files", "unused", ids=ids, since=since)}
 
 
+async def tell_published(connection: Connection, ids: list[UUID]) -> None:
+    """Write down of these locked files which ones a job published, so that they are not taken for uploads again."""
+    await execute(connection, "files", "tell_published", ids=ids)
+
+
 async def of_jobs(connection: Connection, ids: list[UUID]) -> list[tuple[UUID, UUID]]:
     """Job and file of every output of these jobs."""
     found = await rows(connection, "files", "of_jobs", ids=ids)
