@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -88,10 +90,80 @@ def test_scratch_is_cleared_and_published_files_stay(storage: Storage, tmp_path:
     os.utime(tmp_path / "incoming" / "half", (0, 0))
     storage.clear_scratch()
     assert [path.name for path in everything(tmp_path)] == [str(stored.id)]
-    assert list(storage.stored_ids(old=True)) == []
+    assert storage.old(storage.stored_ids()) == set()
 
 
 def test_the_folders_are_closed_to_others(storage: Storage, tmp_path: Path) -> None:
     del storage
     os.umask(0o022)
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("files", "incoming", "work")} == {0o700}
+
+
+# Root may write anywhere, so it becomes nobody, in a folder whose parents nobody may enter.
+LOCKED = """
+import os, sys
+from pathlib import Path
+from vidqueue.storage import Storage
+
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:
+    os.chown(".", 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+def unpack(folder):
+    inner = folder / "unpacked" / "deep"
+    inner.mkdir(parents=True)
+    (inner / "file").write_text("x")
+    (folder / "link").symlink_to(Path("outside").absolute())
+    inner.chmod(0o000)
+    inner.parent.chmod(0o555)
+    folder.chmod(0o555)
+
+storage = Storage(Path("."))
+Path("outside").mkdir(mode=0o555)
+with storage.workspace("ended") as folder:
+    unpack(folder)
+print(os.listdir("work"))
+Path("work/left").mkdir()
+unpack(Path("work/left"))
+storage.clear_scratch()
+print(os.listdir("work"), oct(os.stat("outside").st_mode)[-3:])
+"""
+# What cannot be removed at all: a folder of another user.
+FOREIGN = """
+import os, sys
+from pathlib import Path
+from vidqueue.storage import Storage
+
+os.chdir(sys.argv[1])
+storage = Storage(Path("."))
+Path("work/theirs").mkdir()
+Path("work/theirs/file").write_text("x")
+for folder in (".", "work", "incoming"):
+    os.chown(folder, 65534, 65534)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+Path("work/ours").mkdir()
+storage.clear_scratch()
+print(os.listdir("work"))
+"""
+
+
+def _as_nobody(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_folders_that_a_processor_closed_are_removed_and_links_are_not_followed(tmp_path: Path) -> None:
+    assert _as_nobody(LOCKED, tmp_path).splitlines() == ["[]", "[] 555"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+def test_scratch_that_cannot_be_removed_is_told_of_and_stops_nothing(tmp_path: Path) -> None:
+    told = _as_nobody(FOREIGN, tmp_path)
+    assert "scratch_not_removed" in told
+    assert told.splitlines()[-1] == "['theirs']"

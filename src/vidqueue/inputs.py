@@ -106,8 +106,14 @@ class Inputs:
         """
         if await asyncio.to_thread(self._storage.holds, file.id, file.size):
             return self._storage.path(file.id)
-        if file.node in (None, self._storage.node) or file.missing_at is not None:
+        if file.node == self._storage.node or file.missing_at is not None:
             raise VidqueueError("file_lost", f"The bytes of file {file.id} ({file.name}) are gone.")
+        if file.node is None:
+            # The daemon of its folder has not started since folders have names.
+            told = (
+                f"The bytes of file {file.id} ({file.name}) are not here, and no daemon has said yet that it has them."
+            )
+            raise VidqueueError("file_elsewhere", told)
         async with self._database.transaction() as connection:
             host = await files.host_of(connection, file.node)
         place = f"in the data folder of {host}" if host else "in another data folder"

@@ -9,11 +9,15 @@ import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
+import structlog
+
 from vidqueue.database import Connection
 from vidqueue.storage import Storage
 from vidqueue.store import files, jobs
 
 FilesOf = dict[UUID, list[UUID]]
+
+log = structlog.get_logger(__name__)
 
 
 async def removable(connection: Connection, locked: list[UUID]) -> FilesOf:
@@ -37,6 +41,9 @@ async def remove_bytes(storage: Storage, file_ids: Iterable[UUID]) -> None:
 
     def remove() -> None:
         for file_id in file_ids:
-            storage.delete(file_id)
+            try:
+                storage.delete(file_id)
+            except OSError as error:
+                log.error("bytes_not_removed", file=str(file_id), error=str(error))
 
     await asyncio.to_thread(remove)

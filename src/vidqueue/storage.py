@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import structlog
 from uuid_utils.compat import uuid7
 
 from vidqueue.errors import VidqueueError
@@ -28,6 +29,8 @@ from vidqueue.errors import VidqueueError
 CHUNK = 1 << 20
 # No upload pauses for so long, and no lost answer to a COMMIT stays unclear for so long.
 OLD_S = 3600
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,30 +147,32 @@ class Storage:
     def workspace(self, name: str) -> Iterator[Path]:
         """An empty private folder, removed at the end of the block."""
         folder = self._work / name
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_whole(folder)
         folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_whole(folder)
 
     def clear_scratch(self) -> None:
         """Remove what an earlier daemon left behind; call it while no attempt runs. Uploads may be under way."""
         for left in self._work.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _remove_whole(left)
         for left in self._incoming.iterdir():
             with _free(left) as free:
                 if free and _is_old(left):
                     left.unlink(missing_ok=True)
 
-    def stored_ids(self, *, old: bool = False) -> Iterator[UUID]:
-        """Id of every file that lies in storage, or of those that did not come just now."""
+    def stored_ids(self) -> Iterator[UUID]:
+        """Id of every file that lies in storage."""
         for path in self._files.glob("??/*"):
             # Not ours if it has no id for a name.
             with suppress(ValueError):
-                file_id = UUID(path.name)
-                if not old or _is_old(path):
-                    yield file_id
+                yield UUID(path.name)
+
+    def old(self, file_ids: Iterable[UUID]) -> set[UUID]:
+        """Those of these files that did not come just now."""
+        return {file_id for file_id in file_ids if _is_old(self.path(file_id))}
 
     @contextmanager
     def _aside(self, file_id: UUID) -> Iterator[tuple[int, Path]]:
@@ -202,10 +207,10 @@ def _lock(descriptor: int) -> None:
 
 @contextmanager
 def _free(path: Path) -> Iterator[bool]:
-    """Whether nobody has the bytes in hand, who are in ours for the time of the block."""
+    """Whether nobody has the bytes in hand, who are in ours for the time of the block; no where one cannot ask."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:
         yield False
         return
     try:
@@ -222,8 +227,28 @@ def _free(path: Path) -> Iterator[bool]:
 def _is_old(path: Path) -> bool:
     try:
         return path.stat().st_mtime < time.time() - OLD_S
-    except FileNotFoundError:
+    except OSError:
         return False
+
+
+def _remove_whole(path: Path) -> None:
+    """Remove what a processor left, also folders it forbade to write, as an unpacked archive has them; or tell."""
+    shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        return
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return
+        path.chmod(0o700)
+        for parent, folders, _ in os.walk(path):
+            for folder in (Path(parent, name) for name in folders):
+                # Where a link leads is nobody's scratch.
+                if not folder.is_symlink():
+                    folder.chmod(0o700)
+        shutil.rmtree(path)
+    except OSError as error:
+        log.error("scratch_not_removed", path=str(path), error=str(error), hint="remove it by hand")
 
 
 @contextmanager

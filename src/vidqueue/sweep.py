@@ -25,7 +25,12 @@ log = structlog.get_logger(__name__)
 
 async def sweep(database: Database, storage: Storage) -> None:
     """Make the rows and the bytes of this data folder agree."""
-    removed = await remove_strays(database, storage)
+    # A folder that cannot be listed keeps neither the rows from being looked at nor the pruning.
+    removed = 0
+    try:
+        removed = await remove_strays(database, storage)
+    except OSError as error:
+        log.error("stray_bytes_not_listed", error=str(error))
     missing = await mark_missing(database, storage)
     if removed:
         log.info("stray_bytes_removed", files=removed)
@@ -36,12 +41,12 @@ async def sweep(database: Database, storage: Storage) -> None:
 async def remove_strays(database: Database, storage: Storage) -> int:
     """Remove stored bytes that no row names, left by a crash between rename and commit; how many that were."""
     removed = 0
-    ids = storage.stored_ids(old=True)
+    ids = storage.stored_ids()
     while page := await asyncio.to_thread(_page, ids):
         async with database.transaction() as connection:
             await files.claim(connection, page, storage.node)
             known = await files.which_exist(connection, page)
-        removed += await _remove_unnamed(database, storage, set(page) - known)
+        removed += await _remove_unnamed(database, storage, storage.old(set(page) - known))
     return removed
 
 
@@ -52,9 +57,19 @@ async def _remove_unnamed(database: Database, storage: Storage, candidates: set[
     with storage.taken(candidates) as taken:
         async with database.transaction() as connection:
             strays = set(taken) - await files.which_exist(connection, taken)
-        for file_id in strays:
+        return await asyncio.to_thread(_remove, storage, strays)
+
+
+def _remove(storage: Storage, strays: set[UUID]) -> int:
+    """Remove these bytes; how many went, for one that cannot be removed is passed over."""
+    removed = 0
+    for file_id in strays:
+        try:
             storage.delete(file_id)
-    return len(strays)
+            removed += 1
+        except OSError as error:
+            log.error("bytes_not_removed", file=str(file_id), error=str(error))
+    return removed
 
 
 async def mark_missing(database: Database, storage: Storage) -> int:
@@ -65,14 +80,22 @@ async def mark_missing(database: Database, storage: Storage) -> int:
             page = await files.of_node(connection, storage.node, after=after, limit=PAGE)
         if not page:
             return missing
-        lost = await asyncio.to_thread(_lost, storage, page)
+        there = await asyncio.to_thread(_look, storage, page)
+        lost = [file_id for file_id, is_there in there.items() if not is_there]
         async with database.transaction() as connection:
-            await files.mark(connection, list(page), missing=lost)
+            await files.mark(connection, list(there), missing=lost)
         missing, after = missing + len(lost), max(page)
 
 
-def _lost(storage: Storage, page: dict[UUID, int]) -> list[UUID]:
-    return [file_id for file_id, size in page.items() if not storage.holds(file_id, size)]
+def _look(storage: Storage, page: dict[UUID, int]) -> dict[UUID, bool]:
+    """Which of these files have their bytes; one that cannot be looked at is left as it was."""
+    found = {}
+    for file_id, size in page.items():
+        try:
+            found[file_id] = storage.holds(file_id, size)
+        except OSError as error:
+            log.error("bytes_not_looked_at", file=str(file_id), error=str(error))
+    return found
 
 
 def _page(ids: Iterator[UUID]) -> list[UUID]:

@@ -53,6 +53,16 @@ async def test_a_file_of_another_daemon_names_its_host(client: httpx2.AsyncClien
     problem(await client.get(f"/v1/files/{file_id}/content"), 410, "file_lost")
 
 
+async def test_a_file_that_no_folder_has_claimed_yet_is_not_called_lost(
+    client: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+) -> None:
+    file_id = await _upload(client)
+    rooms.storage.delete(file_id)
+    await queue.sql("UPDATE vidqueue.files SET node = NULL")
+    told = problem(await client.get(f"/v1/files/{file_id}/content"), 409, "file_elsewhere")["detail"]
+    assert "no daemon has said yet" in told
+
+
 async def test_bytes_that_are_here_are_served_whatever_the_row_says(client: httpx2.AsyncClient, queue: Queue) -> None:
     file_id = await _upload(client)
     await queue.sql("UPDATE vidqueue.files SET node = %s, missing_at = now()", uuid4())

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from tests.database.stock import Stock
-from tests.factory import Queue
+from tests.factory import Queue, eventually
+from vidqueue.config import RetentionSettings
 from vidqueue.doctor import Check, examine_database
+from vidqueue.retention import keep_tidy
 from vidqueue.storage import Storage
 from vidqueue.store import files
 from vidqueue.store.files import NewFile
@@ -204,13 +209,59 @@ async def test_the_bytes_of_another_folder_are_not_called_missing(stock: Stock, 
 
 
 async def test_a_row_from_before_folders_had_names_is_claimed_where_its_bytes_lie(stock: Stock, tmp_path: Path) -> None:
-    upload = await stock.uploaded()
-    os.utime(stock.storage.path(upload), (0, 0))
+    for made in ("long ago", "just now"):
+        upload = await stock.uploaded()
+        if made == "long ago":
+            os.utime(stock.storage.path(upload), (0, 0))
     await stock.queue.sql("UPDATE vidqueue.files SET node = NULL")
     for storage in (Storage(tmp_path / "other"), stock.storage):
         await sweep(stock.queue.database, storage)
-    (found,) = await stock.queue.sql("SELECT node, missing_at FROM vidqueue.files")
-    assert found == {"node": stock.storage.node, "missing_at": None}
+    found = await stock.queue.sql("SELECT node, missing_at FROM vidqueue.files")
+    assert found == [{"node": stock.storage.node, "missing_at": None}] * 2
+
+
+async def test_a_file_that_cannot_be_read_stops_neither_the_sweep_nor_the_pruning(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable, lost, old = await stock.uploaded(), await stock.uploaded(), await stock.uploaded(days=999)
+    strays = [stray(stock, old=True) for _ in range(2)]
+    stock.storage.delete(lost)
+    real = {name: getattr(stock.storage, name) for name in ("holds", "delete")}
+
+    def failing(name: str) -> Callable[..., Any]:
+        def method(file_id: UUID, *more: int) -> Any:
+            if file_id in (unreadable, UUID(strays[0].name)):
+                raise OSError(errno.EIO, "Input/output error")
+            return real[name](file_id, *more)
+
+        return method
+
+    for name in real:
+        monkeypatch.setattr(stock.storage, name, failing(name))
+    keeping = asyncio.create_task(keep_tidy(stock.queue.database, stock.storage, RetentionSettings()))
+    try:
+        await eventually(lambda: _gone(stock, old))
+    finally:
+        keeping.cancel()
+    marked = await stock.queue.sql("SELECT id FROM vidqueue.files WHERE missing_at IS NOT NULL")
+    assert [one["id"] for one in marked] == [lost]
+    assert [path.exists() for path in strays] == [True, False]
+
+
+async def _gone(stock: Stock, file_id: UUID) -> bool:
+    return not await stock.queue.sql("SELECT id FROM vidqueue.files WHERE id = %s", file_id)
+
+
+async def test_a_folder_that_cannot_be_listed_does_not_keep_the_rows_from_being_looked_at(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Iterator[UUID]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    stock.storage.delete(await stock.uploaded())
+    monkeypatch.setattr(stock.storage, "stored_ids", broken)
+    await run_sweep(stock)
+    assert await missing(stock) == 1
 
 
 def test_two_processes_that_open_a_new_folder_at_once_agree_on_its_name(tmp_path: Path) -> None:
