@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -144,6 +145,66 @@ async def test_a_gpu_that_is_lost_while_idle_is_noticed(queue: Queue, rooms: Roo
         await eventually(lambda: _is_held(queue))
         driver.lost.unlink()
         assert (await ended(queue, await gpu_job(queue, "work"))).state is State.SUCCEEDED
+
+
+class Hung:
+    """A driver that does not come back from a question until it is let go."""
+
+    def __init__(self) -> None:
+        self.hangs, self.let_go, self.asked = False, threading.Event(), 0
+
+    def answers(self, uuid: str) -> bool:
+        if self.hangs:
+            self.asked += 1
+            self.let_go.wait()
+        return True
+
+
+@pytest.fixture
+def hung(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hung]:
+    made = Hung()
+    monkeypatch.setattr(gpus, "answers", made.answers)
+    monkeypatch.setattr(gpus, "PATIENCE_S", 0.3)
+    yield made
+    made.let_go.set()
+
+
+async def test_a_driver_that_hangs_is_a_lost_gpu_and_is_asked_once_until_it_is_back(
+    queue: Queue, rooms: Rooms, hung: Hung
+) -> None:
+    async with working(rooms):
+        await eventually(lambda: _is_online(queue))
+        hung.hangs = True
+        job_id = await gpu_job(queue, "cuda_error", max_attempts=1)
+        await eventually(lambda: _waits_for(queue, job_id, "gpu_lost"))
+        beat = rooms.pulse._beats["holds"]
+        await eventually(lambda: _is_later(rooms, beat))
+        await queue.sql('UPDATE vidqueue.jobs SET input = \'{"act": "work"}\' WHERE id = %s', job_id)
+        assert hung.asked == 1
+        hung.hangs = False
+        hung.let_go.set()
+        job = await ended(queue, job_id)
+    assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 0)
+
+
+async def test_a_driver_that_hangs_costs_an_idle_lane_no_thread_and_no_round(
+    queue: Queue, rooms: Rooms, hung: Hung
+) -> None:
+    async with working(rooms):
+        hung.hangs = True
+        await eventually(lambda: _is_held(queue))
+        beat = rooms.pulse._beats["holds"]
+        await eventually(lambda: _is_later(rooms, beat))
+        assert hung.asked == len([one for one in threading.enumerate() if one.name.startswith("nvml-")]) == 1
+
+
+async def _is_later(rooms: Rooms, beat: float) -> bool:
+    await asyncio.sleep(0)
+    return rooms.pulse._beats["holds"] > beat
+
+
+async def _is_online(queue: Queue) -> bool:
+    return bool(await queue.sql("SELECT 1 FROM vidqueue.lanes WHERE device = 'gpu' AND state <> 'offline'"))
 
 
 def test_lanes_do_not_flutter_around_the_mark(tmp_path: Path) -> None:

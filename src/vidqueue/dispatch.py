@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -36,13 +36,16 @@ class Dispatcher:
     lease_s: float
     beat: Beat
 
-    async def run(self, lanes: Sequence[UUID], stopping: asyncio.Event) -> None:
-        """Dispatch at every event that may free a lane or ready a job, and once a tick without one."""
+    async def run(self, lanes: Callable[[], Sequence[UUID]], stopping: asyncio.Event) -> None:
+        """Dispatch at every event that may free a lane or ready a job, and once a tick without one.
+
+        `lanes` tells each time which ones may be given work.
+        """
         with self.channel.wakes_on(WAKING) as wake:
             while not stopping.is_set():
                 wake.clear()
                 self.beat()
-                await self._serve(lanes)
+                await self._serve(lanes())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
                         await wake.wait()

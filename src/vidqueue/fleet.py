@@ -75,7 +75,7 @@ def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Tas
     # The embedded database may lie on a volume of its own.
     ours = rooms.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
-    holds = Holds(rooms.database, folders, rooms.settings.disk.low_water_mb, watched)
+    holds = Holds(rooms.database, folders, rooms.settings.disk.low_water_mb, watched, rooms.pulse.of("holds"))
     kept = rooms.settings.retention
     return [
         lasting(rescuer.run, "rescue"),
@@ -90,7 +90,11 @@ async def _feed(opened: Sequence[Lane], rooms: Rooms, delivery: Delivery, drain:
     workers = [asyncio.create_task(_serve_lane(lane, rooms, delivery, stopping)) for lane in opened]
     beat = rooms.pulse.of("dispatch")
     dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, rooms.settings.running.lease_s, beat)
-    await lasting(lambda: dispatcher.run([lane.id for lane in opened], drain.begun), "dispatch")
+
+    def rested() -> list[UUID]:
+        return [lane.id for lane in opened if lane.executor.rested]
+
+    await lasting(lambda: dispatcher.run(rested, drain.begun), "dispatch")
     rooms.pulse.rest("dispatch")
     stopping.set()
     await asyncio.gather(*workers, return_exceptions=True)

@@ -1,8 +1,18 @@
-"""Which GPUs this machine has, asked of the driver through NVML; torch is never imported for it."""
+"""Which GPUs this machine has, and whether they answer, asked of the driver through NVML.
+
+torch is never imported for it. A driver that has lost a GPU may never come back from a question.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+# A driver that is well answers in milliseconds.
+PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,38 @@ def answers(uuid: str) -> bool:
     except pynvml.NVMLError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a GPU was asked, and since when it owes the answer."""
+
+    answer: Future[bool] = field(default_factory=Future)
+    asked_at: float = field(default_factory=time.monotonic)
+
+
+_open: dict[str, Question] = {}
+
+
+async def answers_in_time(uuid: str) -> bool:
+    """Whether a GPU answers within its time. One that has not come back from a question is not asked another one."""
+    question = _open.get(uuid)
+    if question is None or question.answer.done():
+        question = _open[uuid] = Question()
+        # A thread of its own: one of a pool would be missing there, and be waited for when the daemon ends.
+        threading.Thread(target=_ask, args=(uuid, question.answer), name=f"nvml-{uuid}", daemon=True).start()
+    left_s = question.asked_at + PATIENCE_S - time.monotonic()
+    if left_s > 0:
+        await asyncio.wait([asyncio.wrap_future(question.answer)], timeout=left_s)
+    return question.answer.done() and question.answer.result()
+
+
+def _ask(uuid: str, answer: Future[bool]) -> None:
+    reached = False
+    try:
+        reached = answers(uuid)
+    finally:
+        answer.set_result(reached)
 
 
 def _gpu(pynvml: object, handle: object) -> Gpu:

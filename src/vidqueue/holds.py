@@ -17,6 +17,7 @@ import structlog
 from vidqueue import gpus
 from vidqueue.database import Database
 from vidqueue.errors import VidqueueError
+from vidqueue.pulse import Beat
 from vidqueue.store import lanes
 
 LOOK_EVERY_S = 2.0
@@ -43,11 +44,13 @@ class Holds:
     folders: Sequence[Path]
     low_water_mb: int
     watched: Sequence[Watched]
+    beat: Beat
     _full: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
+            self.beat()
             try:
                 await self.look()
             except VidqueueError as error:
@@ -62,7 +65,7 @@ class Holds:
         """
         marks = [has_no_room(folder, self.low_water_mb, was_full=self._full) for folder in self.folders]
         self._full = any(marks)
-        lost = await asyncio.to_thread(_lost_gpus, self.watched)
+        lost = await _lost_gpus(self.watched)
         otherwise = "no_space" if self._full else None
         wanted = {lane.id: "gpu_lost" if lane.gpu_uuid in lost else otherwise for lane in self.watched}
         async with self.database.transaction() as connection:
@@ -76,5 +79,8 @@ def has_no_room(folder: Path, low_water_mb: int, *, was_full: bool = False) -> b
     return shutil.disk_usage(folder).free < low_water_mb * MEBIBYTE * (MARGIN if was_full else 1)
 
 
-def _lost_gpus(watched: Sequence[Watched]) -> set[str | None]:
-    return {lane.gpu_uuid for lane in watched if lane.gpu_uuid is not None and not gpus.answers(lane.gpu_uuid)}
+async def _lost_gpus(watched: Sequence[Watched]) -> set[str | None]:
+    uuids = [lane.gpu_uuid for lane in watched if lane.gpu_uuid is not None]
+    # All at once: several that hang cost a round no more time than one.
+    reached = await asyncio.gather(*map(gpus.answers_in_time, uuids))
+    return {uuid for uuid, is_reached in zip(uuids, reached, strict=True) if not is_reached}

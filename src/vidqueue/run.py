@@ -90,14 +90,16 @@ async def _attempt_and_finish(ticket: Ticket, begun: Begun, lane: Lane, rooms: R
             await failpoints.reach("run.begun")
             outcome = await _attempt(ticket, begun, lane, rooms, workspace)
             await failpoints.reach("run.worked")
-            outcome = await _with_care_for_the_gpu(outcome, lane, rooms)
+            async with lease_kept(ticket, rooms):
+                outcome = await _with_care_for_the_gpu(outcome, lane, rooms)
             await _finish(ticket, rooms, outcome, workspace)
             return outcome
     except Exception as error:
         if rooms.database.abandoned:
             raise
         log.exception("attempt_fault")
-        await lane.executor.kill()
+        async with lease_kept(ticket, rooms):
+            await lane.executor.kill()
         fault = Failed(_failure_of(error))
         await _finish(ticket, rooms, fault, None)
         return fault
@@ -193,7 +195,7 @@ async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, rooms: Roo
     if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
         return outcome
     await lane.executor.kill()
-    if lane.gpu_uuid is None or await asyncio.to_thread(gpus.answers, lane.gpu_uuid):
+    if lane.gpu_uuid is None or await gpus.answers_in_time(lane.gpu_uuid):
         return outcome
     # Held before the job waits again: it would come straight back to this lane.
     with contextlib.suppress(VidqueueError):
