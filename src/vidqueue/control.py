@@ -31,6 +31,8 @@ async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobR
         VidqueueError: `not_found`; `conflict` once the job has succeeded or failed.
     """
     async with database.transaction() as connection:
+        # Or somebody could ask for a failed job again between the look at its state and the answer.
+        await jobs.hold(connection, job_id)
         await jobs.request_cancel(connection, job_id, owner=owner)
         job = await _require(connection, job_id, owner)
     if job.state in FINAL - {State.CANCELED}:

@@ -45,7 +45,7 @@ REQUEST = st.fixed_dictionaries(
         "priority": st.sampled_from([0, 0, 0, 1, 5]),
         "start_s": st.sampled_from([0, 0, 0, 100]),
         "deadline_s": st.sampled_from([None, None, None, 90, 110]),
-        "max_attempts": st.sampled_from([None, 1, 2, 5]),
+        "max_attempts": st.sampled_from([None, None, 2, 5]),
     }
 )
 
@@ -61,14 +61,11 @@ class Deed:
         return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.values.items())})"
 
 
-_KNOWN: dict[str, tuple[int, dict[str, Choice | st.SearchStrategy[Any]]]] = {}
-
-
 def deed(weight: int, **values: Choice | st.SearchStrategy[Any]) -> Callable[[Method], Method]:
-    """Make a method something that is done about so often."""
+    """Make a method of the machine something that is done about so often."""
 
     def known(method: Method) -> Method:
-        _KNOWN[method.__name__] = (weight, values)
+        method.__dict__["deed"] = (weight, values)
         return method
 
     return known
@@ -92,16 +89,24 @@ def few(what: Callable[[Model], Sequence[Any]]) -> Choice:
 @st.composite
 def deeds(draw: st.DrawFn) -> Deed:
     """One of the deeds that can be done now."""
-    model: Model = draw(st.runner()).model
+    machine = draw(st.runner())
+    model: Model = machine.model
     possible: dict[str, dict[str, st.SearchStrategy[Any]]] = {}
-    for name, (_, values) in _KNOWN.items():
+    weighted: list[str] = []
+    for name, weight, values in _known(type(machine)):
         choices = {key: value(model) if callable(value) else value for key, value in values.items()}
         there = {key: choice for key, choice in choices.items() if choice is not None}
         # Nothing is worth doing to an empty queue but to fill it.
         if len(there) == len(values) and (model.jobs or name == "submit"):
             possible[name] = there
-    name = draw(st.sampled_from([name for name in possible for _ in range(_KNOWN[name][0])]))
+            weighted += [name] * weight
+    name = draw(st.sampled_from(weighted))
     return Deed(name, {key: draw(choice) for key, choice in possible[name].items()})
+
+
+def _known(machine: type) -> list[tuple[str, int, dict[str, Choice | st.SearchStrategy[Any]]]]:
+    methods = (getattr(machine, name) for name in dir(machine))
+    return [(method.__name__, *method.deed) for method in methods if hasattr(method, "deed")]
 
 
 def jobs(model: Model) -> list[Job]:
@@ -119,8 +124,9 @@ def running(model: Model) -> list[Job]:
 
 
 def needed(model: Model) -> list[Job]:
-    """Any job, but rather one that has ended, and rather yet one that another one needs."""
-    return ended(model) + 4 * [need for job in model.jobs for need in job.needs if need.state in FINAL]
+    """Any job, but rather one that has ended, and rather yet one that another one needs that has not."""
+    waiting = [job for job in model.jobs if job.state not in FINAL]
+    return ended(model) + 6 * [need for job in waiting for need in job.needs if need.state in FINAL]
 
 
 def open_(model: Model) -> list[Attempt]:

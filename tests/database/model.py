@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from vidqueue.job import Ticket
 
@@ -101,7 +101,7 @@ CRASHED = Ending("crashed", "failed", "executor_crashed", may_retry=True, crashe
 FULL = Ending("full", "failed", "no_space", may_retry=True, backoff=Backoff(15, 600))
 UNSUPPORTED = Ending("unsupported", "failed", "unsupported_format")
 LIED = Ending("lied", "failed", "bad_output")
-ENDINGS = (SUCCEEDED, STALLED, CRASHED, CRASHED, FULL, UNSUPPORTED, LIED, INTERRUPTED, LOST, LOST, CANCELED)
+ENDINGS = (SUCCEEDED, STALLED, *4 * (CRASHED,), FULL, UNSUPPORTED, LIED, INTERRUPTED, *2 * (LOST,), CANCELED)
 
 
 @dataclass(eq=False)
@@ -141,10 +141,11 @@ class Job:
     priority: int
     max_attempts: int | None
     needs: list[Job]
-    id: UUID
-    run_at: Span
-    queued_at: Span
-    expires_at: Span | None
+    # The database gives it.
+    id: UUID = field(default_factory=uuid4)
+    run_at: Span = UNKNOWN
+    queued_at: Span = UNKNOWN
+    expires_at: Span | None = None
     state: str = "queued"
     failures: int = 0
     crashes: int = 0
@@ -259,7 +260,7 @@ class Model:
             return None
         lines: dict[str, list[Job]] = {}
         for job in sorted(self.jobs, key=lambda job: job.place):
-            in_time = job.expires_at is None or job.expires_at.since > at
+            in_time = job.attempts or job.expires_at is None or job.expires_at.since > at
             if in_time and job.fits(lane) and self.waits_for(job, at) == "busy":
                 lines.setdefault(job.owner, []).append(job)
         if not lines:
@@ -317,7 +318,7 @@ class Model:
             case "failed":
                 self._burn(job, ending)
             case _:
-                job.progress = 1 if ending is SUCCEEDED else job.progress
+                job.progress = 1 if ending == SUCCEEDED else job.progress
                 self._move(job, ending.outcome)
         return job.state
 
@@ -360,8 +361,8 @@ class Model:
         return Doubt(surely, {what for what, moment in moments.items() if moment.since <= self.now.until})
 
     def overdue(self, by_s: int = 0) -> Doubt[Job]:
-        """Jobs that still wait so many seconds after their deadline."""
-        waiting = (job for job in self.jobs if job.state == "queued")
+        """Jobs that have not begun so many seconds after their deadline; an interrupted one has begun in time."""
+        waiting = (job for job in self.jobs if job.state == "queued" and not job.attempts)
         return self._past({job: job.expires_at.later(by_s) for job in waiting if job.expires_at})
 
     def expire(self, jobs: list[Job]) -> None:
@@ -390,13 +391,15 @@ class Model:
 
     def submit(self, job: Job) -> set[Refusal]:
         """Every reason why the job cannot be queued, of which one is told."""
-        lost = [needed for needed in job.needs if needed.owner != job.owner]
+        lost = [needed for needed in job.needs if needed not in self.jobs or needed.owner != job.owner]
         doomed = [needed for needed in job.needs if needed.state in ("failed", "canceled")]
         if not lost and not doomed:
             self.jobs.append(job)
         return {Refusal("input_not_found") for _ in lost} | {Refusal("dependency_failed") for _ in doomed}
 
     def cancel(self, job: Job) -> Refusal | None:
+        if job not in self.jobs:
+            return Refusal("not_found")
         if job.state in ("succeeded", "failed"):
             return Refusal("conflict")
         if job.state == "queued":
@@ -408,6 +411,8 @@ class Model:
         return None
 
     def retry(self, job: Job) -> Refusal | None:
+        if job not in self.jobs:
+            return Refusal("not_found")
         if any(needed.state in ("failed", "canceled") for needed in job.needs):
             return Refusal("dependency_failed")
         if job.state == "succeeded":
@@ -428,6 +433,8 @@ class Model:
         return None
 
     def delete(self, job: Job) -> Refusal | None:
+        if job not in self.jobs:
+            return Refusal("not_found")
         needed = any(job in other.needs and other.state in ("queued", "running") for other in self.jobs)
         if job.state not in FINAL or needed:
             return Refusal("conflict")
@@ -449,7 +456,7 @@ class Model:
 
     # What must be seen from the outside.
 
-    def looks(self, job: Job, at: Decimal) -> dict[str, Any]:
+    def job_looks(self, job: Job, at: Decimal) -> dict[str, Any]:
         """Every fact about a job that is not a moment, in the words of the database."""
         return {
             "state": job.state,
@@ -470,4 +477,16 @@ class Model:
             "needs": sorted(needed.name for needed in job.needs),
             "events": job.events,
             "attempts": [[one.number, one.fence, one.lane.name, one.outcome, one.code] for one in job.attempts],
+        }
+
+    def lane_looks(self, lane: Lane) -> dict[str, Any]:
+        """Every fact about a lane, in the words of the database."""
+        attempt = self.open_on(lane)
+        return {
+            "state": "online" if lane.online else "offline",
+            "paused": lane.paused,
+            "held": lane.held,
+            "job_id": attempt.job.id if attempt else None,
+            "attempt": attempt.number if attempt else None,
+            "warm": sorted(processor.name for processor in lane.warm),
         }

@@ -9,8 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.factory import Queue, eventually
-from vidqueue import control
+from tests.factory import Queue
 from vidqueue.errors import VidqueueError
 from vidqueue.finish import finish
 from vidqueue.job import Failed, Failure, State
@@ -92,39 +91,6 @@ async def test_jobs_that_wait_for_a_failed_one_fail_down_the_whole_chain(any_que
         job = await any_queue.job(job_id)
         assert (job.state, job.error_code) == (State.FAILED, "dependency_failed")
     assert await any_queue.violations() == []
-
-
-async def test_a_job_that_is_being_added_to_a_failing_chain_fails_with_it(any_queue: Queue) -> None:
-    first = await any_queue.submit()
-    second = await any_queue.submit(input={"video": f"vq:jobs/{first}/video"})
-    async with any_queue.database.transaction() as connection:
-        new = NewJob(processor="zoo", input={"video": f"vq:jobs/{second}/video"}, owner="local", device="cpu")
-        third, _ = await jobs.enqueue(connection, new)
-        canceling = asyncio.create_task(control.cancel(any_queue.database, first, owner=None))
-        await waits_for_a_lock(any_queue)
-    await canceling
-    assert (await any_queue.job(third)).error_code == "dependency_failed"
-    assert await any_queue.violations() == []
-
-
-async def test_a_job_is_not_queued_again_while_what_it_needs_is_failing(any_queue: Queue) -> None:
-    first = await any_queue.submit()
-    second = await any_queue.submit(input={"video": f"vq:jobs/{first}/video"})
-    await control.cancel(any_queue.database, first, owner=None)
-    await control.retry(any_queue.database, first, owner=None)
-    async with any_queue.database.transaction() as connection:
-        await jobs.request_cancel(connection, first, owner=None)
-        asking = asyncio.create_task(control.retry(any_queue.database, second, owner=None))
-        await waits_for_a_lock(any_queue)
-    with pytest.raises(VidqueueError, match="did not succeed"):
-        await asking
-    assert await any_queue.violations() == []
-
-
-async def waits_for_a_lock(queue: Queue) -> None:
-    """Until one transaction of this database waits for another one."""
-    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    await eventually(lambda: queue.sql(waiting))
 
 
 async def test_the_end_of_a_chain_of_a_thousand_jobs_reaches_its_last(any_queue: Queue) -> None:

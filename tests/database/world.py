@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from tests.database.model import LEASE_S, LIED, SUCCEEDED, Ending, Job, Lane, Processor, Refusal
+from tests.database.model import LEASE_S, LIED, SUCCEEDED, Attempt, Ending, Job, Lane, Processor, Refusal
 from vidqueue import control, rescue
 from vidqueue.database import Database
 from vidqueue.errors import VidqueueError
@@ -25,7 +25,7 @@ from vidqueue.progress import Progress
 from vidqueue.storage import Storage
 from vidqueue.store import attempts, jobs, lanes
 from vidqueue.store.jobs import JobFilter, JobRow, NewJob
-from vidqueue.store.lanes import NewLane, NewProcessor
+from vidqueue.store.lanes import LaneRow, NewLane, NewProcessor
 
 # What a page of jobs does not tell. Moments as seconds, because -infinity is no datetime.
 HIDDEN = """
@@ -45,6 +45,7 @@ LOOKS = (
     "SELECT name, extract(epoch FROM served_at) AS at FROM vidqueue.owners WHERE served_at > '-infinity'",
     "SELECT id, job_id FROM vidqueue_report.invariant_violations",
     "SELECT id FROM vidqueue.files",
+    "SELECT DISTINCT job_id FROM vidqueue.events",
     "SELECT extract(epoch FROM now()) AS at",
 )
 PUBLIC = [
@@ -66,18 +67,26 @@ class Seen:
 
     at: Decimal
     page: dict[UUID, JobRow]
+    lanes: list[LaneRow]
     hidden: dict[UUID, dict[str, Any]]
     leases: dict[int, Decimal]
     served: dict[str, Decimal]
     violations: set[tuple[str, UUID]]
     files: set[UUID]
     stored: set[UUID]
+    told_of: set[UUID]
 
     def broken(self, promise: str) -> set[UUID]:
         """The jobs of which a promise is broken."""
         return {job_id for name, job_id in self.violations if name == promise}
 
-    def looks(self, job: Job) -> dict[str, Any]:
+    def lane(self, name: str) -> dict[str, Any]:
+        """A lane in the words of the model."""
+        (row,) = [row for row in self.lanes if row.name == name]
+        told = {name: getattr(row, name) for name in ("state", "paused", "held", "job_id", "attempt")}
+        return told | {"warm": sorted(row.warm)}
+
+    def job(self, job: Job) -> dict[str, Any]:
         """A job in the words of the model."""
         row, hidden = self.page[job.id], self.hidden[job.id]
         told = {name: hidden[name] for name in ("crashes", "losses", "fence", "needs", "events", "attempts")}
@@ -99,11 +108,16 @@ class World:
         self._rescuer = rescue.Rescuer(database, storage, UUID(int=0), lease_s=0, beat=lambda: None)
 
     def run(self, act: Coroutine[Any, Any, Any]) -> Any:
-        """What an act came to; a refusal is an answer too."""
-        try:
-            return self._runner.run(act)
-        except VidqueueError as error:
-            return Refusal(error.code)
+        """What an act came to."""
+        return self._runner.run(_answer(act))
+
+    def run_at_once(self, acts: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """What acts come to that race each other."""
+
+        async def race() -> list[Any]:
+            return await asyncio.gather(*(_answer(act) for act in acts))
+
+        return self._runner.run(race())
 
     def clock(self) -> Decimal:
         """The simulated clock. PostgreSQL reads the same clock of the machine, in microseconds like here."""
@@ -168,18 +182,21 @@ class World:
         """Everything that is there, in one look."""
         async with self._database.transaction() as connection:
             page = await jobs.page(connection, JobFilter(limit=1000))
+            offered = await lanes.page(connection, with_offline=True)
             async with connection.pipeline():
                 cursors = [await connection.execute(query) for query in LOOKS]
-            hidden, leases, served, violations, files, (now,) = [await cursor.fetchall() for cursor in cursors]
+            hidden, leases, served, violations, files, told_of, (now,) = [await cursor.fetchall() for cursor in cursors]
         return Seen(
             now["at"] + self._ahead,
             {job.id: job for job in page},
+            offered,
             {row["id"]: row | self._seen_stamps(row) for row in hidden},
             {row["fence"]: row["until"] + self._ahead for row in leases},
             {row["name"]: row["at"] + self._ahead for row in served},
             {(row["id"], row["job_id"]) for row in violations},
             {row["id"] for row in files},
             set(self._storage.stored_ids()),
+            {row["job_id"] for row in told_of},
         )
 
     def _seen_stamps(self, row: dict[str, Any]) -> dict[str, Decimal | None]:
@@ -188,27 +205,25 @@ class World:
     # The doors.
 
     async def submit(
-        self,
-        name: str,
-        *,
-        processor: Processor,
-        needs: Sequence[Job] = (),
-        start_s: int = 0,
-        deadline_s: int | None = None,
-        request: str = "",
-        **more: Any,
+        self, job: Job, *, start_s: int = 0, deadline_s: int | None = None, request: str = ""
     ) -> tuple[UUID, bool]:
         """Queue a job that may start after and must start before so many seconds, under its name as idempotency key."""
         now = datetime.now(UTC)
+        values: dict[str, Any] = {"device": job.device}
         new = NewJob(
-            title=name,
-            processor=processor.name,
-            input={"videos": [f"vq:jobs/{needed.id}/text" for needed in needs]},
+            title=job.name,
+            processor=job.processor.name,
+            input={"videos": [f"vq:jobs/{needed.id}/text" for needed in job.needs]},
+            owner=job.owner,
+            vram_mb=job.vram_mb,
+            priority=job.priority,
+            max_attempts=job.max_attempts,
+            lane=job.lane,
             run_at=now + timedelta(seconds=start_s) if start_s else None,
             expires_at=now + timedelta(seconds=deadline_s) if deadline_s else None,
-            idempotency_key=name,
+            idempotency_key=job.name,
             request_hash=request,
-            **{"device": "cpu"} | more,
+            **values,
         )
         async with self._database.transaction() as connection:
             return await jobs.enqueue(connection, new)
@@ -222,27 +237,26 @@ class World:
         assert now is not None
         return (given[0] if given else None), now["at"] + self._ahead
 
-    async def begin(self, ticket: Ticket) -> bool:
+    async def begin(self, attempt: Attempt) -> bool:
         """Whether the lane may take the attempt in hand."""
         async with self._database.transaction() as connection:
-            return await attempts.begin(connection, ticket, lease_s=LEASE_S) is not None
+            return await attempts.begin(connection, attempt.ticket, lease_s=LEASE_S) is not None
 
-    async def renew(self, ticket: Ticket) -> bool | None:
+    async def renew(self, attempt: Attempt) -> bool | None:
         """Whether someone wants the job to stop; None for a zombie."""
         async with self._database.transaction() as connection:
-            return await attempts.renew(connection, ticket, lease_s=LEASE_S)
+            return await attempts.renew(connection, attempt.ticket, lease_s=LEASE_S)
 
-    async def note_progress(self, ticket: Ticket, fraction: float) -> None:
+    async def note_progress(self, attempt: Attempt, fraction: float) -> None:
         """Say how far the work is."""
         async with self._database.transaction() as connection:
-            await attempts.note_progress(connection, ticket, Progress(fraction))
+            await attempts.note_progress(connection, attempt.ticket, Progress(fraction))
 
-    async def finish(self, ticket: Ticket, ending: Ending) -> str | None:
+    async def finish(self, attempt: Attempt, ending: Ending) -> str | None:
         """The state that the job came to; None for a zombie."""
-        with self._storage.workspace("work") as workspace:
-            ended = await finish(
-                self._database, self._storage, ticket, _outcome(ending, workspace), workspace=workspace
-            )
+        with self._storage.workspace(str(uuid4())) as workspace:
+            outcome = _outcome(ending, workspace)
+            ended = await finish(self._database, self._storage, attempt.ticket, outcome, workspace=workspace)
         return ended.state.value if isinstance(ended, Finished) else None
 
     async def rescue(self) -> set[int]:
@@ -311,9 +325,17 @@ class World:
         await control.delete(self._database, self._storage, job.id, owner=job.owner)
 
 
+async def _answer(act: Coroutine[Any, Any, Any]) -> Any:
+    """A refusal is an answer too."""
+    try:
+        return await act
+    except VidqueueError as error:
+        return Refusal(error.code)
+
+
 def _outcome(ending: Ending, workspace: Path) -> Outcome:
     path = workspace / "text"
-    if ending is SUCCEEDED:
+    if ending == SUCCEEDED:
         path.write_text("done")
     match ending.outcome:
         case "succeeded" | "failed" if ending in (SUCCEEDED, LIED):

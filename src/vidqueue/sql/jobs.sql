@@ -117,7 +117,7 @@ WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 RETURNING id
 
 -- name: hold
--- Lock a job, so that nothing can begin to need it.
+-- Lock a job, so that nobody can move it and nothing can begin to need it.
 SELECT id FROM vidqueue.jobs WHERE id = %(id)s FOR UPDATE
 
 -- name: unneeded
