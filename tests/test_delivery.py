@@ -76,6 +76,23 @@ async def test_a_lane_keeps_serving_after_every_connection_was_cut(
     await asyncio.wait_for(serving, 15)
 
 
+async def test_a_lane_goes_on_after_another_daemon_took_its_worker_for_dead(queue: Queue, delivery: Delivery) -> None:
+    received: asyncio.Queue[Ticket] = asyncio.Queue()
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(delivery.serve(QUEUE, received.put, stopping))
+    await eventually(lambda: queue.sql("SELECT 1 FROM procrastinate.procrastinate_workers"))
+    # What any worker does at its start to those without a heartbeat for half a minute: an outage is enough.
+    await queue.sql("DELETE FROM procrastinate.procrastinate_workers")
+    await queue.submit()
+    ticket = await queue.dispatch(await queue.lane())
+    assert ticket is not None
+    async with queue.database.transaction() as connection:
+        await delivery.hand_over(connection, QUEUE, ticket)
+    assert await asyncio.wait_for(received.get(), 10) == ticket
+    stopping.set()
+    await asyncio.wait_for(serving, 15)
+
+
 async def _submitted(queue: Queue) -> bool:
     """The first try may meet a connection whose end has not arrived yet; that is told, and nothing was queued."""
     try:

@@ -177,6 +177,9 @@ class LaneWorker(Worker):
         try:
             await super()._fetch_and_process_jobs()
         except exceptions.ConnectorException as error:
+            if isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):
+                # Another daemon heard nothing of this worker for long and took its row away; `serve` makes a new one.
+                raise
             log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
             await asyncio.sleep(0.5)
 
