@@ -15,7 +15,7 @@ from tests.daemon import until
 from tests.storm.history import BrokenError, History, Order
 from tests.storm.kinds import KINDS, SUCCEEDED
 from tests.storm.world import Host, World
-from vidqueue.job import POISON_CRASHES, POISON_LOSSES
+from vidqueue.job import POISON_CRASHES
 
 # Codes that an attempt of any job may fail with while this fault (its name begins so) is about.
 EXPLAINED = {
@@ -28,6 +28,8 @@ EXPLAINED = {
     "no_space": "full disk",
 }
 OLD_S = 7200
+# Leases here are short, and a machine that has too much to do may miss one.
+LOST_BY_LOAD = 3
 
 
 def rows_are_right(world: World, history: History) -> Iterator[BrokenError]:
@@ -43,6 +45,7 @@ def rows_are_right(world: World, history: History) -> Iterator[BrokenError]:
             )
         elif not order.deleted:
             yield from _judged(order, jobs[job_id], attempts.get(job_id, []), history)
+    yield from _lost_for_nothing([one for of_job in attempts.values() for one in of_job], history)
     for job_id in jobs.keys() - history.orders.keys():
         yield BrokenError("a job that no client was told of", job_id)
     for key, ids in history.ids_of_key.items():
@@ -78,14 +81,25 @@ def _judged(
             yield BrokenError(f"attempt {attempt['number']} failed unexplained: {attempt['error_code']}", order.job_id)
         if attempt["outcome"] is None:
             yield BrokenError(f"attempt {attempt['number']} is open", order.job_id)
-    lost = sum(attempt["outcome"] == "interrupted" for attempt in attempts)
-    if code == "poison" and crashes < POISON_CRASHES and lost < POISON_LOSSES:
-        yield BrokenError(f"poison after {crashes} crashes and {lost} losses", order.job_id)
+    if code == "poison" and crashes < POISON_CRASHES:
+        yield BrokenError(f"poison after {crashes} crashes", order.job_id)
     run_at = order.body.get("run_at")
     # Whoever retries a job wants it now.
     early = run_at and attempts and attempts[0]["dispatched_at"] < datetime.fromisoformat(run_at)
     if early and not order.retry_sent:
         yield BrokenError(f"began before its time {run_at}", order.job_id)
+
+
+def _lost_for_nothing(attempts: list[dict[str, Any]], history: History) -> Iterator[BrokenError]:
+    """A lane that hangs loses one lease after the other, and other lanes hide it by doing its jobs."""
+    lost = [
+        attempt
+        for attempt in attempts
+        if attempt["outcome"] == "interrupted"
+        and not history.faults_during(attempt["dispatched_at"].timestamp(), attempt["ended_at"].timestamp())
+    ]
+    if len(lost) > LOST_BY_LOAD:
+        yield BrokenError(f"{len(lost)} attempts were interrupted while nothing struck", str(lost[0]["job_id"]))
 
 
 def _explained(attempt: dict[str, Any], expected: frozenset[str], history: History) -> bool:

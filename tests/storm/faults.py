@@ -136,6 +136,14 @@ def _lose_listen(blow: Blow) -> str:
     return f"{found[0]['gone']} backends" if found[0]["gone"] else ""
 
 
+def _prune_workers(blow: Blow) -> str:
+    """What a lane does at its start to all lanes that were silent for half a minute, as after an outage."""
+    found = blow.world.postgres.sql(
+        "WITH gone AS (DELETE FROM procrastinate.procrastinate_workers RETURNING 1) SELECT count(*) AS n FROM gone"
+    )
+    return f"{found[0]['n']} workers" if found[0]["n"] else ""
+
+
 def _freeze_backend(blow: Blow) -> str:
     backends = blow.world.postgres.sql(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'vidqueue' ORDER BY pid"
@@ -183,6 +191,7 @@ FAULTS = [
     Fault("restart PostgreSQL", frozenset({"database"}), _restart_postgres),
     Fault("PostgreSQL away", frozenset({"database"}), _postgres_away),
     Fault("lose LISTEN", frozenset({"database"}), _lose_listen),
+    Fault("prune workers", frozenset({"database"}), _prune_workers),
     Fault("freeze backend", frozenset({"database"}), _freeze_backend),
     *(Fault(f"kill daemon {name}", frozenset({name}), _kill_daemon(name)) for name in HOSTS),
     *(Fault(f"drain daemon {name}", frozenset({name}), _drain(name)) for name in HOSTS),
