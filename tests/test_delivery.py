@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
+import pytest
 import pytest_asyncio
+from procrastinate import exceptions
+from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from tests.factory import Queue, eventually
@@ -26,7 +30,7 @@ async def delivery(database_url: str) -> AsyncIterator[Delivery]:
 
 def test_upstream_still_has_every_private_method_that_the_lane_worker_overrides() -> None:
     ours = {name for name in vars(LaneWorker) if name.startswith("_") and not name.startswith("__")}
-    added = {"_keep", "_listen"}
+    added = {"_keep", "_listen", "_take_back", "_answer_lost"}
     awaited = ours - added - {"_start_side_tasks"}
     assert all(inspect.iscoroutinefunction(getattr(Worker, name)) for name in awaited)
     assert callable(Worker._start_side_tasks)
@@ -91,6 +95,35 @@ async def test_a_lane_goes_on_after_another_daemon_took_its_worker_for_dead(queu
     assert await asyncio.wait_for(received.get(), 10) == ticket
     stopping.set()
     await asyncio.wait_for(serving, 15)
+
+
+async def test_a_ticket_whose_fetch_lost_its_answer_is_delivered_all_the_same(
+    queue: Queue, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, lost = JobManager.fetch_job, 0
+
+    async def lose(self: JobManager, *args: Any, **values: Any) -> Any:
+        nonlocal lost
+        job = await real(self, *args, **values)
+        if job is not None and lost == 0:
+            lost += 1
+            raise exceptions.ConnectorException
+        return job
+
+    monkeypatch.setattr(JobManager, "fetch_job", lose)
+    received: asyncio.Queue[Ticket] = asyncio.Queue()
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(delivery.serve(QUEUE, received.put, stopping))
+    await queue.submit()
+    ticket = await queue.dispatch(await queue.lane())
+    assert ticket is not None
+    async with queue.database.transaction() as connection:
+        await delivery.hand_over(connection, QUEUE, ticket)
+    assert await asyncio.wait_for(received.get(), 15) == ticket
+    assert lost == 1
+    await eventually(lambda: _table_is_empty(queue))
+    stopping.set()
+    await asyncio.wait_for(serving, 10)
 
 
 async def _submitted(queue: Queue) -> bool:

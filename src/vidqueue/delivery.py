@@ -144,6 +144,8 @@ class LaneWorker(Worker):
     private methods, and they go when upstream has the fixes.
     """
 
+    _answer_lost = False
+
     async def _keep(self, side_task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         while True:
             try:
@@ -175,13 +177,26 @@ class LaneWorker(Worker):
 
     async def _fetch_and_process_jobs(self) -> None:
         try:
+            await self._take_back()
             await super()._fetch_and_process_jobs()
         except exceptions.ConnectorException as error:
+            self._answer_lost = True
             if isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):
                 # Another daemon heard nothing of this worker for long and took its row away; `serve` makes a new one.
                 raise
             log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
             await asyncio.sleep(0.5)
+
+    async def _take_back(self) -> None:
+        """A fetch whose answer was lost may have claimed a ticket that nobody runs; it waits in the queue again."""
+        if not self._answer_lost or self._running_jobs:
+            return
+        await self.app.connector.execute_query_async(
+            "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL "
+            "WHERE status = 'doing' AND worker_id = %(worker_id)s",
+            worker_id=self.worker_id,
+        )
+        self._answer_lost = False
 
     async def _persist_job_status(self, **values: Any) -> None:  # type: ignore[override]  # keywords only, as called
         while True:

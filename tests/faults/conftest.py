@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for daemon in started:
         if hasattr(daemon, "process") and daemon.process.poll() is None:
             for pid in daemon.children(""):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             daemon.process.wait()
 
 

@@ -22,7 +22,7 @@ from tests.faults.conftest import Start
 pytestmark = pytest.mark.slow
 
 # Length of the job, lease, stall timeout, clients.
-SHORT = (25.0, 3.0, 5.0, 300)
+SHORT = (40.0, 3.0, 10.0, 200)
 FULL = (180.0, 30.0, 20.0, 1000)
 Figure = Callable[[str, float], None]
 
