@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -68,6 +69,7 @@ class Pool(AsyncConnectionPool[Connection]):
             kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
             connection_class=psycopg.AsyncConnection[DictRow],
             reconnect_timeout=RECONNECT_S,
+            configure=partial(prepare, timeout_s=query_timeout_s),
             open=False,
             **options,
         )
@@ -131,7 +133,6 @@ class Database:
         self.url = url
         # Set when the process shall end: whoever waits for the database gives up then.
         self.abandoned = False
-        self._query_timeout_s = query_timeout_s
         self._pool = Pool(
             url,
             query_timeout_s=query_timeout_s,
@@ -139,7 +140,6 @@ class Database:
             max_size=pool_size,
             # Short, so that a request is answered with 503 while the database is away.
             timeout=1.5,
-            configure=self._configure,
         )
 
     async def __aenter__(self) -> Self:
@@ -170,13 +170,15 @@ class Database:
                 raise translated from None
             raise
 
-    async def _configure(self, connection: Connection) -> None:
-        timeout_ms = int(self._query_timeout_s * 1000)
-        with hung_up_after(self._query_timeout_s, connection):
-            await connection.execute(f"SET search_path = {SEARCH_PATH}")
-            await connection.execute(f"SET statement_timeout = {timeout_ms}")
-            await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
-            await connection.execute("SET timezone = 'UTC'")
+
+async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
+    """Set up a new session, whoever opened it: names, bounds in time, the zone of what it tells."""
+    with hung_up_after(timeout_s, connection):
+        await connection.execute(f"SET search_path = {SEARCH_PATH}")
+        await connection.execute(f"SET statement_timeout = {int(timeout_s * 1000)}")
+        await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+        await connection.execute("SET timezone = 'UTC'")
+        if not connection.autocommit:
             await connection.commit()
 
 
@@ -246,7 +248,7 @@ async def _fitness(url: str) -> str:
 
 
 @contextmanager
-def hung_up_after(seconds: float, *connections: Connection) -> Iterator[Callable[[Connection], None]]:
+def hung_up_after(seconds: float, *connections: psycopg.AsyncConnection[Any]) -> Iterator[Callable[[Connection], None]]:
     """Hang up, after `seconds`, the connections the block is busy with; it yields what adds one.
 
     Cancelling would not do: psycopg asks the server for leave to cancel, and a frozen one keeps it waiting.

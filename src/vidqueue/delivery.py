@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 
-from vidqueue.database import IDLE_IN_TRANSACTION_MS, SEARCH_PATH, Connection, DatabaseUnfitError, Pool, hung_up_after
+from vidqueue.database import Connection, DatabaseUnfitError, Pool, prepare
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
 
@@ -47,7 +48,8 @@ class Delivery:
         self._url = url
         self._lanes = lanes
         self._query_timeout_s = query_timeout_s
-        self._app = App(connector=PsycopgConnector(configure=_configure))
+        # Its listener has a session of its own, outside the pool.
+        self._app = App(connector=PsycopgConnector(configure=partial(prepare, timeout_s=query_timeout_s)))
         self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
 
     async def __aenter__(self) -> Self:
@@ -57,7 +59,6 @@ class Delivery:
             min_size=1,
             max_size=self._lanes + 2,
             timeout=5,
-            configure=_configure,
         )
         try:
             await self._pool.open(wait=True, timeout=30)
@@ -125,15 +126,6 @@ async def _stop_when(stopping: asyncio.Event, worker: Worker) -> None:
 
 async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: int) -> None:
     await context.additional_context["handler"](Ticket(UUID(job_id), attempt, fence))
-
-
-async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    with hung_up_after(10, connection):
-        await connection.execute(f"SET search_path = {SEARCH_PATH}")
-        await connection.execute("SET statement_timeout = 10000")
-        await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
-        if not connection.autocommit:
-            await connection.commit()
 
 
 class LaneWorker(Worker):

@@ -5,6 +5,7 @@ This table is the one place that decides whether a failure is retried. Nothing h
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -118,6 +119,11 @@ class VidqueueError(Exception):
 
 class CanceledError(Exception):
     """Raised wherever work is done, when someone asked for the job to stop; let it pass."""
+
+
+def is_no_space(error: BaseException) -> bool:
+    """Whether an error says that a disk, or somebody's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_retryable(code: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from vidqueue import failpoints, gpus, processors
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.executor.messages import RunJob
 from vidqueue.executor.parent import Executor
 from vidqueue.finish import finish
@@ -108,8 +107,8 @@ async def _attempt_and_finish(ticket: Ticket, begun: Begun, lane: Lane, rooms: R
 def _failure_of(error: Exception) -> Failure:
     if isinstance(error, VidqueueError):
         return Failure.from_error(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure.of("no_space", f"The disk of the data folder is full: {error.strerror}.")
+    if is_no_space(error):
+        return Failure.of("no_space", f"The disk of the data folder is full: {error}.")
     return Failure.of("internal_error", f"{type(error).__name__}: {error}")
 
 

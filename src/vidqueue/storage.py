@@ -7,7 +7,6 @@ a row names them: their writer holds a lock on them that ends with its process, 
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import hashlib
 import os
@@ -24,7 +23,7 @@ from uuid import UUID, uuid4
 import structlog
 from uuid_utils.compat import uuid7
 
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_no_space
 
 CHUNK = 1 << 20
 # No upload pauses for so long, and no lost answer to a COMMIT stays unclear for so long.
@@ -256,7 +255,7 @@ def _told_when_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_no_space(error):
             raise
         raise VidqueueError("no_space", f"The data folder is full: {error.strerror}.") from error
 

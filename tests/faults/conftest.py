@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon
-from tests.faults.postgres import Postgres, own_postgres
+from tests.postgres import Postgres, own_postgres
 
 Start = Callable[..., Daemon]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.daemon import Daemon, promised, until
 from tests.faults.conftest import Start
-from tests.faults.postgres import Postgres, frozen, thaw
+from tests.postgres import Postgres, frozen, thaw
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.daemon import promised, until
 from tests.faults.conftest import Start
-from tests.faults.postgres import Postgres
 from tests.listener import Listener
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.daemon import Daemon, promised, until
 from tests.faults.conftest import Start
-from tests.faults.postgres import Postgres, own_postgres
+from tests.postgres import Postgres, own_postgres
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.daemon import Daemon, promised, until
 from tests.faults.conftest import Start
-from tests.faults.postgres import Postgres
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.slow
 

@@ -150,7 +150,7 @@ class World:
 
     def stray_processes(self) -> list[processes.Process]:
         """What runs below this process and is neither PostgreSQL's nor a daemon that has to run."""
-        allowed = {self.postgres.postmaster()}
+        allowed = {self.postgres.postmaster}
         allowed |= {host.pid for host in self.hosts.values() if host.wanted}
         own = {pid for root in allowed for pid in [root, *(one.pid for one in processes.descendants(root))]}
         return [one for one in processes.descendants(os.getpid()) if one.pid not in own]

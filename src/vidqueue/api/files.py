@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import mimetypes
 import re
 import threading
@@ -25,7 +24,7 @@ from vidqueue.api.endpoint import json_answer
 from vidqueue.api.intake import chunks, media_type_of, refuse_too_long
 from vidqueue.api.multipart import FilePart
 from vidqueue.api.views import ErrorView, UploadView, file_view
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.holds import has_no_room
 from vidqueue.media.probe import probe
 from vidqueue.rooms import Rooms
@@ -197,6 +196,6 @@ def _media_type(given: str, label: str) -> str:
 
 
 def _storage_refuses(error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_no_space(error):
         return VidqueueError("no_space", "There is no room for the upload; nothing of it was kept.")
     return error

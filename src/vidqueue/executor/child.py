@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import errno
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from vidqueue import processors
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.executor.messages import (
     Broke,
     CancelJob,
@@ -165,7 +164,7 @@ def _failure(error: BaseException, detail: str) -> Failure:
         return Failure.of("gpu_out_of_memory", str(error).split("\n", 1)[0], detail=detail)
     if type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error"):
         return Failure.of("gpu_error", str(error).split("\n", 1)[0], detail=detail)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_no_space(error):
         return Failure.of("no_space", "The disk of the workspace is full.", detail=detail)
     return Failure.of("processor_error", f"{type(error).__name__}: {error}", detail=detail)
 

@@ -99,7 +99,7 @@ class Postgres:
 @contextmanager
 def own_postgres() -> Iterator[Postgres]:
     """A running server; not under pytest's folders, which another session of the same user closes to the server's."""
-    with tempfile.TemporaryDirectory(prefix="vidqueue-faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vidqueue-tests-") as folder:
         server = Postgres(Path(folder))
         try:
             server.start()
