@@ -16,12 +16,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from vidqueue import embedded, logs, migrate
-from vidqueue.config import LogSettings
-from vidqueue.database import Database
-from vidqueue.store import attempts, jobs, lanes
-from vidqueue.store.jobs import JobFilter, NewJob
-from vidqueue.store.lanes import NewLane, NewProcessor
+from vidqueue.db import migrate
+from vidqueue.db.embedded import server as embedded
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.db.tables.jobs import JobFilter, NewJob
+from vidqueue.db.tables.lanes import NewLane, NewProcessor
+from vidqueue.ops import logs
+from vidqueue.settings.schema import LogSettings
 
 ROUNDS = 60
 LINES = {"short": 10, "long": 10_000}

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psycopg
 
-from vidqueue import failpoints, logs
-from vidqueue.config import DatabaseSettings, LanesSettings, LogSettings, Settings
 from vidqueue.daemon import running
+from vidqueue.ops import failpoints, logs
+from vidqueue.settings.schema import DatabaseSettings, LanesSettings, LogSettings, Settings
 
 ROUNDS = 40
 PASSES = 20_000

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vidqueue import invariants, migrate, processors
-from vidqueue.api.table import ENDPOINTS
+from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS
 from vidqueue.cli.exits import MEANINGS
-from vidqueue.cli.machine import type_text
-from vidqueue.config import keys, variable_of
+from vidqueue.cli.system import type_text
+from vidqueue.db import migrate
+from vidqueue.doctor import invariants
 from vidqueue.errors import KINDS
+from vidqueue.processors import registry
+from vidqueue.settings.schema import keys, variable_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "config.example.toml"
@@ -93,7 +95,7 @@ def error_table() -> str:
 
 def parameter_tables() -> str:
     """The parameters of each processor that comes with vidqueue."""
-    ours = [name for name, one in processors.catalogue().items() if type(one).__module__.startswith("vidqueue.")]
+    ours = [name for name, one in registry.catalogue().items() if type(one).__module__.startswith("vidqueue.")]
     return "\n\n".join(map(_parameters, ours))
 
 
@@ -137,7 +139,7 @@ def _fill(mark: re.Match[str]) -> str:
 
 
 def _parameters(name: str) -> str:
-    processor = processors.find(name)
+    processor = registry.find(name)
     schema = processor.Params.model_json_schema()
     required = schema.get("required", [])
     rows = []

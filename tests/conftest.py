@@ -15,16 +15,17 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from vidqueue.services import Rooms
 
 from tests.factory import Queue
-from vidqueue import embedded, migrate
-from vidqueue.channel import Channel
-from vidqueue.config import Settings
-from vidqueue.database import Database
-from vidqueue.inputs import Inputs
-from vidqueue.pulse import Pulse
-from vidqueue.rooms import Rooms
-from vidqueue.storage import Storage
+from vidqueue.db import migrate
+from vidqueue.db.embedded import server as embedded
+from vidqueue.db.event_feed import Channel
+from vidqueue.db.pool import Database
+from vidqueue.jobs.inputs import Inputs
+from vidqueue.ops.watchdog import Pulse
+from vidqueue.settings.schema import Settings
+from vidqueue.storage.local import Storage
 
 ZOO = Path(__file__).parent / "zoo"
 TEMPLATE = "vidqueue_template"
@@ -165,5 +166,5 @@ def no_orphans() -> Iterator[None]:
     yield
     listing = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     ours = f"--parent {os.getpid()} "
-    left = [line for line in listing.splitlines() if "vidqueue.executor.child" in line and ours in line]
+    left = [line for line in listing.splitlines() if "vidqueue.worker.executor.child" in line and ours in line]
     assert not left, f"left behind: {left}"

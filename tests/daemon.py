@@ -15,7 +15,7 @@ import httpx2
 import psycopg
 from psycopg.rows import dict_row
 
-from vidqueue import embedded
+from vidqueue.db.embedded import server as embedded
 
 FINAL = {"succeeded", "failed", "canceled"}
 # What a submit says of the job; everything else is its input.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from vidqueue.database import Database
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.db.tables.jobs import JobRow, NewJob
+from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.job import Device, Ticket
-from vidqueue.store import attempts, jobs, lanes
-from vidqueue.store.jobs import JobRow, NewJob
-from vidqueue.store.lanes import NewLane, NewProcessor
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], *, within_s: float = 20) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from tests.daemon import alive, until
-from vidqueue import embedded
+from vidqueue.db.embedded import server as embedded
 
 
 class Postgres:

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.daemon import Daemon, until
-from vidqueue import embedded
+from vidqueue.db.embedded import server as embedded
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 JUMP = timedelta(hours=2)

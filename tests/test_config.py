@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vidqueue.config import keys, variable_of
-from vidqueue.configure import ConfigError, load
+from vidqueue.settings.load import ConfigError, load
+from vidqueue.settings.schema import keys, variable_of
 
 
 @pytest.fixture(autouse=True)

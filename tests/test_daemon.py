@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.daemon import Daemon, alive, until
-from vidqueue import embedded
+from vidqueue.db.embedded import server as embedded
 
 
 @pytest.fixture

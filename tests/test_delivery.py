@@ -15,7 +15,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from tests.factory import Queue, eventually
-from vidqueue.delivery import Delivery, LaneWorker
+from vidqueue.db.transport import Delivery, LaneWorker
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Ticket
 

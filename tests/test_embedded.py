@@ -13,7 +13,7 @@ import psycopg
 
 from tests.daemon import alive, until
 from tests.factory import eventually
-from vidqueue import embedded
+from vidqueue.db.embedded import server as embedded
 
 
 async def test_the_folder_is_private_and_the_server_listens_on_no_port(tmp_path: Path) -> None:

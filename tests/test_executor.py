@@ -12,18 +12,19 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
+from vidqueue.services import Rooms
 
 from tests.daemon import promised
 from tests.factory import Queue, eventually
-from vidqueue import control, fleet
-from vidqueue.executor import parent
-from vidqueue.executor.messages import RunJob
-from vidqueue.executor.parent import Executor
-from vidqueue.guards import Drain
+from vidqueue.db.tables import attempts
+from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import FINAL, Failed, Interrupted, State, Succeeded
-from vidqueue.rooms import Rooms
-from vidqueue.store import attempts
-from vidqueue.store.jobs import JobRow
+from vidqueue.jobs import control
+from vidqueue.worker import lanes
+from vidqueue.worker.executor import parent
+from vidqueue.worker.executor.messages import RunJob
+from vidqueue.worker.executor.parent import Executor
+from vidqueue.worker.guards import Drain
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
 
@@ -64,7 +65,7 @@ async def test_an_executor_that_cannot_be_started_burns_nothing_and_the_job_runs
         return len([one for one in await tries(queue, job_id) if one[0] == "interrupted"]) >= 4
 
     monkeypatch.setattr(parent, "FIRST_REST_S", 0.1)
-    async with fleet.open_lanes(rooms, Drain()):
+    async with lanes.open_lanes(rooms, Drain()):
         with capture_logs() as logs, monkeypatch.context() as patched:
             patched.setattr(sys, "executable", str(tmp_path / "gone"))
             job_id = await submit(queue)
@@ -93,7 +94,7 @@ async def test_a_lane_that_cannot_start_its_executor_leaves_the_job_to_another(
 
     monkeypatch.setattr(Executor, "_spawn", no_room)
     monkeypatch.setattr(parent, "FIRST_REST_S", 60)
-    async with fleet.open_lanes(rooms, Drain()):
+    async with lanes.open_lanes(rooms, Drain()):
         jobs = [await ended(queue, await submit(queue)) for _ in range(3)]
     assert {(job.state, job.failures) for job in jobs} == {(State.SUCCEEDED, 0)}
     ran = await queue.sql("SELECT l.name, a.outcome FROM vidqueue.attempts a JOIN vidqueue.lanes l ON l.id = a.lane_id")
@@ -110,7 +111,7 @@ async def test_a_lane_that_rests_holds_up_neither_a_cancel_nor_a_drain(
 
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
     monkeypatch.setattr(parent, "FIRST_REST_S", 60)
-    async with fleet.open_lanes(rooms, Drain()):
+    async with lanes.open_lanes(rooms, Drain()):
         job_id = await submit(queue, lane="cpu0")
         await eventually(waits_again)
         assert (await control.cancel(rooms.database, job_id, owner=None)).state is State.CANCELED

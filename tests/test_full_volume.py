@@ -18,9 +18,9 @@ import pytest
 from tests.daemon import Daemon, until
 from tests.factory import eventually
 from tests.volume import Volume, mounted
-from vidqueue import embedded
-from vidqueue.ballast import FILE, MIB, Ballast
-from vidqueue.config import Settings
+from vidqueue.db.embedded import server as embedded
+from vidqueue.db.embedded.disk_reserve import FILE, MIB, Ballast
+from vidqueue.settings.schema import Settings
 
 BALLAST_MB = 64
 # Less than a new log segment needs, so that the next one stops the server.
@@ -52,7 +52,7 @@ def database_volume(folder: Path) -> Iterator[Volume]:
 async def test_a_server_that_died_of_a_full_volume_comes_back_with_every_acknowledged_row(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidqueue.ballast.LOOK_AGAIN_S", 1)
+    monkeypatch.setattr("vidqueue.db.embedded.disk_reserve.LOOK_AGAIN_S", 1)
     ballast = volume.folder / "postgres" / FILE
     async with embedded.running(volume.folder, ballast_mb=BALLAST_MB) as url:
         await eventually(lambda: asyncio.to_thread(lies, ballast))

@@ -12,17 +12,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from vidqueue.services import Rooms
 
 from tests.daemon import Daemon, until
 from tests.factory import Queue, eventually
 from tests.volume import Volume, mounted
-from vidqueue import fleet, gpus, holds
-from vidqueue.gpus import Gpu
-from vidqueue.guards import Drain
+from vidqueue.db.tables import attempts
+from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import FINAL, State
-from vidqueue.rooms import Rooms
-from vidqueue.store import attempts
-from vidqueue.store.jobs import JobRow
+from vidqueue.worker import gpus, lane_health, lanes
+from vidqueue.worker.gpus import Gpu
+from vidqueue.worker.guards import Drain
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
 LOW_WATER_MB = 100
@@ -48,7 +48,7 @@ def daemon(volume: Volume, database_url: str) -> Iterator[Daemon]:
 
 
 def test_without_room_jobs_wait_and_say_so_and_uploads_are_refused(daemon: Daemon, volume: Volume) -> None:
-    volume.fill(leaving=LOW_WATER_MB * holds.MEBIBYTE // 2)
+    volume.fill(leaving=LOW_WATER_MB * lane_health.MEBIBYTE // 2)
     until(lambda: all(lane["held"] == "no_space" for lane in daemon.http.get("/v1/lanes").json()["lanes"]))
     job_id = daemon.submit(act="work")
     assert daemon.job(job_id)["wait_reason"] == "no_space"
@@ -69,7 +69,7 @@ def test_a_job_that_runs_out_of_room_fails_cleanly_and_is_tried_again_when_there
     assert daemon.sql("SELECT error_code FROM vidqueue.attempts") == [{"error_code": "no_space"}]
     assert list((daemon.data_dir / "work").iterdir()) == []
     assert [path for path in (daemon.data_dir / "files").rglob("*") if path.is_file()] == []
-    until(lambda: volume.free() > LOW_WATER_MB * holds.MEBIBYTE, what="the room is back with the workspace")
+    until(lambda: volume.free() > LOW_WATER_MB * lane_health.MEBIBYTE, what="the room is back with the workspace")
     daemon.sql(f"UPDATE vidqueue.jobs SET run_at = now(), input = '{{\"act\": \"work\"}}' WHERE id = '{job_id}'")
     assert daemon.ended(job_id)["state"] == "succeeded"
     assert daemon.violations() == []
@@ -94,7 +94,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 @asynccontextmanager
 async def working(rooms: Rooms) -> AsyncIterator[None]:
-    async with fleet.open_lanes(rooms, Drain()):
+    async with lanes.open_lanes(rooms, Drain()):
         yield
 
 
@@ -208,12 +208,12 @@ async def _is_online(queue: Queue) -> bool:
 
 
 def test_lanes_do_not_flutter_around_the_mark(tmp_path: Path) -> None:
-    free_mb = shutil.disk_usage(tmp_path).free // holds.MEBIBYTE
+    free_mb = shutil.disk_usage(tmp_path).free // lane_health.MEBIBYTE
     mark = int(free_mb / 1.05)
-    assert not holds.has_no_room(tmp_path, mark)
-    assert holds.has_no_room(tmp_path, mark, was_full=True)
-    assert holds.has_no_room(tmp_path, free_mb * 2)
-    assert not holds.has_no_room(tmp_path, 0)
+    assert not lane_health.has_no_room(tmp_path, mark)
+    assert lane_health.has_no_room(tmp_path, mark, was_full=True)
+    assert lane_health.has_no_room(tmp_path, free_mb * 2)
+    assert not lane_health.has_no_room(tmp_path, 0)
 
 
 async def _lane(queue: Queue) -> dict[str, Any]:

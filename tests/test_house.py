@@ -79,7 +79,7 @@ def test_every_room_stands_in_architecture_and_nothing_else() -> None:
     assert named == there - {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("module", ["vidqueue.api.app", "vidqueue.daemon", "vidqueue.cli", "vidqueue.submit"])
+@pytest.mark.parametrize("module", ["vidqueue.api.app", "vidqueue.daemon", "vidqueue.cli", "vidqueue.jobs.submit"])
 def test_the_daemon_and_its_doors_load_neither_torch_nor_cv2(module: str) -> None:
     code = (
         f"import sys, {module}, vidqueue.processors as p; p.catalogue(); print({{'torch', 'cv2'}} & set(sys.modules))"

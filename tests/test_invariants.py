@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.daemon import Daemon, until
-from vidqueue.config import Settings
-from vidqueue.executor import strays
-from vidqueue.fleet import queues_of
-from vidqueue.invariants import examine
+from vidqueue.doctor.invariants import examine
+from vidqueue.ops import strays
+from vidqueue.settings.schema import Settings
+from vidqueue.worker.lanes import queues_of
 
 
 @pytest.fixture(scope="module")

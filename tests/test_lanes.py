@@ -18,18 +18,20 @@ import pytest_asyncio
 
 from tests.daemon import alive, promised
 from tests.factory import Queue, eventually
-from vidqueue import control, daemon, failpoints, fleet, rescue
-from vidqueue.database import Connection
-from vidqueue.delivery import Delivery
-from vidqueue.executor import strays
-from vidqueue.executor.messages import RunJob
-from vidqueue.executor.parent import Executor
-from vidqueue.guards import Drain
+from vidqueue import daemon
+from vidqueue.db.pool import Connection
+from vidqueue.db.tables import attempts, files
+from vidqueue.db.tables.jobs import JobRow
+from vidqueue.db.transport import Delivery
 from vidqueue.job import FINAL, State, Succeeded
-from vidqueue.rooms import Rooms
-from vidqueue.storage import Storage, Stored
-from vidqueue.store import attempts, files
-from vidqueue.store.jobs import JobRow
+from vidqueue.jobs import control, reaper
+from vidqueue.ops import failpoints, strays
+from vidqueue.services import Rooms
+from vidqueue.storage.local import Storage, Stored
+from vidqueue.worker.executor.messages import RunJob
+from vidqueue.worker.executor.parent import Executor
+from vidqueue.worker.guards import Drain
+from vidqueue.worker.lanes import open_lanes
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
 
@@ -37,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("no_orphans")
 @pytest_asyncio.fixture
 async def lanes(rooms: Rooms) -> AsyncIterator[None]:
     """Two CPU lanes that take jobs."""
-    async with fleet.open_lanes(rooms, Drain()):
+    async with open_lanes(rooms, Drain()):
         yield
 
 
@@ -198,7 +200,7 @@ async def test_a_drain_gives_running_jobs_back_without_burning_an_attempt(queue:
         rooms.settings.model_copy(update={"running": running}),
         rooms.database, rooms.channel, rooms.storage, rooms.inputs,
     )  # fmt: skip
-    async with fleet.open_lanes(hurried, Drain()):
+    async with open_lanes(hurried, Drain()):
         job_id = await act(queue, "work", seconds=30)
         await in_stage(queue, job_id, "work")
     job = await queue.job(job_id)
@@ -226,7 +228,7 @@ async def test_a_drain_while_a_new_lane_fetches_an_input_burns_no_attempt(
     queue: Queue, rooms: Rooms, fetching: asyncio.Event
 ) -> None:
     drain = Drain()
-    async with fleet.open_lanes(rooms, drain):
+    async with open_lanes(rooms, drain):
         job_id = await act(queue, "work")
         await asyncio.wait_for(fetching.wait(), 10)
         drain.hurried.set()
@@ -268,7 +270,7 @@ async def test_an_expired_lease_is_rescued_by_any_daemon(queue: Queue, rooms: Ro
     job_id = await act(queue, "work")
     ticket = await queue.dispatch(await queue.lane("gone"), lease_s=0.1)
     assert ticket is not None
-    async with fleet.open_lanes(rooms, Drain()):
+    async with open_lanes(rooms, Drain()):
         job = await ended(queue, job_id)
     assert (job.state, job.attempt, job.failures) == (State.SUCCEEDED, 2, 0)
 
@@ -276,13 +278,13 @@ async def test_an_expired_lease_is_rescued_by_any_daemon(queue: Queue, rooms: Ro
 async def test_a_job_whose_row_somebody_locks_does_not_hold_up_the_rescue_of_the_others(
     queue: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rescue, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(reaper, "PATIENCE_S", 0.5)
     locked, other = await act(queue, "work"), await act(queue, "work")
     for name in ("gone0", "gone1"):
         assert await queue.dispatch(await queue.lane(name), lease_s=0.1) is not None
     async with await psycopg.AsyncConnection.connect(rooms.database.url) as somebody:
         await somebody.execute("SELECT FROM vidqueue.jobs WHERE id = %s FOR UPDATE", [locked])
-        async with fleet.open_lanes(rooms, Drain()):
+        async with open_lanes(rooms, Drain()):
             assert (await ended(queue, other)).state is State.SUCCEEDED
             assert (await queue.job(locked)).state is State.RUNNING
             await somebody.rollback()
@@ -365,7 +367,7 @@ async def test_a_drain_leaves_no_ticket_behind_that_nobody_runs(
         await real(self, *args)
 
     monkeypatch.setattr(Delivery, "hand_over", slow)
-    async with fleet.open_lanes(rooms, Drain()):
+    async with open_lanes(rooms, Drain()):
         job_id = await act(queue, "work")
         await asyncio.wait_for(handing_over.wait(), 10)
     job = await queue.job(job_id)

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.daemon import Daemon, until
-from vidqueue import embedded
+from vidqueue.db.embedded import server as embedded
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
 

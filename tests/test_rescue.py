@@ -12,13 +12,14 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from vidqueue.services import Rooms
 
 from tests.factory import Queue, eventually
-from vidqueue import control, liveness, rescue
+from vidqueue.db.tables import lanes
 from vidqueue.job import Interrupted, State, Ticket
-from vidqueue.rescue import Rescuer
-from vidqueue.rooms import Rooms
-from vidqueue.store import lanes
+from vidqueue.jobs import control, reaper
+from vidqueue.jobs.reaper import Rescuer
+from vidqueue.ops import processes
 
 
 @pytest.fixture
@@ -30,27 +31,27 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def name_of(pid: int) -> str:
-    return f"{liveness.machine()}/{pid}/{liveness._started(pid)}"
+    return f"{processes.machine()}/{pid}/{processes._started(pid)}"
 
 
 def test_a_process_is_gone_only_when_it_is(sleeper: subprocess.Popen[bytes]) -> None:
     name = name_of(sleeper.pid)
-    assert not liveness.is_gone(liveness.own_name())
-    assert not liveness.is_gone(name)
+    assert not processes.is_gone(processes.own_name())
+    assert not processes.is_gone(name)
     sleeper.kill()
     sleeper.wait()
-    assert liveness.is_gone(name)
+    assert processes.is_gone(name)
 
 
 def test_a_number_that_is_used_again_is_another_process() -> None:
-    assert liveness.is_gone(f"{liveness.machine()}/{os.getpid()}/1")
+    assert processes.is_gone(f"{processes.machine()}/{os.getpid()}/1")
 
 
 def test_a_dead_process_that_nobody_has_buried_is_gone(sleeper: subprocess.Popen[bytes]) -> None:
     name = name_of(sleeper.pid)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
-    assert liveness.is_gone(name)
+    assert processes.is_gone(name)
 
 
 def test_what_cannot_be_read_is_not_called_dead(
@@ -62,16 +63,16 @@ def test_what_cannot_be_read_is_not_called_dead(
     def refuse(pid: int) -> str:
         raise PermissionError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(liveness, "_started", refuse)
-    assert not liveness.is_gone(name)
+    monkeypatch.setattr(processes, "_started", refuse)
+    assert not processes.is_gone(name)
     sleeper.kill()
     sleeper.wait()
-    assert liveness.is_gone(name)
+    assert processes.is_gone(name)
 
 
 @pytest.mark.parametrize("elsewhere", ["boot/pid:[1]/1/1", "", "nonsense", "a/b"])
 def test_nothing_of_another_machine_is_ever_judged(elsewhere: str) -> None:
-    assert not liveness.is_gone(elsewhere)
+    assert not processes.is_gone(elsewhere)
 
 
 def rescuer(rooms: Rooms, *, lease_s: float = 3) -> Rescuer:
@@ -116,9 +117,9 @@ async def test_a_daemon_that_stood_still_lets_the_lanes_speak_before_it_judges_t
             raise KeyboardInterrupt
 
     states: list[State] = []
-    monkeypatch.setattr(rescue, "_clock", lambda: now)
+    monkeypatch.setattr(reaper, "_clock", lambda: now)
     # In that module alone: others go on sleeping.
-    monkeypatch.setattr("vidqueue.rescue.asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
+    monkeypatch.setattr("vidqueue.jobs.reaper.asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
     with pytest.raises(KeyboardInterrupt):
         await rescuer(rooms, lease_s=1).run()
     # A third of the lease and five seconds, in rounds of one.
@@ -157,10 +158,10 @@ async def test_a_job_that_takes_ten_daemons_with_it_is_poison_and_a_drain_in_bet
         await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
         assert await queue.dispatch(lane) is not None
         if loss == 5:
-            await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
+            await reaper.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
             await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
             assert await queue.dispatch(lane) is not None
-        assert await rescue.recover(rooms.database, rooms.storage, node) == 1
+        assert await reaper.recover(rooms.database, rooms.storage, node) == 1
         job = await queue.job(job_id)
         assert job.state is (State.QUEUED if loss < 10 else State.FAILED)
     assert job.error_code == "poison"
@@ -173,7 +174,7 @@ async def test_lanes_of_a_silent_daemon_go_off_the_list_and_come_back_when_it_sp
     queue: Queue, rooms: Rooms
 ) -> None:
     watch = rescuer(rooms, lease_s=0.1)
-    await queue.lane(node=watch.node, process=liveness.own_name())
+    await queue.lane(node=watch.node, process=processes.own_name())
     await queue.lane("cpu1", process="of/another/1/1")
     await queue.sql("UPDATE vidqueue.lanes SET seen_at = now() - interval '1 h'")
     async with rooms.database.transaction() as connection:
@@ -212,7 +213,7 @@ async def test_a_job_that_began_in_time_runs_again_after_its_deadline(queue: Que
     job_id, node = await queue.submit(expires_at=soon), uuid4()
     lane = await queue.lane(node=node)
     assert await queue.dispatch(lane) is not None
-    await rescue.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
+    await reaper.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
     await eventually(lambda: _is(queue, "now() > (SELECT expires_at FROM vidqueue.jobs)"))
     await rescuer(rooms)._expire()
     assert (await queue.job(job_id)).state is State.QUEUED

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vidqueue.errors import VidqueueError
-from vidqueue.storage import Storage
+from vidqueue.storage.local import Storage
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon, until
-from vidqueue import embedded, pulse
-from vidqueue.lasting import lasting
-from vidqueue.pulse import Beat, Pulse
-from vidqueue.systemd_notify import Manager, manager_of, message
+from vidqueue.db.embedded import server as embedded
+from vidqueue.ops import watchdog
+from vidqueue.ops.supervise import lasting
+from vidqueue.ops.systemd import Manager, manager_of, message
+from vidqueue.ops.watchdog import Beat, Pulse
 
 FED_EVERY_S = 0.5
 VARIABLES = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
@@ -112,7 +113,7 @@ def test_no_child_of_the_daemon_can_speak_in_its_name(ear: Ear, tmp_path: Path) 
         daemon.ended(daemon.submit())
         children = [pid for pid in daemon.children("") if pid != daemon.process.pid]
         servers = daemon.children("/postgres -D")
-        executors = daemon.children("vidqueue.executor.child")
+        executors = daemon.children("vidqueue.worker.executor.child")
         assert servers
         assert executors
         for pid in children:
@@ -212,7 +213,7 @@ def test_a_daemon_that_the_watchdog_ends_says_where_it_hung(tmp_path: Path) -> N
 
 
 async def test_a_task_that_is_gone_is_missed_and_one_that_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "LONGEST_ROUND_S", 0.05)
+    monkeypatch.setattr(watchdog, "LONGEST_ROUND_S", 0.05)
     felt, stop = Pulse(), asyncio.Event()
 
     async def go_round(beat: Beat) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from vidqueue import embedded, fleet, migrate
-from vidqueue.config import Settings
 from vidqueue.daemon import REFUSALS
+from vidqueue.db import migrate
+from vidqueue.db.embedded import server as embedded
+from vidqueue.settings.schema import Settings
+from vidqueue.worker import lanes
 
 UNIT = Path(__file__).parents[1] / "systemd" / "vidqueue.service"
 
@@ -55,7 +57,7 @@ def test_the_service_may_do_little() -> None:
 def test_systemd_waits_longer_than_the_program_takes() -> None:
     unit = settings_of_unit()
     drain_s = Settings().running.drain_timeout_s
-    assert int(unit["TimeoutStopSec"][0]) >= drain_s + 2 * fleet.REST_S + 30
+    assert int(unit["TimeoutStopSec"][0]) >= drain_s + 2 * lanes.REST_S + 30
     assert int(unit["TimeoutStartSec"][0]) >= embedded.START_PATIENCE_S + 2 * migrate.LOCK_PATIENCE_S + 30
 
 

@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 
 from tests.daemon import Daemon, until
-from vidqueue import embedded, migrate
-from vidqueue.migrate import Migration
+from vidqueue.db import migrate
+from vidqueue.db.embedded import server as embedded
+from vidqueue.db.migrate import Migration
 
 # What a newer version may do to every table that the older one works on: columns, indexes, a trigger, new tables.
 EXPANDS = """

@@ -19,20 +19,22 @@ from typing import Literal
 
 import structlog
 
-from vidqueue import embedded, failpoints, logs, migrate
 from vidqueue.api.server import CannotListenError, listening
-from vidqueue.channel import Channel
-from vidqueue.config import Settings
-from vidqueue.database import Database, DatabaseUnfitError, require_fit, row
+from vidqueue.db import migrate
+from vidqueue.db.embedded import server as embedded
+from vidqueue.db.event_feed import Channel
+from vidqueue.db.pool import Database, DatabaseUnfitError, require_fit, row
 from vidqueue.errors import VidqueueError
-from vidqueue.fleet import open_lanes
-from vidqueue.guards import Drain
-from vidqueue.inputs import Inputs
-from vidqueue.lasting import lasting
-from vidqueue.pulse import Beat, Pulse
-from vidqueue.rooms import Rooms
-from vidqueue.storage import Storage
-from vidqueue.systemd_notify import Manager, manager_of
+from vidqueue.jobs.inputs import Inputs
+from vidqueue.ops import failpoints, logs
+from vidqueue.ops.supervise import lasting
+from vidqueue.ops.systemd import Manager, manager_of
+from vidqueue.ops.watchdog import Beat, Pulse
+from vidqueue.services import Rooms
+from vidqueue.settings.schema import Settings
+from vidqueue.storage.local import Storage
+from vidqueue.worker.guards import Drain
+from vidqueue.worker.lanes import open_lanes
 
 Role = Literal["all", "api", "worker"]
 

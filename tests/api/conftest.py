@@ -8,11 +8,11 @@ import httpx2
 import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
+from vidqueue.services import Rooms
 
 from tests.factory import Queue
 from vidqueue.api.app import build
 from vidqueue.api.server import listening
-from vidqueue.rooms import Rooms
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from vidqueue import processors
-from vidqueue.api.endpoint import Address
-from vidqueue.api.openapi import codes_of
-from vidqueue.api.table import ENDPOINTS
+from vidqueue.api.http.endpoint import Address
+from vidqueue.api.http.openapi import codes_of
+from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.errors import KINDS
+from vidqueue.processors import registry
 
 
 async def read(client: httpx2.AsyncClient) -> dict[str, Any]:
@@ -104,7 +104,7 @@ async def test_the_document_is_valid_openapi(client: httpx2.AsyncClient) -> None
 async def test_every_processor_tells_its_parameters(client: httpx2.AsyncClient) -> None:
     document = await read(client)
     choices = document["components"]["schemas"]["JobRequest"]["properties"]["input"]["anyOf"]
-    catalogue = processors.catalogue()
+    catalogue = registry.catalogue()
     assert {"transcode", "enhance", "zoo"} <= set(catalogue)
     assert [choice["$ref"].rpartition("/")[2] for choice in choices] == list(catalogue)
     for name, processor in catalogue.items():

@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from vidqueue.services import Rooms
 
 from tests.api.test_jobs import REFUSED, run, submit, success
 from tests.factory import Queue, eventually
-from vidqueue.api import events
 from vidqueue.api.server import listening
+from vidqueue.api.v1 import events
+from vidqueue.db.tables import attempts
 from vidqueue.progress import Progress
-from vidqueue.rooms import Rooms
-from vidqueue.store import attempts
 
 
 @dataclass

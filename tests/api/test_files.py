@@ -15,15 +15,15 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from vidqueue.services import Rooms
 
 from tests.api.test_jobs import run, submit, success
 from tests.api.test_refusals import problem
 from tests.factory import Queue, eventually
-from vidqueue.api import files as door
 from vidqueue.api.app import build
+from vidqueue.api.v1 import files as door
 from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import MediaFacts
-from vidqueue.rooms import Rooms
 
 BYTES = random.Random(7).randbytes(3_000_000)
 
@@ -222,7 +222,7 @@ async def test_a_full_disk_is_told(client: httpx2.AsyncClient, rooms: Rooms, mon
     def full(descriptor: int, chunk: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vidqueue.storage._write_all", full)
+    monkeypatch.setattr("vidqueue.storage.local._write_all", full)
     problem(await raw(client, b"x"), 507, "no_space")
     assert nothing_left(rooms)
 

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from vidqueue.services import Rooms
 
 from tests.factory import Queue, eventually
+from vidqueue.db.tables import attempts, files
+from vidqueue.db.tables.files import NewFile
 from vidqueue.job import Failed, Failure, Outcome, OutputDraft, Succeeded, Ticket, verdict
-from vidqueue.rooms import Rooms
-from vidqueue.store import attempts, files
-from vidqueue.store.files import NewFile
 
 DESIGNED = {
     "id",

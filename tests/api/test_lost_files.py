@@ -7,14 +7,14 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from vidqueue.services import Rooms
 
 from tests.api.test_files import raw
 from tests.api.test_jobs import run, submit, success
 from tests.api.test_refusals import problem
 from tests.factory import Queue
 from vidqueue.errors import VidqueueError
-from vidqueue.rooms import Rooms
-from vidqueue.sweep import sweep
+from vidqueue.jobs.reconcile import sweep
 
 
 async def _upload(client: httpx2.AsyncClient) -> UUID:

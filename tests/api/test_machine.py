@@ -7,16 +7,16 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from vidqueue.services import Rooms
 
 from tests.api.test_jobs import REFUSED, run, submit, success
 from tests.api.test_refusals import problem
 from tests.factory import Queue
-from vidqueue import pulse
-from vidqueue.api.machine import queue_eta_s
 from vidqueue.api.server import listening
-from vidqueue.rooms import Rooms
-from vidqueue.store import lanes
-from vidqueue.store.jobs import Recent, Waiting
+from vidqueue.api.v1.system import queue_eta_s
+from vidqueue.db.tables import lanes
+from vidqueue.db.tables.jobs import Recent, Waiting
+from vidqueue.ops import watchdog
 
 
 async def test_processors_tell_what_they_take(client: httpx2.AsyncClient) -> None:
@@ -99,7 +99,7 @@ async def test_the_process_is_healthy_without_anyone(client: httpx2.AsyncClient)
 async def test_a_process_in_which_something_hangs_is_neither_healthy_nor_ready(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "LONGEST_ROUND_S", -1)
+    monkeypatch.setattr(watchdog, "LONGEST_ROUND_S", -1)
     for path in ("/healthz", "/readyz"):
         told = problem(await client.get(path), 503, "not_ready")
         assert told["errors"] == [{"pointer": "pulse", "detail": "Stuck in the daemon: channel. Restart it."}]

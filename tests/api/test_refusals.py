@@ -10,13 +10,13 @@ from uuid import UUID
 import httpx2
 import pytest
 from starlette.applications import Starlette
+from vidqueue.services import Rooms
 
 from tests.api.test_jobs import submit
 from vidqueue.api.app import build
-from vidqueue.database import Database
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import jobs
 from vidqueue.errors import KINDS
-from vidqueue.rooms import Rooms
-from vidqueue.store import jobs
 
 # Always the same, so that the names of the tests are too.
 NOBODY = UUID("01890000-0000-7000-8000-000000000000")

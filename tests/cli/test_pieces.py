@@ -11,11 +11,11 @@ import pytest
 from cyclopts import App
 from pydantic import BaseModel, Field
 
-from vidqueue.cli.board import Lines, name_of, situation
 from vidqueue.cli.flags import Flag, flags_of
 from vidqueue.cli.options import Look
-from vidqueue.cli.screen import Screen, duration_text, size_text
+from vidqueue.cli.render import Lines, name_of, situation
 from vidqueue.cli.stream import Message, Pulse, parse
+from vidqueue.cli.terminal import Screen, duration_text, size_text
 from vidqueue.cli.watch import verdict
 from vidqueue.processors.base import MediaRef, Parameters, VideoInput
 

@@ -13,8 +13,8 @@ from tests.database.deeds import MILL, SAW
 from tests.database.model import POISON_LOSSES
 from tests.database.world import World
 from vidqueue import job
-from vidqueue.database import Database
-from vidqueue.storage import Storage
+from vidqueue.db.pool import Database
+from vidqueue.storage.local import Storage
 
 # Its asserts show what differs, like those of a test.
 pytest.register_assert_rewrite("tests.database.machine")

@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from tests.factory import Queue
-from vidqueue.finish import Finished, finish
+from vidqueue.db.tables import attempts, files
+from vidqueue.db.tables.files import NewFile
 from vidqueue.job import OutputDraft, State, Succeeded
+from vidqueue.jobs.finish import Finished, finish
 from vidqueue.progress import LogLine
-from vidqueue.storage import Storage
-from vidqueue.store import attempts, files
-from vidqueue.store.files import NewFile
+from vidqueue.storage.local import Storage
 
 
 @dataclass

@@ -10,11 +10,11 @@ from uuid import UUID
 import pytest
 
 from tests.factory import Queue
-from vidqueue.finish import finish
+from vidqueue.db.tables import jobs
+from vidqueue.db.tables.jobs import JobFilter
 from vidqueue.job import Device, Interrupted, State
-from vidqueue.storage import Storage
-from vidqueue.store import jobs
-from vidqueue.store.jobs import JobFilter
+from vidqueue.jobs.finish import finish
+from vidqueue.storage.local import Storage
 
 
 async def order(queue: Queue, lane: UUID) -> list[UUID]:

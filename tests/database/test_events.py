@@ -9,10 +9,10 @@ from uuid import UUID
 import psycopg
 
 from tests.factory import Queue, eventually
-from vidqueue.channel import Channel
+from vidqueue.db.event_feed import Channel
+from vidqueue.db.tables import attempts, events
 from vidqueue.job import Ticket
 from vidqueue.progress import Progress
-from vidqueue.store import attempts, events
 
 
 async def test_every_change_of_state_tells_itself_once_and_in_order(any_queue: Queue) -> None:

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 from tests.factory import Queue
-from vidqueue.database import Database
+from vidqueue.db.pool import Database
 from vidqueue.errors import VidqueueError
-from vidqueue.finish import Finished, Refused, finish
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded, Ticket
-from vidqueue.storage import Storage
+from vidqueue.jobs.finish import Finished, Refused, finish
+from vidqueue.storage.local import Storage
 
 
 @pytest.fixture

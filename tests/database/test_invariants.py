@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.factory import Queue
-from vidqueue.database import rows
+from vidqueue.db.pool import rows
 
 FENCES_OFF = """
     ALTER TABLE vidqueue.jobs DISABLE TRIGGER USER;

@@ -12,11 +12,12 @@ import pytest_asyncio
 
 from tests.daemon import promised
 from tests.factory import Queue
-from vidqueue import migrate, retention
-from vidqueue.config import RetentionSettings
-from vidqueue.database import Database
-from vidqueue.migrate import Migration, MigrationError
-from vidqueue.storage import Storage
+from vidqueue.db import migrate
+from vidqueue.db.migrate import Migration, MigrationError
+from vidqueue.db.pool import Database
+from vidqueue.jobs import retention
+from vidqueue.settings.schema import RetentionSettings
+from vidqueue.storage.local import Storage
 
 JOBS, FILES = 50_000, 100_000
 # What a program of the release before has left: jobs that ended, each of which read an upload; one of them waits still.

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.factory import Queue
-from vidqueue import migrate
-from vidqueue.database import require_fit
-from vidqueue.migrate import Migration, MigrationError
+from vidqueue.db import migrate
+from vidqueue.db.migrate import Migration, MigrationError
+from vidqueue.db.pool import require_fit
 
 
 async def test_an_empty_database_gets_every_migration_and_a_second_run_gets_none(empty_database_url: str) -> None:

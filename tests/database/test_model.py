@@ -10,7 +10,7 @@ from hypothesis import Phase
 
 from tests.database.machine import ROUND, check
 from tests.database.world import World
-from vidqueue import sql
+from vidqueue.db import queries
 
 # A planted fault: the query, what stands in it, and what stands there instead.
 FAULTS = {
@@ -30,8 +30,8 @@ def test_the_queue_does_what_the_model_says(world: World) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_sees_a_planted_fault(world: World, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     family, name, right, wrong = FAULTS[fault]
-    query = sql.load(family)[name]
+    query = queries.load(family)[name]
     assert right in query
-    monkeypatch.setitem(sql.load(family), name, query.replace(right, wrong))
+    monkeypatch.setitem(queries.load(family), name, query.replace(right, wrong))
     with pytest.raises(AssertionError):
         check(world, rounds=1, phases=[Phase.generate])

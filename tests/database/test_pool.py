@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.factory import Queue
-from vidqueue.database import Database
+from vidqueue.db.pool import Database
 from vidqueue.errors import VidqueueError
 
 

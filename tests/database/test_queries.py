@@ -8,17 +8,17 @@ import psycopg
 import pytest
 
 from tests.factory import Queue
-from vidqueue import sql
-from vidqueue.database import Database
+from vidqueue.db import queries
+from vidqueue.db.pool import Database
 from vidqueue.job import TRANSITIONS, State
 
-QUERIES = [(family, name) for family in sql.families() for name in sql.load(family)]
+QUERIES = [(family, name) for family in queries.families() for name in queries.load(family)]
 
 
 @pytest.mark.parametrize(("family", "name"), QUERIES, ids=[f"{family}.{name}" for family, name in QUERIES])
 async def test_every_named_query_prepares(any_database: Database, family: str, name: str) -> None:
     names: dict[str, int] = {}
-    text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", sql.load(family)[name])
+    text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", queries.load(family)[name])
     async with any_database.transaction() as connection:
         await connection.execute(f"PREPARE checked AS {text}")
         await connection.execute("DEALLOCATE checked")

@@ -19,11 +19,11 @@ from tests.database.machine import ROUND, QueueMachine, check
 from tests.database.model import INTERRUPTED, STALLED, SUCCEEDED, UNSUPPORTED, Job, Model, Span
 from tests.database.world import World
 from tests.factory import Queue, eventually
-from vidqueue import control
+from vidqueue.db.tables import jobs
+from vidqueue.db.tables.jobs import NewJob
 from vidqueue.errors import VidqueueError
 from vidqueue.job import State
-from vidqueue.store import jobs
-from vidqueue.store.jobs import NewJob
+from vidqueue.jobs import control
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import pytest
 
 from tests.database.stock import Stock
 from tests.factory import Queue
-from vidqueue import control, removal, retention
-from vidqueue.config import RetentionSettings
+from vidqueue.db.tables import files, jobs
 from vidqueue.errors import VidqueueError
-from vidqueue.storage import Storage
-from vidqueue.store import files, jobs
-from vidqueue.sweep import sweep
+from vidqueue.jobs import control, removal, retention
+from vidqueue.jobs.reconcile import sweep
+from vidqueue.settings.schema import RetentionSettings
+from vidqueue.storage.local import Storage
 
 FOR_EVER = RetentionSettings(jobs_days=0, logs_days=0, events_days=0, uploads_days=0)
 

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from tests.factory import Queue
+from vidqueue.db.tables import jobs, lanes
+from vidqueue.db.tables.jobs import NewJob
+from vidqueue.db.tables.lanes import NewProcessor
 from vidqueue.errors import VidqueueError
-from vidqueue.finish import finish
 from vidqueue.job import Failed, Failure, State
-from vidqueue.storage import Storage
-from vidqueue.store import jobs, lanes
-from vidqueue.store.jobs import NewJob
-from vidqueue.store.lanes import NewProcessor
+from vidqueue.jobs.finish import finish
+from vidqueue.storage.local import Storage
 
 
 async def test_submit_from_psql_belongs_to_the_callers_own_transaction(any_queue: Queue, any_database_url: str) -> None:

@@ -17,13 +17,13 @@ import pytest
 
 from tests.database.stock import Stock
 from tests.factory import Queue, eventually
-from vidqueue.config import RetentionSettings
-from vidqueue.doctor import Check, examine_database
-from vidqueue.retention import keep_tidy
-from vidqueue.storage import Storage
-from vidqueue.store import files
-from vidqueue.store.files import NewFile
-from vidqueue.sweep import sweep
+from vidqueue.db.tables import files
+from vidqueue.db.tables.files import NewFile
+from vidqueue.doctor.checks import Check, examine_database
+from vidqueue.jobs.reconcile import sweep
+from vidqueue.jobs.retention import keep_tidy
+from vidqueue.settings.schema import RetentionSettings
+from vidqueue.storage.local import Storage
 
 # An API process that has renamed its upload and not yet written the row.
 WRITER = """
@@ -189,7 +189,7 @@ async def test_doctor_tells_how_many_files_lost_their_bytes(stock: Stock) -> Non
 
 
 async def test_more_rows_than_a_page_are_all_looked_at(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidqueue.sweep.PAGE", 2)
+    monkeypatch.setattr("vidqueue.jobs.reconcile.PAGE", 2)
     ids = [await stock.uploaded() for _ in range(5)]
     strays = [stray(stock, old=True) for _ in range(5)]
     for file_id in ids[::2]:

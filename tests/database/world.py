@@ -16,16 +16,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from tests.database.model import LEASE_S, LIED, SUCCEEDED, Attempt, Ending, Job, Lane, Processor, Refusal
-from vidqueue import control, rescue
-from vidqueue.database import Database
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.db.tables.jobs import JobFilter, JobRow, NewJob
+from vidqueue.db.tables.lanes import LaneRow, NewLane, NewProcessor
 from vidqueue.errors import VidqueueError
-from vidqueue.finish import Finished, finish
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded, Ticket
+from vidqueue.jobs import control, reaper
+from vidqueue.jobs.finish import Finished, finish
 from vidqueue.progress import Progress
-from vidqueue.storage import Storage
-from vidqueue.store import attempts, jobs, lanes
-from vidqueue.store.jobs import JobFilter, JobRow, NewJob
-from vidqueue.store.lanes import LaneRow, NewLane, NewProcessor
+from vidqueue.storage.local import Storage
 
 # What a page of jobs does not tell. Moments as seconds, because -infinity is no datetime.
 HIDDEN = """
@@ -105,7 +105,7 @@ class World:
         self._ahead = Decimal(0)
         self._moments: dict[str, list[str]] = {}
         # The server has been there for as long as the simulated clock likes: no lease is held anew after its start.
-        self._rescuer = rescue.Rescuer(database, storage, UUID(int=0), lease_s=0, beat=lambda: None)
+        self._rescuer = reaper.Rescuer(database, storage, UUID(int=0), lease_s=0, beat=lambda: None)
 
     def run(self, act: Coroutine[Any, Any, Any]) -> Any:
         """What an act came to."""
@@ -283,13 +283,13 @@ class World:
 
     async def restart(self, offered: list[Lane]) -> int:
         """The daemon of these lanes was killed and starts again; how many attempts it gives back."""
-        orphans = await rescue.recover(self._database, self._storage, offered[0].node)
+        orphans = await reaper.recover(self._database, self._storage, offered[0].node)
         await self.come(offered)
         return orphans
 
     async def leave(self, node: UUID) -> int:
         """The daemon of this node shuts down; how many attempts it gives back."""
-        return await rescue.give_back(self._database, self._storage, node, Interrupted("the daemon shut down"))
+        return await reaper.give_back(self._database, self._storage, node, Interrupted("the daemon shut down"))
 
     async def hold(self, lane: Lane) -> None:
         """Hold a lane back or let it go, as it is now in the model."""

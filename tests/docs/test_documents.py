@@ -12,14 +12,15 @@ import pytest
 from pydantic_core import to_jsonable_python
 
 from tests.docs.reading import DOCUMENTS, ROOT, blocks, commands_of, generator, spans
-from vidqueue import failpoints, processors
-from vidqueue.api import openapi
-from vidqueue.api.table import ENDPOINTS
+from vidqueue.api.http import openapi
+from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS, app
-from vidqueue.config import Settings, keys, variable_of
-from vidqueue.configure import FOREIGN_VARIABLES
 from vidqueue.errors import KINDS
-from vidqueue.submit import JobRequest
+from vidqueue.jobs.submit import JobRequest
+from vidqueue.ops import failpoints
+from vidqueue.processors import registry
+from vidqueue.settings.load import FOREIGN_VARIABLES
+from vidqueue.settings.schema import Settings, keys, variable_of
 
 EXAMPLE = ROOT / "config.example.toml"
 SOME_ID = "01890000-0000-7000-8000-000000000000"
@@ -65,7 +66,7 @@ def test_every_make_target_exists(document: str, words: list[str]) -> None:
 def test_every_curl_calls_an_address_that_exists_with_a_body_it_takes(document: str, words: list[str]) -> None:
     (url,) = [word for word in words if word.startswith("http://")]
     path = re.sub(r"\?.*", "", url.removeprefix("http://127.0.0.1:8765")).replace("<id>", SOME_ID)
-    document_paths = openapi.document(ENDPOINTS, processors.catalogue())["paths"]
+    document_paths = openapi.document(ENDPOINTS, registry.catalogue())["paths"]
     matching = [one for one in document_paths if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", one), path)]
     assert matching, f"no address {path}"
     posts = "--json" in words or "POST" in words
@@ -73,7 +74,7 @@ def test_every_curl_calls_an_address_that_exists_with_a_body_it_takes(document: 
     if "--json" in words:
         body = words[words.index("--json") + 1].replace("<id>", SOME_ID)
         request = JobRequest.model_validate(json.loads(body))
-        processors.parse(processors.find(request.processor), request.input)
+        registry.parse(registry.find(request.processor), request.input)
 
 
 def test_the_documents_have_commands_to_check() -> None:

@@ -19,8 +19,9 @@ import psycopg
 import pytest
 
 from tests.daemon import Daemon, promised, until
-from vidqueue import embedded, failpoints
+from vidqueue.db.embedded import server as embedded
 from vidqueue.media.sample import make_sample
+from vidqueue.ops import failpoints
 
 PATIENCE_S = 60
 # A canceled job has its lane free after so long.
@@ -215,7 +216,7 @@ class AtWork:
 
 AT_WORK = {
     "decoding": AtWork("enhance", "enhance", "-f rawvideo pipe:1"),
-    "computing": AtWork("enhance", "enhance", "vidqueue.executor.child"),
+    "computing": AtWork("enhance", "enhance", "vidqueue.worker.executor.child"),
     "encoding what was computed": AtWork("enhance", "enhance", "-f matroska -i pipe:"),
     "encoding": AtWork("transcode", "encode", "ffmpeg-linux"),
 }

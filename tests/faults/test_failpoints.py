@@ -22,8 +22,8 @@ import pytest
 
 from tests.daemon import Daemon, until
 from tests.factory import Queue
-from vidqueue import failpoints
-from vidqueue.database import Database
+from vidqueue.db.pool import Database
+from vidqueue.ops import failpoints
 
 SOURCE = Path(failpoints.__file__).parent
 PATIENCE_S = 90

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidqueue.media.jail import ffmpeg_path
+from vidqueue.media.jail.sandbox import ffmpeg_path
 from vidqueue.media.sample import make_sample
 
 FOLDER = Path(os.environ.get("VIDQUEUE_TEST_MEDIA") or Path(__file__).parents[3] / "shared" / "media")

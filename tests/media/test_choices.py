@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from vidqueue.errors import VidqueueError, is_retryable
-from vidqueue.media import jail
 from vidqueue.media.containers import CONTAINERS, ContainerName, carrying_untouched, plan_audio
 from vidqueue.media.encoders import ENCODERS, encoder_named, working_encoders, works
 from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_video
 from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
+from vidqueue.media.jail import sandbox
 
 
 def video(**facts: object) -> VideoFacts:
@@ -93,15 +93,15 @@ def test_an_encoder_is_tried_once_per_process() -> None:
 
 
 def test_a_trial_that_was_killed_says_nothing_about_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = jail.start
+    start = sandbox.start
 
-    def start_and_kill(*arguments: Any, **options: Any) -> jail.Jailed:
+    def start_and_kill(*arguments: Any, **options: Any) -> sandbox.Jailed:
         running = start(*arguments, **options)
         os.kill(running.pid, signal.SIGKILL)
         return running
 
     works.cache_clear()
-    monkeypatch.setattr(jail, "start", start_and_kill)
+    monkeypatch.setattr(sandbox, "start", start_and_kill)
     with pytest.raises(VidqueueError) as refused:
         works("libx264")
     assert is_retryable(refused.value.code)

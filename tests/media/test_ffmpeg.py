@@ -13,7 +13,7 @@ from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.faults import failure_of
-from vidqueue.media.jail import Cell, Ended
+from vidqueue.media.jail.sandbox import Cell, Ended
 from vidqueue.media.sink import created
 from vidqueue.media.source import check_source
 

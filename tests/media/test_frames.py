@@ -19,7 +19,7 @@ from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import ENCODERS
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.frames import RING, Operation, Processed, picture_format, process_frames
-from vidqueue.media.jail import Cell
+from vidqueue.media.jail.sandbox import Cell
 from vidqueue.media.picture import Frame, FramePool
 from vidqueue.media.probe import probe
 

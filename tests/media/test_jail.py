@@ -15,23 +15,25 @@ import pytest
 
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.limits import Limits
-from vidqueue.media import jail
 from vidqueue.media.arguments import QUIET
-from vidqueue.media.checkup import JailStatus, jail_status
 from vidqueue.media.faults import raise_if_failed
-from vidqueue.media.launcher import REFUSED_CALLS, landlock_abi
+from vidqueue.media.jail import sandbox
+from vidqueue.media.jail.checkup import JailStatus, jail_status
+from vidqueue.media.jail.launcher import REFUSED_CALLS, landlock_abi
 from vidqueue.media.sink import created
 
 ENDLESS = (*QUIET, "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2", "-f", "null", "pipe:1")
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 
 
-def cell(limits: Limits | None = None, *, timeout_s: float = 30, canceled: threading.Event | None = None) -> jail.Cell:
-    return jail.Cell(limits or Limits(), timeout_s, canceled or threading.Event())
+def cell(
+    limits: Limits | None = None, *, timeout_s: float = 30, canceled: threading.Event | None = None
+) -> sandbox.Cell:
+    return sandbox.Cell(limits or Limits(), timeout_s, canceled or threading.Event())
 
 
-def ended(arguments: Sequence[str], inside: jail.Cell, **started: object) -> jail.Ended:
-    with jail.start(arguments, inside, **started) as running:  # type: ignore[arg-type]
+def ended(arguments: Sequence[str], inside: sandbox.Cell, **started: object) -> sandbox.Ended:
+    with sandbox.start(arguments, inside, **started) as running:  # type: ignore[arg-type]
         return running.wait()
 
 
@@ -52,7 +54,7 @@ def wait_until_ffmpeg(pid: int) -> None:
 
 def test_cancel_ends_a_run_within_a_second() -> None:
     canceled = threading.Event()
-    with jail.start(ENDLESS, cell(canceled=canceled)) as running:
+    with sandbox.start(ENDLESS, cell(canceled=canceled)) as running:
         wait_until_ffmpeg(running.pid)
         before = time.monotonic()
         canceled.set()
@@ -71,13 +73,13 @@ def test_wall_time_ends_a_run_as_timed_out() -> None:
 
 
 def test_leaving_the_block_ends_the_run() -> None:
-    with jail.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, cell()) as running:
         wait_until_ffmpeg(running.pid)
     assert not alive(running.pid)
 
 
 def test_killing_twice_is_as_good_as_once() -> None:
-    with jail.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, cell()) as running:
         running.kill()
         running.kill()
         assert running.wait().returncode == -signal.SIGKILL
@@ -130,7 +132,7 @@ def test_memory_beyond_its_bound_is_out_of_memory() -> None:
 def test_the_child_gets_no_environment_and_no_descriptor_it_was_not_given(tmp_path: Path) -> None:
     secret = os.open(tmp_path / "secret", os.O_RDWR | os.O_CREAT)
     os.set_inheritable(secret, True)
-    with jail.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, cell()) as running:
         wait_until_ffmpeg(running.pid)
         links = [str(link.readlink()) for link in Path(f"/proc/{running.pid}/fd").iterdir()]
         environment = Path(f"/proc/{running.pid}/environ").read_bytes()
@@ -140,7 +142,7 @@ def test_the_child_gets_no_environment_and_no_descriptor_it_was_not_given(tmp_pa
 
 
 def test_the_child_leads_its_own_session_and_writes_no_core(tmp_path: Path) -> None:
-    with jail.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, cell()) as running:
         wait_until_ffmpeg(running.pid)
         assert os.getsid(running.pid) == running.pid
         limits = Path(f"/proc/{running.pid}/limits").read_text()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidqueue.media.picture import PictureFormat
-from vidqueue.processors.adjust import Adjustment, Settings, blurred, denoised, out_of_device_memory
+from vidqueue.processors.parts.adjust import Adjustment, Settings, blurred, denoised, out_of_device_memory
 
 SMALL = PictureFormat(64, 48, 8)
 

@@ -10,7 +10,7 @@ import pytest
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import VideoFacts
-from vidqueue.processors import find, media_inputs, parse
+from vidqueue.processors.registry import find, media_inputs, parse
 from vidqueue.processors.transcode import TranscodeParams, target_size
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [

@@ -11,8 +11,8 @@ from typing import Any
 from vidqueue.job import OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.media.facts import MediaFacts, VideoFacts
-from vidqueue.processors import find, parse
 from vidqueue.processors.base import Context
+from vidqueue.processors.registry import find, parse
 from vidqueue.progress import LogLine, Progress
 
 

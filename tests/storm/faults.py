@@ -49,7 +49,7 @@ class Fault:
 
 
 def _kill_executor(blow: Blow) -> str:
-    return _kill_one(blow, "vidqueue.executor.child", patience_s=1)
+    return _kill_one(blow, "vidqueue.worker.executor.child", patience_s=1)
 
 
 def _kill_ffmpeg(blow: Blow) -> str:

@@ -9,15 +9,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from vidqueue import processors
-from vidqueue.api import openapi, problems
-from vidqueue.api.endpoint import routes
-from vidqueue.api.files import PROBES_AT_ONCE
-from vidqueue.api.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
-from vidqueue.api.table import ENDPOINTS
-from vidqueue.config import ApiSettings
+from vidqueue.api.http import openapi, problems
+from vidqueue.api.http.endpoint import routes
+from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
+from vidqueue.api.v1.files import PROBES_AT_ONCE
+from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.errors import VidqueueError
-from vidqueue.rooms import Rooms
+from vidqueue.processors import registry
+from vidqueue.services import Rooms
+from vidqueue.settings.schema import ApiSettings
 
 
 def build(rooms: Rooms) -> Starlette:
@@ -40,7 +40,7 @@ def build(rooms: Rooms) -> Starlette:
     app.state.rooms = rooms
     app.state.closing = asyncio.Event()
     app.state.probing = asyncio.Semaphore(PROBES_AT_ONCE)
-    app.state.openapi = to_json(openapi.document(ENDPOINTS, processors.catalogue()))
+    app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
     return app
 
 

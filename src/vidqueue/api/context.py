@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.requests import Request
 
-from vidqueue.rooms import Rooms
+from vidqueue.services import Rooms
 
 
 def rooms_of(request: Request) -> Rooms:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from vidqueue.api.app import build, end_streams
-from vidqueue.rooms import Rooms
+from vidqueue.services import Rooms
 
 
 class CannotListenError(Exception):

@@ -13,7 +13,7 @@ from cyclopts import CycloptsError
 
 from vidqueue.cli.commands import app
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.screen import tell_error
+from vidqueue.cli.terminal import tell_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

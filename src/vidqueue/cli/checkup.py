@@ -14,12 +14,12 @@ from rich.progress import Progress as Bar
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
-from vidqueue.cli.screen import Screen
 from vidqueue.cli.settings import load
+from vidqueue.cli.terminal import Screen
 
 if TYPE_CHECKING:
-    from vidqueue.config import Settings
-    from vidqueue.doctor import Check
+    from vidqueue.doctor.checks import Check
+    from vidqueue.settings.schema import Settings
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -39,8 +39,8 @@ def doctor(
         look: How the answer is written.
     """
     settings, screen = load(source).settings, Screen(look)
-    from vidqueue import logs
-    from vidqueue.config import LogSettings
+    from vidqueue.ops import logs
+    from vidqueue.settings.schema import LogSettings
 
     # The checks tell what matters; an embedded server that is only tried has nothing to add.
     logs.configure(LogSettings(level="error"))
@@ -52,7 +52,7 @@ def doctor(
 
 
 def _needs(settings: Settings) -> Iterator[Check]:
-    from vidqueue.doctor import examine_machine
+    from vidqueue.doctor.checks import examine_machine
 
     yield from examine_machine(settings)
     yield from asyncio.run(_database(settings))
@@ -60,10 +60,10 @@ def _needs(settings: Settings) -> Iterator[Check]:
 
 def _promises(settings: Settings, screen: Screen) -> list[Check]:
     from vidqueue.cli.database import reachable
-    from vidqueue.database import DatabaseUnfitError
-    from vidqueue.embedded import EmbeddedError
-    from vidqueue.invariants import examine
-    from vidqueue.migrate import MigrationError
+    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.migrate import MigrationError
+    from vidqueue.db.pool import DatabaseUnfitError
+    from vidqueue.doctor.invariants import examine
 
     async def ask(bar: Bar) -> list[Check]:
         async with reachable(settings) as address:
@@ -90,8 +90,8 @@ def _tell(screen: Screen, check: Check) -> None:
 
 async def _database(settings: Settings) -> list[Check]:
     from vidqueue.cli.database import reachable
-    from vidqueue.doctor import Check, examine_database
-    from vidqueue.embedded import FOLDER, EmbeddedError
+    from vidqueue.db.embedded.server import FOLDER, EmbeddedError
+    from vidqueue.doctor.checks import Check, examine_database
 
     external = settings.database.url is not None
     with contextlib.ExitStack() as stack:

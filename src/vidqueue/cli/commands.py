@@ -36,8 +36,8 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "retry": ("jobs:retry", JOBS, "Queue failed or canceled jobs once more."),
     "priority": ("jobs:priority", JOBS, "Change how soon a waiting job gets its turn."),
     "delete": ("jobs:delete", JOBS, "Remove finished jobs, their logs and their files."),
-    "processors": ("machine:processors", MACHINE, "List the processors, or show the parameters of one."),
-    "lanes": ("machine:lanes", MACHINE, "Show the lanes and what they do."),
+    "processors": ("system:processors", MACHINE, "List the processors, or show the parameters of one."),
+    "lanes": ("system:lanes", MACHINE, "Show the lanes and what they do."),
 }
 
 for _name, (_place, _group, _help) in COMMANDS.items():

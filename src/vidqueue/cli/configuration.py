@@ -12,8 +12,8 @@ from cyclopts import App, Parameter
 
 from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
-from vidqueue.cli.screen import Screen
 from vidqueue.cli.settings import load
+from vidqueue.cli.terminal import Screen
 
 app = App(name="config", help="Check or show the daemon's configuration.")
 
@@ -44,7 +44,7 @@ def show(
         source: Where the configuration is read from.
         look: How the answer is written.
     """
-    from vidqueue.config import keys
+    from vidqueue.settings.schema import keys
 
     loaded, screen = load(source), Screen(look)
     values = loaded.settings.model_dump(mode="json")

@@ -14,11 +14,11 @@ from cyclopts import App
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
-from vidqueue.cli.screen import Screen
 from vidqueue.cli.settings import load
+from vidqueue.cli.terminal import Screen
 
 if TYPE_CHECKING:
-    from vidqueue.config import Settings
+    from vidqueue.settings.schema import Settings
 
 # A daemon holds it for as long as it runs.
 LOCK = "lock"
@@ -39,7 +39,7 @@ def url(*, source: Source = SOURCE) -> int:
 @app.command
 def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     """Bring the database to the shape that this version needs; `vidqueue serve` does the same when it starts."""
-    from vidqueue import logs
+    from vidqueue.ops import logs
 
     settings, screen = load(source).settings, Screen(look)
     logs.configure(settings.log)
@@ -59,7 +59,7 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
         arguments: Handed on to psql; put `--` before the first.
         source: Where the configuration is read from.
     """
-    from vidqueue.embedded import bundled_programs
+    from vidqueue.db.embedded.server import bundled_programs
 
     address = url_of(load(source).settings)
     program = shutil.which("psql") or str(bundled_programs() / "psql")
@@ -68,7 +68,7 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
 
 def url_of(settings: Settings) -> str:
     """Address of the configured database, or of the embedded one."""
-    from vidqueue import embedded
+    from vidqueue.db.embedded import server as embedded
 
     given = settings.database.url
     return given.get_secret_value() if given else embedded.url_of(settings.data_dir)
@@ -81,7 +81,7 @@ async def reachable(settings: Settings) -> AsyncIterator[str]:
     Raises:
         EmbeddedError: the embedded one does not start.
     """
-    from vidqueue import embedded
+    from vidqueue.db.embedded import server as embedded
 
     if settings.database.url is not None:
         yield url_of(settings)
@@ -98,10 +98,10 @@ async def reachable(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _migrate(settings: Settings) -> list[str]:
-    from vidqueue.database import DatabaseUnfitError, require_fit
-    from vidqueue.embedded import EmbeddedError
-    from vidqueue.migrate import MigrationError
-    from vidqueue.migrate import migrate as apply_missing
+    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.migrate import MigrationError
+    from vidqueue.db.migrate import migrate as apply_missing
+    from vidqueue.db.pool import DatabaseUnfitError, require_fit
 
     try:
         async with reachable(settings) as address:

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vidqueue.cli.board import board
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.demo_jobs import Delivered, deliver, submit_all
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
 from vidqueue.cli.options import LOOK, Look, Source
-from vidqueue.cli.screen import Screen, duration_text, state_text
+from vidqueue.cli.render import board
 from vidqueue.cli.settings import load
+from vidqueue.cli.terminal import Screen, duration_text, state_text
 from vidqueue.cli.transfer import upload
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
-    from vidqueue.config import Settings
+    from vidqueue.settings.schema import Settings
 
 CLIP_SECONDS = 3
 REPORT = (
@@ -103,9 +103,10 @@ def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
     """A daemon in a thread of its own, so that Ctrl-C reaches this one: a way to call into it, its two addresses."""
     from anyio.from_thread import start_blocking_portal
 
-    from vidqueue import daemon, logs
-    from vidqueue.database import DatabaseUnfitError
-    from vidqueue.embedded import EmbeddedError
+    from vidqueue import daemon
+    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.pool import DatabaseUnfitError
+    from vidqueue.ops import logs
 
     logs.configure(settings.log)
     with ExitStack() as stack:
@@ -143,7 +144,7 @@ def _make_clip(folder: Path) -> Path:
 
 async def _ask(database_url: str, query: str) -> list[dict[str, Any]]:
     """What a person would ask in psql."""
-    from vidqueue.database import Database
+    from vidqueue.db.pool import Database
 
     async with Database(database_url) as database, database.transaction() as connection:
         cursor = await connection.execute(query.encode())

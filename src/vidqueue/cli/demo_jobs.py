@@ -8,7 +8,7 @@ from typing import Any
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.result import choose
-from vidqueue.cli.screen import Screen, duration_text, size_text
+from vidqueue.cli.terminal import Screen, duration_text, size_text
 from vidqueue.cli.transfer import Source, download
 
 ENHANCE_FIRST = "cleaned and sharpened"

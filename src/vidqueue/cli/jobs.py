@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidqueue.cli.board import name_of, ran_text, situation
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.screen import Screen, age_text, size_text, state_text
+from vidqueue.cli.render import name_of, ran_text, situation
+from vidqueue.cli.terminal import Screen, age_text, size_text, state_text
 
 StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
 

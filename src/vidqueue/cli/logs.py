@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from vidqueue.cli.client import FINAL, Client
 from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.screen import Screen
+from vidqueue.cli.terminal import Screen
 
 FOLLOW_EVERY_S = 1.0
 

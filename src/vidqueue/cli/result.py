@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DASH, DOOR, LOOK, Door, Look
-from vidqueue.cli.screen import Screen, size_text
+from vidqueue.cli.terminal import Screen, size_text
 from vidqueue.cli.transfer import Source, download, fetch
 
 USUAL = "video"

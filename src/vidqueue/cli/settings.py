@@ -9,7 +9,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import Source
 
 if TYPE_CHECKING:  # half a second that only these commands spend
-    from vidqueue.configure import Loaded
+    from vidqueue.settings.load import Loaded
 
 
 def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -18,12 +18,12 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
     Raises:
         CommandError: with every fault at once.
     """
-    from vidqueue import configure
+    from vidqueue.settings import load as reading
 
     given = {"data_dir": source.data_dir, **(flags or {})}
     try:
-        return configure.load(file=source.config, flags=_without_none(given))
-    except configure.ConfigError as error:
+        return reading.load(file=source.config, flags=_without_none(given))
+    except reading.ConfigError as error:
         raise CommandError(
             "The configuration has faults.",
             exit=Exit.CONFIG,

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from vidqueue import processors
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
 from vidqueue.cli.options import DASH, Door, Look
 from vidqueue.cli.result import save
-from vidqueue.cli.screen import Screen, size_text
+from vidqueue.cli.terminal import Screen, size_text
 from vidqueue.cli.transfer import upload
 from vidqueue.cli.watch import verdict, wait_for
 from vidqueue.errors import VidqueueError
+from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
 
 JOB = Group("The job", sort_key=20)
@@ -115,7 +115,7 @@ class SubmitCommand:
     def _check(self, values: dict[str, Any]) -> None:
         """Find what is wrong before a large file is sent for nothing."""
         try:
-            processors.parse(self._processor, values)
+            registry.parse(self._processor, values)
         except VidqueueError as error:
             faults = [f"{fault['pointer'].removeprefix('/input/')}: {fault['detail']}" for fault in error.errors]
             raise CommandError(
@@ -202,7 +202,7 @@ def _reference(client: Client, screen: Screen, value: str, *, may_upload: bool) 
 
 def _with_every_processor() -> App:
     found = App(name="submit", help="Submit a job. Each processor has its own flags: vidqueue submit PROCESSOR --help")
-    for name, processor in processors.catalogue().items():
+    for name, processor in registry.catalogue().items():
         found.command(SubmitCommand(processor), name=name)
     return found
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
-from vidqueue.cli.screen import Screen
+from vidqueue.cli.terminal import Screen
 
 CHUNK = 1 << 20
 # How long the daemon may take to sync what it was sent.

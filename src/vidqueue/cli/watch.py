@@ -7,12 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vidqueue.cli.board import board
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import Exit
 from vidqueue.cli.follow import UNFINISHED, changes
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.screen import Screen
+from vidqueue.cli.render import board
+from vidqueue.cli.terminal import Screen
 
 
 def watch(

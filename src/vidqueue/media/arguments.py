@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vidqueue.limits import Limits
-from vidqueue.media.allowed import codec_whitelist, format_whitelist
 from vidqueue.media.containers import Container
+from vidqueue.media.jail.allowed import codec_whitelist, format_whitelist
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
 

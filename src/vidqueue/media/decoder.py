@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Self
 
-from vidqueue.media import jail
 from vidqueue.media.arguments import QUIET, input_arguments
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
 from vidqueue.media.filters import output_time_base, upright_yuv
 from vidqueue.media.handoff import ClosedError, Handoff
+from vidqueue.media.jail import sandbox
 from vidqueue.media.picture import Frame, FramePool
 from vidqueue.media.source import Source
 
@@ -27,7 +27,7 @@ class Decoder:
     pipes never get out of step and no packet list has to be trusted.
     """
 
-    def __init__(self, source: Source, video: VideoFacts, pool: FramePool, cell: jail.Cell) -> None:
+    def __init__(self, source: Source, video: VideoFacts, pool: FramePool, cell: sandbox.Cell) -> None:
         self._source, self._video, self._pool, self._cell = source, video, pool, cell
         self._ready: Handoff[Frame] = Handoff(pool.count)
         self._open = ExitStack()
@@ -40,7 +40,7 @@ class Decoder:
             opening.callback(os.close, times_end)
             self._times = self._open.enter_context(os.fdopen(times, encoding="ascii"))
             self._running = self._open.enter_context(
-                jail.start(
+                sandbox.start(
                     self._arguments(file, times_end),
                     self._cell,
                     keep_open=[file, times_end],
@@ -102,6 +102,6 @@ class Decoder:
             self._ready.finish()
 
 
-def _fill(running: jail.Jailed, frame: Frame) -> bool:
+def _fill(running: sandbox.Jailed, frame: Frame) -> bool:
     """Read one whole picture; False at the end, or where the decoder was cut off."""
     return running.stdout.readinto(frame.bytes) == len(frame.bytes)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Self
 
 from vidqueue.errors import VidqueueError
-from vidqueue.media import jail
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import AudioPlan, Container
 from vidqueue.media.encoders import Effort, Encoder, Quality
@@ -24,6 +23,7 @@ from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
 from vidqueue.media.filters import output_colour, output_time_base, tagged
 from vidqueue.media.handoff import ClosedError, Handoff
+from vidqueue.media.jail import sandbox
 from vidqueue.media.matroska import picture_head, stream_head
 from vidqueue.media.picture import Frame, PictureFormat
 from vidqueue.media.sink import created
@@ -54,7 +54,9 @@ class Target:
 class EncodingPipe:
     """Encodes frames as they are written. Use it in a `with` block, from a long-lived thread."""
 
-    def __init__(self, source: Source, facts: MediaFacts, video: VideoFacts, target: Target, cell: jail.Cell) -> None:
+    def __init__(
+        self, source: Source, facts: MediaFacts, video: VideoFacts, target: Target, cell: sandbox.Cell
+    ) -> None:
         self._source, self._video, self._target, self._cell = source, video, target, cell
         self._clock = output_time_base(video)
         self._base = min(_ticks(facts.start_s, self._clock), _ticks(video.start_s, self._clock))
@@ -70,7 +72,7 @@ class EncodingPipe:
             pictures, self._pipe = os.pipe()
             opening.callback(os.close, pictures)
             self._running = self._open.enter_context(
-                jail.start(
+                sandbox.start(
                     self._arguments(pictures, file, sink.writing),
                     self._cell,
                     keep_open=[pictures, file, sink.writing],

@@ -11,10 +11,10 @@ from typing import Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
-from vidqueue.media import jail
 from vidqueue.media.arguments import QUIET
 from vidqueue.media.containers import Container, VideoCodec
 from vidqueue.media.faults import failure_of
+from vidqueue.media.jail import sandbox
 
 Quality = Literal["low", "medium", "high"]
 Effort = Literal["fast", "medium", "slow"]
@@ -148,8 +148,8 @@ def works(name: str) -> bool:
         "-f", "lavfi", "-i", "color=gray:size=320x192:rate=25", "-frames:v", "1", "-pix_fmt", "yuv420p",
         "-c:v", name, "-f", "null", "pipe:1",
     ]  # fmt: skip
-    cell = jail.Cell(Limits(), _TRIAL_TIMEOUT_S, gpu=encoder.gpu)
-    with jail.start(arguments, cell) as running:
+    cell = sandbox.Cell(Limits(), _TRIAL_TIMEOUT_S, gpu=encoder.gpu)
+    with sandbox.start(arguments, cell) as running:
         ended = running.wait()
     if ended.returncode == -signal.SIGKILL and ended.by == "itself":
         raise failure_of(ended)

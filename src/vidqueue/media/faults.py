@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 
 from vidqueue.errors import CanceledError, VidqueueError
-from vidqueue.media.jail import Ended
+from vidqueue.media.jail.sandbox import Ended
 
 # The first pattern that matches any line wins, so the order goes from the cause to the symptom.
 _CAUSES: tuple[tuple[str, str, str], ...] = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from vidqueue.limits import Limits
-from vidqueue.media import jail
 from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.jail import sandbox
 
 _INPUT_COUNTS = re.compile(
     r"Input stream #(?P<stream>\d+:\d+) \((?P<kind>video|audio)\): (?P<packets>\d+) packets read"
@@ -75,7 +75,7 @@ ProgressCallback = Callable[[Seen], None]
 
 def run(
     arguments: Sequence[str],
-    cell: jail.Cell,
+    cell: sandbox.Cell,
     *,
     keep_open: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
@@ -98,7 +98,9 @@ def run(
     """
     counted = tally or Tally()
     command = ["-loglevel", "level+verbose", "-progress", "pipe:1", "-stats_period", "0.5", *arguments]
-    running = jail.start(command, cell, keep_open=keep_open, stdin=stdin, stdout=subprocess.PIPE, on_line=counted.read)
+    running = sandbox.start(
+        command, cell, keep_open=keep_open, stdin=stdin, stdout=subprocess.PIPE, on_line=counted.read
+    )
     with running:
         for seen in read_progress(line.decode("ascii", "replace") for line in running.stdout):
             on_progress(seen)
@@ -133,7 +135,7 @@ def _number(text: str | None) -> float:
 def ffmpeg_version() -> str:
     """The version that ffmpeg calls itself, such as `n9.0.2-17-g2a571b6068`."""
     words: list[str] = []
-    with jail.start(["-version"], jail.Cell(Limits(), 30.0), stdout=subprocess.PIPE) as running:
+    with sandbox.start(["-version"], sandbox.Cell(Limits(), 30.0), stdout=subprocess.PIPE) as running:
         words = running.stdout.readline().decode("ascii", "replace").split()
     return words[2] if len(words) > 2 else "unknown"
 
@@ -141,5 +143,5 @@ def ffmpeg_version() -> str:
 @cache
 def ffmpeg_sha256() -> str:
     """Fingerprint of the program, for `vidqueue doctor` and bug reports."""
-    with jail.ffmpeg_path().open("rb") as binary:
+    with sandbox.ffmpeg_path().open("rb") as binary:
         return hashlib.file_digest(binary, "sha256").hexdigest()

@@ -19,7 +19,7 @@ from vidqueue.media.decoder import Decoder
 from vidqueue.media.encoder import EncodingPipe, Target
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.filters import even
-from vidqueue.media.jail import Cell
+from vidqueue.media.jail.sandbox import Cell
 from vidqueue.media.picture import Frame, FramePool, PictureFormat
 from vidqueue.media.source import check_source
 from vidqueue.media.verify import check_decoding, playable_video

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
-from vidqueue.media import jail
-from vidqueue.media.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
 from vidqueue.media.arguments import QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine, bit_depth
 from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts, choose_audio, choose_video
 from vidqueue.media.faults import raise_if_failed, raise_if_over_bounds
+from vidqueue.media.jail import sandbox
+from vidqueue.media.jail.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
 from vidqueue.media.packets import Track, read_tracks
 from vidqueue.media.source import Source, check_source
 
@@ -46,7 +46,7 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None) -
 
 def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> tuple[dict[int, Track], Banner]:
     banner = Banner()
-    cell = jail.Cell(limits, limits.probe_timeout_s + source.size / _SLOW_DISK_BYTES_PER_S, canceled)
+    cell = sandbox.Cell(limits, limits.probe_timeout_s + source.size / _SLOW_DISK_BYTES_PER_S, canceled)
     with source.opened() as descriptor:
         arguments = [
             *QUIET, "-loglevel", "info",
@@ -54,7 +54,7 @@ def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> 
             "-copyts", *input_arguments(descriptor, limits),
             "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
-        running = jail.start(arguments, cell, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
+        running = sandbox.start(arguments, cell, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
         with running:
             tracks = read_tracks(line.decode("ascii", "replace") for line in running.stdout)
             ended = running.wait()

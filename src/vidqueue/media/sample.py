@@ -13,7 +13,7 @@ from vidqueue.limits import Limits
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, output_arguments
 from vidqueue.media.containers import CONTAINERS, ContainerName
-from vidqueue.media.jail import Cell
+from vidqueue.media.jail.sandbox import Cell
 from vidqueue.media.sink import created
 
 Variant = Literal["plain", "silent", "audio", "vfr", "rotated"]

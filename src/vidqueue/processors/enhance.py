@@ -17,11 +17,11 @@ from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.frames import Processed, picture_format, process_frames
-from vidqueue.media.jail import Cell
+from vidqueue.media.jail.sandbox import Cell
 from vidqueue.media.picture import Frame
 from vidqueue.media.probe import probe
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
-from vidqueue.processors.choices import fitting_encoder
+from vidqueue.processors.parts.choices import fitting_encoder
 from vidqueue.progress import Progress, eta_s
 
 
@@ -95,7 +95,7 @@ def _encoder(params: EnhanceParams, video: VideoFacts, container: Container) -> 
 def _process(
     params: EnhanceParams, path: Path, facts: MediaFacts, video: VideoFacts, target: Target, ctx: Context
 ) -> Processed:
-    from vidqueue.processors.adjust import Adjustment, Settings, out_of_device_memory
+    from vidqueue.processors.parts.adjust import Adjustment, Settings, out_of_device_memory
 
     settings = Settings(
         denoise=params.denoise, sharpen=params.sharpen, brightness=params.brightness, contrast=params.contrast,

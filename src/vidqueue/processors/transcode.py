@@ -18,12 +18,12 @@ from vidqueue.media.containers import CONTAINERS, AudioMode, ContainerName, Vide
 from vidqueue.media.encoders import Effort, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
-from vidqueue.media.jail import Cell
+from vidqueue.media.jail.sandbox import Cell
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
 from vidqueue.media.source import check_source
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
-from vidqueue.processors.choices import RESOLUTIONS, fitting_encoder
+from vidqueue.processors.parts.choices import RESOLUTIONS, fitting_encoder
 from vidqueue.progress import Progress, eta_s
 
 Resolution = Literal["source", "2160p", "1440p", "1080p", "720p", "540p", "480p", "360p", "240p"]

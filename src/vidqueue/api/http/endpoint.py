@@ -1,0 +1,128 @@
+"""One description of each address, from which both the routing and the OpenAPI document are made.
+
+A handler says by its signature what it reads: parameters named in the path, `query`, `headers` and `body` (each a
+pydantic model). So the document cannot tell anything that the code does not do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from vidqueue.api.http import requests
+from vidqueue.api.http.problems import RefusedError
+from vidqueue.errors import VidqueueError
+
+Handler = Callable[..., Awaitable[Response]]
+
+JSON = "application/json"
+_PATH_WORD = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that is not an error: its media types with the models of their content, and its own headers."""
+
+    description: str
+    content: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A method of an address.
+
+    Attributes:
+        path: in Starlette's words, `/v1/jobs/{job_id:uuid}`.
+        answers: what it answers by status.
+        errors: codes it may refuse with, besides those that every address has.
+        raw_body: media types of a body that the handler streams itself.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    answers: Mapping[int, Answer]
+    errors: tuple[str, ...] = ()
+    raw_body: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names in the path."""
+        return _PATH_WORD.findall(self.path)
+
+    def model(self, name: str) -> type[BaseModel] | None:
+        """The model of the handler's argument `query`, `headers` or `body`, if it has one."""
+        model: type[BaseModel] | None = _hints(self.handler).get(name)
+        return model
+
+    async def call(self, request: Request) -> Response:
+        """Read what the handler wants, and call it."""
+        arguments: dict[str, Any] = dict(request.path_params)
+        if "\0" in request.url.path or "%00" in request.url.path:
+            # No database keeps a NUL, so nothing can have this name.
+            raise VidqueueError("not_found", "There is nothing at an address with a NUL character.")
+        if query := self.model("query"):
+            arguments["query"] = requests.read_query(request, query)
+        if headers := self.model("headers"):
+            arguments["headers"] = requests.read_headers(request, headers)
+        if body := self.model("body"):
+            arguments["body"] = requests.validate(body, await requests.read_json(request), place="body")
+        return await self.handler(request, **arguments)
+
+
+class Address:
+    """All methods of one path; HEAD is answered like GET, and 405 names every method there is."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._by_method = {endpoint.method: endpoint for endpoint in endpoints}
+
+    @property
+    def methods(self) -> list[str]:
+        """What `Allow` tells."""
+        return sorted({*self._by_method, *(["HEAD"] if "GET" in self._by_method else [])})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive, send)
+        endpoint = self._by_method.get("GET" if request.method == "HEAD" else request.method)
+        if endpoint is None:
+            allowed = ", ".join(self.methods)
+            raise RefusedError(
+                "method_not_allowed",
+                f"{request.method} is not possible at {request.url.path}; {allowed} are.",
+                headers={"Allow": allowed},
+            )
+        response = await endpoint.call(request)
+        await response(scope, receive, send)
+
+
+def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
+    """One route for each path."""
+    by_path = groupby(sorted(endpoints, key=_path), key=_path)
+    return [Route(path, Address(group)) for path, group in by_path]
+
+
+def json_answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response with a model as JSON."""
+    return Response(model.model_dump_json(), status, headers, JSON)
+
+
+@cache
+def _hints(handler: Handler) -> dict[str, Any]:
+    return get_type_hints(handler)
+
+
+def _path(endpoint: Endpoint) -> str:
+    return endpoint.path

@@ -1,0 +1,148 @@
+"""What happens to every request before and after its handler, as plain ASGI: names, guards, headers, the access log."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vidqueue.api.http import problems
+from vidqueue.errors import VidqueueError
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+log = structlog.get_logger(__name__)
+
+
+class RequestLog:
+    """Gives each request an id, binds it to every log line, writes one line at the end; the last resort for faults."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and tell how it went."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._tell(scope, receive, send, request_id)
+
+    async def _tell(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        began = time.monotonic()
+        # 499 stays when the client leaves before it is answered.
+        status = 499
+
+        async def named_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named_send)
+        except ClientDisconnect:
+            pass
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if status != 499:
+                raise
+            await problems.unexpected(Request(scope))(scope, receive, named_send)
+        level = "debug" if scope["path"] in QUIET_PATHS else "info"
+        getattr(log, level)(
+            "request",
+            method=scope["method"],
+            # Without the query: people put secrets there.
+            path=scope["path"],
+            status=status,
+            duration_ms=round((time.monotonic() - began) * 1000, 1),
+        )
+
+
+class SecurityHeaders:
+    """Puts the headers on every answer that does not say otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def guarded_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, guarded_send)
+
+
+class TrustedHosts:
+    """Refuses requests addressed to a name that is not ours, so that no page can rebind its own name to us."""
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(_host_name(host) for host in allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and "*" not in self._allowed:
+            given = Headers(scope=scope).get("host", "")
+            if _host_name(given) not in self._allowed:
+                refusal = VidqueueError("host_not_allowed", f"This daemon is not called {given[:100]!r}.")
+                await problems.answer(Request(scope), refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class SameSite:
+    """Refuses changes that a page of another site asks for. What sends neither header is no browser."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and _is_foreign(Headers(scope=scope)):
+            refusal = VidqueueError("forbidden", "The request comes from a page of another site.")
+            await problems.answer(Request(scope), refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
+
+
+def _host_name(host: str) -> str:
+    """A Host header without its port."""
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) and not host.endswith("]") else host
+    return name.lower().rstrip(".")

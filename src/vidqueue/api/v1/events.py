@@ -1,0 +1,220 @@
+"""Server-sent events: the numbered log, replayed from the database and then live, without gap or duplicate.
+
+A job's stream tells everything from its first event (or from after the number the client names) and ends with the
+job; the stream of all jobs starts live unless a number is named. Written by hand, because an event is encoded once
+however many listen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from vidqueue.api.context import closing_of, owner_of, rooms_of
+from vidqueue.db.event_feed import Subscription
+from vidqueue.db.tables import events, jobs
+from vidqueue.db.tables.events import Event
+from vidqueue.errors import VidqueueError
+from vidqueue.job import FINAL
+from vidqueue.jobs import control
+from vidqueue.services import Rooms
+
+PING_S = 15.0
+# A client that reads nothing for so long is dropped; it may come back with the last number it has seen.
+SEND_TIMEOUT_S = 30.0
+PAGE = 500
+
+GREETING = b"retry: 3000\n\n"
+PING = b": ping\n\n"
+
+EventNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+log = structlog.get_logger(__name__)
+
+
+class StreamQuery(BaseModel):
+    """Where a stream begins."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: EventNumber | None = Field(None, description="Begin after this number, for clients that set no header.")
+
+
+class StreamHeaders(BaseModel):
+    """What EventSource sends when it connects again."""
+
+    last_event_id: EventNumber | None = Field(
+        None, alias="Last-Event-ID", description="Begin after this number; goes before `after`."
+    )
+
+
+async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers: StreamHeaders) -> Response:
+    """Follow one job.
+
+    Tells every event of the job, from the first or from after the number given, and ends when the job has ended.
+    Answers 204 when the job has ended and nothing is left to tell, which makes EventSource stop.
+    """
+    rooms, owner = rooms_of(request), owner_of(request)
+    after = _begin(query, headers) or 0
+    await control.read(rooms.database, job_id, owner=owner)
+    if await _is_over(rooms, job_id, after):
+        return Response(status_code=204)
+    return EventStream(_until_over(rooms, job_id, owner, after), closing_of(request))
+
+
+async def all_events(request: Request, query: StreamQuery, headers: StreamHeaders) -> Response:
+    """Follow all jobs.
+
+    Starts with what happens from now on, or replays everything after the number given.
+    """
+    rooms, owner = rooms_of(request), owner_of(request)
+    after = _begin(query, headers)
+    if after is None:
+        async with rooms.database.transaction() as connection:
+            after = await events.latest(connection)
+    return EventStream(_without_end(rooms, owner, after), closing_of(request))
+
+
+class EventStream(Response):
+    """Sends frames until they end, the client leaves or stalls, or the server closes."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncIterator[bytes], closing: asyncio.Event) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        # nginx would otherwise collect events until its buffer is full.
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if scope["method"] != "HEAD" and not await self._fed(receive, send):
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _fed(self, receive: Receive, send: Send) -> bool:
+        """Send the frames; whether there is still someone to say goodbye to."""
+        feeding = asyncio.create_task(self._feed(send))
+        leaving = asyncio.create_task(_client_left(receive))
+        closing = asyncio.create_task(self._closing.wait())
+        tasks = (feeding, leaving, closing)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return feeding.result() if feeding.done() else not leaving.done()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _feed(self, send: Send) -> bool:
+        async with aclosing(self._frames) as frames:  # type: ignore[type-var]
+            try:
+                async for frame in frames:
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+            except TimeoutError:
+                log.info("event_stream_dropped", reason="the client reads nothing")
+                return False
+            except VidqueueError as error:
+                # The response has begun; the client comes back with the last number it has.
+                log.warning("event_stream_ended", error=error.message)
+        return True
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _until_over(rooms: Rooms, job_id: UUID, owner: str, after: int) -> AsyncIterator[bytes]:
+    yield GREETING
+    async for event in _follow(rooms, owner, job_id, after):
+        if event is not None:
+            after = event.number
+            yield _frame(event)
+        if (event is None or event.kind in {*FINAL, "updated"}) and await _is_over(rooms, job_id, after):
+            return
+        if event is None:
+            yield PING
+
+
+async def _without_end(rooms: Rooms, owner: str, after: int) -> AsyncIterator[bytes]:
+    yield GREETING
+    async for event in _follow(rooms, owner, None, after):
+        yield PING if event is None else _frame(event)
+
+
+async def _follow(rooms: Rooms, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event | None]:
+    """Every event above `after`, and None after each pause; ends when the channel closes."""
+    while True:
+        # Subscribed before the log is read, so that nothing falls between the two.
+        with rooms.channel.subscribe(job_id=job_id, owner=owner) as subscription:
+            async for event in _replay(rooms, owner, job_id, after):
+                after = event.number
+                yield event
+            async for live in _listen(subscription):
+                if subscription.overflowed:
+                    # What is still queued has a gap; the log has none.
+                    break
+                if live is None:
+                    yield None
+                elif live.number > after:
+                    after = live.number
+                    yield live
+        if not subscription.overflowed:
+            return
+
+
+async def _replay(rooms: Rooms, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event]:
+    while True:
+        async with rooms.database.transaction() as connection:
+            page = await events.after(connection, after, job_id=job_id, owner=owner, limit=PAGE)
+        for event in page:
+            yield event
+        if len(page) < PAGE:
+            return
+        after = page[-1].number
+
+
+async def _listen(subscription: Subscription) -> AsyncIterator[Event | None]:
+    while True:
+        try:
+            async with asyncio.timeout(PING_S):
+                event = await subscription.next()
+        except TimeoutError:
+            yield None
+            continue
+        if event is None:
+            return
+        yield event
+
+
+async def _is_over(rooms: Rooms, job_id: UUID, after: int) -> bool:
+    """Whether the job has ended (or is gone) and everything was told; a job may be retried or changed after its end."""
+    async with rooms.database.transaction() as connection:
+        job = await jobs.get(connection, job_id)
+        if job is not None and job.state not in FINAL:
+            return False
+        return not await events.after(connection, after, job_id=job_id, limit=1)
+
+
+def _begin(query: StreamQuery, headers: StreamHeaders) -> int | None:
+    return headers.last_event_id if headers.last_event_id is not None else query.after
+
+
+def _frame(event: Event) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.number, event.kind.encode(), event.encoded)

@@ -1,0 +1,201 @@
+"""Files over HTTP: a streamed upload (a form or the raw bytes), what is known of a file, its removal."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import re
+import threading
+import unicodedata
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vidqueue.api.context import owner_of, rooms_of
+from vidqueue.api.http.endpoint import json_answer
+from vidqueue.api.http.multipart import FilePart
+from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
+from vidqueue.api.v1.views import ErrorView, UploadView, file_view
+from vidqueue.db.tables import files
+from vidqueue.db.tables.files import FileRow, NewFile
+from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.jobs import control
+from vidqueue.media.probe import probe
+from vidqueue.services import Rooms
+from vidqueue.storage.local import Stored
+from vidqueue.worker.lane_health import has_no_room
+
+# What a form may add to the file: boundaries and the headers of one part.
+FORM_ALLOWANCE = 16 * 1024
+# A probe holds a thread while it runs; uploads need threads too.
+PROBES_AT_ONCE = 2
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
+_EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
+
+
+class UploadQuery(BaseModel):
+    """What a raw body cannot say of itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, max_length=1024, description="A label for people; raw bodies have no other.")
+
+
+class UploadHeaders(BaseModel):
+    """What a raw body says of itself."""
+
+    content_disposition: str | None = Field(
+        None, alias="Content-Disposition", description="`attachment; filename=...` also gives the label."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes in storage, and what their sender calls them."""
+
+    stored: Stored
+    name: str
+    media_type: str
+
+
+async def upload_file(request: Request, query: UploadQuery, headers: UploadHeaders) -> Response:
+    """Store a file.
+
+    Either a form with one part named `file`, or the raw bytes. Media is probed; what cannot be read as media is stored
+    all the same, and `problem` says why.
+    """
+    rooms = rooms_of(request)
+    if has_no_room(rooms.settings.data_dir, rooms.settings.disk.low_water_mb):
+        raise VidqueueError("no_space", "There is too little room on the disk; uploads wait until there is more.")
+    limit = rooms.settings.inputs.max_upload_mb * 1024 * 1024
+    try:
+        if media_type_of(request) == "multipart/form-data":
+            received = await _receive_form(request, rooms, limit)
+        else:
+            received = await _receive_raw(request, rooms, limit)
+    except OSError as error:
+        raise _storage_refuses(error) from error
+    label = query.name or received.name or _name_in(headers.content_disposition)
+    try:
+        facts, problem = await _look_at(request, rooms, received.stored)
+        file = await _write_down(rooms, received, _label(label), owner_of(request), facts)
+    finally:
+        rooms.storage.release(received.stored.id)
+    view = UploadView(problem=problem, **dict(file_view(file)))
+    return json_answer(view, 201, {"Location": view.urls.self})
+
+
+async def get_file(request: Request, file_id: UUID) -> Response:
+    """Read what is known of a file."""
+    async with rooms_of(request).database.transaction() as connection:
+        found = await files.get(connection, file_id, owner=owner_of(request))
+    if found is None:
+        raise VidqueueError("not_found", f"There is no file {file_id}.")
+    return json_answer(file_view(found))
+
+
+async def delete_file(request: Request, file_id: UUID) -> Response:
+    """Delete a file that no job has published or still has to read."""
+    rooms = rooms_of(request)
+    await control.delete_file(rooms.database, rooms.storage, file_id, owner=owner_of(request))
+    return Response(status_code=204)
+
+
+async def _receive_raw(request: Request, rooms: Rooms, limit: int) -> Received:
+    refuse_too_long(request, limit)
+    stored = await rooms.storage.receive(chunks(request), limit=limit)
+    return Received(stored, "", media_type_of(request))
+
+
+async def _receive_form(request: Request, rooms: Rooms, limit: int) -> Received:
+    refuse_too_long(request, limit + FORM_ALLOWANCE)
+    part = FilePart(request.headers["content-type"])
+    body = _at_most(chunks(request), limit + FORM_ALLOWANCE)
+    stored = await rooms.storage.receive(part.data(body), limit=limit)
+    return Received(stored, part.name, part.media_type.partition(";")[0].strip().lower())
+
+
+async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """Storage counts the file; this counts the form around it."""
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > limit:
+            raise VidqueueError("payload_too_large", f"The form has more than {limit} bytes.")
+        yield chunk
+
+
+async def _look_at(request: Request, rooms: Rooms, stored: Stored) -> tuple[dict[str, Any] | None, ErrorView | None]:
+    """The facts of a media file, or why there are none."""
+    left = threading.Event()
+    probing: asyncio.Semaphore = request.app.state.probing
+    try:
+        async with probing:
+            facts = await asyncio.to_thread(probe, rooms.storage.path(stored.id), rooms.settings.limits, left)
+    except VidqueueError as error:
+        return None, ErrorView(code=error.code, message=error.message, hint=error.hint)
+    except asyncio.CancelledError:
+        # A thread cannot be canceled; the jail it waits for can.
+        left.set()
+        rooms.storage.delete(stored.id)
+        raise
+    return facts.as_json(), None
+
+
+async def _write_down(
+    rooms: Rooms, received: Received, label: str, owner: str, facts: dict[str, Any] | None
+) -> FileRow:
+    stored = received.stored
+    new = NewFile(
+        id=stored.id,
+        owner=owner,
+        name=label,
+        media_type=_media_type(received.media_type, label),
+        size=stored.size,
+        sha256=stored.sha256,
+        node=rooms.storage.node,
+        facts=facts,
+    )
+    # When this fails the bytes stay: the commit may have happened all the same, and the sweep at the next start knows.
+    async with rooms.database.transaction() as connection:
+        await files.add(connection, new)
+        written = await files.get(connection, stored.id, owner=owner)
+    assert written is not None
+    return written
+
+
+def _label(given: str) -> str:
+    """A name that people can read on one line; it never becomes a path."""
+    last = re.split(r"[/\\]", given)[-1]
+    seen = "".join(letter for letter in last if not unicodedata.category(letter).startswith("C")).strip()
+    return seen[-255:] or "unnamed"
+
+
+def _name_in(disposition: str | None) -> str:
+    """The file name of a Content-Disposition header."""
+    if not disposition:
+        return ""
+    if extended := _EXTENDED_NAME.search(disposition):
+        return unquote(extended[1], errors="replace")
+    _, options = parse_options_header(disposition)
+    return options.get(b"filename", b"").decode("utf-8", "replace")
+
+
+def _media_type(given: str, label: str) -> str:
+    guessed = mimetypes.guess_type(label)[0] or "application/octet-stream"
+    # curl calls a raw body a form unless told otherwise.
+    vague = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+    return given if given not in vague and _MEDIA_TYPE.fullmatch(given) else guessed
+
+
+def _storage_refuses(error: OSError) -> Exception:
+    if is_no_space(error):
+        return VidqueueError("no_space", "There is no room for the upload; nothing of it was kept.")
+    return error

@@ -1,0 +1,262 @@
+"""Jobs over HTTP: submit, read, list, change, cancel, retry, delete. The acts themselves are in submit and control."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import zlib
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vidqueue.api.context import closing_of, owner_of, rooms_of
+from vidqueue.api.http.endpoint import json_answer
+from vidqueue.api.v1.views import JobPage, JobView, job_view
+from vidqueue.db.event_feed import Subscription
+from vidqueue.db.tables import jobs
+from vidqueue.db.tables.jobs import JobFilter, JobRow
+from vidqueue.errors import VidqueueError
+from vidqueue.job import FINAL, State
+from vidqueue.jobs import control
+from vidqueue.jobs.submit import JobRequest, Submitted, Tag, submit
+from vidqueue.services import Rooms
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+_ETAG = re.compile(r'"(\d{1,9})\.[0-9a-f]+"')
+# `+` means a space in a query, and people write +02:00 all the same.
+_ZONE = re.compile(r" (\d\d:\d\d)$")
+
+QueryTime = Annotated[
+    AwareDatetime, BeforeValidator(lambda text: _ZONE.sub(r"+\1", text) if isinstance(text, str) else text)
+]
+
+
+class SubmitHeaders(BaseModel):
+    """How a job is submitted."""
+
+    idempotency_key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Send the same key again to get the same job instead of a second one.",
+    )
+    prefer: str | None = Field(
+        None, alias="Prefer", description="`wait=N`: answer when the job has ended, or after N seconds."
+    )
+
+
+class JobQuery(BaseModel):
+    """Which jobs a list shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: list[State] = Field(default_factory=list, description="Any of these; repeat it or separate by commas.")
+    processor: str | None = Field(None, max_length=64)
+    tag: str | None = Field(None, max_length=64)
+    owner: str | None = Field(None, max_length=255, description="Only this owner's jobs, among those you may see.")
+    created_after: QueryTime | None = Field(None, description="RFC 3339 time, included.")
+    created_before: QueryTime | None = Field(None, description="RFC 3339 time, not included.")
+    limit: int = Field(50, ge=1, le=500, description="Jobs on one page.")
+    cursor: str | None = Field(None, max_length=64, description="From `next` of the page before.")
+
+
+class ReadHeaders(BaseModel):
+    """What the client has already."""
+
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", description="ETags that you have; 304 when one of them still holds."
+    )
+
+
+class PatchHeaders(BaseModel):
+    """What a change is based on."""
+
+    if_match: str | None = Field(
+        None, alias="If-Match", description="ETag the change is based on; 412 when the job has changed since."
+    )
+
+
+class JobChanges(BaseModel):
+    """What may be changed about a job; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: int | None = Field(None, ge=-1000, le=1000, description="Higher goes first.")
+    title: str | None = Field(None, max_length=500, description="A label for people; null removes it.")
+    tags: list[Tag] | None = Field(None, max_length=32, description="Replaces all tags.")
+
+
+async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders) -> Response:
+    """Submit a job.
+
+    The job is durable when this answers. 200 says that it has ended within the time of `Prefer: wait=N`, 202 that it
+    goes on.
+    """
+    rooms, owner = rooms_of(request), owner_of(request)
+    submitted = await submit(
+        body, database=rooms.database, inputs=rooms.inputs, owner=owner, idempotency_key=headers.idempotency_key
+    )
+    job = submitted.job
+    wait_s = _wanted_wait(headers.prefer, rooms.settings.api.max_wait_s)
+    if wait_s is not None:
+        job = await _until_final(rooms, job, wait_s, closing_of(request))
+    ended = wait_s is not None and job.state in FINAL
+    return _job_answer(job, status=200 if ended else 202, headers=_submit_headers(submitted, wait_s))
+
+
+async def list_jobs(request: Request, query: JobQuery) -> Response:
+    """List jobs, newest first."""
+    wanted = JobFilter(
+        owner=owner_of(request),
+        states=[state.value for state in query.state] or None,
+        processor=query.processor,
+        tag=query.tag,
+        created_after=query.created_after,
+        created_before=query.created_before,
+        after=_read_cursor(query.cursor),
+        # One more than asked for tells whether there is a next page.
+        limit=query.limit + 1,
+    )
+    if query.owner not in (None, wanted.owner):
+        return json_answer(JobPage(jobs=[], next=None))
+    async with rooms_of(request).database.transaction() as connection:
+        found = await jobs.page(connection, wanted)
+    shown = found[: query.limit]
+    next_page = _next_page(request, shown[-1].id) if len(found) > len(shown) else None
+    headers = {"Link": f'<{next_page}>; rel="next"'} if next_page else None
+    return json_answer(JobPage(jobs=[job_view(job) for job in shown], next=next_page), headers=headers)
+
+
+async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
+    """Read a job."""
+    job = await control.read(rooms_of(request).database, job_id, owner=owner_of(request))
+    etag = etag_of(job)
+    if matches(headers.if_none_match, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _job_answer(job)
+
+
+async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: PatchHeaders) -> Response:
+    """Change a job's priority, title or tags."""
+    rooms, owner = rooms_of(request), owner_of(request)
+    version = None
+    if headers.if_match is not None and headers.if_match.strip() != "*":
+        job = await control.read(rooms.database, job_id, owner=owner)
+        # Position and waiting time are part of the ETag, but nobody's change is lost when only they move.
+        if str(job.version) not in _ETAG.findall(headers.if_match):
+            raise VidqueueError("precondition_failed", f"The job is at version {job.version} now.")
+        version = job.version
+    changes = body.model_dump(exclude_unset=True)
+    return _job_answer(await control.patch(rooms.database, job_id, changes, owner=owner, version=version))
+
+
+async def delete_job(request: Request, job_id: UUID) -> Response:
+    """Delete a finished job, its logs and its outputs."""
+    rooms = rooms_of(request)
+    await control.delete(rooms.database, rooms.storage, job_id, owner=owner_of(request))
+    return Response(status_code=204)
+
+
+async def cancel_job(request: Request, job_id: UUID) -> Response:
+    """Cancel a job.
+
+    A waiting job is canceled when this answers; a running one has been asked to stop. Asking again changes nothing.
+    """
+    job = await control.cancel(rooms_of(request).database, job_id, owner=owner_of(request))
+    return _job_answer(job, status=202)
+
+
+async def retry_job(request: Request, job_id: UUID) -> Response:
+    """Run a failed or canceled job once more.
+
+    A job that waits or runs is left as it is. Earlier attempts and their logs are kept.
+    """
+    job = await control.retry(rooms_of(request).database, job_id, owner=owner_of(request))
+    return _job_answer(job, status=202)
+
+
+def etag_of(job: JobRow) -> str:
+    """Changes whenever the job's JSON does; begins with the row's version, which `If-Match` compares."""
+    return _tag(job, job_view(job))
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether one of the tags a client has is this one."""
+    if if_none_match is None:
+        return False
+    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in known or etag in known
+
+
+def _tag(job: JobRow, view: JobView) -> str:
+    return f'"{job.version}.{zlib.crc32(view.model_dump_json().encode()):08x}"'
+
+
+def _job_answer(job: JobRow, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    view = job_view(job)
+    return json_answer(view, status, {"ETag": _tag(job, view), **(headers or {})})
+
+
+def _submit_headers(submitted: Submitted, wait_s: float | None) -> dict[str, str]:
+    headers = {"Location": f"/v1/jobs/{submitted.job.id}"}
+    if not submitted.created:
+        headers["Idempotency-Replayed"] = "true"
+    if wait_s is not None:
+        headers["Preference-Applied"] = f"wait={wait_s:g}"
+    return headers
+
+
+def _wanted_wait(prefer: str | None, longest_s: float) -> float | None:
+    """Seconds to wait; a preference that cannot be read is no error (RFC 7240)."""
+    found = _WAIT.search(prefer or "")
+    return min(float(found[1]), longest_s) if found else None
+
+
+async def _until_final(rooms: Rooms, job: JobRow, wait_s: float, closing: asyncio.Event) -> JobRow:
+    """The job when it has ended, or as it is when the time is over or the server closes."""
+    with rooms.channel.subscribe(job_id=job.id) as subscription:
+        tasks = (asyncio.create_task(_watch(rooms, job, subscription)), asyncio.create_task(closing.wait()))
+        try:
+            await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        return await control.read(rooms.database, job.id, owner=job.owner)
+    except VidqueueError:
+        # The job is accepted, whatever happens to the waiting: an error here would say that it is not.
+        return job
+
+
+async def _watch(rooms: Rooms, job: JobRow, subscription: Subscription) -> None:
+    """Wait until the row says that the job has ended; events only tell when to look."""
+    while (await control.read(rooms.database, job.id, owner=job.owner)).state not in FINAL:
+        event = await subscription.next()
+        while event is not None and event.kind == "progress":
+            event = await subscription.next()
+        if event is None:
+            return
+
+
+def _next_page(request: Request, last: UUID) -> str:
+    cursor = base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{request.url.path}?{urlencode([*query, ('cursor', cursor)])}"
+
+
+def _read_cursor(cursor: str | None) -> UUID | None:
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.b64decode(f"{cursor}==", altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        fault = {"pointer": "?cursor", "detail": "This is not a cursor of ours; take it from `next`."}
+        raise VidqueueError("invalid_request", "The cursor cannot be read.", errors=[fault]) from None

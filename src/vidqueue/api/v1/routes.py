@@ -1,0 +1,275 @@
+"""Every address of the HTTP door, once: the routing and the OpenAPI document are both made from this list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from vidqueue.api.http import docs
+from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
+from vidqueue.api.v1 import events, files, health, history, jobs, system
+from vidqueue.api.v1.downloads import get_file_content, get_output
+from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
+
+_BYTES = {"application/octet-stream": None}
+_LINK = {"Link": 'Address of what follows, with rel="next"; absent at the end.'}
+_ETAG = {"ETag": "Changes whenever the answer does."}
+_SUBMITTED = {
+    "Location": "Address of the job.",
+    "Idempotency-Replayed": "`true` when the key had made the job before.",
+    "Preference-Applied": "The wait that was granted.",
+}
+_RANGED = {"Accept-Ranges": "`bytes`.", "ETag": "The sha256 of the bytes."}
+_INPUT_ERRORS = (
+    "unknown_processor",
+    "invalid_params",
+    "idempotency_mismatch",
+    "unsupported_input",
+    "input_not_found",
+    "input_forbidden",
+    "input_not_a_file",
+    "input_empty",
+    "input_is_a_playlist",
+    "dependency_failed",
+)
+_UPLOAD: dict[str, dict[str, Any]] = {
+    "multipart/form-data": {
+        "type": "object",
+        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        "required": ["file"],
+    },
+    "application/octet-stream": {"type": "string", "contentMediaType": "application/octet-stream"},
+}
+_EVENTS = (
+    "Server-sent events. `id` is the event's number, `event` its kind (queued, running, progress, interrupted, "
+    "cancel_requested, updated, succeeded, failed, canceled), `data` a JSON object with number, job_id, kind, at and "
+    "what changed. A comment comes every 15 s of silence."
+)
+
+
+def _json(model: type[BaseModel], description: str, headers: dict[str, str] | None = None) -> Answer:
+    return Answer(description, {JSON: model}, headers or {})
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        method="POST",
+        path="/v1/jobs",
+        handler=jobs.submit_job,
+        tag="jobs",
+        answers={
+            200: _json(JobView, "The job has ended while you waited.", _SUBMITTED),
+            202: _json(JobView, "The job is queued, durably.", _SUBMITTED),
+        },
+        errors=_INPUT_ERRORS,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/jobs",
+        handler=jobs.list_jobs,
+        tag="jobs",
+        answers={200: _json(JobPage, "A page of jobs.", _LINK)},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job_id:uuid}",
+        handler=jobs.get_job,
+        tag="jobs",
+        answers={200: _json(JobView, "The job.", _ETAG), 304: Answer("Nothing has changed.", headers=_ETAG)},
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/v1/jobs/{job_id:uuid}",
+        handler=jobs.patch_job,
+        tag="jobs",
+        answers={200: _json(JobView, "The job after the change.", _ETAG)},
+        errors=("precondition_failed",),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/jobs/{job_id:uuid}",
+        handler=jobs.delete_job,
+        tag="jobs",
+        answers={204: Answer("The job is gone.")},
+        errors=("conflict",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/jobs/{job_id:uuid}/cancel",
+        handler=jobs.cancel_job,
+        tag="jobs",
+        answers={202: _json(JobView, "Canceled, or asked to stop.", _ETAG)},
+        errors=("conflict",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/jobs/{job_id:uuid}/retry",
+        handler=jobs.retry_job,
+        tag="jobs",
+        answers={202: _json(JobView, "The job waits again.", _ETAG)},
+        errors=("conflict", "dependency_failed"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job_id:uuid}/events",
+        handler=events.job_events,
+        tag="events",
+        answers={200: Answer(_EVENTS, {"text/event-stream": None}), 204: Answer("Ended, and nothing left to tell.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/events",
+        handler=events.all_events,
+        tag="events",
+        answers={200: Answer(_EVENTS, {"text/event-stream": None})},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job_id:uuid}/attempts",
+        handler=history.list_attempts,
+        tag="jobs",
+        answers={200: _json(AttemptList, "Every attempt.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job_id:uuid}/logs",
+        handler=history.read_log,
+        tag="jobs",
+        answers={200: Answer("Part of a log.", {JSON: LogPage, "text/plain": None}, _LINK)},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job_id:uuid}/outputs/{name}",
+        handler=get_output,
+        tag="files",
+        answers={
+            200: Answer("The bytes.", _BYTES, _RANGED),
+            206: Answer("Some of the bytes.", _BYTES, _RANGED),
+            304: Answer("You have these bytes.", headers={"ETag": _RANGED["ETag"]}),
+        },
+        errors=("range_not_satisfiable",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/files",
+        handler=files.upload_file,
+        tag="files",
+        answers={201: _json(UploadView, "The file is stored.", {"Location": "Address of the file."})},
+        errors=("payload_too_large", "request_timeout", "input_empty", "no_space"),
+        raw_body=_UPLOAD,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/files/{file_id:uuid}",
+        handler=files.get_file,
+        tag="files",
+        answers={200: _json(FileView, "What is known of it.")},
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/files/{file_id:uuid}",
+        handler=files.delete_file,
+        tag="files",
+        answers={204: Answer("The file is gone.")},
+        errors=("conflict",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/files/{file_id:uuid}/content",
+        handler=get_file_content,
+        tag="files",
+        answers={
+            200: Answer("The bytes.", _BYTES, _RANGED),
+            206: Answer("Some of the bytes.", _BYTES, _RANGED),
+            304: Answer("You have these bytes.", headers={"ETag": _RANGED["ETag"]}),
+        },
+        errors=("range_not_satisfiable",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/processors",
+        handler=system.list_processors,
+        tag="machine",
+        answers={200: _json(system.ProcessorList, "The catalogue.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/processors/{name}",
+        handler=system.get_processor,
+        tag="machine",
+        answers={200: _json(system.ProcessorView, "The processor.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/lanes",
+        handler=system.list_lanes,
+        tag="machine",
+        answers={200: _json(LaneList, "The lanes.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/stats",
+        handler=system.get_stats,
+        tag="machine",
+        answers={200: _json(system.Statistics, "The figures.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/healthz",
+        handler=health.healthz,
+        tag="probes",
+        answers={200: _json(health.Alive, "The process is well.")},
+        errors=("not_ready",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/readyz",
+        handler=health.readyz,
+        tag="probes",
+        answers={200: _json(health.Ready, "Jobs are taken and run.")},
+        errors=("not_ready",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/problems",
+        handler=docs.list_problems,
+        tag="documents",
+        answers={200: _json(docs.CodeList, "The codes.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/problems/{code}",
+        handler=docs.get_problem,
+        tag="documents",
+        answers={200: _json(docs.CodeView, "The code.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        handler=docs.get_openapi,
+        tag="documents",
+        answers={200: Answer("This document.", {JSON: None})},
+    ),
+    Endpoint(
+        method="GET",
+        path="/docs",
+        handler=docs.get_docs,
+        tag="documents",
+        answers={200: Answer("A page.", {"text/html": None})},
+    ),
+    Endpoint(
+        method="GET",
+        path="/docs/{asset}",
+        handler=docs.get_docs_asset,
+        tag="documents",
+        answers={200: Answer("A script or a style.", {"text/javascript": None, "text/css": None})},
+    ),
+    Endpoint(
+        method="GET",
+        path="/",
+        handler=docs.home,
+        tag="documents",
+        answers={307: Answer("To the documentation.", headers={"Location": "Its address."})},
+    ),
+)

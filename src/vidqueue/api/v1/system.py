@@ -1,0 +1,168 @@
+"""The machine over HTTP: what it can do (processors), where it works (lanes), how it goes (statistics)."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vidqueue.api.context import owner_of, rooms_of
+from vidqueue.api.http.endpoint import json_answer
+from vidqueue.api.v1.views import LaneList, lane_view
+from vidqueue.db.tables import jobs, lanes
+from vidqueue.db.tables.jobs import Recent, Waiting
+from vidqueue.db.tables.lanes import LaneRow
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Device
+from vidqueue.processors import registry
+from vidqueue.processors.base import Processor
+
+
+class ProcessorView(BaseModel):
+    """A kind of work."""
+
+    name: str
+    description: str
+    device: Device = Field(description="Kind of lane it usually needs.")
+    input_schema: dict[str, Any] = Field(description="JSON Schema of a job's `input`.")
+    url: str
+
+
+class ProcessorList(BaseModel):
+    """The catalogue."""
+
+    processors: list[ProcessorView]
+
+
+class LaneQuery(BaseModel):
+    """Which lanes a list shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    offline: bool = Field(False, description="Also those that no daemon offers at present.")
+
+
+class JobCounts(BaseModel):
+    """Number of jobs in each state."""
+
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+class RecentView(BaseModel):
+    """The last 24 hours of one processor."""
+
+    processor: str
+    succeeded: int
+    failed: int
+    canceled: int
+    median_wait_s: float | None
+    median_run_s: float | None
+
+
+class LaneCounts(BaseModel):
+    """How many lanes there are; a paused lane may still be busy with its last job."""
+
+    online: int
+    busy: int
+    idle: int
+    paused: int
+
+
+class Statistics(BaseModel):
+    """How it goes."""
+
+    jobs: JobCounts
+    last_24_h: list[RecentView]
+    lanes: LaneCounts
+    paused: bool = Field(description="Whether no lane takes new jobs because every one is paused.")
+    queue_eta_s: float | None = Field(
+        description="About how long the waiting jobs will take: their processors' median run of the last 24 hours, "
+        "shared by the lanes that take them. Null where a processor has no history or no lane."
+    )
+
+
+async def list_processors(request: Request) -> Response:
+    """List the kinds of work this daemon can do."""
+    del request
+    return json_answer(ProcessorList(processors=[_processor_view(one) for one in registry.catalogue().values()]))
+
+
+async def get_processor(request: Request, name: str) -> Response:
+    """Read one kind of work and the JSON schema of its parameters."""
+    del request
+    found = registry.catalogue().get(name)
+    if found is None:
+        raise VidqueueError(
+            "not_found", f"There is no processor {name!r}.", hint="GET /v1/processors lists the processors."
+        )
+    return json_answer(_processor_view(found))
+
+
+async def list_lanes(request: Request, query: LaneQuery) -> Response:
+    """List the lanes of all hosts, each with what it does."""
+    owner = owner_of(request)
+    async with rooms_of(request).database.transaction() as connection:
+        found = await lanes.page(connection, with_offline=query.offline)
+    return json_answer(LaneList(lanes=[lane_view(lane, owner=owner) for lane in found]))
+
+
+async def get_stats(request: Request) -> Response:
+    """Read how it goes: jobs by state, the last 24 hours, the lanes."""
+    owner = owner_of(request)
+    async with rooms_of(request).database.transaction() as connection:
+        counts = await jobs.counts(connection, owner=owner)
+        recent = await jobs.recent(connection, owner=owner)
+        waiting = await jobs.waiting(connection)
+        online = await lanes.page(connection)
+    return json_answer(
+        Statistics(
+            jobs=JobCounts(**counts),
+            last_24_h=[RecentView(**asdict(one)) for one in recent],
+            lanes=_lane_counts(online),
+            paused=bool(online) and all(lane.paused for lane in online),
+            queue_eta_s=queue_eta_s(waiting, recent, online),
+        )
+    )
+
+
+def queue_eta_s(waiting: list[Waiting], recent: list[Recent], online: list[LaneRow]) -> float | None:
+    """About how many seconds the waiting jobs will take, or None where it cannot be told honestly."""
+    medians = {one.processor: one.median_run_s for one in recent}
+    work_s: dict[Device, float] = {}
+    for group in waiting:
+        median = medians.get(group.processor)
+        if median is None:
+            return None
+        work_s[group.device] = work_s.get(group.device, 0.0) + group.jobs * median
+    shares = []
+    for device, seconds in work_s.items():
+        hands = sum(not lane.paused and device in lane.takes for lane in online)
+        if hands == 0:
+            return None
+        shares.append(seconds / hands)
+    return round(max(shares, default=0.0), 1)
+
+
+def _lane_counts(online: list[LaneRow]) -> LaneCounts:
+    busy = sum(lane.job_id is not None for lane in online)
+    return LaneCounts(
+        online=len(online), busy=busy, idle=len(online) - busy, paused=sum(lane.paused for lane in online)
+    )
+
+
+def _processor_view(processor: Processor) -> ProcessorView:
+    return ProcessorView(
+        name=processor.name,
+        description=inspect.getdoc(type(processor)) or "",
+        device=processor.device,
+        input_schema=processor.Params.model_json_schema(),
+        url=f"/v1/processors/{processor.name}",
+    )

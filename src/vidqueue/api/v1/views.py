@@ -1,0 +1,277 @@
+"""What the wire shows: the models of every answer, and how rows become them. Times are UTC, durations seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from vidqueue.db.tables.attempts import AttemptRow, LogRow
+from vidqueue.db.tables.files import FileRow
+from vidqueue.db.tables.jobs import JobRow
+from vidqueue.db.tables.lanes import LaneRow
+from vidqueue.job import Device, State
+
+
+class ErrorView(BaseModel):
+    """Why something failed."""
+
+    code: str = Field(description="Stable code to branch on.")
+    message: str = Field(description="What happened.")
+    hint: str = Field(description="What to do about it.")
+
+
+class OutputView(BaseModel):
+    """A file that a job published."""
+
+    name: str
+    url: str = Field(description="Where its bytes are; takes ranges.")
+    filename: str = Field(description="The name a download gets.")
+    media_type: str
+    size: int = Field(description="In bytes.")
+    sha256: str = Field(description="In hex; also the ETag of the bytes.")
+    facts: dict[str, Any] | None = Field(description="What a probe found in it.")
+
+
+class JobUrls(BaseModel):
+    """Addresses of what belongs to a job."""
+
+    self: str
+    events: str
+    attempts: str
+    logs: str
+    cancel: str
+    retry: str
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    id: UUID
+    processor: str
+    state: State
+    progress: float = Field(description="Share of the work done, 0 to 1.")
+    stage: str | None = Field(description="What happens right now, in a word.")
+    message: str | None = Field(description="A sentence about it.")
+    title: str | None
+    tags: list[str]
+    priority: int
+    owner: str
+    input: dict[str, Any] = Field(description="The processor's own parameters, as they were sent.")
+    outputs: list[OutputView]
+    error: ErrorView | None = Field(description="Only when the job failed.")
+    attempt: int = Field(description="Number of the newest attempt, 0 before the first.")
+    max_attempts: int
+    lane: str | None = Field(description="Where it runs or ran; before that, the lane it asked for.")
+    position: int | None = Field(description="While it waits: 1 is next among the jobs for this kind of lane.")
+    wait_reason: str | None = Field(
+        description="While it waits: dependency, backoff, scheduled, no_lane, no_space, gpu_lost, paused or busy."
+    )
+    fps: float | None = Field(description="Pictures per second.")
+    speed: float | None = Field(description="Seconds of media per second.")
+    eta_s: float | None = Field(description="Seconds until it is done, where it can be told.")
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    run_at: datetime = Field(description="Not before this time.")
+    expires_at: datetime | None = Field(description="A job that has not begun by then fails with `expired`.")
+    started_at: datetime | None = Field(description="Start of the newest attempt.")
+    finished_at: datetime | None
+    urls: JobUrls
+
+
+class JobPage(BaseModel):
+    """Part of a list of jobs, newest first."""
+
+    jobs: list[JobView]
+    next: str | None = Field(description="Address of the next page; null on the last.")
+
+
+class AttemptError(ErrorView):
+    """Why an attempt failed."""
+
+    detail: str | None = Field(description="Last words of the program that failed.")
+
+
+class AttemptView(BaseModel):
+    """One try of a job on a lane."""
+
+    number: int
+    lane: str
+    host: str
+    outcome: str | None = Field(description="succeeded, failed, canceled or interrupted; null while it runs.")
+    reason: str | None = Field(description="Why it was interrupted.")
+    error: AttemptError | None
+    dispatched_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    metrics: dict[str, Any] = Field(description="The executor's own timings, in seconds.")
+    logs: str = Field(description="Address of its log.")
+
+
+class AttemptList(BaseModel):
+    """Every attempt of a job, first to last."""
+
+    attempts: list[AttemptView]
+
+
+class LogLineView(BaseModel):
+    """One line of a log."""
+
+    number: int
+    at: datetime
+    level: str
+    text: str
+
+
+class LogPage(BaseModel):
+    """Part of an attempt's log, oldest first."""
+
+    attempt: int
+    lines: list[LogLineView]
+    next: str | None = Field(description="Address of the lines that follow; null when there are none yet.")
+
+
+class FileUrls(BaseModel):
+    """Addresses of what belongs to a file."""
+
+    self: str
+    content: str
+
+
+class FileView(BaseModel):
+    """A stored file."""
+
+    id: UUID
+    reference: str = Field(description="What to give a processor as its input: `vq:files/<id>`.")
+    name: str = Field(description="A label for people.")
+    media_type: str = Field(description="What the sender called it.")
+    size: int = Field(description="In bytes.")
+    sha256: str = Field(description="In hex.")
+    facts: dict[str, Any] | None = Field(description="What a probe found; null where it is no media.")
+    created_at: datetime
+    urls: FileUrls
+
+
+class UploadView(FileView):
+    """A file that was just stored."""
+
+    problem: ErrorView | None = Field(description="Why it could not be read as media; it is stored all the same.")
+
+
+class LaneJob(BaseModel):
+    """The job in a lane's hands."""
+
+    id: UUID
+    processor: str
+    title: str | None
+    attempt: int
+    progress: float
+    stage: str | None
+    fps: float | None
+    eta_s: float | None
+    started_at: datetime | None
+    url: str
+
+
+class LaneView(BaseModel):
+    """A place where one job runs at a time."""
+
+    name: str
+    host: str
+    device: Device
+    takes: list[Device] = Field(description="Kinds of work it accepts.")
+    gpu_name: str | None
+    vram_mb: int = Field(description="Memory of its GPU, in MiB.")
+    state: str = Field(description="online or offline.")
+    paused: bool
+    held: str | None = Field(description="Why it takes no work by itself: no_space or gpu_lost.")
+    busy: bool
+    warm: list[str] = Field(description="Processors it has run since its executor started.")
+    job: LaneJob | None = Field(description="What it runs, if that is yours.")
+
+
+class LaneList(BaseModel):
+    """The lanes of all hosts."""
+
+    lanes: list[LaneView]
+
+
+def job_view(job: JobRow) -> JobView:
+    """A job's row as the wire shows it."""
+    path = f"/v1/jobs/{job.id}"
+    shown = {name: getattr(job, name) for name in JobView.model_fields if name in JobRow.__slots__}
+    shown |= {
+        "lane": job.lane or job.wanted_lane,
+        "outputs": [OutputView(url=f"{path}/outputs/{output['name']}", **output) for output in job.outputs],
+        "error": _error(ErrorView, job.error_code, job.error_message, job.error_hint),
+        "urls": JobUrls(
+            self=path,
+            events=f"{path}/events",
+            attempts=f"{path}/attempts",
+            logs=f"{path}/logs",
+            cancel=f"{path}/cancel",
+            retry=f"{path}/retry",
+        ),
+    }
+    return JobView(**shown)
+
+
+def attempt_view(job_id: UUID, attempt: AttemptRow) -> AttemptView:
+    """An attempt's row as the wire shows it."""
+    return AttemptView(
+        number=attempt.number,
+        lane=attempt.lane,
+        host=attempt.host,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        error=_error(
+            AttemptError,
+            attempt.error_code,
+            attempt.error_message,
+            attempt.error_hint,
+            detail=attempt.error_detail,
+        ),
+        dispatched_at=attempt.dispatched_at,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        metrics=attempt.metrics,
+        logs=f"/v1/jobs/{job_id}/logs?attempt={attempt.number}",
+    )
+
+
+def log_line_view(line: LogRow) -> LogLineView:
+    """A line of a log as the wire shows it."""
+    return LogLineView(number=line.number, at=line.at, level=line.level, text=line.text)
+
+
+def file_view(file: FileRow) -> FileView:
+    """A file's row as the wire shows it."""
+    path = f"/v1/files/{file.id}"
+    return FileView(
+        id=file.id,
+        reference=f"vq:files/{file.id}",
+        name=file.name,
+        media_type=file.media_type,
+        size=file.size,
+        sha256=file.sha256,
+        facts=file.facts,
+        created_at=file.created_at,
+        urls=FileUrls(self=path, content=f"{path}/content"),
+    )
+
+
+def lane_view(lane: LaneRow, *, owner: str) -> LaneView:
+    """A lane's row as the wire shows it to `owner`."""
+    shown = {name: getattr(lane, name) for name in LaneView.model_fields if name in LaneRow.__slots__}
+    return LaneView(**shown, busy=lane.job_id is not None, job=_lane_job(lane) if lane.owner == owner else None)
+
+
+def _lane_job(lane: LaneRow) -> LaneJob:
+    shown = {name: getattr(lane, name) for name in LaneJob.model_fields if name in LaneRow.__slots__}
+    return LaneJob(**{**shown, "id": lane.job_id, "url": f"/v1/jobs/{lane.job_id}"})
+
+
+def _error(model: type[Any], code: str | None, message: str | None, hint: str | None, **more: Any) -> Any:
+    return model(code=code, message=message or "", hint=hint or "", **more) if code else None

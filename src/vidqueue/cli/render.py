@@ -1,0 +1,142 @@
+"""Shows followed jobs: bars that move on a terminal, a line now and then where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from vidqueue.cli.client import FINAL, Job
+from vidqueue.cli.terminal import Screen, duration_text, state_text
+
+LINE_EVERY_S = 10.0
+_ORDER = {"running": 0, "queued": 1}
+
+
+class Board(Protocol):
+    """Takes the newest state of jobs."""
+
+    def put(self, job: Job) -> None:
+        """Show this job as it is now."""
+
+
+@contextmanager
+def board(screen: Screen) -> Iterator[Board]:
+    """The board that fits this screen, for the time of the block."""
+    if screen.json:
+        yield Feed(screen)
+    elif screen.live:
+        bars = Bars(height=screen.err.height)
+        with Live(get_renderable=bars.render, console=screen.err, refresh_per_second=8, transient=False):
+            yield bars
+    else:
+        yield Lines(screen)
+
+
+class Feed:
+    """Every change as one JSON object a line."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def put(self, job: Job) -> None:
+        """Write the job."""
+        self._screen.object(job)
+        self._screen.out.file.flush()
+
+
+class Lines:
+    """A line at each change of state, and one every ten seconds for a job that runs on."""
+
+    def __init__(self, screen: Screen, *, every_s: float = LINE_EVERY_S) -> None:
+        self._screen = screen
+        self._every_s = every_s
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def put(self, job: Job) -> None:
+        """Write a line if there is something to tell."""
+        state, told_at = self._told.get(job["id"], ("", 0.0))
+        now = time.monotonic()
+        if job["state"] == state and (state in FINAL or now - told_at < self._every_s):
+            return
+        self._told[job["id"]] = (job["state"], now)
+        self._screen.say(f"{job['id']}  {name_of(job):<20}  {job['state']:<9}  {situation(job)}".rstrip())
+
+
+class Bars:
+    """A row for each job: those that run first, then those that wait, then the latest that ended."""
+
+    def __init__(self, *, height: int) -> None:
+        self._rows = max(3, height - 3)
+        self._jobs: dict[str, Job] = {}
+
+    def put(self, job: Job) -> None:
+        """Keep the job for the next frame."""
+        self._jobs[job["id"]] = job
+
+    def render(self) -> Table:
+        """The frame as it is now; rich asks for it from its own thread."""
+        jobs = sorted(self._jobs.copy().values(), key=_place)
+        table = Table.grid(padding=(0, 2))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for job in jobs[: self._rows]:
+            table.add_row(*_row(job))
+        if hidden := jobs[self._rows :]:
+            ended = sum(job["state"] in FINAL for job in hidden)
+            table.add_row(f"and {len(hidden) - ended} more to do, {ended} ended", "", "")
+        return table
+
+
+def situation(job: Job) -> str:
+    """Where a job is, in a few words."""
+    match job["state"]:
+        case "queued":
+            place = f"place {job['position']}" if job.get("position") else ""
+            words = [place, f"({job['wait_reason']})" if job.get("wait_reason") else "", job.get("message") or ""]
+        case "running":
+            words = [f"{job.get('progress') or 0:.0%}", job.get("stage") or "", *_pace(job), job.get("lane") or ""]
+        case "failed":
+            error = job.get("error") or {}
+            words = [error.get("code", ""), error.get("message", "")]
+        case _:
+            words = [ran_text(job)]
+    return "  ".join(word for word in words if word)
+
+
+def ran_text(job: Job) -> str:
+    """How long a finished job took on its lane."""
+    if not (job.get("started_at") and job.get("finished_at")):
+        return ""
+    ran = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(job["started_at"])
+    return f"in {duration_text(ran.total_seconds())}"
+
+
+def name_of(job: Job) -> str:
+    """What a person calls a job: its title, else its processor and the end of its id, where ids differ most."""
+    return str(job.get("title") or f"{job['processor']} …{job['id'][-6:]}")
+
+
+def _pace(job: Job) -> list[str]:
+    fps, eta = job.get("fps"), job.get("eta_s")
+    return [f"{fps:.0f} fps" if fps else "", f"{duration_text(eta)} left" if eta else ""]
+
+
+def _row(job: Job) -> tuple[str | Text | ProgressBar, ...]:
+    fraction = 1.0 if job["state"] == "succeeded" else job.get("progress") or 0.0
+    name = Text(name_of(job), overflow="ellipsis")
+    name.truncate(40)
+    bar = ProgressBar(total=1.0, completed=fraction, width=24)
+    return name, state_text(job["state"]), bar, situation(job)
+
+
+def _place(job: Job) -> tuple[int, str]:
+    return _ORDER.get(job["state"], 2), job["id"]

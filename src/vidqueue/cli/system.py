@@ -1,0 +1,97 @@
+"""Commands that show what the daemon can do and is doing: `processors` and `lanes`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from vidqueue.cli.client import Client
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.options import DOOR, LOOK, Door, Look
+from vidqueue.cli.terminal import Screen
+
+
+def processors(
+    name: Annotated[str | None, Parameter(name="NAME")] = None, *, door: Door = DOOR, look: Look = LOOK
+) -> int:
+    """List the processors of the daemon, or show the parameters of one.
+
+    Args:
+        name: The processor to show.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    with Client(door.url) as client:
+        found = client.get("/v1/processors")["processors"]
+        one = _choose(name, found) if name else None
+        if one is not None:
+            one = client.get(f"/v1/processors/{one['name']}")
+    if screen.json:
+        for processor in [one] if one else found:
+            screen.object(processor)
+    elif one:
+        screen.write(f"{one['name']}: {one['description']}")
+        screen.table(("PARAMETER", "TYPE", "DEFAULT", "MEANING"), _parameters(one["input_schema"]))
+    else:
+        screen.table(("NAME", "LANE", ""), [(one["name"], one["device"], one["description"]) for one in found])
+    return Exit.OK
+
+
+def lanes(*, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Show the lanes and the jobs they run."""
+    screen = Screen(look)
+    with Client(door.url) as client:
+        found = client.get("/v1/lanes")["lanes"]
+    if screen.json:
+        for lane in found:
+            screen.object(lane)
+    else:
+        lines = [(lane["name"], lane["host"], _condition(lane), lane["gpu_name"] or "", _work(lane)) for lane in found]
+        screen.table(("LANE", "HOST", "STATE", "GPU", "JOB"), lines)
+    return Exit.OK
+
+
+def _choose(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    by_name = {processor["name"]: processor for processor in found}
+    if name in by_name:
+        return by_name[name]
+    close = difflib.get_close_matches(name, by_name, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(by_name)}."
+    raise CommandError(f"There is no processor {name!r}.", exit=Exit.NOT_FOUND, hint=hint, code="unknown_processor")
+
+
+def _parameters(schema: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    required = schema.get("required", [])
+    for name, field in schema.get("properties", {}).items():
+        default = "required" if name in required else str(field.get("default", ""))
+        yield name, type_text(field), default.replace("None", ""), field.get("description", "")
+
+
+def type_text(field: dict[str, Any]) -> str:
+    """The type that a JSON schema gives a field, in a few words."""
+    if "anyOf" in field:
+        return " | ".join(type_text(option) for option in field["anyOf"] if option.get("type") != "null")
+    if "enum" in field:
+        return " | ".join(map(str, field["enum"]))
+    low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum", field.get("exclusiveMaximum"))
+    bounds = (
+        f" {'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
+        if (low, high) != (None, None)
+        else ""
+    )
+    return f"{field.get('type', 'any')}{bounds}"
+
+
+def _condition(lane: dict[str, Any]) -> str:
+    return "paused" if lane["paused"] else str(lane["state"])
+
+
+def _work(lane: dict[str, Any]) -> str:
+    job = lane["job"]
+    if not job:
+        return "busy" if lane["busy"] else ""
+    return f"{job['id']}  {job['processor']}  {job['progress']:.0%}"

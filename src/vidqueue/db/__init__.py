@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, named queries, the event feed, procrastinate, and the embedded server."""

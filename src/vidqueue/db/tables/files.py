@@ -1,0 +1,133 @@
+"""Rows of stored files and of the outputs that jobs published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from vidqueue.db.pool import Connection, execute, row, rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFile:
+    """Bytes that lie in storage already. `size` in bytes, `sha256` in hex, `node` the data folder that holds them."""
+
+    id: UUID
+    owner: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    node: UUID
+    facts: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """A stored file. `node` is the data folder that holds the bytes, `missing_at` when they were found gone."""
+
+    id: UUID
+    owner: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    facts: dict[str, Any] | None
+    created_at: datetime
+    node: UUID | None
+    missing_at: datetime | None
+
+
+async def add(connection: Connection, file: NewFile, *, published: bool = False) -> None:
+    """Write the row of a file."""
+    values = {field.name: getattr(file, field.name) for field in fields(file)}
+    facts = Jsonb(file.facts) if file.facts is not None else None
+    await execute(connection, "files", "add", **{**values, "facts": facts}, published=published)
+
+
+async def get(connection: Connection, file_id: UUID, *, owner: str | None = None) -> FileRow | None:
+    """One file, or None where this owner has none of that id."""
+    found = await row(connection, "files", "get", id=file_id, owner=owner)
+    return FileRow(**found) if found else None
+
+
+async def output(connection: Connection, job_id: UUID, name: str, *, owner: str | None = None) -> FileRow | None:
+    """The file that a job published under `name`."""
+    found = await row(connection, "files", "output", job_id=job_id, name=name, owner=owner)
+    return FileRow(**found) if found else None
+
+
+async def publish(connection: Connection, job_id: UUID, attempt: int, name: str, file: NewFile) -> None:
+    """Write the row of a file and make it the output `name` of a job."""
+    await add(connection, file, published=True)
+    await execute(connection, "files", "publish", job_id=job_id, attempt=attempt, name=name, file_id=file.id)
+
+
+async def hold(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """Lock files until the end of the transaction; those that nobody else holds."""
+    return {found["id"] for found in await rows(connection, "files", "hold", ids=ids)}
+
+
+async def unused(connection: Connection, ids: list[UUID], *, since: datetime | None = None) -> set[UUID]:
+    """The ones among locked files that no job published, none has to read, and none has read after `since`."""
+    return {found["id"] for found in await rows(connection, "files", "unused", ids=ids, since=since)}
+
+
+async def tell_published(connection: Connection, ids: list[UUID]) -> None:
+    """Write down of these locked files which ones a job published, so that they are not taken for uploads again."""
+    await execute(connection, "files", "tell_published", ids=ids)
+
+
+async def of_jobs(connection: Connection, ids: list[UUID]) -> list[tuple[UUID, UUID]]:
+    """Job and file of every output of these jobs."""
+    found = await rows(connection, "files", "of_jobs", ids=ids)
+    return [(one["job_id"], one["file_id"]) for one in found]
+
+
+async def delete_many(connection: Connection, ids: list[UUID]) -> None:
+    """Delete rows of files that nothing refers to any more."""
+    await execute(connection, "files", "delete_many", ids=ids)
+
+
+async def which_exist(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """Which of these files have a row."""
+    return {found["id"] for found in await rows(connection, "files", "which_exist", ids=ids)}
+
+
+async def claim(connection: Connection, ids: list[UUID], node: UUID) -> None:
+    """Write down that the bytes of these files lie in the folder `node`, where that was not known."""
+    await execute(connection, "files", "claim", ids=ids, node=node)
+
+
+async def of_node(connection: Connection, node: UUID, *, after: UUID, limit: int) -> dict[UUID, int]:
+    """The next page of the files whose bytes lie in a folder: their sizes by id, in the order of the ids."""
+    found = await rows(connection, "files", "of_node", node=node, after=after, limit=limit)
+    return {one["id"]: one["size"] for one in found}
+
+
+async def promised(connection: Connection, node: UUID, *, after: UUID, limit: int) -> dict[UUID, str]:
+    """As `of_node`, with their sha256."""
+    found = await rows(connection, "files", "promised", node=node, after=after, limit=limit)
+    return {one["id"]: one["sha256"] for one in found}
+
+
+async def mark(connection: Connection, ids: list[UUID], *, missing: list[UUID]) -> int:
+    """Mark those of `ids` whose bytes are missing, unmark the others, and tell how many marks changed."""
+    return await execute(connection, "files", "mark", ids=ids, missing=missing)
+
+
+async def lost(connection: Connection) -> int:
+    """How many files have a row and no bytes."""
+    found = await row(connection, "files", "lost")
+    assert found is not None
+    return int(found["files"])
+
+
+async def host_of(connection: Connection, node: UUID) -> str | None:
+    """The machine that last had lanes on a data folder."""
+    found = await row(connection, "files", "host_of", node=node)
+    return str(found["host"]) if found else None

@@ -1,0 +1,217 @@
+"""Rows of vidqueue.jobs as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from vidqueue.db.pool import Connection, execute, row, rows
+from vidqueue.job import Device, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A checked request, ready to be queued. UTC, seconds, MiB; None leaves it to the processor."""
+
+    processor: str
+    input: dict[str, Any]
+    owner: str
+    device: Device
+    vram_mb: int = 0
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    run_at: datetime | None = None
+    expires_at: datetime | None = None
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    lane: str | None = None
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job as the database tells it; `position` and `wait_reason` only while it waits."""
+
+    id: UUID
+    processor: str
+    state: State
+    owner: str
+    title: str | None
+    tags: list[str]
+    priority: int
+    input: dict[str, Any]
+    progress: float
+    stage: str | None
+    message: str | None
+    fps: float | None
+    speed: float | None
+    eta_s: float | None
+    attempt: int
+    failures: int
+    max_attempts: int
+    timeout_s: float
+    stall_timeout_s: float
+    lane: str | None
+    wanted_lane: str | None
+    device: Device
+    error_code: str | None
+    error_message: str | None
+    error_hint: str | None
+    cancel_requested_at: datetime | None
+    version: int
+    run_at: datetime
+    expires_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    position: int | None
+    wait_reason: str | None
+    outputs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list shows; None does not narrow. `after` is the id of the last job of the page before."""
+
+    owner: str | None = None
+    states: list[str] | None = None
+    processor: str | None = None
+    tag: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    after: UUID | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """Jobs of one processor that finished in the last 24 hours; medians in seconds, over those that ran."""
+
+    processor: str
+    succeeded: int
+    failed: int
+    canceled: int
+    median_wait_s: float | None
+    median_run_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How many jobs of one processor wait for one kind of lane."""
+
+    processor: str
+    device: Device
+    jobs: int
+
+
+async def enqueue(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
+    """Queue a job, or find the one its idempotency key made; the flag says whether it is new.
+
+    Raises:
+        VidqueueError: `unknown_processor`, `idempotency_mismatch`, `input_not_found`, `dependency_failed`
+            (from `Database.transaction`).
+    """
+    values = {field.name: getattr(job, field.name) for field in fields(job)}
+    values |= {"input": Jsonb(job.input), "tags": list(job.tags)}
+    found = await row(connection, "jobs", "enqueue", **values)
+    assert found is not None
+    return found["job_id"], found["created"]
+
+
+async def get(connection: Connection, job_id: UUID, *, owner: str | None = None) -> JobRow | None:
+    """One job, or None where this owner has none of that id."""
+    found = await row(connection, "jobs", "get", id=job_id, owner=owner)
+    return _job(found) if found else None
+
+
+async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
+    """One page, newest first."""
+    values = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
+    return [_job(found) for found in await rows(connection, "jobs", "page", **values)]
+
+
+async def request_cancel(connection: Connection, job_id: UUID, *, owner: str | None) -> None:
+    """Cancel a waiting job or ask a running one; any other is left as it is."""
+    await execute(connection, "jobs", "request_cancel", id=job_id, owner=owner)
+
+
+async def retry(connection: Connection, job_id: UUID, *, owner: str | None) -> bool:
+    """Queue a failed or canceled job once more; False where its state does not allow it."""
+    return await row(connection, "jobs", "retry", id=job_id, owner=owner) is not None
+
+
+async def expire(connection: Connection, *, message: str, hint: str) -> list[UUID]:
+    """Fail up to a hundred jobs that still wait at their deadline; their ids."""
+    return [found["id"] for found in await rows(connection, "jobs", "expire", message=message, hint=hint)]
+
+
+async def failed_dependency(connection: Connection, job_id: UUID) -> UUID | None:
+    """A job whose output this one needs, and which will not come."""
+    found = await row(connection, "jobs", "failed_dependency", id=job_id)
+    return found["id"] if found else None
+
+
+async def patch(
+    connection: Connection,
+    job_id: UUID,
+    *,
+    owner: str | None,
+    version: int | None,
+    changes: dict[str, Any],
+) -> bool:
+    """Change priority, title or tags; False where the job is not there or not at `version` any more."""
+    values = {"priority": changes.get("priority"), "title": changes.get("title"), "tags": changes.get("tags")}
+    found = await row(
+        connection, "jobs", "patch", id=job_id, owner=owner, version=version, set_title="title" in changes, **values
+    )
+    return found is not None
+
+
+async def hold(connection: Connection, job_id: UUID) -> None:
+    """Lock a job until the end of the transaction."""
+    await execute(connection, "jobs", "hold", id=job_id)
+
+
+async def unneeded(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """The finished ones among locked jobs that nothing unfinished needs."""
+    return {found["id"] for found in await rows(connection, "jobs", "unneeded", ids=ids)}
+
+
+async def delete_many(connection: Connection, ids: list[UUID]) -> None:
+    """Delete jobs with their attempts, logs, events and output rows."""
+    await execute(connection, "jobs", "forget_events", ids=ids)
+    await execute(connection, "jobs", "delete_many", ids=ids)
+
+
+async def counts(connection: Connection, *, owner: str | None) -> dict[str, int]:
+    """Number of jobs in each state, with zeros."""
+    found = {one["state"]: one["jobs"] for one in await rows(connection, "jobs", "counts", owner=owner)}
+    return {state.value: found.get(state.value, 0) for state in State}
+
+
+async def recent(connection: Connection, *, owner: str | None) -> list[Recent]:
+    """The last 24 hours per processor."""
+    return [Recent(**found) for found in await rows(connection, "jobs", "recent", owner=owner)]
+
+
+async def waiting(connection: Connection) -> list[Waiting]:
+    """The jobs that wait, of all owners, in groups."""
+    return [Waiting(**found) for found in await rows(connection, "jobs", "waiting")]
+
+
+async def of_key(connection: Connection, owner: str, key: str) -> tuple[UUID, str | None] | None:
+    """The job that an idempotency key has made, and the fingerprint of the request that made it."""
+    found = await row(connection, "jobs", "of_key", owner=owner, key=key)
+    return (found["id"], found["request_hash"]) if found else None
+
+
+def _job(found: DictRow) -> JobRow:
+    return JobRow(**{**found, "state": State(found["state"])})

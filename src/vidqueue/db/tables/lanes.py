@@ -1,0 +1,132 @@
+"""Lanes and processors, as each daemon registers them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from uuid import UUID
+
+from vidqueue.db.pool import Connection, execute, row, rows
+from vidqueue.job import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewProcessor:
+    """A kind of work as the catalogue of the database has it; what its jobs get that say nothing of their own."""
+
+    name: str
+    device: Device
+    description: str
+    max_attempts: int = 3
+    timeout_s: float = 86_400
+    stall_timeout_s: float = 300
+    backoff_base_s: float = 1
+    backoff_cap_s: float = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLane:
+    """A lane this daemon offers.
+
+    `process` is the daemon's name in the sense of `liveness`; `vram_mb` the GPU's memory in MiB, 0 on a CPU lane.
+    """
+
+    node: UUID
+    host: str
+    name: str
+    device: Device
+    takes: tuple[Device, ...]
+    queue: str
+    process: str | None = None
+    gpu_uuid: str | None = None
+    gpu_name: str | None = None
+    vram_mb: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneRow:
+    """A lane and the job in its hands, if there is one."""
+
+    id: UUID
+    name: str
+    host: str
+    device: Device
+    takes: list[Device]
+    gpu_name: str | None
+    vram_mb: int
+    state: str
+    paused: bool
+    held: str | None
+    warm: list[str]
+    job_id: UUID | None
+    attempt: int | None
+    started_at: datetime | None
+    processor: str | None
+    title: str | None
+    owner: str | None
+    progress: float | None
+    stage: str | None
+    fps: float | None
+    eta_s: float | None
+
+
+async def register(connection: Connection, lane: NewLane) -> UUID:
+    """Write the lane as online and return its id."""
+    values = {field.name: getattr(lane, field.name) for field in fields(lane)} | {"takes": list(lane.takes)}
+    found = await row(connection, "lanes", "register", **values)
+    assert found is not None
+    id_: UUID = found["id"]
+    return id_
+
+
+async def node_offline(connection: Connection, node: UUID) -> None:
+    """Mark every lane that this data folder ever had as offline."""
+    await execute(connection, "lanes", "node_offline", node=node)
+
+
+async def seen(connection: Connection, node: UUID, process: str) -> None:
+    """Say that the daemon which serves these lanes lives."""
+    await execute(connection, "lanes", "seen", node=node, process=process)
+
+
+async def unseen_offline(connection: Connection, *, patience_s: float) -> None:
+    """Mark lanes as offline whose daemon has not said for so long that it lives."""
+    await execute(connection, "lanes", "unseen_offline", patience_s=patience_s)
+
+
+async def online_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[str]:
+    """Names of the other daemons of this machine that have lanes on the list."""
+    found = await rows(connection, "lanes", "online_on_machine", machine=machine, node=but_of)
+    return [one["process"] for one in found]
+
+
+async def process_offline(connection: Connection, process: str) -> None:
+    """Mark every lane of a daemon that is gone as offline."""
+    await execute(connection, "lanes", "process_offline", process=process)
+
+
+async def working(connection: Connection, node: UUID) -> dict[str, bool]:
+    """Which lanes of a data folder are online, by their queue, and whether they have an attempt in hand."""
+    return {one["queue"]: one["works"] for one in await rows(connection, "lanes", "working", node=node)}
+
+
+async def hold(connection: Connection, wanted: dict[UUID, str | None]) -> dict[str, str | None]:
+    """Hold lanes back for a reason, or let them go (None); what changed, by the name of the lane."""
+    found = await rows(connection, "lanes", "hold", ids=list(wanted), held=list(wanted.values()))
+    return {one["name"]: one["held"] for one in found}
+
+
+async def warmed(connection: Connection, lane_id: UUID, processors: list[str]) -> None:
+    """Write down what is warm on a lane."""
+    await execute(connection, "lanes", "warmed", id=lane_id, warm=processors)
+
+
+async def page(connection: Connection, *, with_offline: bool = False) -> list[LaneRow]:
+    """Every lane with the job it runs."""
+    return [LaneRow(**found) for found in await rows(connection, "lanes", "page", with_offline=with_offline)]
+
+
+async def register_processor(connection: Connection, processor: NewProcessor) -> None:
+    """Tell the database that a processor exists, for vidqueue.submit() in psql."""
+    values = {field.name: getattr(processor, field.name) for field in fields(processor)}
+    await execute(connection, "lanes", "register_processor", **values)

@@ -1,0 +1,213 @@
+"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per attempt.
+
+Its row carries ids and the fence only and is deleted when the attempt ends, so its table stays tiny and its status
+never argues with ours. Retries, timeouts and fencing are vidqueue's own; this is the postman.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from importlib.resources import files
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg
+import structlog
+from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
+from procrastinate.worker import Worker
+from psycopg_pool import PoolTimeout
+
+from vidqueue.db.pool import Connection, DatabaseUnfitError, Pool, prepare
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Ticket
+
+SCHEMA_VERSION = "3.10"
+TASK = "vidqueue.run_attempt"
+
+Handler = Callable[[Ticket], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+def schema_sql() -> str:
+    """Procrastinate's schema, in a PostgreSQL schema of its own; applied by our migrations."""
+    text = files("procrastinate.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    return f"CREATE SCHEMA IF NOT EXISTS procrastinate;\n{text}"
+
+
+class Delivery:
+    """procrastinate's application, open for the time of an `async with`."""
+
+    def __init__(self, url: str, *, lanes: int, query_timeout_s: float = 10) -> None:
+        # Its own logger tells each job's arguments and outcome at INFO; ours does that once, in our words.
+        logging.getLogger("procrastinate").setLevel(logging.WARNING)
+        self._url = url
+        self._lanes = lanes
+        self._query_timeout_s = query_timeout_s
+        # Its listener has a session of its own, outside the pool.
+        self._app = App(connector=PsycopgConnector(configure=partial(prepare, timeout_s=query_timeout_s)))
+        self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
+
+    async def __aenter__(self) -> Self:
+        self._pool = Pool(
+            self._url,
+            query_timeout_s=self._query_timeout_s,
+            min_size=1,
+            max_size=self._lanes + 2,
+            timeout=5,
+        )
+        try:
+            await self._pool.open(wait=True, timeout=30)
+        except PoolTimeout as error:
+            raise DatabaseUnfitError(f"The database gives no connections: {error}") from error
+        await self._app.open_async(self._pool)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._app.close_async()
+        await self._pool.close()
+
+    async def hand_over(self, connection: Connection, queue: str, ticket: Ticket) -> None:
+        """Defer the attempt into a lane's queue, inside the caller's transaction."""
+        try:
+            await self._app.configure_task(TASK, queue=queue, connection=connection).defer_async(
+                job_id=str(ticket.job_id), attempt=ticket.attempt, fence=ticket.fence
+            )
+        except exceptions.ConnectorException as error:
+            raise VidqueueError("database_unavailable", f"The delivery failed: {error.__cause__ or error}") from error
+
+    async def forget(self, queues: str) -> None:
+        """Drop what is left in every queue whose name begins so; its attempts have been given back."""
+        try:
+            async with self._pool.connection() as connection:
+                await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
+
+    async def serve(self, queue: str, handler: Handler, stopping: asyncio.Event) -> None:
+        """Run the lane's worker until `stopping`; start it anew whenever it returns or raises before that.
+
+        A worker may end by itself: its row was pruned, or two fetches raced for one lock. A lane must not.
+        """
+        while not stopping.is_set():
+            worker = LaneWorker(
+                app=self._app,
+                queues=[queue],
+                name=queue,
+                concurrency=1,
+                fetch_job_polling_interval=1.0,
+                delete_jobs="always",
+                install_signal_handlers=False,
+                additional_context={"handler": handler},
+            )
+            stopper = asyncio.create_task(_stop_when(stopping, worker))
+            try:
+                await worker.run()
+            except Exception as error:
+                # A cancelled worker whose shutdown failed raises that failure instead of CancelledError.
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise asyncio.CancelledError from error
+                log.warning("lane_worker_restarts", queue=queue, error=repr(error))
+                await asyncio.sleep(0.5)
+            finally:
+                stopper.cancel()
+
+
+async def _stop_when(stopping: asyncio.Event, worker: Worker) -> None:
+    await stopping.wait()
+    worker.stop()
+
+
+async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: int) -> None:
+    await context.additional_context["handler"](Ticket(UUID(job_id), attempt, fence))
+
+
+class LaneWorker(Worker):
+    """A worker that outlives the loss of its database and keeps its heartbeat through a drain.
+
+    Stock 3.10 loses its listener silently (procrastinate#1597), stops its heartbeat before it waits for running jobs
+    (PR #1585), and leaves when a fetch fails. Each override below mends one of these; a contract test names the
+    private methods, and they go when upstream has the fixes.
+    """
+
+    _answer_lost = False
+
+    async def _keep(self, side_task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            try:
+                await side_task()
+            except exceptions.ConnectorException as error:
+                log.warning("lane_worker_side_task", task=name, error=repr(error.__cause__ or error))
+            await asyncio.sleep(0.5)
+            self._new_job_event.set()
+
+    async def _update_heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self.update_heartbeat_interval)
+            try:
+                assert self.worker_id is not None
+                await self.app.job_manager.update_heartbeat(self.worker_id)
+            except exceptions.ConnectorException as error:
+                log.warning("lane_worker_heartbeat", error=repr(error.__cause__ or error))
+
+    def _start_side_tasks(self) -> list[asyncio.Task[Any]]:
+        # Start upstream's tasks without its listener, then add one that reconnects.
+        self.listen_notify = False
+        tasks = super()._start_side_tasks()
+        self.listen_notify = True
+        tasks.append(asyncio.create_task(self._keep(self._listen, "listener"), name="listener"))
+        return tasks
+
+    async def _listen(self) -> None:
+        await self.app.job_manager.listen_for_jobs(on_notification=self._handle_notification, queues=self.queues)
+
+    async def _fetch_and_process_jobs(self) -> None:
+        try:
+            await self._take_back()
+            await super()._fetch_and_process_jobs()
+        except exceptions.ConnectorException as error:
+            self._answer_lost = True
+            if isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):
+                # Another daemon heard nothing of this worker for long and took its row away; `serve` makes a new one.
+                raise
+            log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
+            await asyncio.sleep(0.5)
+
+    async def _take_back(self) -> None:
+        """A fetch whose answer was lost may have claimed a ticket that nobody runs; it waits in the queue again."""
+        if not self._answer_lost or self._running_jobs:
+            return
+        await self.app.connector.execute_query_async(
+            "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL "
+            "WHERE status = 'doing' AND worker_id = %(worker_id)s",
+            worker_id=self.worker_id,
+        )
+        self._answer_lost = False
+
+    async def _persist_job_status(self, **values: Any) -> None:  # type: ignore[override]  # keywords only, as called
+        while True:
+            try:
+                await super()._persist_job_status(**values)
+                return
+            except exceptions.ConnectorException as error:
+                if "Job was not found" in str(error.__cause__):
+                    # A later daemon on this data folder has cleared the queue; the fence has settled the rest.
+                    return
+                log.warning("lane_worker_finish", error=repr(error.__cause__ or error))
+                if self._stop_event.is_set():
+                    return  # the next daemon on this folder clears the queue
+                await asyncio.sleep(0.5)
+
+    async def _shutdown(self, side_tasks: list[asyncio.Task[Any]]) -> None:
+        kept = [task for task in side_tasks if task.get_name() in ("update_heartbeats", "poll_jobs_to_abort")]
+        await utils.cancel_and_capture_errors([task for task in side_tasks if task not in kept])
+        try:
+            await super()._shutdown(side_tasks=[])
+        finally:
+            await utils.cancel_and_capture_errors(kept)

@@ -1,0 +1,211 @@
+"""Examines whether this machine can run a daemon: each check finds something out and says what to do about it.
+
+The checks try things instead of asking about them. torch and cv2 are tried in a child process, never loaded here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vidqueue.db import migrate, pool
+from vidqueue.db.pool import Database, DatabaseUnfitError
+from vidqueue.db.tables import files
+from vidqueue.errors import VidqueueError
+from vidqueue.media import encoders, ffmpeg
+from vidqueue.media.jail import sandbox
+from vidqueue.media.jail.checkup import jail_status
+from vidqueue.settings.schema import Settings
+from vidqueue.worker import gpus
+
+Level = Literal["ok", "warning", "error"]
+
+GIB = 1 << 30
+LITTLE_DISK, TOO_LITTLE_DISK = 10 * GIB, 1 * GIB
+IMPORT_PATIENCE_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was examined, how it is, what was found, and what to do where it is not ok."""
+
+    name: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+def examine_machine(settings: Settings) -> Iterator[Check]:
+    """Everything but the database."""
+    gpu_names = [gpu.name for gpu in gpus.discover()]
+    examinations: list[tuple[str, Callable[[], Check]]] = [
+        ("data folder", lambda: check_folder(settings.data_dir)),
+        ("disk", lambda: check_disk(settings.data_dir)),
+        ("inputs", lambda: check_roots(settings.inputs.roots)),
+        ("gpu", lambda: check_gpu(gpu_names, wanted=settings.lanes.gpu == "auto")),
+        ("torch", lambda: check_torch(cuda_wanted=bool(gpu_names) and settings.lanes.gpu == "auto")),
+        ("opencv", check_opencv),
+        ("ffmpeg", check_ffmpeg),
+        ("encoders", lambda: check_encoders(gpu=bool(gpu_names))),
+        ("jail", check_jail),
+    ]
+    for name, examination in examinations:
+        try:
+            yield examination()
+        except (OSError, RuntimeError, VidqueueError, subprocess.SubprocessError) as error:
+            yield Check(name, "error", f"could not be examined: {error}", "Mend this first, then ask again.")
+
+
+def check_folder(folder: Path) -> Check:
+    """Whether the data folder is ours alone, and can be written to."""
+    name = "data folder"
+    if not folder.exists():
+        parent = next(one for one in folder.parents if one.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            return Check(name, "ok", f"{folder} will be made at the first start")
+        return Check(name, "error", f"{folder} cannot be made", f"Make it, or let this user write to {parent}.")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return Check(name, "error", f"{folder} cannot be written to", "Give it to the user that runs the daemon.")
+    facts = folder.stat()
+    if facts.st_mode & (stat.S_IRWXG | stat.S_IROTH | stat.S_IWOTH):
+        mode = f"{stat.S_IMODE(facts.st_mode):o}"
+        return Check(name, "warning", f"{folder} is open to others (mode {mode})", f"chmod 700 {folder}")
+    return Check(name, "ok", str(folder))
+
+
+def check_disk(folder: Path) -> Check:
+    """Whether there is room for results."""
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(place).free
+    found = f"{free / GIB:.1f} GiB free at {place}"
+    if free < TOO_LITTLE_DISK:
+        return Check("disk", "error", found, "Free some space, or choose another data_dir.")
+    if free < LITTLE_DISK:
+        return Check("disk", "warning", found, "Videos are large; free some space, or choose another data_dir.")
+    return Check("disk", "ok", found)
+
+
+def check_roots(roots: list[Path]) -> Check:
+    """Whether the folders that inputs may lie in are there."""
+    if not roots:
+        return Check("inputs", "ok", "uploads only; inputs.roots names no folder")
+    unread = [str(root) for root in roots if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK))]
+    if unread:
+        return Check("inputs", "warning", f"cannot be read: {', '.join(unread)}", "Make them, or correct inputs.roots.")
+    return Check("inputs", "ok", ", ".join(map(str, roots)))
+
+
+def check_gpu(names: list[str], *, wanted: bool) -> Check:
+    """Which GPUs the driver tells of."""
+    if names:
+        return Check("gpu", "ok", ", ".join(names) if wanted else f"{', '.join(names)}; not used, lanes.gpu is off")
+    if not wanted:
+        return Check("gpu", "ok", "none, and none wanted: lanes.gpu is off")
+    advice = 'Install the NVIDIA driver, or set lanes.gpu = "off" if this machine has no GPU.'
+    return Check("gpu", "warning", "NVML finds none; GPU work runs on CPU lanes, slowly", advice)
+
+
+def check_torch(*, cuda_wanted: bool) -> Check:
+    """Whether torch loads, and sees the GPU where there is one."""
+    ended = _python("import torch; print(torch.__version__, torch.cuda.is_available())")
+    if ended.returncode != 0:
+        return Check("torch", "error", _last_line(ended.stderr), "Reinstall vidqueue; `enhance` needs torch.")
+    version, cuda = ended.stdout.split()
+    if cuda_wanted and cuda != "True":
+        advice = "Install the torch build that fits your driver: https://pytorch.org/get-started/locally/"
+        return Check("torch", "warning", f"{version} does not see the GPU", advice)
+    return Check("torch", "ok", f"{version}, {'CUDA' if cuda == 'True' else 'CPU only'}")
+
+
+def check_opencv() -> Check:
+    """Whether cv2 loads; it needs libraries of the system that servers often lack."""
+    ended = _python("import cv2; print(cv2.__version__)")
+    if ended.returncode != 0:
+        advice = "Debian and Ubuntu: apt install libgl1 libglib2.0-0. Processors that need it do not work until then."
+        return Check("opencv", "warning", _last_line(ended.stderr), advice)
+    return Check("opencv", "ok", ended.stdout.strip())
+
+
+def check_ffmpeg() -> Check:
+    """Which ffmpeg is used, and whether it starts."""
+    return Check("ffmpeg", "ok", f"{ffmpeg.ffmpeg_version()} at {sandbox.ffmpeg_path()}")
+
+
+def check_encoders(*, gpu: bool) -> Check:
+    """Which encoders really encode a picture here."""
+    working = encoders.working_encoders()
+    missing = [name for name, one in encoders.ENCODERS.items() if name not in working and (gpu or not one.gpu)]
+    found = ", ".join(working) or "none"
+    if "libx264" not in working:
+        return Check("encoders", "error", found, "Unset IMAGEIO_FFMPEG_EXE, or point it at an ffmpeg with libx264.")
+    if missing:
+        return Check("encoders", "warning", f"{found}; not {', '.join(missing)}", "Jobs that ask for these will fail.")
+    return Check("encoders", "ok", found)
+
+
+def check_jail() -> Check:
+    """Whether the walls around untrusted media hold."""
+    status = jail_status()
+    if not status.starts:
+        return Check("jail", "error", " ".join(status.warnings), "See whether seccomp or a container forbids it.")
+    if status.warnings:
+        advice = "Use a kernel of 5.13 or newer with Landlock on, or run the daemon in a container of its own."
+        return Check("jail", "warning", " ".join(status.warnings), advice)
+    return Check("jail", "ok", f"files and network are closed to ffmpeg (Landlock {status.landlock_abi})")
+
+
+async def examine_database(url: str, *, kind: str) -> list[Check]:
+    """The server, its schema, and whether the queue has kept its promises."""
+    try:
+        version = await pool.require_fit(url)
+    except DatabaseUnfitError as error:
+        return [Check("database", "error", str(error), "Mend the server or correct database.url.")]
+    server = Check("database", "ok", f"PostgreSQL {version}, {kind}; LISTEN works")
+    try:
+        missing = await migrate.pending(url)
+    except migrate.MigrationError as error:
+        return [server, Check("migrations", "error", str(error), "Run the vidqueue that this database belongs to.")]
+    if missing:
+        found = f"{len(missing)} to apply: {', '.join(missing)}"
+        return [server, Check("migrations", "warning", found, "`vidqueue db migrate`, or simply start the daemon.")]
+    return [server, Check("migrations", "ok", "up to date"), *await _examine_rows(url)]
+
+
+async def _examine_rows(url: str) -> list[Check]:
+    async with Database(url) as opened, opened.transaction() as connection:
+        broken = await pool.rows(connection, "system", "violations")
+        lost = await files.lost(connection)
+    return [_check_invariants(broken), _check_files(lost)]
+
+
+def _check_files(lost: int) -> Check:
+    if lost:
+        advice = "Put them back from a backup and restart the daemon; or delete the files and their jobs."
+        return Check("files", "warning", f"{lost} have lost their bytes (vidqueue.files.missing_at)", advice)
+    return Check("files", "ok", "none has lost its bytes")
+
+
+def _check_invariants(broken: list[dict[str, Any]]) -> Check:
+    if broken:
+        first = f"{broken[0]['invariant']} (job {broken[0]['job_id']}: {broken[0]['detail']})"
+        advice = "This is a fault in vidqueue: please report it with vidqueue_report.invariant_violations."
+        count = sum({one["id"]: one["broken"] for one in broken}.values())
+        return Check("invariants", "error", f"{count} broken; first: {first}", advice)
+    return Check("invariants", "ok", "all hold")
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=IMPORT_PATIENCE_S
+    )
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]

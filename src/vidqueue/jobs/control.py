@@ -1,0 +1,113 @@
+"""What people do to jobs that exist: cancel, retry, change, delete. Each is one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from vidqueue.db.pool import Connection, Database
+from vidqueue.db.tables import files, jobs
+from vidqueue.db.tables.jobs import JobRow
+from vidqueue.errors import VidqueueError
+from vidqueue.job import FINAL, State
+from vidqueue.jobs import removal
+from vidqueue.storage.local import Storage
+
+
+async def read(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
+    """The job.
+
+    Raises:
+        VidqueueError: `not_found`, also for another owner's job.
+    """
+    async with database.transaction() as connection:
+        return await _require(connection, job_id, owner)
+
+
+async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
+    """Cancel a waiting job at once, or ask a running one to stop; asking again changes nothing.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` once the job has succeeded or failed.
+    """
+    async with database.transaction() as connection:
+        # Or somebody could ask for a failed job again between the look at its state and the answer.
+        await jobs.hold(connection, job_id)
+        await jobs.request_cancel(connection, job_id, owner=owner)
+        job = await _require(connection, job_id, owner)
+    if job.state in FINAL - {State.CANCELED}:
+        raise VidqueueError("conflict", f"The job has {job.state} already and cannot be canceled.")
+    return job
+
+
+async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
+    """Queue a failed or canceled job once more; a job that waits or runs is left as it is.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` once the job has succeeded; `dependency_failed`.
+    """
+    async with database.transaction() as connection:
+        if dependency := await jobs.failed_dependency(connection, job_id):
+            await _require(connection, job_id, owner)
+            raise VidqueueError("dependency_failed", f"Job {dependency}, whose output this one needs, did not succeed.")
+        await jobs.retry(connection, job_id, owner=owner)
+        job = await _require(connection, job_id, owner)
+    if job.state is State.SUCCEEDED:
+        raise VidqueueError("conflict", "The job has succeeded; submit it anew to run it again.")
+    return job
+
+
+async def patch(
+    database: Database, job_id: UUID, changes: dict[str, Any], *, owner: str | None, version: int | None = None
+) -> JobRow:
+    """Change `priority`, `title` or `tags`, if the job is still at `version`.
+
+    Raises:
+        VidqueueError: `not_found`, `precondition_failed`.
+    """
+    async with database.transaction() as connection:
+        changed = await jobs.patch(connection, job_id, owner=owner, version=version, changes=changes)
+        job = await _require(connection, job_id, owner)
+    if not changed:
+        raise VidqueueError("precondition_failed", f"The job is at version {job.version} now.")
+    return job
+
+
+async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: str | None) -> None:
+    """Remove a finished job, its log and its files.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` while it runs, waits, or a waiting job needs its outputs.
+    """
+    async with database.transaction() as connection:
+        await jobs.hold(connection, job_id)
+        job = await _require(connection, job_id, owner)
+        removed = await removal.removable(connection, [job_id])
+        if not removed:
+            what = "an unfinished job needs it" if job.state in FINAL else f"it is {job.state}; cancel it first"
+            raise VidqueueError("conflict", f"The job cannot be deleted: {what}.")
+        await removal.remove_rows(connection, removed)
+    await removal.remove_bytes(storage, removed[job_id])
+
+
+async def delete_file(database: Database, storage: Storage, file_id: UUID, *, owner: str | None) -> None:
+    """Remove an uploaded file.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` while a job published it or still has to read it.
+    """
+    async with database.transaction() as connection:
+        if await files.get(connection, file_id, owner=owner) is None:
+            raise VidqueueError("not_found", f"There is no file {file_id}.")
+        held = await files.hold(connection, [file_id])
+        if not await files.unused(connection, list(held)):
+            raise VidqueueError("conflict", "The file is an output of a job, or a job still has to read it.")
+        await files.delete_many(connection, [file_id])
+    await removal.remove_bytes(storage, [file_id])
+
+
+async def _require(connection: Connection, job_id: UUID, owner: str | None) -> JobRow:
+    job = await jobs.get(connection, job_id, owner=owner)
+    if job is None:
+        raise VidqueueError("not_found", f"There is no job {job_id}.")
+    return job

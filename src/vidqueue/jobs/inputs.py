@@ -1,0 +1,131 @@
+"""What a job may read: from a reference in its parameters to a local file, or to a clear refusal.
+
+Checked when the job is submitted and resolved again when it runs; a file may change in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import files
+from vidqueue.db.tables.files import FileRow
+from vidqueue.errors import VidqueueError
+from vidqueue.media.source import check_source
+from vidqueue.storage.local import Storage
+
+_FILE = re.compile(r"^vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+_OUTPUT = re.compile(r"^vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})$")
+_DATA = re.compile(r"^data:[\w.+-]+/[\w.+-]+;base64,")
+
+
+class Inputs:
+    """Checks and resolves media references."""
+
+    def __init__(self, database: Database, storage: Storage, roots: Sequence[Path]) -> None:
+        self._database = database
+        self._storage = storage
+        self._roots = [Path(os.path.realpath(root)) for root in roots]
+
+    async def check(self, reference: str, *, owner: str) -> None:
+        """Refuse what can be refused before the job is queued.
+
+        Raises:
+            VidqueueError: one of the input codes.
+        """
+        if reference.startswith("/"):
+            # In a thread: a folder may hang (a dead NFS server), and the event loop renews every lease.
+            await asyncio.to_thread(self._local, reference)
+        elif match := _FILE.match(reference):
+            await self._stored(UUID(match[1]), owner)
+        elif match := _OUTPUT.match(reference):
+            await self._check_output(UUID(match[1]), match[2], owner)
+        elif _DATA.match(reference):
+            _decode(reference)
+        else:
+            raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+
+    async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
+        """The local file a reference stands for, now; bytes given inline are written to `inline`.
+
+        Raises:
+            VidqueueError: one of the input codes.
+        """
+        if reference.startswith("/"):
+            return await asyncio.to_thread(self._local, reference)
+        if match := _FILE.match(reference):
+            return await self._stored(UUID(match[1]), owner)
+        if match := _OUTPUT.match(reference):
+            return await self._output(UUID(match[1]), match[2], owner)
+        if _DATA.match(reference):
+            await asyncio.to_thread(inline.write_bytes, _decode(reference))
+            return inline
+        raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+
+    def _local(self, reference: str) -> Path:
+        path = Path(os.path.realpath(reference))
+        if not any(path.is_relative_to(root) for root in self._roots):
+            named = ", ".join(map(str, self._roots)) or "none configured"
+            raise VidqueueError("input_forbidden", f"{_short(reference)} is outside inputs.roots ({named}).")
+        check_source(path)
+        return path
+
+    async def _stored(self, file_id: UUID, owner: str) -> Path:
+        async with self._database.transaction() as connection:
+            found = await files.get(connection, file_id, owner=owner)
+        if found is None:
+            raise VidqueueError("input_not_found", f"There is no file {file_id}.")
+        return await self.locate(found)
+
+    async def _check_output(self, job_id: UUID, name: str, owner: str) -> None:
+        """Whether that job exists is checked where this one is queued, and it may be at work still."""
+        async with self._database.transaction() as connection:
+            found = await files.output(connection, job_id, name, owner=owner)
+        if found is not None:
+            await self.locate(found)
+
+    async def _output(self, job_id: UUID, name: str, owner: str) -> Path:
+        async with self._database.transaction() as connection:
+            found = await files.output(connection, job_id, name, owner=owner)
+        if found is None:
+            raise VidqueueError("input_not_found", f"Job {job_id} has no output {name!r}.")
+        return await self.locate(found)
+
+    async def locate(self, file: FileRow) -> Path:
+        """Where the bytes of a file lie, here and now.
+
+        Raises:
+            VidqueueError: `file_elsewhere`, `file_lost`.
+        """
+        if await asyncio.to_thread(self._storage.holds, file.id, file.size):
+            return self._storage.path(file.id)
+        if file.node == self._storage.node or file.missing_at is not None:
+            raise VidqueueError("file_lost", f"The bytes of file {file.id} ({file.name}) are gone.")
+        if file.node is None:
+            # The daemon of its folder has not started since folders have names.
+            told = (
+                f"The bytes of file {file.id} ({file.name}) are not here, and no daemon has said yet that it has them."
+            )
+            raise VidqueueError("file_elsewhere", told)
+        async with self._database.transaction() as connection:
+            host = await files.host_of(connection, file.node)
+        place = f"in the data folder of {host}" if host else "in another data folder"
+        raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) lie {place}, not here.")
+
+
+def _decode(reference: str) -> bytes:
+    try:
+        return base64.b64decode(reference.partition(",")[2], validate=True)
+    except binascii.Error as error:
+        raise VidqueueError("unsupported_input", f"The data: input is not base64: {error}.") from None
+
+
+def _short(reference: str) -> str:
+    return repr(reference if len(reference) <= 200 else reference[:200] + "…")

@@ -1,0 +1,144 @@
+"""Rescue: attempts whose daemon is dead or silent are given back, and jobs that waited past their deadline are ended.
+
+Acts on proof (this data folder is ours now; the process is gone from this machine) or on an expired lease, never on how
+long a job has run. Every daemon does it; the fence makes any number of them safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.errors import KINDS, VidqueueError
+from vidqueue.job import Interrupted, Ticket
+from vidqueue.jobs.finish import finish
+from vidqueue.ops import failpoints, processes
+from vidqueue.ops.watchdog import Beat
+from vidqueue.storage.local import Storage
+
+ROUND_S = 1.0
+# Rounds further apart than this mean that the daemon itself was stopped.
+LONGEST_GAP_S = 5.0
+# How often a daemon says that it lives, and after what silence its lanes are taken off the list.
+SEEN_EVERY_S = 5.0
+UNSEEN_S = 30.0
+# How long one attempt may hold up the rescue of the others; a later round finds it again.
+PATIENCE_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+async def recover(database: Database, storage: Storage, node: UUID) -> int:
+    """Give back what the last daemon on this data folder left in hand, and how many that were.
+
+    The lock on the folder is ours, so that daemon is dead, and its executors were tethered to it: no lease has to
+    run out first.
+    """
+    reason = "the daemon was killed and started again"
+    orphans = await give_back(database, storage, node, Interrupted(reason, lost=True))
+    await asyncio.to_thread(storage.clear_scratch)
+    return orphans
+
+
+async def give_back(database: Database, storage: Storage, node: UUID, why: Interrupted) -> int:
+    """Take the lanes of a data folder off the list and interrupt what is open on them; how many attempts that were."""
+    async with database.transaction() as connection:
+        await lanes.node_offline(connection, node)
+        open_ = await attempts.open_of_node(connection, node)
+    for ticket in open_:
+        await finish(database, storage, ticket, why)
+    return len(open_)
+
+
+@dataclass(slots=True)
+class Rescuer:
+    """The watch of one daemon over everybody's attempts.
+
+    A lease proves nothing while its holder could not renew it. So after a time in which this daemon had no database,
+    or stood still itself, or was not there at all, the lanes get a while to speak first; after a start of the server
+    the query gives them one.
+    """
+
+    database: Database
+    storage: Storage
+    node: UUID
+    lease_s: float
+    beat: Beat
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        # From the start, and after a fault: what was before this is not known either.
+        looked_at, seen_at, judges_from = float("-inf"), float("-inf"), float("-inf")
+        while True:
+            self.beat()
+            await asyncio.sleep(ROUND_S)
+            now = _clock()
+            if now - looked_at > LONGEST_GAP_S:
+                judges_from = now + self.lease_s / 3 + LONGEST_GAP_S
+            looked_at = now
+            try:
+                if now - seen_at >= SEEN_EVERY_S:
+                    await self._tell_of_us()
+                    seen_at = now
+                await self._rescue(leases=now >= judges_from)
+                await self._expire()
+            except VidqueueError as error:
+                looked_at = float("-inf")
+                log.warning("rescue_waits_for_database", error=error.message)
+
+    async def _tell_of_us(self) -> None:
+        async with self.database.transaction() as connection:
+            await lanes.seen(connection, self.node, processes.own_name())
+            await lanes.unseen_offline(connection, patience_s=max(UNSEEN_S, 2 * self.lease_s))
+
+    async def _rescue(self, *, leases: bool) -> None:
+        for ticket in await self._of_dead_neighbours():
+            await self._give_back(ticket, "its daemon's process is gone")
+        for ticket in await self._expired() if leases else []:
+            await self._give_back(ticket, "its lane stopped renewing the lease")
+
+    async def _give_back(self, ticket: Ticket, reason: str) -> None:
+        log.warning("attempt_rescued", job_id=str(ticket.job_id), attempt=ticket.attempt, reason=reason)
+        self.beat()
+        await failpoints.reach("rescue.found")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await finish(self.database, self.storage, ticket, Interrupted(reason, lost=True))
+        except TimeoutError:
+            log.warning("rescue_put_off", job_id=str(ticket.job_id), attempt=ticket.attempt)
+            return
+        await failpoints.reach("rescue.given_back")
+
+    async def _of_dead_neighbours(self) -> list[Ticket]:
+        """Attempts in the hands of daemons of this machine that are gone; their lanes are taken off the list too."""
+        async with self.database.transaction() as connection:
+            neighbours = await lanes.online_on_machine(connection, processes.machine(), but_of=self.node)
+            gone = {name for name in neighbours if processes.is_gone(name)}
+            for name in gone:
+                await lanes.process_offline(connection, name)
+            held = await attempts.open_on_machine(connection, processes.machine(), but_of=self.node)
+        return [ticket for ticket, name in held if name in gone or processes.is_gone(name)]
+
+    async def _expired(self) -> list[Ticket]:
+        async with self.database.transaction() as connection:
+            return await attempts.expired(connection, lease_s=self.lease_s)
+
+    async def _expire(self) -> None:
+        message = "The job had not begun when its expires_at came."
+        while True:
+            async with self.database.transaction() as connection:
+                expired = await jobs.expire(connection, message=message, hint=KINDS["expired"].hint)
+            if not expired:
+                return
+            log.info("jobs_expired", jobs=[str(job_id) for job_id in expired])
+
+
+def _clock() -> float:
+    """Seconds that also pass while the machine sleeps or this process is stopped; never set back."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

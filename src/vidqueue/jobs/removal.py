@@ -1,0 +1,49 @@
+"""How finished jobs and unused files leave: locked, rows deleted in the same transaction, bytes after its commit.
+
+What anything unfinished needs never leaves. Who asks for it stands in `control` and `retention`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from vidqueue.db.pool import Connection
+from vidqueue.db.tables import files, jobs
+from vidqueue.storage.local import Storage
+
+FilesOf = dict[UUID, list[UUID]]
+
+log = structlog.get_logger(__name__)
+
+
+async def removable(connection: Connection, locked: list[UUID]) -> FilesOf:
+    """Those of these locked jobs that nothing unfinished needs, each with the files it published, locked too."""
+    published: FilesOf = {job_id: [] for job_id in locked}
+    for job_id, file_id in await files.of_jobs(connection, locked):
+        published[job_id].append(file_id)
+    held = await files.hold(connection, [file_id for of_job in published.values() for file_id in of_job])
+    free = await jobs.unneeded(connection, [job_id for job_id, ids in published.items() if held.issuperset(ids)])
+    return {job_id: published[job_id] for job_id in locked if job_id in free}
+
+
+async def remove_rows(connection: Connection, removed: FilesOf) -> None:
+    """Delete removable jobs with everything that is written of them and of their files."""
+    await jobs.delete_many(connection, list(removed))
+    await files.delete_many(connection, [file_id for ids in removed.values() for file_id in ids])
+
+
+async def remove_bytes(storage: Storage, file_ids: Iterable[UUID]) -> None:
+    """Remove the bytes of files whose rows are gone; a crash before leaves bytes that no row names to the sweep."""
+
+    def remove() -> None:
+        for file_id in file_ids:
+            try:
+                storage.delete(file_id)
+            except OSError as error:
+                log.error("bytes_not_removed", file=str(file_id), error=str(error))
+
+    await asyncio.to_thread(remove)

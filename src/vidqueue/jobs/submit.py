@@ -1,0 +1,143 @@
+"""Submit: check everything that can be known now, then queue the job in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import jobs
+from vidqueue.db.tables.jobs import JobRow, NewJob
+from vidqueue.job import Device
+from vidqueue.jobs.inputs import Inputs
+from vidqueue.ops import failpoints
+from vidqueue.processors import registry
+from vidqueue.processors.base import Parameters, Processor
+
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+# The table `jobs` has the same bounds.
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _in_our_times(moment: datetime) -> datetime:
+    """PostgreSQL keeps times that Python cannot read back; such a row would break every list it is on."""
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError("a time between the years 1970 and 9000 is needed")
+    return moment
+
+
+class JobRequest(BaseModel):
+    """What a client asks for. Times are RFC 3339 with a zone, durations are seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    processor: str = Field(
+        min_length=1, max_length=64, description="Name of a processor; GET /v1/processors lists them."
+    )
+    input: dict[str, Any] = Field(default_factory=dict, description="The processor's own parameters.")
+    title: str | None = Field(None, max_length=500, description="A label for people.")
+    tags: list[Tag] = Field(default_factory=list, max_length=32, description="Labels to filter by.")
+    priority: int = Field(
+        0, ge=-1000, le=1000, description="Higher goes first; one point outweighs a minute of waiting."
+    )
+    run_at: Annotated[AwareDatetime, AfterValidator(_in_our_times)] | None = Field(
+        None, description="Not before this time."
+    )
+    expires_at: Annotated[AwareDatetime, AfterValidator(_in_our_times)] | None = Field(
+        None, description="A job that has not begun by then fails with `expired`."
+    )
+    max_attempts: int | None = Field(
+        None, ge=1, le=100, description="Failed attempts after which the job fails; else what its processor says."
+    )
+    timeout_s: float | None = Field(
+        None, gt=0, le=30 * 86_400, description="Longest run of one attempt; else what its processor says."
+    )
+    stall_timeout_s: float | None = Field(
+        None, gt=0, le=86_400, description="Longest time without progress; else what its processor says."
+    )
+    lane: str | None = Field(None, max_length=64, description="Only this lane.")
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job, and whether this request made it (False: its idempotency key had made it before)."""
+
+    job: JobRow
+    created: bool
+
+
+async def submit(
+    request: JobRequest,
+    *,
+    database: Database,
+    inputs: Inputs,
+    owner: str,
+    idempotency_key: str | None = None,
+) -> Submitted:
+    """Accept a job, durably: when this returns, it is committed.
+
+    Raises:
+        VidqueueError: the request cannot be accepted; nothing was queued.
+    """
+    if idempotency_key is not None and (earlier := await _made_before(request, database, owner, idempotency_key)):
+        return Submitted(earlier, created=False)
+    processor = registry.find(request.processor)
+    params = registry.parse(processor, request.input)
+    for _, reference, _ in registry.media_inputs(params):
+        await inputs.check(reference, owner=owner)
+    new = _new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+    async with database.transaction() as connection:
+        job_id, created = await jobs.enqueue(connection, new)
+        row = await jobs.get(connection, job_id)
+        await failpoints.reach("submit.before_commit")
+    await failpoints.reach("submit.committed")
+    assert row is not None
+    return Submitted(row, created)
+
+
+async def _made_before(request: JobRequest, database: Database, owner: str, key: str) -> JobRow | None:
+    """The job this request made earlier, answered even when its inputs are gone by now."""
+    async with database.transaction() as connection:
+        known = await jobs.of_key(connection, owner, key)
+        # Another request under this key goes on, and is refused where the job would be queued.
+        if known is None or known[1] != _fingerprint(request):
+            return None
+        return await jobs.get(connection, known[0])
+
+
+def _new_job(
+    request: JobRequest, processor: Processor, params: Parameters, *, owner: str, idempotency_key: str | None
+) -> NewJob:
+    device: Device = processor.device_for(params)
+    run_at: datetime | None = request.run_at
+    return NewJob(
+        processor=processor.name,
+        input=request.input,
+        owner=owner,
+        device=device,
+        vram_mb=processor.vram_mb(params),
+        title=request.title,
+        tags=tuple(request.tags),
+        priority=request.priority,
+        run_at=run_at,
+        expires_at=request.expires_at,
+        max_attempts=request.max_attempts,
+        timeout_s=request.timeout_s,
+        stall_timeout_s=request.stall_timeout_s,
+        lane=request.lane,
+        idempotency_key=idempotency_key,
+        request_hash=_fingerprint(request),
+    )
+
+
+def _fingerprint(request: JobRequest) -> str:
+    # Sorted: the order of an object's members says nothing.
+    text = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,24 @@
+"""The open rooms of one process, as one value: what the verbs and the HTTP door are handed instead of globals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vidqueue.db.event_feed import Channel
+from vidqueue.db.pool import Database
+from vidqueue.jobs.inputs import Inputs
+from vidqueue.ops.watchdog import Pulse
+from vidqueue.settings.schema import Settings
+from vidqueue.storage.local import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Opened by the daemon, closed by the daemon."""
+
+    settings: Settings
+    database: Database
+    channel: Channel
+    storage: Storage
+    inputs: Inputs
+    pulse: Pulse = field(default_factory=Pulse)

@@ -1,0 +1,1 @@
+"""This machine: its lanes, and one attempt on one of them."""

@@ -1,0 +1,173 @@
+"""The executor: a process that runs one job after another and keeps torch and models warm in between.
+
+It is started with a socket and nothing else: no database, no secrets, an environment of a few names. The main thread
+works; a reader thread listens for the word to stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+
+from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.job import Failure, OutputDraft
+from vidqueue.limits import Limits
+from vidqueue.processors import registry
+from vidqueue.processors.base import CanceledError, Context, ModelCache
+from vidqueue.progress import LogLine, Progress
+from vidqueue.worker.executor.messages import (
+    Broke,
+    CancelJob,
+    Done,
+    Exit,
+    Order,
+    Ready,
+    Report,
+    RunJob,
+    Stopped,
+    decode,
+    encode,
+)
+
+PR_SET_PDEATHSIG = 1
+# Of one text in a report; the lane reads lines of bounded length.
+LONGEST_TEXT = 4000
+
+
+class Wire:
+    """The socket to the lane. Any thread may send; one thread reads."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, report: Report) -> None:
+        """Send one report."""
+        with self._lock:
+            self._connection.sendall(encode(report))
+
+    def orders(self) -> Iterator[Order]:
+        """Orders until the lane closes the socket."""
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                yield decode(line)
+
+
+def main() -> None:
+    """Serve orders until told to exit or until the lane is gone."""
+    arguments = _arguments()
+    _die_with(arguments.parent)
+    # The lane decides when we end; a Ctrl-C in the daemon's terminal is not for us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wire = Wire(socket.socket(fileno=arguments.fd))
+    jobs: SimpleQueue[RunJob | None] = SimpleQueue()
+    canceled = threading.Event()
+    threading.Thread(target=_read, args=(wire, jobs, canceled), name="orders", daemon=True).start()
+    models = ModelCache()
+    wire.send(Ready(os.getpid()))
+    while (order := jobs.get()) is not None:
+        wire.send(_run(order, wire, arguments.device, models, canceled))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="An executor; started by a lane, not by people.")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    return parser.parse_args()
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the tether held
+        sys.exit(1)
+
+
+def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Event) -> None:
+    for order in wire.orders():
+        match order:
+            case RunJob():
+                # A word to stop that crossed with the last job's end must not meet this one.
+                canceled.clear()
+                jobs.put(order)
+            case CancelJob():
+                canceled.set()
+            case Exit():
+                break
+    canceled.set()
+    jobs.put(None)
+
+
+def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Report:
+    started = time.monotonic()
+    try:
+        drafts = _work(order, wire, device, models, canceled)
+    except CanceledError:
+        return Stopped()
+    except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            raise
+        return _broke(error)
+    outputs = [
+        {"name": draft.name, "path": str(draft.path), "media_type": draft.media_type, "facts": draft.facts}
+        for draft in drafts
+    ]
+    return Done(outputs, {"run_s": round(time.monotonic() - started, 3)})
+
+
+def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> list[OutputDraft]:
+    processor = registry.find(order.processor)
+    params = registry.parse(processor, order.params)
+
+    def report(progress: Progress) -> None:
+        wire.send(replace(progress, stage=progress.stage[:64], message=progress.message[:LONGEST_TEXT]))
+
+    def write_log(line: LogLine) -> None:
+        wire.send(replace(line, text=line.text[:LONGEST_TEXT]))
+
+    context = Context(
+        inputs={name: Path(path) for name, path in order.inputs.items()},
+        workspace=Path(order.workspace),
+        device=device,
+        limits=Limits.model_validate(order.limits),
+        report=report,
+        write_log=write_log,
+        models=models,
+        canceled=canceled,
+    )
+    return processor.run(params, context)
+
+
+def _broke(error: BaseException) -> Broke:
+    detail = "".join(traceback.format_exception(error))[-6000:]
+    failure = _failure(error, detail)
+    return Broke(failure.code, failure.message[:LONGEST_TEXT], failure.hint[:LONGEST_TEXT], failure.detail)
+
+
+def _failure(error: BaseException, detail: str) -> Failure:
+    if isinstance(error, VidqueueError):
+        return Failure.from_error(error, detail=detail)
+    if isinstance(error, MemoryError):
+        return Failure.of("out_of_memory", "The executor ran out of memory.", detail=detail)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing torch
+        return Failure.of("gpu_out_of_memory", str(error).split("\n", 1)[0], detail=detail)
+    if type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error"):
+        return Failure.of("gpu_error", str(error).split("\n", 1)[0], detail=detail)
+    if is_no_space(error):
+        return Failure.of("no_space", "The disk of the workspace is full.", detail=detail)
+    return Failure.of("processor_error", f"{type(error).__name__}: {error}", detail=detail)
+
+
+if __name__ == "__main__":
+    main()

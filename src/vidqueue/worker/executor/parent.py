@@ -1,0 +1,279 @@
+"""The lane's side of its executor: starts it, gives it one job at a time, stops it, replaces it when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
+from vidqueue.ops import strays
+from vidqueue.progress import LogLine, Progress
+from vidqueue.worker.executor.messages import (
+    Broke,
+    CancelJob,
+    Done,
+    Exit,
+    Order,
+    Ready,
+    RunJob,
+    Stopped,
+    decode,
+    encode,
+)
+
+START_PATIENCE_S = 60
+# The lane rests after an executor that could not be started: this long, twice as long each time, up to the longest.
+FIRST_REST_S = 1.0
+LONGEST_REST_S = 60.0
+# How long an executor may take to end, before SIGKILL and once more after it.
+END_PATIENCE_S = 15.0
+LAST_WORDS = 30
+LONGEST_REASON = 1000
+NUL = "\0"
+LONGEST_LINE = 8 << 20
+
+log = structlog.get_logger(__name__)
+
+Listener = Callable[[Progress | LogLine], None]
+
+
+class Executor:
+    """One child process of a lane.
+
+    `device` is what torch shall use, `gpu_uuid` the only GPU it can see, `threads` how many cores it may count on;
+    `mark` is borne by everything it starts, and by nothing else.
+    """
+
+    def __init__(self, lane: str, *, threads: int, mark: str, device: str = "cpu", gpu_uuid: str | None = None) -> None:
+        self._lane = lane
+        self._mark = mark
+        self._threads = threads
+        self._device = device
+        self._gpu_uuid = gpu_uuid
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._killed_by_us = False
+        self._told_to_stop = False
+        self._code: int | None = None
+        self._failed_starts = 0
+        self._rests_until = float("-inf")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def rested(self) -> bool:
+        """Whether the lane may have work: not for a while after its executor could not be started."""
+        return time.monotonic() >= self._rests_until
+
+    async def start(self) -> None:
+        """Start the child unless it runs, and wait until it takes work.
+
+        Raises:
+            OSError: it could not be started, or ended before it was ready.
+            TimeoutError: it was not ready in time.
+        """
+        if self.alive:
+            return
+        self._killed_by_us = False
+        ours, theirs = socket.socketpair()
+        # A pipe of our own: asyncio's would let a grandchild that holds it open keep us from learning of the end.
+        words, words_end = os.pipe()
+        with theirs, os.fdopen(words_end, "wb") as output:
+            self._last_words.clear()
+            # Before the child, so that whoever finds it alive can speak to it and reap it.
+            self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+            self._listener = asyncio.create_task(self._hear_words(words), name=f"{self._lane}-words")
+            # Spawned from the event loop's thread: the child's tether is tied to the life of that thread.
+            self._process = await self._spawn(theirs, output)
+        async with asyncio.timeout(START_PATIENCE_S):
+            if not isinstance(await self._next(), Ready):
+                raise OSError(f"it ended before it was ready: {' | '.join(self._last_words)}")
+        self._failed_starts = 0
+
+    async def _spawn(self, theirs: socket.socket, output: IO[bytes]) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "vidqueue.worker.executor.child",
+                "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--device", self._device,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()], env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+        except (OSError, RuntimeError) as error:
+            self._writer.close()
+            # asyncio waits for a child in a thread; where there is no room for one, it says so in its own way.
+            raise OSError(str(error)) from error
+
+    async def run(self, order: RunJob, listener: Listener) -> Outcome:
+        """Run one job to its end; a child that dies is an outcome too, and is replaced at the next job."""
+        self._told_to_stop = False
+        try:
+            await self.start()
+        except (OSError, TimeoutError) as error:
+            return await self._not_started(str(error) or f"it was not ready after {START_PATIENCE_S} s")
+        # One that is gone already is found to be by the next word from it.
+        with contextlib.suppress(OSError):
+            await self._send(order)
+        while (message := await self._next()) is not None:
+            match message:
+                case Progress() | LogLine():
+                    listener(message)
+                case Done(outputs, metrics):
+                    return Succeeded(tuple(map(_draft, outputs)), metrics)
+                case Broke(code, text, hint, detail):
+                    return Failed(Failure(code, text, hint, detail))
+                case Stopped() if self._told_to_stop:
+                    return Canceled()
+                case Stopped():
+                    return Failed(Failure.of("processor_error", "The processor stopped without being told to."))
+        return await self._died()
+
+    async def _not_started(self, why: str) -> Outcome:
+        """No fault of the job: it goes back to its line, and this lane rests so that another one can take it."""
+        if self._killed_by_us:
+            return Canceled()
+        rest_s = min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(self._failed_starts, 16))
+        self._failed_starts += 1
+        self._rests_until = time.monotonic() + rest_s
+        log.error("executor_not_started", lane=self._lane, error=why, times=self._failed_starts, rest_s=rest_s)
+        await self.kill()
+        return Interrupted(f"the executor could not be started: {why.replace(NUL, '')[:LONGEST_REASON]}")
+
+    async def cancel(self) -> None:
+        """Ask the running job to stop; nothing happens while there is none."""
+        self._told_to_stop = True
+        if self.alive:
+            with contextlib.suppress(OSError):
+                await self._send(CancelJob())
+
+    async def kill(self) -> None:
+        """Kill the child with its whole process group, and reap it; its own children are tethered to it."""
+        if self._process is None:
+            return
+        self._killed_by_us = True
+        self._signal_group()
+        await self._reap()
+
+    async def stop(self) -> None:
+        """Let an idle child exit; kill it if it does not within a second."""
+        if self.alive:
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._send(Exit())
+                assert self._process is not None
+                async with asyncio.timeout(1):
+                    await self._process.wait()
+        await self.kill()
+
+    def _signal_group(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _environment(self) -> dict[str, str]:
+        """A few harmless names: neither secrets nor settings of the daemon reach the child."""
+        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        return environment | {
+            strays.MARK: self._mark,
+            "CUDA_VISIBLE_DEVICES": self._gpu_uuid or "",
+            "PYTHONUNBUFFERED": "1",
+            # OpenMP's threads spin while they wait. With other lanes and ffmpeg on the same cores that made torch
+            # eight times slower; asleep, and no more of them than the lane's share of the cores, they cost nothing.
+            "OMP_NUM_THREADS": str(self._threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+
+    async def _send(self, order: Order) -> None:
+        self._writer.write(encode(order))
+        await self._writer.drain()
+
+    async def _next(self) -> Any:
+        """The next message, or None when the child is gone, or speaks in a way that makes it useless."""
+        try:
+            line = await self._reader.readline()
+            return decode(line) if line.endswith(b"\n") else None
+        except ConnectionError:
+            return None
+        except ValueError as error:
+            self._last_words.append(f"The executor sent what is no message: {error}")
+            self._signal_group()
+            return None
+
+    async def _hear_words(self, words: int) -> None:
+        """Keep what libraries print: the last words explain a crash."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(words, "rb"))
+        try:
+            while block := await reader.read(65536):
+                lines = block.decode(errors="replace").splitlines()
+                self._last_words.extend(line[:500] for line in lines if line.strip())
+        finally:
+            transport.close()
+
+    async def _died(self) -> Outcome:
+        code = await self._reap()
+        words = "\n".join(self._last_words)
+        if self._killed_by_us:
+            return Canceled()
+        if code is None:
+            # It was at work on this job when it closed its line, and a job that hangs the kernel may do so each time.
+            failure = Failure.of("executor_crashed", "The executor hangs, and could not be killed.", detail=words)
+        elif code == 0:
+            failure = Failure.of("no_result", "The executor exited without a result.", detail=words)
+        elif code == -signal.SIGKILL:
+            message = "The executor was killed (SIGKILL); the kernel does that when memory runs out."
+            failure = Failure.of("executor_crashed", message, detail=words)
+        else:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            failure = Failure.of("executor_crashed", f"The executor died with {how}.", detail=words)
+        return Failed(failure, crashed=True)
+
+    async def _reap(self) -> int | None:
+        """Wait for the end of the child and of all it left; its exit code. A kill, and the end it causes, come here.
+
+        None for a child that hangs in the kernel. The next job gets a new one; asyncio reaps the old one if it ends.
+        """
+        process = self._process
+        if process is None:
+            return self._code
+        self._code = code = await self._end_of(process)
+        if code is None:
+            log.error("executor_hangs", lane=self._lane, pid=process.pid)
+        self._writer.close()
+        await asyncio.wait([self._listener], timeout=0.5)
+        self._listener.cancel()
+        await asyncio.gather(self._listener, return_exceptions=True)
+        if self._process is process:
+            self._process = None
+        if left := await asyncio.to_thread(strays.end, self._mark, whole=True):
+            log.warning("strays_killed", lane=self._lane, processes=left)
+        return code
+
+    async def _end_of(self, process: asyncio.subprocess.Process) -> int | None:
+        """The exit code, or None when not even SIGKILL ends it."""
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_PATIENCE_S):
+                    return await process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        return None
+
+
+def _draft(output: dict[str, Any]) -> OutputDraft:
+    return OutputDraft(output["name"], Path(output["path"]), output["media_type"], output["facts"])
