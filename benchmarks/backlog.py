@@ -23,7 +23,6 @@ from vidqueue.db.tables import attempts, jobs, lanes
 from vidqueue.db.tables.jobs import JobFilter, NewJob
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.ops import logs
-from vidqueue.settings.schema import LogSettings
 
 ROUNDS = 60
 LINES = {"short": 10, "long": 10_000}
@@ -91,7 +90,7 @@ async def took_ms(act: Act, database: Database, lane_id: UUID) -> float:
 
 async def main() -> None:
     """Ask by turns and print medians and their ratio."""
-    logs.configure(LogSettings(level="error"))
+    logs.configure("error")
     with tempfile.TemporaryDirectory(prefix="vidqueue-bench-") as folder:
         async with embedded.running(Path(folder)) as url, AsyncExitStack() as stack:
             lines = {name: await prepared(url, name, waiting, stack) for name, waiting in LINES.items()}

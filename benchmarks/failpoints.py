@@ -61,7 +61,7 @@ async def main() -> None:
             lanes=LanesSettings(cpu=1, gpu="off"),
             log=LogSettings(level="error"),
         )
-        logs.configure(settings.log)
+        logs.configure(settings.log.level, settings.log.format)
         async with (
             running(settings, "worker") as daemon,
             await psycopg.AsyncConnection.connect(daemon.database_url, autocommit=True) as connection,

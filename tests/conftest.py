@@ -15,15 +15,15 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
-from vidqueue.services import Rooms
 
 from tests.factory import Queue
 from vidqueue.db import migrate
 from vidqueue.db.embedded import server as embedded
-from vidqueue.db.event_feed import Channel
+from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.pool import Database
 from vidqueue.jobs.inputs import Inputs
-from vidqueue.ops.watchdog import Pulse
+from vidqueue.ops.watchdog import Watchdog
+from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 
@@ -140,12 +140,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest_asyncio.fixture
-async def rooms(settings: Settings, database: Database) -> AsyncIterator[Rooms]:
+async def services(settings: Settings, database: Database) -> AsyncIterator[Services]:
     """Every room open, no lanes."""
-    pulse = Pulse()
-    async with Channel(database, pulse) as channel:
+    watchdog = Watchdog()
+    async with EventFeed(database, watchdog) as event_feed:
         storage = Storage(settings.data_dir)
-        yield Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots), pulse)
+        yield Services(
+            settings, database, event_feed, storage, Inputs(database, storage, settings.inputs.roots), watchdog
+        )
 
 
 @pytest_asyncio.fixture

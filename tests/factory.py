@@ -12,7 +12,7 @@ from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, jobs, lanes
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
-from vidqueue.job import Device, Ticket
+from vidqueue.job import AttemptRef, Device
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], *, within_s: float = 20) -> Any:
@@ -56,16 +56,16 @@ class Queue:
             job_id, _ = await jobs.enqueue(connection, NewJob(**(values | more)))
         return job_id
 
-    async def dispatch(self, lane_id: UUID, lease_s: float = 30) -> Ticket | None:
+    async def dispatch(self, lane_id: UUID, lease_s: float = 30) -> AttemptRef | None:
         """Give the lane its next job."""
         async with self.database.transaction() as connection:
             given = await attempts.dispatch(connection, lane_id, lease_s=lease_s)
         return given[0] if given else None
 
-    async def begin(self, ticket: Ticket) -> attempts.Begun | None:
+    async def begin(self, ref: AttemptRef) -> attempts.Begun | None:
         """Take an attempt in hand."""
         async with self.database.transaction() as connection:
-            return await attempts.begin(connection, ticket, lease_s=30)
+            return await attempts.begin(connection, ref, lease_s=30)
 
     async def job(self, job_id: UUID) -> JobRow:
         """Read a job."""

@@ -71,7 +71,8 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
 def test_every_room_stands_in_architecture_and_nothing_else() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     table = text[text.index("| room |") : text.index("Which room does a line belong in?")]
-    named = {name.rstrip("/").removesuffix(".py") for name in re.findall(r"`([a-z_]+(?:/|\.py))`", table)}
+    first = "\n".join(row.split("|")[1] for row in table.splitlines() if row.count("|") >= 3)
+    named = {name.rstrip("/").removesuffix(".py") for name in re.findall(r"`([a-z_]+(?:/|\.py))`", first)}
     package = ROOT / "src" / "vidqueue"
     there = {path.stem for path in package.glob("*.py")} | {
         path.name for path in package.iterdir() if path.is_dir() and any(path.glob("*.py"))
@@ -81,9 +82,8 @@ def test_every_room_stands_in_architecture_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("module", ["vidqueue.api.app", "vidqueue.daemon", "vidqueue.cli", "vidqueue.jobs.submit"])
 def test_the_daemon_and_its_doors_load_neither_torch_nor_cv2(module: str) -> None:
-    code = (
-        f"import sys, {module}, vidqueue.processors as p; p.catalogue(); print({{'torch', 'cv2'}} & set(sys.modules))"
-    )
+    code = f"import sys, {module}; from vidqueue.processors import registry; registry.catalogue();"
+    code += "print({'torch', 'cv2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

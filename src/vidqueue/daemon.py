@@ -22,15 +22,16 @@ import structlog
 from vidqueue.api.server import CannotListenError, listening
 from vidqueue.db import migrate
 from vidqueue.db.embedded import server as embedded
-from vidqueue.db.event_feed import Channel
-from vidqueue.db.pool import Database, DatabaseUnfitError, require_fit, row
+from vidqueue.db.event_feed import EventFeed
+from vidqueue.db.fitness import DatabaseUnfitError, require_fit
+from vidqueue.db.pool import Database, row
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import failpoints, logs
-from vidqueue.ops.supervise import lasting
+from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
-from vidqueue.ops.watchdog import Beat, Pulse
-from vidqueue.services import Rooms
+from vidqueue.ops.watchdog import Heartbeat, Watchdog
+from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 from vidqueue.worker.guards import Drain
@@ -76,7 +77,7 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
 
 def serve(settings: Settings, role: Role = "all") -> int:
     """Run until SIGTERM or SIGINT and return the exit code: 0 after a drain, else as in `REFUSALS`."""
-    logs.configure(settings.log)
+    logs.configure(settings.log.level, settings.log.format)
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     if failpoints.armed:
         log.warning("failpoints_armed", points=sorted(failpoints.armed))
@@ -93,7 +94,7 @@ def serve(settings: Settings, role: Role = "all") -> int:
 
 
 async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
-    stop, drain, pulse = asyncio.Event(), Drain(), Pulse()
+    stop, drain, watchdog = asyncio.Event(), Drain(), Watchdog()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -104,22 +105,22 @@ async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
-    async with running(settings, role, drain, pulse) as daemon:
+    async with running(settings, role, drain, watchdog) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
         # Ends with the event loop, so that the watchdog is fed through the drain.
-        feeding = lasting(partial(_feed_watchdog, manager, pulse, pulse.of("watchdog")), "watchdog")
+        feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.of("watchdog")), "watchdog")
         await stop.wait()
         log.info("daemon_drains", drain_timeout_s=settings.running.drain_timeout_s)
         manager.tell(STOPPING="1", STATUS="Draining: running jobs may finish")
     feeding.cancel()
 
 
-async def _feed_watchdog(manager: Manager, pulse: Pulse, beat: Beat) -> None:
+async def _feed_watchdog(manager: Manager, watchdog: Watchdog, heartbeat: Heartbeat) -> None:
     """Tell the manager that we live, for as long as everything we live by does."""
     while True:
-        beat()
-        if stuck := pulse.stuck():
+        heartbeat()
+        if stuck := watchdog.stuck():
             log.error("daemon_is_stuck", tasks=stuck)
         else:
             manager.tell(WATCHDOG="1")
@@ -128,7 +129,7 @@ async def _feed_watchdog(manager: Manager, pulse: Pulse, beat: Beat) -> None:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, role: Role = "all", drain: Drain | None = None, pulse: Pulse | None = None
+    settings: Settings, role: Role = "all", drain: Drain | None = None, watchdog: Watchdog | None = None
 ) -> AsyncIterator[Running]:
     """A daemon for the time of the block; drains at its end, at once if `drain` is hurried.
 
@@ -136,36 +137,38 @@ async def running(
         DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
     """
     _require_loopback(settings)
-    pulse = pulse or Pulse()
+    watchdog = watchdog or Watchdog()
     async with AsyncExitStack() as stack:
         # An API process may share the folder with a worker; two of the same kind may not.
         stack.enter_context(_only_daemon(settings.data_dir, "api.lock" if role == "api" else "lock"))
-        database_url = await _database_url(settings, role, stack, pulse)
+        database_url = await _database_url(settings, role, stack, watchdog)
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
-        rooms = await _open_rooms(settings, database_url, stack, pulse)
-        await _require_own_database(rooms)
+        services = await _open_rooms(settings, database_url, stack, watchdog)
+        await _require_own_database(services)
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
         if role != "worker":
-            url = await stack.enter_async_context(listening(rooms))
+            url = await stack.enter_async_context(listening(services))
         if role != "api":
-            await stack.enter_async_context(open_lanes(rooms, drain or Drain()))
+            await stack.enter_async_context(open_lanes(services, drain or Drain()))
         yield Running(url, database_url)
 
 
-async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, pulse: Pulse) -> str:
+async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, watchdog: Watchdog) -> str:
     if settings.database.url is not None:
         return settings.database.url.get_secret_value()
     if role == "api":
         # The worker on this folder runs the embedded server.
         return embedded.url_of(settings.data_dir)
     ballast_mb = settings.database.ballast_mb
-    return await stack.enter_async_context(embedded.running(settings.data_dir, ballast_mb=ballast_mb, pulse=pulse))
+    return await stack.enter_async_context(
+        embedded.running(settings.data_dir, ballast_mb=ballast_mb, watchdog=watchdog)
+    )
 
 
-async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack, pulse: Pulse) -> Rooms:
+async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack, watchdog: Watchdog) -> Services:
     database = await stack.enter_async_context(
         Database(
             database_url,
@@ -173,9 +176,9 @@ async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitSta
             query_timeout_s=settings.database.query_timeout_s,
         )
     )
-    channel = await stack.enter_async_context(Channel(database, pulse))
+    event_feed = await stack.enter_async_context(EventFeed(database, watchdog))
     storage = Storage(settings.data_dir)
-    return Rooms(settings, database, channel, storage, Inputs(database, storage, settings.inputs.roots), pulse)
+    return Services(settings, database, event_feed, storage, Inputs(database, storage, settings.inputs.roots), watchdog)
 
 
 def _allow_descriptors() -> None:
@@ -186,13 +189,13 @@ def _allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-async def _require_own_database(rooms: Rooms) -> None:
+async def _require_own_database(services: Services) -> None:
     """A sweep removes bytes that no row names: against another database that would be all of them."""
-    async with rooms.database.transaction() as connection:
+    async with services.database.transaction() as connection:
         found = await row(connection, "system", "installation")
     assert found is not None
-    if rooms.storage.remembered("database_id", str(found["id"])) != str(found["id"]):
-        folder = rooms.settings.data_dir
+    if services.storage.remembered("database_id", str(found["id"])) != str(found["id"]):
+        folder = services.settings.data_dir
         raise NotAllowedError(
             f"{folder} holds the files of another database. Give that database, or another data_dir; "
             f"if the database was restored from a dump of the same, remove {folder}/database_id."

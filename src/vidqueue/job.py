@@ -109,7 +109,7 @@ Outcome = Succeeded | Failed | Canceled | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class AttemptRef:
     """What a lane is handed: ids and the fence, never parameters."""
 
     job_id: UUID

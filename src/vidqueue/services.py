@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vidqueue.db.event_feed import Channel
+from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.pool import Database
 from vidqueue.jobs.inputs import Inputs
-from vidqueue.ops.watchdog import Pulse
+from vidqueue.ops.watchdog import Watchdog
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class Services:
     """Opened by the daemon, closed by the daemon."""
 
     settings: Settings
     database: Database
-    channel: Channel
+    event_feed: EventFeed
     storage: Storage
     inputs: Inputs
-    pulse: Pulse = field(default_factory=Pulse)
+    watchdog: Watchdog = field(default_factory=Watchdog)

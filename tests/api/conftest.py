@@ -8,18 +8,18 @@ import httpx2
 import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
-from vidqueue.services import Rooms
 
 from tests.factory import Queue
 from vidqueue.api.app import build
 from vidqueue.api.server import listening
+from vidqueue.services import Services
 
 
 @pytest.fixture
-def app(rooms: Rooms, queue: Queue) -> Starlette:
+def app(services: Services, queue: Queue) -> Starlette:
     """The application; its queue knows the processor `zoo`."""
     del queue
-    return build(rooms)
+    return build(services)
 
 
 @pytest_asyncio.fixture
@@ -31,10 +31,10 @@ async def client(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest_asyncio.fixture
-async def server(rooms: Rooms, queue: Queue) -> AsyncIterator[str]:
+async def server(services: Services, queue: Queue) -> AsyncIterator[str]:
     """Address of a real server."""
     del queue
-    async with listening(rooms) as url:
+    async with listening(services) as url:
         yield url
 
 

@@ -171,8 +171,9 @@ async def test_the_page_needs_no_other_server_and_no_inline_script(client: httpx
 def test_the_door_loads_nothing_heavy() -> None:
     """In a fresh interpreter, with every processor's parameters read."""
     program = (
-        "import sys, vidqueue.api.app; from vidqueue import processors; from vidqueue.api import openapi, table;"
-        "openapi.document(table.ENDPOINTS, processors.catalogue());"
+        "import sys, vidqueue.api.app; from vidqueue.api.http import openapi; "
+        "from vidqueue.api.v1 import routes; from vidqueue.processors import registry;"
+        "openapi.document(routes.ENDPOINTS, registry.catalogue());"
         "print(*sorted({'torch', 'cv2', 'offapi'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

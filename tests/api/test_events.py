@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from vidqueue.services import Rooms
 
 from tests.api.test_jobs import REFUSED, run, submit, success
 from tests.factory import Queue, eventually
@@ -20,6 +19,7 @@ from vidqueue.api.server import listening
 from vidqueue.api.v1 import events
 from vidqueue.db.tables import attempts
 from vidqueue.progress import Progress
+from vidqueue.services import Services
 
 
 @dataclass
@@ -61,14 +61,14 @@ async def log_of(queue: Queue) -> list[int]:
 
 
 async def test_a_jobs_stream_tells_everything_and_ends_with_the_job(
-    wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    wire: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     job = await submit(wire, title="x")
     seen: list[Told] = []
     reading = asyncio.create_task(collect(stream(wire, job["urls"]["events"]), seen))
     await eventually(lambda: truth(bool(seen)))
     await submit(wire, title="another job, which this stream does not tell")
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     await asyncio.wait_for(reading, 10)
     assert [event.kind for event in seen] == ["queued", "running", "succeeded"]
     assert {event.data["job_id"] for event in seen} == {job["id"]}
@@ -85,10 +85,10 @@ async def truth(value: bool) -> bool:
 
 
 async def test_a_finished_job_is_told_once_more_and_then_no_more(
-    wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    wire: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     job = await submit(wire)
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     seen: list[Told] = []
     await asyncio.wait_for(collect(stream(wire, job["urls"]["events"]), seen), 10)
     assert [event.kind for event in seen] == ["queued", "running", "succeeded"]
@@ -102,15 +102,15 @@ async def test_a_finished_job_is_told_once_more_and_then_no_more(
 
 
 async def test_a_retried_job_is_followed_past_its_first_end(
-    wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    wire: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     job = await submit(wire)
-    await run(queue, rooms, REFUSED)
+    await run(queue, services, REFUSED)
     await wire.post(job["urls"]["retry"])
     seen: list[Told] = []
     reading = asyncio.create_task(collect(stream(wire, job["urls"]["events"]), seen))
     await eventually(lambda: truth(len(seen) == 4))
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     await asyncio.wait_for(reading, 10)
     assert [event.kind for event in seen] == ["queued", "running", "failed", "queued", "running", "succeeded"]
 
@@ -135,7 +135,7 @@ async def connected(queue: Queue, wire: httpx2.AsyncClient, seen: list[Told]) ->
 
 
 async def test_a_reader_who_comes_again_misses_nothing_and_hears_nothing_twice(
-    wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    wire: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     """Several connections write while one reader stays and another keeps breaking off."""
     stop = asyncio.Event()
@@ -143,7 +143,7 @@ async def test_a_reader_who_comes_again_misses_nothing_and_hears_nothing_twice(
     async def write(number: int) -> None:
         job_id = await queue.submit(title=f"writer {number}")
         while not stop.is_set():
-            async with rooms.database.transaction() as connection:
+            async with services.database.transaction() as connection:
                 await connection.execute("UPDATE vidqueue.jobs SET priority = 1 - priority WHERE id = %s", (job_id,))
 
     async def read_in_pieces() -> list[int]:
@@ -176,10 +176,10 @@ async def test_a_reader_who_comes_again_misses_nothing_and_hears_nothing_twice(
 
 
 async def test_a_reader_who_falls_behind_catches_up_from_the_log(
-    wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+    wire: httpx2.AsyncClient, queue: Queue, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscribe = rooms.channel.subscribe
-    monkeypatch.setattr(type(rooms.channel), "subscribe", lambda self, **how: subscribe(**{**how, "size": 2}))
+    subscribe = services.event_feed.subscribe
+    monkeypatch.setattr(type(services.event_feed), "subscribe", lambda self, **how: subscribe(**{**how, "size": 2}))
     seen: list[Told] = []
     reading = asyncio.create_task(collect(stream(wire, "/v1/events", after=0), seen))
     # One transaction: the channel offers all of them before any reader has its turn.
@@ -191,15 +191,15 @@ async def test_a_reader_who_falls_behind_catches_up_from_the_log(
     await asyncio.gather(reading, return_exceptions=True)
 
 
-async def test_progress_is_told_as_it_is_written(wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms) -> None:
+async def test_progress_is_told_as_it_is_written(wire: httpx2.AsyncClient, queue: Queue, services: Services) -> None:
     job = await submit(wire)
-    ticket = await queue.dispatch(await queue.lane())
-    assert ticket is not None
+    ref = await queue.dispatch(await queue.lane())
+    assert ref is not None
     seen: list[Told] = []
     reading = asyncio.create_task(take(stream(wire, job["urls"]["events"]), "progress", seen))
     await eventually(lambda: truth(bool(seen)))
-    async with rooms.database.transaction() as connection:
-        await attempts.note_progress(connection, ticket, Progress(0.25, stage="encode", fps=50.0, speed=2.0, eta_s=9.0))
+    async with services.database.transaction() as connection:
+        await attempts.note_progress(connection, ref, Progress(0.25, stage="encode", fps=50.0, speed=2.0, eta_s=9.0))
     await asyncio.wait_for(reading, 10)
     data = seen[-1].data
     assert [data[name] for name in ("progress", "stage", "fps", "speed", "eta_s")] == [0.25, "encode", 50.0, 2.0, 9.0]
@@ -219,11 +219,11 @@ async def test_a_silent_stream_is_pinged(wire: httpx2.AsyncClient, monkeypatch: 
     assert text.startswith(b"retry: 3000\n\n")
 
 
-async def test_streams_end_when_the_server_does(rooms: Rooms, queue: Queue) -> None:
+async def test_streams_end_when_the_server_does(services: Services, queue: Queue) -> None:
     seen: list[Told] = []
     async with httpx2.AsyncClient(timeout=20) as client:
         async with asyncio.timeout(20):
-            async with listening(rooms) as url:
+            async with listening(services) as url:
                 job = await queue.submit()
                 reading = asyncio.create_task(collect(stream(client, f"{url}/v1/jobs/{job}/events"), seen))
                 waiting = asyncio.create_task(
@@ -240,8 +240,8 @@ async def counted(queue: Queue, jobs: int) -> bool:
     return len(await queue.sql("SELECT id FROM vidqueue.jobs")) == jobs
 
 
-async def test_a_client_who_leaves_is_noticed(server: str, rooms: Rooms, queue: Queue) -> None:
-    subscriptions = rooms.channel._subscriptions
+async def test_a_client_who_leaves_is_noticed(server: str, services: Services, queue: Queue) -> None:
+    subscriptions = services.event_feed._subscriptions
     async with httpx2.AsyncClient(base_url=server) as client, client.stream("GET", "/v1/events") as answer:
         await anext(answer.aiter_raw())
         await eventually(lambda: truth(len(subscriptions) == 1))
@@ -249,10 +249,10 @@ async def test_a_client_who_leaves_is_noticed(server: str, rooms: Rooms, queue: 
 
 
 async def test_a_client_who_reads_nothing_is_dropped(
-    server: str, rooms: Rooms, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    server: str, services: Services, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "SEND_TIMEOUT_S", 0.3)
-    subscriptions = rooms.channel._subscriptions
+    subscriptions = services.event_feed._subscriptions
     address = urlsplit(server)
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

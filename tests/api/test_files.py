@@ -15,7 +15,6 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from vidqueue.services import Rooms
 
 from tests.api.test_jobs import run, submit, success
 from tests.api.test_refusals import problem
@@ -24,25 +23,26 @@ from vidqueue.api.app import build
 from vidqueue.api.v1 import files as door
 from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import MediaFacts
+from vidqueue.services import Services
 
 BYTES = random.Random(7).randbytes(3_000_000)
 
 
-def nothing_left(rooms: Rooms) -> bool:
+def nothing_left(services: Services) -> bool:
     """Whether storage holds neither a file nor a piece of one."""
-    return not list(rooms.storage.stored_ids()) and not list((rooms.settings.data_dir / "incoming").iterdir())
+    return not list(services.storage.stored_ids()) and not list((services.settings.data_dir / "incoming").iterdir())
 
 
-async def whether_nothing_left(rooms: Rooms) -> bool:
-    return nothing_left(rooms)
+async def whether_nothing_left(services: Services) -> bool:
+    return nothing_left(services)
 
 
 @pytest.fixture
-def small(rooms: Rooms) -> Rooms:
+def small(services: Services) -> Services:
     """Rooms that take uploads of one MiB."""
-    inputs = rooms.settings.inputs.model_copy(update={"max_upload_mb": 1})
-    settings = rooms.settings.model_copy(update={"inputs": inputs})
-    return Rooms(settings, rooms.database, rooms.channel, rooms.storage, rooms.inputs)
+    inputs = services.settings.inputs.model_copy(update={"max_upload_mb": 1})
+    settings = services.settings.model_copy(update={"inputs": inputs})
+    return Services(settings, services.database, services.event_feed, services.storage, services.inputs)
 
 
 async def raw(client: httpx2.AsyncClient, data: Any, **params: str) -> httpx2.Response:
@@ -50,7 +50,7 @@ async def raw(client: httpx2.AsyncClient, data: Any, **params: str) -> httpx2.Re
     return await client.post("/v1/files", content=data, params=params)
 
 
-async def test_a_raw_upload_is_stored_and_comes_back(client: httpx2.AsyncClient, rooms: Rooms) -> None:
+async def test_a_raw_upload_is_stored_and_comes_back(client: httpx2.AsyncClient, services: Services) -> None:
     answer = await raw(client, BYTES, name="clip.mp4")
     file = answer.json()
     assert answer.status_code == 201
@@ -62,7 +62,7 @@ async def test_a_raw_upload_is_stored_and_comes_back(client: httpx2.AsyncClient,
     assert read == {name: value for name, value in file.items() if name != "problem"}
     content = await client.get(file["urls"]["content"])
     assert content.content == BYTES
-    assert rooms.storage.path(UUID(file["id"])).read_bytes() == BYTES
+    assert services.storage.path(UUID(file["id"])).read_bytes() == BYTES
 
 
 @pytest.mark.parametrize("size", [1, 70, 65_536, 65_537, 1_000_000])
@@ -149,19 +149,19 @@ async def test_a_raw_body_may_be_named_by_its_disposition(client: httpx2.AsyncCl
     ids=["other_name", "two_files", "a_field", "broken", "empty", "no_boundary", "long_boundary", "cut", "long_header"],
 )
 async def test_a_form_that_is_not_one_whole_file_is_refused(
-    client: httpx2.AsyncClient, rooms: Rooms, form: dict[str, Any]
+    client: httpx2.AsyncClient, services: Services, form: dict[str, Any]
 ) -> None:
     problem(await client.post("/v1/files", **form), 422, "invalid_request")
-    assert nothing_left(rooms)
+    assert nothing_left(services)
 
 
-async def test_an_empty_upload_is_refused(client: httpx2.AsyncClient, rooms: Rooms) -> None:
+async def test_an_empty_upload_is_refused(client: httpx2.AsyncClient, services: Services) -> None:
     problem(await raw(client, b""), 422, "input_empty")
     problem(await client.post("/v1/files", files={"file": ("a", b"")}), 422, "input_empty")
-    assert nothing_left(rooms)
+    assert nothing_left(services)
 
 
-async def test_an_upload_over_the_limit_leaves_nothing(small: Rooms, queue: Queue) -> None:
+async def test_an_upload_over_the_limit_leaves_nothing(small: Services, queue: Queue) -> None:
     async def chunked(size: int) -> AsyncIterator[bytes]:
         for _ in range(size // 1024):
             yield b"x" * 1024
@@ -179,12 +179,12 @@ async def test_an_upload_over_the_limit_leaves_nothing(small: Rooms, queue: Queu
 
 
 @pytest.mark.parametrize("drip", [b"", b"x"], ids=["silent", "dripping"])
-async def test_an_upload_that_stalls_is_ended(rooms: Rooms, queue: Queue, drip: bytes) -> None:
+async def test_an_upload_that_stalls_is_ended(services: Services, queue: Queue, drip: bytes) -> None:
     from vidqueue.api.server import listening
 
-    inputs = rooms.settings.inputs.model_copy(update={"upload_idle_s": 0.5})
-    settings = rooms.settings.model_copy(update={"inputs": inputs})
-    impatient = Rooms(settings, rooms.database, rooms.channel, rooms.storage, rooms.inputs)
+    inputs = services.settings.inputs.model_copy(update={"upload_idle_s": 0.5})
+    settings = services.settings.model_copy(update={"inputs": inputs})
+    impatient = Services(settings, services.database, services.event_feed, services.storage, services.inputs)
     async with listening(impatient) as url:
         reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
         writer.write(b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nbegun")
@@ -201,11 +201,11 @@ async def test_an_upload_that_stalls_is_ended(rooms: Rooms, queue: Queue, drip: 
         assert answer.startswith(b"HTTP/1.1 408")
         assert b'"code":"request_timeout"' in answer
         writer.close()
-    assert nothing_left(rooms)
+    assert nothing_left(services)
 
 
-async def test_a_client_who_leaves_in_the_middle_leaves_nothing(server: str, rooms: Rooms) -> None:
-    incoming = rooms.settings.data_dir / "incoming"
+async def test_a_client_who_leaves_in_the_middle_leaves_nothing(server: str, services: Services) -> None:
+    incoming = services.settings.data_dir / "incoming"
 
     async def begun() -> bool:
         return bool(list(incoming.iterdir()))
@@ -215,34 +215,36 @@ async def test_a_client_who_leaves_in_the_middle_leaves_nothing(server: str, roo
             b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n" + b"x" * 300_000
         )
         await eventually(begun)
-    await eventually(lambda: whether_nothing_left(rooms))
+    await eventually(lambda: whether_nothing_left(services))
 
 
-async def test_a_full_disk_is_told(client: httpx2.AsyncClient, rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_told(
+    client: httpx2.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int, chunk: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vidqueue.storage.local._write_all", full)
     problem(await raw(client, b"x"), 507, "no_space")
-    assert nothing_left(rooms)
+    assert nothing_left(services)
 
 
-async def test_a_file_is_deleted_unless_a_job_needs_it(client: httpx2.AsyncClient, rooms: Rooms) -> None:
+async def test_a_file_is_deleted_unless_a_job_needs_it(client: httpx2.AsyncClient, services: Services) -> None:
     file = (await raw(client, b"x" * 1000)).json()
     job = await client.post("/v1/jobs", json={"processor": "transcode", "input": {"video": file["reference"]}})
     assert job.status_code == 202, job.text
     problem(await client.delete(file["urls"]["self"]), 409, "conflict")
     await client.post(job.json()["urls"]["cancel"])
     assert (await client.delete(file["urls"]["self"])).status_code == 204
-    assert nothing_left(rooms)
+    assert nothing_left(services)
     problem(await client.get(file["urls"]["content"]), 404, "not_found")
 
 
 async def test_an_output_is_a_download_that_no_browser_runs(
-    wire: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    wire: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     job = await submit(wire)
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     (output,) = (await wire.get(job["urls"]["self"])).json()["outputs"]
     assert output["name"] == "text"
     answer = await wire.get(output["url"])

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from vidqueue.services import Rooms
 
 from tests.factory import Queue, eventually
 from vidqueue.db.tables import attempts, files
 from vidqueue.db.tables.files import NewFile
-from vidqueue.job import Failed, Failure, Outcome, OutputDraft, Succeeded, Ticket, verdict
+from vidqueue.job import AttemptRef, Failed, Failure, Outcome, OutputDraft, Succeeded, verdict
+from vidqueue.services import Services
 
 DESIGNED = {
     "id",
@@ -53,24 +53,24 @@ async def submit(client: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:
     return job
 
 
-async def run(queue: Queue, rooms: Rooms, outcome: Outcome) -> Ticket:
+async def run(queue: Queue, services: Services, outcome: Outcome) -> AttemptRef:
     """Dispatch the next job to a lane, and end it with `outcome`."""
-    ticket = await queue.dispatch(await queue.lane(f"lane{uuid4().hex[:6]}"))
-    assert ticket is not None
-    await queue.begin(ticket)
-    await end(rooms, ticket, outcome)
-    return ticket
+    ref = await queue.dispatch(await queue.lane(f"lane{uuid4().hex[:6]}"))
+    assert ref is not None
+    await queue.begin(ref)
+    await end(services, ref, outcome)
+    return ref
 
 
-async def end(rooms: Rooms, ticket: Ticket, outcome: Outcome) -> None:
+async def end(services: Services, ref: AttemptRef, outcome: Outcome) -> None:
     """End an attempt as the lane would, with a stored file for each output."""
-    async with rooms.database.transaction() as connection:
-        held = await attempts.hold(connection, ticket)
+    async with services.database.transaction() as connection:
+        held = await attempts.hold(connection, ref)
         assert held is not None
-        await attempts.end(connection, ticket, outcome)
+        await attempts.end(connection, ref, outcome)
         if isinstance(outcome, Succeeded):
             for draft in outcome.outputs:
-                stored = await rooms.storage.receive(_once(draft.name.encode() * 1000), limit=10**9)
+                stored = await services.storage.receive(_once(draft.name.encode() * 1000), limit=10**9)
                 new = NewFile(
                     id=stored.id,
                     owner="local",
@@ -78,19 +78,19 @@ async def end(rooms: Rooms, ticket: Ticket, outcome: Outcome) -> None:
                     media_type="text/plain",
                     size=stored.size,
                     sha256=stored.sha256,
-                    node=rooms.storage.node,
+                    node=services.storage.node,
                 )
-                await files.publish(connection, ticket.job_id, ticket.attempt, draft.name, new)
-        await attempts.settle(connection, ticket, verdict(outcome, held.tries), message=None)
+                await files.publish(connection, ref.job_id, ref.attempt, draft.name, new)
+        await attempts.settle(connection, ref, verdict(outcome, held.tries), message=None)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def success(rooms: Rooms) -> Succeeded:
+def success(services: Services) -> Succeeded:
     """An outcome with one output named `text`."""
-    return Succeeded((OutputDraft("text", rooms.settings.data_dir, "text/plain"),))
+    return Succeeded((OutputDraft("text", services.settings.data_dir, "text/plain"),))
 
 
 REFUSED = Failed(Failure.of("unsupported_format", "The zoo refuses this."))
@@ -142,9 +142,9 @@ async def test_the_same_key_with_another_body_is_refused(client: httpx2.AsyncCli
 
 
 async def test_a_repeated_submit_is_answered_even_when_its_input_is_gone(
-    client: httpx2.AsyncClient, rooms: Rooms
+    client: httpx2.AsyncClient, services: Services
 ) -> None:
-    path = rooms.settings.inputs.roots[0] / "note.mp4"
+    path = services.settings.inputs.roots[0] / "note.mp4"
     path.write_bytes(b"anything")
     request = {"processor": "transcode", "input": {"video": str(path)}}
     first = await client.post("/v1/jobs", json=request, headers={"Idempotency-Key": "once"})
@@ -164,13 +164,13 @@ async def test_forty_racing_submits_with_one_key_make_one_job(client: httpx2.Asy
 
 
 async def test_prefer_wait_answers_200_when_the_job_ends(
-    client: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    client: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     asking = asyncio.create_task(
         client.post("/v1/jobs", json={"processor": "zoo"}, headers={"Prefer": "respond-async, wait=30"})
     )
     await eventually(lambda: queue.sql("SELECT id FROM vidqueue.jobs"))
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     answer = await asking
     assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
     assert answer.headers["preference-applied"] == "wait=30"
@@ -182,10 +182,16 @@ async def test_prefer_wait_answers_202_when_the_time_is_over(client: httpx2.Asyn
     assert answer.headers["preference-applied"] == "wait=1"
 
 
-async def test_a_wait_is_bounded_and_a_senseless_one_is_passed_over(client: httpx2.AsyncClient, rooms: Rooms) -> None:
-    api = rooms.settings.api.model_copy(update={"max_wait_s": 0.2})
-    client._transport.app.state.rooms = Rooms(  # type: ignore[attr-defined]
-        rooms.settings.model_copy(update={"api": api}), rooms.database, rooms.channel, rooms.storage, rooms.inputs
+async def test_a_wait_is_bounded_and_a_senseless_one_is_passed_over(
+    client: httpx2.AsyncClient, services: Services
+) -> None:
+    api = services.settings.api.model_copy(update={"max_wait_s": 0.2})
+    client._transport.app.state.services = Services(  # type: ignore[attr-defined]
+        services.settings.model_copy(update={"api": api}),
+        services.database,
+        services.event_feed,
+        services.storage,
+        services.inputs,
     )
     bounded = await client.post("/v1/jobs", json={"processor": "zoo"}, headers={"Prefer": "wait=3600"})
     senseless = await client.post("/v1/jobs", json={"processor": "zoo"}, headers={"Prefer": "wait=soon"})
@@ -266,14 +272,14 @@ async def test_a_change_based_on_an_old_reading_is_refused(client: httpx2.AsyncC
 
 
 async def test_cancel_is_idempotent_until_the_job_has_ended_otherwise(
-    client: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    client: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     waiting = await submit(client)
     for _ in range(2):
         answer = await client.post(waiting["urls"]["cancel"])
         assert (answer.status_code, answer.json()["state"]) == (202, "canceled")
     done = await submit(client)
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     refused = await client.post(done["urls"]["cancel"])
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
 
@@ -288,10 +294,10 @@ async def test_cancel_of_a_running_job_asks_it_to_stop(client: httpx2.AsyncClien
 
 
 async def test_a_failed_job_is_retried_and_a_succeeded_one_is_not(
-    client: httpx2.AsyncClient, queue: Queue, rooms: Rooms
+    client: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:
     job = await submit(client)
-    await run(queue, rooms, REFUSED)
+    await run(queue, services, REFUSED)
     failed = (await client.get(job["urls"]["self"])).json()
     assert failed["state"] == "failed"
     assert failed["error"]["code"] == "unsupported_format"
@@ -300,29 +306,31 @@ async def test_a_failed_job_is_retried_and_a_succeeded_one_is_not(
     for _ in range(2):
         again = await client.post(job["urls"]["retry"])
         assert (again.status_code, again.json()["state"], again.json()["error"]) == (202, "queued", None)
-    await run(queue, rooms, success(rooms))
+    await run(queue, services, success(services))
     refused = await client.post(job["urls"]["retry"])
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
 
 
-async def test_a_finished_job_is_deleted_with_its_bytes(client: httpx2.AsyncClient, queue: Queue, rooms: Rooms) -> None:
+async def test_a_finished_job_is_deleted_with_its_bytes(
+    client: httpx2.AsyncClient, queue: Queue, services: Services
+) -> None:
     job = await submit(client)
     refused = await client.delete(job["urls"]["self"])
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
-    await run(queue, rooms, success(rooms))
-    assert len(list(rooms.storage.stored_ids())) == 1
+    await run(queue, services, success(services))
+    assert len(list(services.storage.stored_ids())) == 1
     assert (await client.delete(job["urls"]["self"])).status_code == 204
-    assert list(rooms.storage.stored_ids()) == []
+    assert list(services.storage.stored_ids()) == []
     assert (await client.get(job["urls"]["self"])).status_code == 404
 
 
-async def test_attempts_and_their_logs_are_told(client: httpx2.AsyncClient, queue: Queue, rooms: Rooms) -> None:
+async def test_attempts_and_their_logs_are_told(client: httpx2.AsyncClient, queue: Queue, services: Services) -> None:
     from vidqueue.progress import LogLine
 
     job = await submit(client)
-    ticket = await run(queue, rooms, Failed(Failure.of("ffmpeg_failed", "It broke.", detail="last words")))
-    async with rooms.database.transaction() as connection:
-        await attempts.append_log(connection, ticket, [LogLine(f"line {n}", "warning") for n in range(5)])
+    ref = await run(queue, services, Failed(Failure.of("ffmpeg_failed", "It broke.", detail="last words")))
+    async with services.database.transaction() as connection:
+        await attempts.append_log(connection, ref, [LogLine(f"line {n}", "warning") for n in range(5)])
 
     (attempt,) = (await client.get(job["urls"]["attempts"])).json()["attempts"]
     assert (attempt["number"], attempt["outcome"]) == (1, "failed")

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from vidqueue.services import Rooms
 
 from tests.api.test_jobs import REFUSED, run, submit, success
 from tests.api.test_refusals import problem
@@ -17,6 +16,7 @@ from vidqueue.api.v1.system import queue_eta_s
 from vidqueue.db.tables import lanes
 from vidqueue.db.tables.jobs import Recent, Waiting
 from vidqueue.ops import watchdog
+from vidqueue.services import Services
 
 
 async def test_processors_tell_what_they_take(client: httpx2.AsyncClient) -> None:
@@ -57,11 +57,11 @@ async def test_offline_lanes_are_told_when_asked_for(client: httpx2.AsyncClient,
     assert [one["state"] for one in (await client.get("/v1/lanes?offline=true")).json()["lanes"]] == ["offline"]
 
 
-async def test_figures_count_what_happened(client: httpx2.AsyncClient, queue: Queue, rooms: Rooms) -> None:
+async def test_figures_count_what_happened(client: httpx2.AsyncClient, queue: Queue, services: Services) -> None:
     for _ in range(3):
         await submit(client)
-    await run(queue, rooms, success(rooms))
-    await run(queue, rooms, REFUSED)
+    await run(queue, services, success(services))
+    await run(queue, services, REFUSED)
     figures = (await client.get("/v1/stats")).json()
     assert figures["jobs"] == {"queued": 1, "running": 0, "succeeded": 1, "failed": 1, "canceled": 0}
     assert figures["lanes"] == {"online": 2, "busy": 0, "idle": 2, "paused": 0}
@@ -76,10 +76,10 @@ def recent(processor: str, median_run_s: float | None) -> Recent:
     return Recent(processor=processor, succeeded=1, failed=0, canceled=0, median_wait_s=0, median_run_s=median_run_s)
 
 
-async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(queue: Queue, rooms: Rooms) -> None:
+async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(queue: Queue, services: Services) -> None:
     await queue.lane("cpu0")
     await queue.lane("cpu1")
-    async with rooms.database.transaction() as connection:
+    async with services.database.transaction() as connection:
         online = await lanes.page(connection)
     ten = [Waiting(processor="zoo", device="cpu", jobs=10)]
     assert queue_eta_s(ten, [recent("zoo", 3.0)], online) == 15
@@ -102,18 +102,18 @@ async def test_a_process_in_which_something_hangs_is_neither_healthy_nor_ready(
     monkeypatch.setattr(watchdog, "LONGEST_ROUND_S", -1)
     for path in ("/healthz", "/readyz"):
         told = problem(await client.get(path), 503, "not_ready")
-        assert told["errors"] == [{"pointer": "pulse", "detail": "Stuck in the daemon: channel. Restart it."}]
+        assert told["errors"] == [{"pointer": "watchdog", "detail": "Stuck in the daemon: event_feed. Restart it."}]
 
 
-async def test_the_door_opens_on_ipv6_too(rooms: Rooms) -> None:
+async def test_the_door_opens_on_ipv6_too(services: Services) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    api = rooms.settings.api.model_copy(update={"host": "::1"})
-    settings = rooms.settings.model_copy(update={"api": api})
+    api = services.settings.api.model_copy(update={"host": "::1"})
+    settings = services.settings.model_copy(update={"api": api})
     async with (
-        listening(Rooms(settings, rooms.database, rooms.channel, rooms.storage, rooms.inputs)) as url,
+        listening(Services(settings, services.database, services.event_feed, services.storage, services.inputs)) as url,
         httpx2.AsyncClient(base_url=url) as client,
     ):
         assert (await client.get("/healthz")).status_code == 200

@@ -10,13 +10,13 @@ from uuid import UUID
 import httpx2
 import pytest
 from starlette.applications import Starlette
-from vidqueue.services import Rooms
 
 from tests.api.test_jobs import submit
 from vidqueue.api.app import build
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.errors import KINDS
+from vidqueue.services import Services
 
 # Always the same, so that the names of the tests are too.
 NOBODY = UUID("01890000-0000-7000-8000-000000000000")
@@ -224,7 +224,7 @@ async def test_a_key_of_no_use_is_refused(client: httpx2.AsyncClient, key: str) 
     assert problem(answer, 422, "invalid_request")["errors"][0]["pointer"] == "Idempotency-Key"
 
 
-async def test_another_name_for_this_machine_is_refused(client: httpx2.AsyncClient, rooms: Rooms) -> None:
+async def test_another_name_for_this_machine_is_refused(client: httpx2.AsyncClient, services: Services) -> None:
     for host in ("evil.example", "localhost.evil.example", "", "localhost@evil.example"):
         problem(await client.get("/v1/jobs", headers={"Host": host}), 400, "host_not_allowed")
     for host in ("localhost", "LOCALHOST:9999", "127.0.0.1:80", "[::1]:1", "localhost."):
@@ -291,9 +291,9 @@ async def test_a_fault_of_ours_leaks_nothing(
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_a_database_that_is_away_is_told_with_a_time_to_come_again(rooms: Rooms) -> None:
+async def test_a_database_that_is_away_is_told_with_a_time_to_come_again(services: Services) -> None:
     async with Database("postgresql://nobody@127.0.0.1:1/none", pool_size=2) as away:
-        app = build(Rooms(rooms.settings, away, rooms.channel, rooms.storage, rooms.inputs))
+        app = build(Services(services.settings, away, services.event_feed, services.storage, services.inputs))
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as client:
             answers = await asyncio.gather(

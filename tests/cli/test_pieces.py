@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from vidqueue.cli.flags import Flag, flags_of
 from vidqueue.cli.options import Look
 from vidqueue.cli.render import Lines, name_of, situation
-from vidqueue.cli.stream import Message, Pulse, parse
+from vidqueue.cli.stream import Message, Watchdog, parse
 from vidqueue.cli.terminal import Screen, duration_text, size_text
 from vidqueue.cli.watch import verdict
 from vidqueue.processors.base import MediaRef, Parameters, VideoInput
@@ -29,7 +29,7 @@ def test_a_stream_is_read_into_numbered_events_and_signs_of_life() -> None:
         "id: 9", "event: cut off",
     ]  # fmt: skip
     assert list(parse(lines)) == [
-        Pulse(),
+        Watchdog(),
         Message("7", "running", {"job_id": "a", "lane": "cpu0"}),
         Message("", "message", {}),
     ]

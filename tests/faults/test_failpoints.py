@@ -25,7 +25,7 @@ from tests.factory import Queue
 from vidqueue.db.pool import Database
 from vidqueue.ops import failpoints
 
-SOURCE = Path(failpoints.__file__).parent
+SOURCE = Path(failpoints.__file__).parents[1]
 PATIENCE_S = 90
 
 Outcomes = tuple[str, ...]
@@ -172,8 +172,8 @@ async def _lost_attempt(database_url: str) -> str:
     async with Database(database_url) as database:
         queue = Queue(database)
         job_id = await queue.submit(input={"act": "work"}, lane="gone")
-        ticket = await queue.dispatch(await queue.lane("gone"))
-        assert ticket is not None
+        ref = await queue.dispatch(await queue.lane("gone"))
+        assert ref is not None
         async with database.transaction() as connection:
             await connection.execute("UPDATE vidqueue.jobs SET wanted_lane = NULL")
             await connection.execute("UPDATE vidqueue.attempts SET lease_expires_at = clock_timestamp()")

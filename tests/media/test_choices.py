@@ -95,7 +95,7 @@ def test_an_encoder_is_tried_once_per_process() -> None:
 def test_a_trial_that_was_killed_says_nothing_about_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     start = sandbox.start
 
-    def start_and_kill(*arguments: Any, **options: Any) -> sandbox.Jailed:
+    def start_and_kill(*arguments: Any, **options: Any) -> sandbox.Sandboxed:
         running = start(*arguments, **options)
         os.kill(running.pid, signal.SIGKILL)
         return running

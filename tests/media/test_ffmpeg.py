@@ -13,7 +13,7 @@ from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.faults import failure_of
-from vidqueue.media.jail.sandbox import Cell, Ended
+from vidqueue.media.jail.sandbox import Ended, SandboxLimits
 from vidqueue.media.sink import created
 from vidqueue.media.source import check_source
 
@@ -85,7 +85,7 @@ def test_a_file_written_through_descriptors_plays_from_start_to_end(
             *codecs,
             *output_arguments(sink.writing, container, Limits()),
         ]
-        ffmpeg.run(arguments, Cell(Limits(), 60), keep_open=[file, sink.writing], stdin=sink.reading)
+        ffmpeg.run(arguments, SandboxLimits(Limits(), 60), keep_open=[file, sink.writing], stdin=sink.reading)
     played = run_ffmpeg("-v", "error", "-xerror", "-i", output, "-f", "null", "-")
     assert played.stderr == b""
 
@@ -108,7 +108,7 @@ def test_a_full_disk_is_no_space(samples: Samples) -> None:
             "fd:",
         ]
         with pytest.raises(VidqueueError) as caught:
-            ffmpeg.run(arguments, Cell(Limits(), 60), keep_open=[file, full.fileno()])
+            ffmpeg.run(arguments, SandboxLimits(Limits(), 60), keep_open=[file, full.fileno()])
     assert caught.value.code == "no_space"
 
 

@@ -19,7 +19,7 @@ from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import ENCODERS
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.frames import RING, Operation, Processed, picture_format, process_frames
-from vidqueue.media.jail.sandbox import Cell
+from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame, FramePool
 from vidqueue.media.probe import probe
 
@@ -53,8 +53,8 @@ class Pipeline:
             self.output, container, ENCODERS[self.encoder], "medium", "fast", picture_format(self.video),
             plan_audio(facts, container, "keep", input_number=1),
         )  # fmt: skip
-        cell = Cell(Limits(), 60, canceled or threading.Event())
-        return process_frames(self.path, facts, operation, target, cell)
+        bounds = SandboxLimits(Limits(), 60, canceled or threading.Event())
+        return process_frames(self.path, facts, operation, target, bounds)
 
 
 def threads_of_the_pipeline() -> list[str]:

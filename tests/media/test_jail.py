@@ -26,13 +26,13 @@ ENDLESS = (*QUIET, "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2",
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 
 
-def cell(
+def bounds(
     limits: Limits | None = None, *, timeout_s: float = 30, canceled: threading.Event | None = None
-) -> sandbox.Cell:
-    return sandbox.Cell(limits or Limits(), timeout_s, canceled or threading.Event())
+) -> sandbox.SandboxLimits:
+    return sandbox.SandboxLimits(limits or Limits(), timeout_s, canceled or threading.Event())
 
 
-def ended(arguments: Sequence[str], inside: sandbox.Cell, **started: object) -> sandbox.Ended:
+def ended(arguments: Sequence[str], inside: sandbox.SandboxLimits, **started: object) -> sandbox.Ended:
     with sandbox.start(arguments, inside, **started) as running:  # type: ignore[arg-type]
         return running.wait()
 
@@ -54,7 +54,7 @@ def wait_until_ffmpeg(pid: int) -> None:
 
 def test_cancel_ends_a_run_within_a_second() -> None:
     canceled = threading.Event()
-    with sandbox.start(ENDLESS, cell(canceled=canceled)) as running:
+    with sandbox.start(ENDLESS, bounds(canceled=canceled)) as running:
         wait_until_ffmpeg(running.pid)
         before = time.monotonic()
         canceled.set()
@@ -66,20 +66,20 @@ def test_cancel_ends_a_run_within_a_second() -> None:
 
 
 def test_wall_time_ends_a_run_as_timed_out() -> None:
-    end = ended(ENDLESS, cell(timeout_s=0.3))
+    end = ended(ENDLESS, bounds(timeout_s=0.3))
     with pytest.raises(VidqueueError) as caught:
         raise_if_failed(end)
     assert caught.value.code == "timed_out"
 
 
 def test_leaving_the_block_ends_the_run() -> None:
-    with sandbox.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, bounds()) as running:
         wait_until_ffmpeg(running.pid)
     assert not alive(running.pid)
 
 
 def test_killing_twice_is_as_good_as_once() -> None:
-    with sandbox.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, bounds()) as running:
         running.kill()
         running.kill()
         assert running.wait().returncode == -signal.SIGKILL
@@ -87,8 +87,8 @@ def test_killing_twice_is_as_good_as_once() -> None:
 
 def test_the_parents_sudden_death_ends_ffmpeg() -> None:
     script = (
-        "import sys\nfrom vidqueue.limits import Limits\nfrom vidqueue.media import jail\n"
-        f"running = jail.start({ENDLESS!r}, jail.Cell(Limits(), 60))\n"
+        "import sys\nfrom vidqueue.limits import Limits\nfrom vidqueue.media.jail import sandbox\n"
+        f"running = sandbox.start({ENDLESS!r}, sandbox.SandboxLimits(Limits(), 60))\n"
         "print(running.pid, flush=True)\nsys.stdin.read()\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -105,7 +105,7 @@ def test_the_parents_sudden_death_ends_ffmpeg() -> None:
 def test_standard_error_is_kept_only_in_part_however_long_it_is() -> None:
     lines: list[str] = []
     flood = (*QUIET, "-f", "lavfi", "-i", "testsrc2=duration=20,showinfo", "-f", "null", "pipe:1")
-    end = ended(flood, cell(), on_line=lines.append)
+    end = ended(flood, bounds(), on_line=lines.append)
     assert end.returncode == 0
     assert len(lines) > len(end.tail) == 200
 
@@ -114,7 +114,7 @@ def test_a_result_beyond_its_bound_is_output_too_large(tmp_path: Path) -> None:
     with created(tmp_path / "noise.mkv") as sink:
         noise = [*QUIET, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:duration=2"]
         output = ["-c:v", "rawvideo", "-f", "matroska", "-fd", str(sink.writing), "fd:"]
-        end = ended([*noise, *output], cell(Limits(max_output_mb=1)), keep_open=[sink.writing], stdin=sink.reading)
+        end = ended([*noise, *output], bounds(Limits(max_output_mb=1)), keep_open=[sink.writing], stdin=sink.reading)
     with pytest.raises(VidqueueError) as caught:
         raise_if_failed(end)
     assert caught.value.code == "output_too_large"
@@ -123,7 +123,7 @@ def test_a_result_beyond_its_bound_is_output_too_large(tmp_path: Path) -> None:
 
 def test_memory_beyond_its_bound_is_out_of_memory() -> None:
     greedy = [*QUIET, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=8000x8000:duration=1"]
-    end = ended([*greedy, "-f", "null", "pipe:1"], cell(Limits(memory_mb=300)))
+    end = ended([*greedy, "-f", "null", "pipe:1"], bounds(Limits(memory_mb=300)))
     with pytest.raises(VidqueueError) as caught:
         raise_if_failed(end)
     assert caught.value.code == "out_of_memory", end
@@ -132,7 +132,7 @@ def test_memory_beyond_its_bound_is_out_of_memory() -> None:
 def test_the_child_gets_no_environment_and_no_descriptor_it_was_not_given(tmp_path: Path) -> None:
     secret = os.open(tmp_path / "secret", os.O_RDWR | os.O_CREAT)
     os.set_inheritable(secret, True)
-    with sandbox.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, bounds()) as running:
         wait_until_ffmpeg(running.pid)
         links = [str(link.readlink()) for link in Path(f"/proc/{running.pid}/fd").iterdir()]
         environment = Path(f"/proc/{running.pid}/environ").read_bytes()
@@ -142,7 +142,7 @@ def test_the_child_gets_no_environment_and_no_descriptor_it_was_not_given(tmp_pa
 
 
 def test_the_child_leads_its_own_session_and_writes_no_core(tmp_path: Path) -> None:
-    with sandbox.start(ENDLESS, cell()) as running:
+    with sandbox.start(ENDLESS, bounds()) as running:
         wait_until_ffmpeg(running.pid)
         assert os.getsid(running.pid) == running.pid
         limits = Path(f"/proc/{running.pid}/limits").read_text()
@@ -152,7 +152,7 @@ def test_the_child_leads_its_own_session_and_writes_no_core(tmp_path: Path) -> N
 
 @needs_landlock
 def test_a_file_that_everybody_may_read_is_closed_to_it() -> None:
-    end = ended([*QUIET, "-f", "data", "-i", "file:/etc/passwd", "-map", "0", "-f", "null", "pipe:1"], cell())
+    end = ended([*QUIET, "-f", "data", "-i", "file:/etc/passwd", "-map", "0", "-f", "null", "pipe:1"], bounds())
     assert any("Permission denied" in line for line in end.tail)
 
 
@@ -161,7 +161,7 @@ def test_a_filter_that_names_a_file_is_refused_too(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret")
     drawing = f"color=black,drawtext=textfile={secret}"
-    end = ended([*QUIET, "-f", "lavfi", "-i", drawing, "-frames:v", "1", "-f", "null", "pipe:1"], cell())
+    end = ended([*QUIET, "-f", "lavfi", "-i", drawing, "-frames:v", "1", "-f", "null", "pipe:1"], bounds())
     assert end.returncode != 0
     assert any("Permission denied" in line or "could not be read" in line for line in end.tail)
 
@@ -169,7 +169,7 @@ def test_a_filter_that_names_a_file_is_refused_too(tmp_path: Path) -> None:
 @needs_landlock
 def test_it_cannot_write_beside_the_descriptor_it_was_given(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere.mkv"
-    end = ended([*QUIET, "-f", "lavfi", "-i", "testsrc2=duration=1", f"file:{target}"], cell())
+    end = ended([*QUIET, "-f", "lavfi", "-i", "testsrc2=duration=1", f"file:{target}"], bounds())
     assert end.returncode != 0
     assert not target.exists()
 
@@ -177,14 +177,14 @@ def test_it_cannot_write_beside_the_descriptor_it_was_given(tmp_path: Path) -> N
 @pytest.mark.skipif(os.uname().machine not in REFUSED_CALLS, reason="no list of calls for this machine")
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "udp://127.0.0.1:9", "unix:///tmp/socket"])
 def test_it_cannot_open_a_socket_of_any_kind(address: str) -> None:
-    end = ended([*QUIET, "-f", "data", "-i", address, "-map", "0", "-f", "null", "pipe:1"], cell())
+    end = ended([*QUIET, "-f", "data", "-i", address, "-map", "0", "-f", "null", "pipe:1"], bounds())
     assert any("Operation not permitted" in line for line in end.tail)
 
 
 def test_ffmpeg_is_found_without_running_it() -> None:
     code = """
 import sys
-from vidqueue.media.jail import ffmpeg_path
+from vidqueue.media.jail.sandbox import ffmpeg_path
 def refuse(event, arguments):
     assert event != "subprocess.Popen", arguments
 sys.addaudithook(refuse)

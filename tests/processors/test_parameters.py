@@ -73,7 +73,7 @@ def test_only_nvenc_asks_for_a_gpu_lane() -> None:
 
 def test_reading_the_catalogue_loads_neither_torch_nor_cv2() -> None:
     script = (
-        "import sys\nfrom vidqueue.processors import catalogue\n"
+        "import sys\nfrom vidqueue.processors.registry import catalogue\n"
         "for one in catalogue().values(): one.Params.model_json_schema()\n"
         "print(sorted({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
     )

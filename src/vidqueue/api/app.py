@@ -16,18 +16,18 @@ from vidqueue.api.v1.files import PROBES_AT_ONCE
 from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
-from vidqueue.services import Rooms
+from vidqueue.services import Services
 from vidqueue.settings.schema import ApiSettings
 
 
-def build(rooms: Rooms) -> Starlette:
+def build(services: Services) -> Starlette:
     """The application on open rooms; it opens and closes nothing itself."""
     app = Starlette(
         routes=routes(ENDPOINTS),
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(RequestLog),
-            Middleware(TrustedHosts, allowed=_names(rooms.settings.api)),
+            Middleware(TrustedHosts, allowed=_names(services.settings.api)),
             Middleware(SameSite),
         ],
         exception_handlers={
@@ -37,7 +37,7 @@ def build(rooms: Rooms) -> Starlette:
     )
     # Every address is written one way; a second spelling would need a second line in the document.
     app.router.redirect_slashes = False
-    app.state.rooms = rooms
+    app.state.services = services
     app.state.closing = asyncio.Event()
     app.state.probing = asyncio.Semaphore(PROBES_AT_ONCE)
     app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from vidqueue.api.app import build, end_streams
-from vidqueue.services import Rooms
+from vidqueue.services import Services
 
 
 class CannotListenError(Exception):
@@ -18,20 +18,20 @@ class CannotListenError(Exception):
 
 
 @asynccontextmanager
-async def listening(rooms: Rooms) -> AsyncIterator[str]:
+async def listening(services: Services) -> AsyncIterator[str]:
     """The HTTP half; yields its address.
 
     Raises:
         CannotListenError: nothing was opened.
     """
-    settings = rooms.settings.api
+    settings = services.settings.api
     is_ipv6 = ":" in settings.host
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         raise CannotListenError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from error
-    app = build(rooms)
+    app = build(services)
     config = uvicorn.Config(
         app,
         http="httptools",

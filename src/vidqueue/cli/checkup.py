@@ -40,10 +40,9 @@ def doctor(
     """
     settings, screen = load(source).settings, Screen(look)
     from vidqueue.ops import logs
-    from vidqueue.settings.schema import LogSettings
 
     # The checks tell what matters; an embedded server that is only tried has nothing to add.
-    logs.configure(LogSettings(level="error"))
+    logs.configure("error")
     worst: set[str] = set()
     for check in _promises(settings, screen) if invariants else _needs(settings):
         worst.add(check.level)
@@ -61,8 +60,8 @@ def _needs(settings: Settings) -> Iterator[Check]:
 def _promises(settings: Settings, screen: Screen) -> list[Check]:
     from vidqueue.cli.database import reachable
     from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.db.migrate import MigrationError
-    from vidqueue.db.pool import DatabaseUnfitError
     from vidqueue.doctor.invariants import examine
 
     async def ask(bar: Bar) -> list[Check]:

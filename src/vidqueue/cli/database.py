@@ -42,7 +42,7 @@ def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     from vidqueue.ops import logs
 
     settings, screen = load(source).settings, Screen(look)
-    logs.configure(settings.log)
+    logs.configure(settings.log.level, settings.log.format)
     applied = asyncio.run(_migrate(settings))
     if screen.json:
         screen.object({"applied": applied})
@@ -99,9 +99,9 @@ async def reachable(settings: Settings) -> AsyncIterator[str]:
 
 async def _migrate(settings: Settings) -> list[str]:
     from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.fitness import DatabaseUnfitError, require_fit
     from vidqueue.db.migrate import MigrationError
     from vidqueue.db.migrate import migrate as apply_missing
-    from vidqueue.db.pool import DatabaseUnfitError, require_fit
 
     try:
         async with reachable(settings) as address:

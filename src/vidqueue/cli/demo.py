@@ -105,10 +105,10 @@ def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
 
     from vidqueue import daemon
     from vidqueue.db.embedded.server import EmbeddedError
-    from vidqueue.db.pool import DatabaseUnfitError
+    from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.ops import logs
 
-    logs.configure(settings.log)
+    logs.configure(settings.log.level, settings.log.format)
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal("asyncio"))
         try:

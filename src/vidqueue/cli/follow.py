@@ -24,7 +24,7 @@ def changes(client: Client, wanted: Collection[str] | None, *, tell: Callable[[s
     follower, away = _Follower(client, wanted), False
     for arrived in stream.messages(client, "/v1/events"):
         match arrived:
-            case stream.Pulse():
+            case stream.Watchdog():
                 if away:
                     tell("The daemon is back.")
                 away = False

@@ -32,7 +32,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class Watchdog:
     """No event, but the line is alive, or was just opened: a moment to read the truth again."""
 
 
@@ -43,7 +43,7 @@ class Broken:
     reason: str
 
 
-def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[Message | Pulse | Broken]:
+def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[Message | Watchdog | Broken]:
     """Events of `path`, for ever. A first connection that fails raises; later ones are made again.
 
     Raises:
@@ -72,19 +72,19 @@ def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[
         pause = min(LONGEST_PAUSE_S, pause * 2)
 
 
-def _one_connection(client: Client, path: str, last: str | None) -> Iterator[Message | Pulse]:
+def _one_connection(client: Client, path: str, last: str | None) -> Iterator[Message | Watchdog]:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
     with client.stream(path, headers=headers, timeout=httpx2.Timeout(SILENCE_S, connect=5)) as response:
-        yield Pulse()
+        yield Watchdog()
         yield from parse(response.iter_lines())
 
 
-def parse(lines: Iterable[str]) -> Iterator[Message | Pulse]:
+def parse(lines: Iterable[str]) -> Iterator[Message | Watchdog]:
     """Events from the lines of a stream; comments become pulses."""
     fields: dict[str, str] = {}
     for line in lines:
         if line.startswith(":"):
-            yield Pulse()
+            yield Watchdog()
         elif line:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")

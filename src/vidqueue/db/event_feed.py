@@ -20,8 +20,8 @@ from vidqueue.db.pool import Connection, Database, hung_up_after, listen
 from vidqueue.db.tables import events
 from vidqueue.db.tables.events import Event
 from vidqueue.errors import VidqueueError
-from vidqueue.ops.supervise import lasting
-from vidqueue.ops.watchdog import Pulse
+from vidqueue.ops.supervise import supervise
+from vidqueue.ops.watchdog import Watchdog
 
 POLL_S = 1.0
 PAGE = 500
@@ -62,12 +62,12 @@ class Subscription:
         return self._job_id in (None, event.job_id) and self._owner in (None, event.owner)
 
 
-class Channel:
+class EventFeed:
     """Follows the event log for the time of an `async with` and hands each event to every listener."""
 
-    def __init__(self, database: Database, pulse: Pulse | None = None) -> None:
+    def __init__(self, database: Database, watchdog: Watchdog | None = None) -> None:
         self._database = database
-        self._beat = (pulse or Pulse()).of("channel")
+        self._beat = (watchdog or Watchdog()).of("event_feed")
         self._subscriptions: set[Subscription] = set()
         self._alarms: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
@@ -75,7 +75,7 @@ class Channel:
     async def __aenter__(self) -> Self:
         async with self._database.transaction() as connection:
             self._position = await events.latest(connection)
-        self._follower = lasting(self._follow, "channel")
+        self._follower = supervise(self._follow, "event_feed")
         return self
 
     async def __aexit__(

@@ -23,7 +23,8 @@ import psycopg
 import structlog
 
 from vidqueue.db import transport
-from vidqueue.db.pool import CONNECT_OPTIONS, SEARCH_PATH, DatabaseUnfitError
+from vidqueue.db.fitness import DatabaseUnfitError
+from vidqueue.db.pool import CONNECT_OPTIONS, SEARCH_PATH
 
 LOCK = (30321, 2)
 LOCK_PATIENCE_S = 120

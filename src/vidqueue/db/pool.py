@@ -26,7 +26,6 @@ from vidqueue.errors import VidqueueError
 
 Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
 
-OLDEST_SERVER = 14
 # procrastinate's functions name their tables without a schema.
 SEARCH_PATH = "procrastinate, public"
 RECONNECT_S = 0.5  # after a failed attempt to connect the second is made, and a new pair begun
@@ -45,10 +44,6 @@ CONNECT_OPTIONS: dict[str, Any] = {
 # It may serve again in a while; a managed server that is full turns read-only.
 _FOR_NOW = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
 AWAY = (PoolTimeout, psycopg.OperationalError, *_FOR_NOW)
-
-
-class DatabaseUnfitError(Exception):
-    """The server cannot serve vidqueue; the message says why and what to do."""
 
 
 class SilentError(psycopg.OperationalError):
@@ -208,43 +203,6 @@ async def listen(url: str, channel: str) -> Connection:
     async with asyncio.timeout(5):
         await connection.execute(f'LISTEN "{channel}"')
     return connection
-
-
-async def require_fit(url: str) -> str:
-    """Check that the server can carry the queue, and return its version.
-
-    Raises:
-        DatabaseUnfitError: too old, read-only, or behind a pooler that swallows LISTEN.
-    """
-    try:
-        async with asyncio.timeout(20):
-            return await _fitness(url)
-    except (psycopg.OperationalError, TimeoutError) as error:
-        raise DatabaseUnfitError(
-            f"The database does not answer: {error}. Check database.url and the server."
-        ) from error
-    except psycopg.ProgrammingError:
-        # Its text holds the address, and the address may hold a password.
-        raise DatabaseUnfitError("database.url is no address that PostgreSQL understands.") from None
-
-
-async def _fitness(url: str) -> str:
-    listener = await listen(url, "vidqueue_selftest")
-    async with listener, await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as speaker:
-        facts = await row(listener, "system", "fitness")
-        assert facts is not None
-        major = facts["version"] // 10_000
-        if major < OLDEST_SERVER:
-            raise DatabaseUnfitError(f"PostgreSQL {major} is too old; use {OLDEST_SERVER} or newer.")
-        if facts["standby"]:
-            raise DatabaseUnfitError("This server is a read-only standby; give the address of the primary.")
-        await speaker.execute("NOTIFY vidqueue_selftest")
-        async for _ in listener.notifies(timeout=3, stop_after=1):
-            return str(major)
-    raise DatabaseUnfitError(
-        "LISTEN receives nothing on this connection. That is what pgbouncer in transaction mode does: "
-        "give the server's own address, or a pool in session mode."
-    )
 
 
 @contextmanager

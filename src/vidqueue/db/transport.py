@@ -21,14 +21,15 @@ from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 
-from vidqueue.db.pool import Connection, DatabaseUnfitError, Pool, prepare
+from vidqueue.db.fitness import DatabaseUnfitError
+from vidqueue.db.pool import Connection, Pool, prepare
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Ticket
+from vidqueue.job import AttemptRef
 
 SCHEMA_VERSION = "3.10"
 TASK = "vidqueue.run_attempt"
 
-Handler = Callable[[Ticket], Awaitable[None]]
+Handler = Callable[[AttemptRef], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ def schema_sql() -> str:
     return f"CREATE SCHEMA IF NOT EXISTS procrastinate;\n{text}"
 
 
-class Delivery:
+class Transport:
     """procrastinate's application, open for the time of an `async with`."""
 
     def __init__(self, url: str, *, lanes: int, query_timeout_s: float = 10) -> None:
@@ -73,11 +74,11 @@ class Delivery:
         await self._app.close_async()
         await self._pool.close()
 
-    async def hand_over(self, connection: Connection, queue: str, ticket: Ticket) -> None:
+    async def hand_over(self, connection: Connection, queue: str, ref: AttemptRef) -> None:
         """Defer the attempt into a lane's queue, inside the caller's transaction."""
         try:
             await self._app.configure_task(TASK, queue=queue, connection=connection).defer_async(
-                job_id=str(ticket.job_id), attempt=ticket.attempt, fence=ticket.fence
+                job_id=str(ref.job_id), attempt=ref.attempt, fence=ref.fence
             )
         except exceptions.ConnectorException as error:
             raise VidqueueError("database_unavailable", f"The delivery failed: {error.__cause__ or error}") from error
@@ -125,7 +126,7 @@ async def _stop_when(stopping: asyncio.Event, worker: Worker) -> None:
 
 
 async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: int) -> None:
-    await context.additional_context["handler"](Ticket(UUID(job_id), attempt, fence))
+    await context.additional_context["handler"](AttemptRef(UUID(job_id), attempt, fence))
 
 
 class LaneWorker(Worker):

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidqueue.db import migrate, pool
-from vidqueue.db.pool import Database, DatabaseUnfitError
+from vidqueue.db.fitness import DatabaseUnfitError, require_fit
+from vidqueue.db.pool import Database
 from vidqueue.db.tables import files
 from vidqueue.errors import VidqueueError
 from vidqueue.media import encoders, ffmpeg
@@ -164,7 +165,7 @@ def check_jail() -> Check:
 async def examine_database(url: str, *, kind: str) -> list[Check]:
     """The server, its schema, and whether the queue has kept its promises."""
     try:
-        version = await pool.require_fit(url)
+        version = await require_fit(url)
     except DatabaseUnfitError as error:
         return [Check("database", "error", str(error), "Mend the server or correct database.url.")]
     server = Check("database", "ok", f"PostgreSQL {version}, {kind}; LISTEN works")

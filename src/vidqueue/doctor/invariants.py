@@ -18,10 +18,10 @@ from vidqueue.db.migrate import MigrationError
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import files, lanes
 from vidqueue.doctor.checks import Check
-from vidqueue.ops import strays
+from vidqueue.ops import processes
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import CHUNK, Storage
-from vidqueue.worker.lanes import queues_of
+from vidqueue.worker.lanes import queue_prefix
 
 ADVICE = "This is a fault in vidqueue: please report it with the history of that job."
 PAGE = 500
@@ -107,11 +107,11 @@ async def _examine_processes(opened: Database, node: UUID) -> Check:
     async with opened.transaction() as connection:
         ours = await lanes.working(connection, node)
     faults = []
-    for pid in sorted(await asyncio.to_thread(lambda: list(strays.marked(queues_of(node))))):
-        lane = strays.mark_of(pid)
+    for pid in sorted(await asyncio.to_thread(lambda: list(processes.marked(queue_prefix(node))))):
+        lane = processes.mark_of(pid)
         if lane not in ours:
             faults.append(f"process {pid}: its lane {lane} is not online")
-        elif not ours[lane] and (children := strays.children_of(pid)):
+        elif not ours[lane] and (children := processes.children_of(pid)):
             faults.append(f"process {pid}: lane {lane} has no attempt, and it has children {_listed(children)}")
     return _check("I16", LOOKED_AFTER["I16"], len(faults), *faults[:1])
 

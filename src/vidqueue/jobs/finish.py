@@ -19,7 +19,18 @@ from vidqueue.db.tables import attempts, files
 from vidqueue.db.tables.attempts import Held
 from vidqueue.db.tables.files import NewFile
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded, Ticket, verdict
+from vidqueue.job import (
+    AttemptRef,
+    Canceled,
+    Failed,
+    Failure,
+    Interrupted,
+    Outcome,
+    OutputDraft,
+    State,
+    Succeeded,
+    verdict,
+)
 from vidqueue.ops import failpoints
 from vidqueue.storage.local import Storage, Stored
 
@@ -51,7 +62,7 @@ class Publication:
 
 
 async def finish(
-    database: Database, storage: Storage, ticket: Ticket, outcome: Outcome, *, workspace: Path | None = None
+    database: Database, storage: Storage, ref: AttemptRef, outcome: Outcome, *, workspace: Path | None = None
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
@@ -63,7 +74,7 @@ async def finish(
     publications: list[Publication] = []
     try:
         outcome = await _adopted(database, storage, outcome, workspace, publications)
-        result = await _commit_until_it_lands(database, storage.node, ticket, outcome, publications)
+        result = await _commit_until_it_lands(database, storage.node, ref, outcome, publications)
         # Not where that raised: a COMMIT without an answer may still happen, and the sweep will know.
         await _discard_unpublished(database, storage, publications)
     finally:
@@ -114,13 +125,13 @@ def _check_names(outputs: tuple[OutputDraft, ...]) -> None:
 
 
 async def _commit_until_it_lands(
-    database: Database, node: UUID, ticket: Ticket, outcome: Outcome, publications: list[Publication]
+    database: Database, node: UUID, ref: AttemptRef, outcome: Outcome, publications: list[Publication]
 ) -> Finished | Refused:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
     while True:
         try:
             async with database.transaction() as connection:
-                result = await _commit(connection, node, ticket, outcome, publications)
+                result = await _commit(connection, node, ref, outcome, publications)
                 await failpoints.reach("finish.before_commit")
             await failpoints.reach("finish.committed")
             return result
@@ -140,22 +151,22 @@ async def _commit_until_it_lands(
 
 
 async def _commit(
-    connection: Connection, node: UUID, ticket: Ticket, outcome: Outcome, publications: list[Publication]
+    connection: Connection, node: UUID, ref: AttemptRef, outcome: Outcome, publications: list[Publication]
 ) -> Finished | Refused:
-    held = await attempts.hold(connection, ticket)
+    held = await attempts.hold(connection, ref)
     if held is None:
         return Refused()
     if held.cancel_requested:
         # Whoever was told "canceled" shall not find it succeeded, nor see it tried again.
         outcome = Canceled()
     decided = verdict(outcome, held.tries)
-    await attempts.end(connection, ticket, outcome)
+    await attempts.end(connection, ref, outcome)
     if decided.state is State.SUCCEEDED:
         for publication in publications:
             await files.publish(
-                connection, ticket.job_id, ticket.attempt, publication.draft.name, _row(publication, held, node)
+                connection, ref.job_id, ref.attempt, publication.draft.name, _row(publication, held, node)
             )
-    await attempts.settle(connection, ticket, decided, message=_message(outcome, decided.state))
+    await attempts.settle(connection, ref, decided, message=_message(outcome, decided.state))
     return Finished(decided.state)
 
 

@@ -16,10 +16,10 @@ import structlog
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, jobs, lanes
 from vidqueue.errors import KINDS, VidqueueError
-from vidqueue.job import Interrupted, Ticket
+from vidqueue.job import AttemptRef, Interrupted
 from vidqueue.jobs.finish import finish
 from vidqueue.ops import failpoints, processes
-from vidqueue.ops.watchdog import Beat
+from vidqueue.ops.watchdog import Heartbeat
 from vidqueue.storage.local import Storage
 
 ROUND_S = 1.0
@@ -51,13 +51,13 @@ async def give_back(database: Database, storage: Storage, node: UUID, why: Inter
     async with database.transaction() as connection:
         await lanes.node_offline(connection, node)
         open_ = await attempts.open_of_node(connection, node)
-    for ticket in open_:
-        await finish(database, storage, ticket, why)
+    for ref in open_:
+        await finish(database, storage, ref, why)
     return len(open_)
 
 
 @dataclass(slots=True)
-class Rescuer:
+class Reaper:
     """The watch of one daemon over everybody's attempts.
 
     A lease proves nothing while its holder could not renew it. So after a time in which this daemon had no database,
@@ -69,14 +69,14 @@ class Rescuer:
     storage: Storage
     node: UUID
     lease_s: float
-    beat: Beat
+    heartbeat: Heartbeat
 
     async def run(self) -> None:
         """Watch until cancelled."""
         # From the start, and after a fault: what was before this is not known either.
         looked_at, seen_at, judges_from = float("-inf"), float("-inf"), float("-inf")
         while True:
-            self.beat()
+            self.heartbeat()
             await asyncio.sleep(ROUND_S)
             now = _clock()
             if now - looked_at > LONGEST_GAP_S:
@@ -98,24 +98,24 @@ class Rescuer:
             await lanes.unseen_offline(connection, patience_s=max(UNSEEN_S, 2 * self.lease_s))
 
     async def _rescue(self, *, leases: bool) -> None:
-        for ticket in await self._of_dead_neighbours():
-            await self._give_back(ticket, "its daemon's process is gone")
-        for ticket in await self._expired() if leases else []:
-            await self._give_back(ticket, "its lane stopped renewing the lease")
+        for ref in await self._of_dead_neighbours():
+            await self._give_back(ref, "its daemon's process is gone")
+        for ref in await self._expired() if leases else []:
+            await self._give_back(ref, "its lane stopped renewing the lease")
 
-    async def _give_back(self, ticket: Ticket, reason: str) -> None:
-        log.warning("attempt_rescued", job_id=str(ticket.job_id), attempt=ticket.attempt, reason=reason)
-        self.beat()
+    async def _give_back(self, ref: AttemptRef, reason: str) -> None:
+        log.warning("attempt_rescued", job_id=str(ref.job_id), attempt=ref.attempt, reason=reason)
+        self.heartbeat()
         await failpoints.reach("rescue.found")
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await finish(self.database, self.storage, ticket, Interrupted(reason, lost=True))
+                await finish(self.database, self.storage, ref, Interrupted(reason, lost=True))
         except TimeoutError:
-            log.warning("rescue_put_off", job_id=str(ticket.job_id), attempt=ticket.attempt)
+            log.warning("rescue_put_off", job_id=str(ref.job_id), attempt=ref.attempt)
             return
         await failpoints.reach("rescue.given_back")
 
-    async def _of_dead_neighbours(self) -> list[Ticket]:
+    async def _of_dead_neighbours(self) -> list[AttemptRef]:
         """Attempts in the hands of daemons of this machine that are gone; their lanes are taken off the list too."""
         async with self.database.transaction() as connection:
             neighbours = await lanes.online_on_machine(connection, processes.machine(), but_of=self.node)
@@ -123,9 +123,9 @@ class Rescuer:
             for name in gone:
                 await lanes.process_offline(connection, name)
             held = await attempts.open_on_machine(connection, processes.machine(), but_of=self.node)
-        return [ticket for ticket, name in held if name in gone or processes.is_gone(name)]
+        return [ref for ref, name in held if name in gone or processes.is_gone(name)]
 
-    async def _expired(self) -> list[Ticket]:
+    async def _expired(self) -> list[AttemptRef]:
         async with self.database.transaction() as connection:
             return await attempts.expired(connection, lease_s=self.lease_s)
 

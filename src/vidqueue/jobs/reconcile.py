@@ -23,7 +23,7 @@ FIRST = UUID(int=0)
 log = structlog.get_logger(__name__)
 
 
-async def sweep(database: Database, storage: Storage) -> None:
+async def reconcile(database: Database, storage: Storage) -> None:
     """Make the rows and the bytes of this data folder agree."""
     # A folder that cannot be listed keeps neither the rows from being looked at nor the pruning.
     removed = 0

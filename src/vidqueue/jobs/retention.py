@@ -18,7 +18,7 @@ from vidqueue.db.tables import files, retention
 from vidqueue.db.tables.retention import BEGINNING, Cutoffs, History
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
-from vidqueue.jobs.reconcile import sweep
+from vidqueue.jobs.reconcile import reconcile
 from vidqueue.settings.schema import RetentionSettings
 from vidqueue.storage.local import Storage
 
@@ -47,7 +47,7 @@ async def keep_tidy(database: Database, storage: Storage, settings: RetentionSet
     while True:
         try:
             if not swept:
-                await sweep(database, storage)
+                await reconcile(database, storage)
                 swept = True
             await prune(database, storage, settings)
         except VidqueueError as error:

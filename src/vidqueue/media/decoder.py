@@ -27,8 +27,8 @@ class Decoder:
     pipes never get out of step and no packet list has to be trusted.
     """
 
-    def __init__(self, source: Source, video: VideoFacts, pool: FramePool, cell: sandbox.Cell) -> None:
-        self._source, self._video, self._pool, self._cell = source, video, pool, cell
+    def __init__(self, source: Source, video: VideoFacts, pool: FramePool, bounds: sandbox.SandboxLimits) -> None:
+        self._source, self._video, self._pool, self._cell = source, video, pool, bounds
         self._ready: Handoff[Frame] = Handoff(pool.count)
         self._open = ExitStack()
         self.tally = Tally(stream=f"0:{video.index}")
@@ -102,6 +102,6 @@ class Decoder:
             self._ready.finish()
 
 
-def _fill(running: sandbox.Jailed, frame: Frame) -> bool:
+def _fill(running: sandbox.Sandboxed, frame: Frame) -> bool:
     """Read one whole picture; False at the end, or where the decoder was cut off."""
     return running.stdout.readinto(frame.bytes) == len(frame.bytes)

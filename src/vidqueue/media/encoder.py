@@ -55,9 +55,9 @@ class EncodingPipe:
     """Encodes frames as they are written. Use it in a `with` block, from a long-lived thread."""
 
     def __init__(
-        self, source: Source, facts: MediaFacts, video: VideoFacts, target: Target, cell: sandbox.Cell
+        self, source: Source, facts: MediaFacts, video: VideoFacts, target: Target, bounds: sandbox.SandboxLimits
     ) -> None:
-        self._source, self._video, self._target, self._cell = source, video, target, cell
+        self._source, self._video, self._target, self._cell = source, video, target, bounds
         self._clock = output_time_base(video)
         self._base = min(_ticks(facts.start_s, self._clock), _ticks(video.start_s, self._clock))
         self._waiting: Handoff[Frame] = Handoff(_WAITING)

@@ -148,8 +148,8 @@ def works(name: str) -> bool:
         "-f", "lavfi", "-i", "color=gray:size=320x192:rate=25", "-frames:v", "1", "-pix_fmt", "yuv420p",
         "-c:v", name, "-f", "null", "pipe:1",
     ]  # fmt: skip
-    cell = sandbox.Cell(Limits(), _TRIAL_TIMEOUT_S, gpu=encoder.gpu)
-    with sandbox.start(arguments, cell) as running:
+    bounds = sandbox.SandboxLimits(Limits(), _TRIAL_TIMEOUT_S, gpu=encoder.gpu)
+    with sandbox.start(arguments, bounds) as running:
         ended = running.wait()
     if ended.returncode == -signal.SIGKILL and ended.by == "itself":
         raise failure_of(ended)

@@ -75,7 +75,7 @@ ProgressCallback = Callable[[Seen], None]
 
 def run(
     arguments: Sequence[str],
-    cell: sandbox.Cell,
+    bounds: sandbox.SandboxLimits,
     *,
     keep_open: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
@@ -86,7 +86,7 @@ def run(
 
     Args:
         arguments: without loglevel and progress, which are added here.
-        cell: the bounds of the run.
+        bounds: the bounds of the run.
         keep_open: descriptors that the arguments speak of.
         stdin: what the run reads as standard input; see `sink` for why this may be the output.
         tally: where to count, when another stream than 0:0 matters.
@@ -99,7 +99,7 @@ def run(
     counted = tally or Tally()
     command = ["-loglevel", "level+verbose", "-progress", "pipe:1", "-stats_period", "0.5", *arguments]
     running = sandbox.start(
-        command, cell, keep_open=keep_open, stdin=stdin, stdout=subprocess.PIPE, on_line=counted.read
+        command, bounds, keep_open=keep_open, stdin=stdin, stdout=subprocess.PIPE, on_line=counted.read
     )
     with running:
         for seen in read_progress(line.decode("ascii", "replace") for line in running.stdout):
@@ -135,7 +135,7 @@ def _number(text: str | None) -> float:
 def ffmpeg_version() -> str:
     """The version that ffmpeg calls itself, such as `n9.0.2-17-g2a571b6068`."""
     words: list[str] = []
-    with sandbox.start(["-version"], sandbox.Cell(Limits(), 30.0), stdout=subprocess.PIPE) as running:
+    with sandbox.start(["-version"], sandbox.SandboxLimits(Limits(), 30.0), stdout=subprocess.PIPE) as running:
         words = running.stdout.readline().decode("ascii", "replace").split()
     return words[2] if len(words) > 2 else "unknown"
 

@@ -19,7 +19,7 @@ from vidqueue.media.decoder import Decoder
 from vidqueue.media.encoder import EncodingPipe, Target
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.filters import even
-from vidqueue.media.jail.sandbox import Cell
+from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame, FramePool, PictureFormat
 from vidqueue.media.source import check_source
 from vidqueue.media.verify import check_decoding, playable_video
@@ -54,7 +54,7 @@ def process_frames(
     facts: MediaFacts,
     operation: Operation,
     target: Target,
-    cell: Cell,
+    bounds: SandboxLimits,
     *,
     incoming: PictureFormat | None = None,
     on_frame: Callable[[int], None] = lambda _: None,
@@ -67,7 +67,7 @@ def process_frames(
         facts: its probe; the chosen track is the one that is processed.
         operation: what to do with the frames; runs in the calling thread.
         target: what to write.
-        cell: bounds of each of the two ffmpegs.
+        bounds: bounds of each of the two ffmpegs.
         incoming: layout of decoded frames, if other than the target's.
         on_frame: told the number of frames handed to the encoder; what it raises ends the run.
         log: told what both ffmpegs had to remark, as text and level, when they have ended.
@@ -79,8 +79,8 @@ def process_frames(
     source, video = check_source(path), playable_video(facts)
     pool = FramePool(incoming or target.picture, RING)
     # Only encoders know the card; the parser of untrusted bytes keeps the narrow doors.
-    decoder = Decoder(source, video, pool, replace(cell, gpu=False))
-    encoder = EncodingPipe(source, facts, video, target, cell)
+    decoder = Decoder(source, video, pool, replace(bounds, gpu=False))
+    encoder = EncodingPipe(source, facts, video, target, bounds)
     try:
         with decoder, encoder:
             for number, frame in enumerate(operation(decoder.frames()), start=1):

@@ -46,7 +46,7 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None) -
 
 def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> tuple[dict[int, Track], Banner]:
     banner = Banner()
-    cell = sandbox.Cell(limits, limits.probe_timeout_s + source.size / _SLOW_DISK_BYTES_PER_S, canceled)
+    bounds = sandbox.SandboxLimits(limits, limits.probe_timeout_s + source.size / _SLOW_DISK_BYTES_PER_S, canceled)
     with source.opened() as descriptor:
         arguments = [
             *QUIET, "-loglevel", "info",
@@ -54,7 +54,7 @@ def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> 
             "-copyts", *input_arguments(descriptor, limits),
             "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
-        running = sandbox.start(arguments, cell, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
+        running = sandbox.start(arguments, bounds, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
         with running:
             tracks = read_tracks(line.decode("ascii", "replace") for line in running.stdout)
             ended = running.wait()

@@ -13,7 +13,7 @@ from vidqueue.limits import Limits
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, output_arguments
 from vidqueue.media.containers import CONTAINERS, ContainerName
-from vidqueue.media.jail.sandbox import Cell
+from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.sink import created
 
 Variant = Literal["plain", "silent", "audio", "vfr", "rotated"]
@@ -58,7 +58,7 @@ def make_sample(
             "-fps_mode", "passthrough", "-enc_time_base", "1/90000",
             *output_arguments(sink.writing, container, Limits()),
         ]  # fmt: skip
-        ffmpeg.run(arguments, Cell(Limits(), _TIMEOUT_S), keep_open=[sink.writing], stdin=sink.reading)
+        ffmpeg.run(arguments, SandboxLimits(Limits(), _TIMEOUT_S), keep_open=[sink.writing], stdin=sink.reading)
 
 
 def _pictures(size: tuple[int, int], fps: Fraction, seconds: float, *, uneven: bool) -> str:

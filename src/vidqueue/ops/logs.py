@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import structlog
-
-from vidqueue.settings.schema import LogSettings
 
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 
-def configure(settings: LogSettings) -> None:
+def configure(level: str, format: Literal["auto", "json", "console"] = "auto") -> None:  # noqa: A002 - the key's name
     """Set up structlog and route the standard library's loggers through it."""
-    json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
+    json = format == "json" or (format == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -26,7 +24,7 @@ def configure(settings: LogSettings) -> None:
     renderer: Any = structlog.processors.JSONRenderer(default=str) if json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -35,7 +33,7 @@ def configure(settings: LogSettings) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=final, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.level.upper())
+    root.setLevel(level.upper())
     for noisy in ("procrastinate", "uvicorn.access", "uvicorn.error", "psycopg.pool", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -12,7 +12,7 @@ AGAIN_AFTER_S = 0.5
 log = structlog.get_logger(__name__)
 
 
-def lasting(act: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
+def supervise(act: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
     """A task that runs `act`, and runs it again whenever it raises; it ends when `act` returns or is cancelled."""
     return asyncio.create_task(_again_and_again(act, name), name=name)
 

@@ -14,20 +14,20 @@ from typing import TypeAlias
 LONGEST_ROUND_S = 90
 
 # Called once a round.
-Beat: TypeAlias = Callable[[], None]
+Heartbeat: TypeAlias = Callable[[], None]
 
 
-class Pulse:
+class Watchdog:
     """When each of them last went round. A database that is away stops none: every wait inside a round is bounded."""
 
     def __init__(self) -> None:
         self._beats: dict[str, float] = {}
 
-    def of(self, name: str) -> Beat:
+    def of(self, name: str) -> Heartbeat:
         """What somebody shall call once a round; it is missed from now on."""
-        beat = partial(self._beat, name)
-        beat()
-        return beat
+        heartbeat = partial(self._beat, name)
+        heartbeat()
+        return heartbeat
 
     def rest(self, name: str) -> None:
         """It has come to its proper end, and is not missed any more."""

@@ -17,7 +17,7 @@ from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.frames import Processed, picture_format, process_frames
-from vidqueue.media.jail.sandbox import Cell
+from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame
 from vidqueue.media.probe import probe
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
@@ -108,10 +108,10 @@ def _process(
             adjustment.apply(frame.samples)
             yield frame
 
-    cell = Cell(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=target.encoder.gpu)
+    bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=target.encoder.gpu)
     reporter = _Reporter(video, ctx)
     try:
-        return process_frames(path, facts, operation, target, cell, on_frame=reporter.report, log=ctx.log)
+        return process_frames(path, facts, operation, target, bounds, on_frame=reporter.report, log=ctx.log)
     except Exception as error:
         if out_of_device_memory(error):
             raise VidqueueError("gpu_out_of_memory", "The graphics card ran out of memory.") from error

@@ -18,7 +18,7 @@ from vidqueue.media.containers import CONTAINERS, AudioMode, ContainerName, Vide
 from vidqueue.media.encoders import Effort, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
-from vidqueue.media.jail.sandbox import Cell
+from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
 from vidqueue.media.source import check_source
@@ -150,7 +150,7 @@ def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) ->
     audio = plan_audio(plan.facts, container, params.audio)
     for note in audio.notes:
         ctx.log(note)
-    cell = Cell(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=encoder.gpu)
+    bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=encoder.gpu)
     depth = 10 if plan.video.bit_depth > 8 and encoder.ten_bit else 8
     if depth < min(plan.video.bit_depth, 10):
         ctx.log(f"{encoder.name} writes 8 bits; the source has {plan.video.bit_depth}. codec h265 keeps them.")
@@ -167,7 +167,7 @@ def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) ->
         ]  # fmt: skip
         try:
             ffmpeg.run(
-                arguments, cell, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
+                arguments, bounds, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
                 on_progress=_reporter(plan.duration_s, ctx),
             )  # fmt: skip
         finally:

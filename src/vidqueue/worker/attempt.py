@@ -15,11 +15,11 @@ import structlog
 from vidqueue.db.tables import attempts, lanes
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import VidqueueError, is_no_space
-from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Ticket
+from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded
 from vidqueue.jobs.finish import finish
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
-from vidqueue.services import Rooms
+from vidqueue.services import Services
 from vidqueue.worker import gpus
 from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.executor.parent import Executor
@@ -60,49 +60,49 @@ class Lane:
     gpu_uuid: str | None = None
 
 
-async def run(ticket: Ticket, lane: Lane, rooms: Rooms) -> None:
+async def run(ref: AttemptRef, lane: Lane, services: Services) -> None:
     """Take the attempt in hand, do the work, and finish it; a ticket that was given away is dropped."""
-    with structlog.contextvars.bound_contextvars(job_id=str(ticket.job_id), attempt=ticket.attempt, lane=lane.name):
-        begun = await _begin(ticket, rooms)
+    with structlog.contextvars.bound_contextvars(job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name):
+        begun = await _begin(ref, services)
         if begun is None:
             log.info("attempt_was_given_away")
             return
         log.info("attempt_begins", processor=begun.processor)
-        outcome = await _attempt_and_finish(ticket, begun, lane, rooms)
-        await _remember_warmth(lane, rooms, begun, outcome)
+        outcome = await _attempt_and_finish(ref, begun, lane, services)
+        await _remember_warmth(lane, services, begun, outcome)
 
 
-async def _begin(ticket: Ticket, rooms: Rooms) -> Begun | None:
+async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
     """Retried while the database is away: the lease of the dispatch decides how long that may take."""
     while True:
         try:
-            async with rooms.database.transaction() as connection:
-                return await attempts.begin(connection, ticket, lease_s=rooms.settings.running.lease_s)
+            async with services.database.transaction() as connection:
+                return await attempts.begin(connection, ref, lease_s=services.settings.running.lease_s)
         except VidqueueError as error:
-            if error.code != "database_unavailable" or rooms.database.abandoned:
+            if error.code != "database_unavailable" or services.database.abandoned:
                 raise
             await asyncio.sleep(0.5)
 
 
-async def _attempt_and_finish(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms) -> Outcome | Lost:
+async def _attempt_and_finish(ref: AttemptRef, begun: Begun, lane: Lane, services: Services) -> Outcome | Lost:
     """A fault of our own ends the attempt now, with a code, instead of when its lease runs out."""
     try:
-        with rooms.storage.workspace(f"{ticket.job_id}-{ticket.attempt}") as workspace:
+        with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
             await failpoints.reach("run.begun")
-            outcome = await _attempt(ticket, begun, lane, rooms, workspace)
+            outcome = await _attempt(ref, begun, lane, services, workspace)
             await failpoints.reach("run.worked")
-            async with lease_kept(ticket, rooms):
-                outcome = await _with_care_for_the_gpu(outcome, lane, rooms)
-            await _finish(ticket, rooms, outcome, workspace)
+            async with lease_kept(ref, services):
+                outcome = await _with_care_for_the_gpu(outcome, lane, services)
+            await _finish(ref, services, outcome, workspace)
             return outcome
     except Exception as error:
-        if rooms.database.abandoned:
+        if services.database.abandoned:
             raise
         log.exception("attempt_fault")
-        async with lease_kept(ticket, rooms):
+        async with lease_kept(ref, services):
             await lane.executor.kill()
         fault = Failed(_failure_of(error))
-        await _finish(ticket, rooms, fault, None)
+        await _finish(ref, services, fault, None)
         return fault
 
 
@@ -114,25 +114,25 @@ def _failure_of(error: Exception) -> Failure:
     return Failure.of("internal_error", f"{type(error).__name__}: {error}")
 
 
-async def _finish(ticket: Ticket, rooms: Rooms, outcome: Outcome | Lost, workspace: Path | None) -> None:
+async def _finish(ref: AttemptRef, services: Services, outcome: Outcome | Lost, workspace: Path | None) -> None:
     if isinstance(outcome, Lost):
         log.warning("lease_lost")
         return
-    async with lease_kept(ticket, rooms):
-        await finish(rooms.database, rooms.storage, ticket, outcome, workspace=workspace)
+    async with lease_kept(ref, services):
+        await finish(services.database, services.storage, ref, outcome, workspace=workspace)
 
 
-async def _attempt(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, workspace: Path) -> Outcome | Lost:
+async def _attempt(ref: AttemptRef, begun: Begun, lane: Lane, services: Services, workspace: Path) -> Outcome | Lost:
     if begun.cancel_requested:
         return Canceled()
     if lane.drain.begun.is_set():
         return Interrupted("the daemon shuts down")
-    running = rooms.settings.running
-    async with Reporter(rooms.database, ticket, max_log_lines=running.max_log_lines) as reporter:
-        work = _work(begun, lane, rooms, workspace, reporter)
+    running = services.settings.running
+    async with Reporter(services.database, ref, max_log_lines=running.max_log_lines) as reporter:
+        work = _work(begun, lane, services, workspace, reporter)
         guards = [
-            guard_lease(ticket, rooms),
-            guard_cancel(ticket, rooms),
+            guard_lease(ref, services),
+            guard_cancel(ref, services),
             guard_wall(begun.timeout_s),
             guard_stall(reporter, begun.stall_timeout_s),
             guard_drain(lane.drain, running.drain_timeout_s),
@@ -140,11 +140,11 @@ async def _attempt(ticket: Ticket, begun: Begun, lane: Lane, rooms: Rooms, works
         return await _work_under_guard(work, guards, lane.executor, grace_s=running.cancel_grace_s)
 
 
-async def _work(begun: Begun, lane: Lane, rooms: Rooms, workspace: Path, reporter: Reporter) -> Outcome:
+async def _work(begun: Begun, lane: Lane, services: Services, workspace: Path, reporter: Reporter) -> Outcome:
     """Stage the inputs, then let the executor do it. A database that is away is no fault of the job."""
     while True:
         try:
-            order = await _order(begun, rooms, workspace)
+            order = await _order(begun, services, workspace)
         except VidqueueError as error:
             if error.code != "database_unavailable":
                 return Failed(Failure.from_error(error))
@@ -154,14 +154,14 @@ async def _work(begun: Begun, lane: Lane, rooms: Rooms, workspace: Path, reporte
             return await lane.executor.run(order, reporter.hear)
 
 
-async def _order(begun: Begun, rooms: Rooms, workspace: Path) -> RunJob:
+async def _order(begun: Begun, services: Services, workspace: Path) -> RunJob:
     """Everything the executor needs, with each media reference staged as a local file."""
     params = registry.parse(registry.find(begun.processor), begun.input)
     staged = {
-        name: str(await rooms.inputs.stage(reference, owner=begun.owner, inline=workspace / f"{name}.inline"))
+        name: str(await services.inputs.stage(reference, owner=begun.owner, inline=workspace / f"{name}.inline"))
         for name, reference, _ in registry.media_inputs(params)
     }
-    limits = rooms.settings.limits.model_dump(mode="json")
+    limits = services.settings.limits.model_dump(mode="json")
     return RunJob(begun.processor, begun.input, staged, str(workspace), limits)
 
 
@@ -191,7 +191,7 @@ async def _work_under_guard(
         await asyncio.gather(working, *watching, return_exceptions=True)
 
 
-async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, rooms: Rooms) -> Outcome | Lost:
+async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, services: Services) -> Outcome | Lost:
     """After a fault of CUDA the executor is useless; whether the job is to blame, the driver knows."""
     if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
         return outcome
@@ -200,7 +200,7 @@ async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, rooms: Roo
         return outcome
     # Held before the job waits again: it would come straight back to this lane.
     with contextlib.suppress(VidqueueError):
-        async with rooms.database.transaction() as connection:
+        async with services.database.transaction() as connection:
             await lanes.hold(connection, {lane.id: "gpu_lost"})
     log.error("gpu_lost", gpu=lane.gpu_uuid, error=outcome.failure.message)
     return Interrupted("the GPU was lost")
@@ -216,12 +216,12 @@ async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: flo
         await asyncio.wait([working], timeout=5)
 
 
-async def _remember_warmth(lane: Lane, rooms: Rooms, begun: Begun, outcome: Outcome | Lost) -> None:
+async def _remember_warmth(lane: Lane, services: Services, begun: Begun, outcome: Outcome | Lost) -> None:
     """Tell dispatch what is warm here; a hint, so a failing database does not matter."""
     ran = {begun.processor} if isinstance(outcome, Succeeded | Failed) else set()
     warm = sorted({*lane.warm} | ran) if lane.executor.alive else []
     if warm != lane.warm:
         lane.warm = warm
         with contextlib.suppress(VidqueueError):
-            async with rooms.database.transaction() as connection:
+            async with services.database.transaction() as connection:
                 await lanes.warmed(connection, lane.id, warm)

@@ -13,8 +13,8 @@ import structlog
 
 from vidqueue.db.tables import attempts
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, Ticket
-from vidqueue.services import Rooms
+from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome
+from vidqueue.services import Services
 from vidqueue.worker.reporter import Reporter
 
 # A timer that is later than this was not late: the whole process stood still.
@@ -41,23 +41,23 @@ class Drain:
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def guard_lease(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
+async def guard_lease(ref: AttemptRef, services: Services) -> Outcome | Lost:
     """Renew the lease until it is lost, or until a renewal tells of a cancel whose event was missed.
 
     While the database is away the work goes on, even past the lease: without the database nobody can take the job,
     and once it is back the first renewal tells whether somebody did.
     """
-    lease_s = rooms.settings.running.lease_s
+    lease_s = services.settings.running.lease_s
     while True:
         await asyncio.sleep(lease_s / 3)
-        if (ended := await _renew(ticket, rooms)) is not None:
+        if (ended := await _renew(ref, services)) is not None:
             return ended
 
 
 @asynccontextmanager
-async def lease_kept(ticket: Ticket, rooms: Rooms) -> AsyncIterator[None]:
+async def lease_kept(ref: AttemptRef, services: Services) -> AsyncIterator[None]:
     """Renew the lease for the time of the block, whatever the renewals say: hashing a large output takes long."""
-    keeping = asyncio.create_task(_keep(ticket, rooms))
+    keeping = asyncio.create_task(_keep(ref, services))
     try:
         yield
     finally:
@@ -65,18 +65,18 @@ async def lease_kept(ticket: Ticket, rooms: Rooms) -> AsyncIterator[None]:
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def _keep(ticket: Ticket, rooms: Rooms) -> None:
+async def _keep(ref: AttemptRef, services: Services) -> None:
     while True:
-        await _renew(ticket, rooms)
-        await asyncio.sleep(rooms.settings.running.lease_s / 3)
+        await _renew(ref, services)
+        await asyncio.sleep(services.settings.running.lease_s / 3)
 
 
-async def guard_cancel(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
+async def guard_cancel(ref: AttemptRef, services: Services) -> Outcome | Lost:
     """Wait for someone to ask for the job to stop."""
     while True:
-        with rooms.channel.subscribe(job_id=ticket.job_id) as subscription:
+        with services.event_feed.subscribe(job_id=ref.job_id) as subscription:
             # Someone may have asked before we listened.
-            if (ended := await _renew(ticket, rooms)) is not None:
+            if (ended := await _renew(ref, services)) is not None:
                 return ended
             while (event := await subscription.next()) is not None:
                 if event.kind == "cancel_requested":
@@ -84,15 +84,15 @@ async def guard_cancel(ticket: Ticket, rooms: Rooms) -> Outcome | Lost:
         await asyncio.sleep(0.1)
 
 
-async def _renew(ticket: Ticket, rooms: Rooms) -> Outcome | Lost | None:
+async def _renew(ref: AttemptRef, services: Services) -> Outcome | Lost | None:
     """Renew once, however long the database is away; what that says of the attempt, None for "go on"."""
     while True:
         try:
-            async with rooms.database.transaction() as connection:
-                lease_s = rooms.settings.running.lease_s
-                cancel_requested = await attempts.renew(connection, ticket, lease_s=lease_s)
+            async with services.database.transaction() as connection:
+                lease_s = services.settings.running.lease_s
+                cancel_requested = await attempts.renew(connection, ref, lease_s=lease_s)
         except VidqueueError as error:
-            if rooms.database.abandoned:
+            if services.database.abandoned:
                 return Interrupted("the database was away when the daemon shut down")
             log.warning("lease_not_renewed", error=error.message)
             await asyncio.sleep(0.5)

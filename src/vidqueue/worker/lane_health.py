@@ -6,7 +6,6 @@ The reason stands in the row, so a job that waits for it says so. Lanes are let 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +16,17 @@ import structlog
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import lanes
 from vidqueue.errors import VidqueueError
-from vidqueue.ops.watchdog import Beat
+from vidqueue.ops.watchdog import Heartbeat
+from vidqueue.storage.disk_space import is_short_of_space
 from vidqueue.worker import gpus
 
 LOOK_EVERY_S = 2.0
-# Room that must be there above the mark before lanes are let go, so that they do not flutter around it.
-MARGIN = 1.1
-MEBIBYTE = 1 << 20
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedLane:
     """A lane of this daemon, and the GPU it stands for if it is one of a GPU."""
 
     id: UUID
@@ -37,20 +34,20 @@ class Watched:
 
 
 @dataclass(slots=True)
-class Holds:
+class LaneHealth:
     """Looks after the lanes of one daemon. Below `low_water_mb` of room no new work begins; 0 is no bound."""
 
     database: Database
     folders: Sequence[Path]
     low_water_mb: int
-    watched: Sequence[Watched]
-    beat: Beat
+    watched: Sequence[WatchedLane]
+    heartbeat: Heartbeat
     _full: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            self.beat()
+            self.heartbeat()
             try:
                 await self.look()
             except VidqueueError as error:
@@ -63,7 +60,7 @@ class Holds:
         Raises:
             VidqueueError: `database_unavailable`.
         """
-        marks = [has_no_room(folder, self.low_water_mb, was_full=self._full) for folder in self.folders]
+        marks = [is_short_of_space(folder, self.low_water_mb, was_short=self._full) for folder in self.folders]
         self._full = any(marks)
         lost = await _lost_gpus(self.watched)
         otherwise = "no_space" if self._full else None
@@ -74,12 +71,7 @@ class Holds:
             log.warning("lane_held" if held else "lane_let_go", lane=name, reason=held)
 
 
-def has_no_room(folder: Path, low_water_mb: int, *, was_full: bool = False) -> bool:
-    """Whether a folder's disk has less room than the mark; once it had, a tenth more is asked for."""
-    return shutil.disk_usage(folder).free < low_water_mb * MEBIBYTE * (MARGIN if was_full else 1)
-
-
-async def _lost_gpus(watched: Sequence[Watched]) -> set[str | None]:
+async def _lost_gpus(watched: Sequence[WatchedLane]) -> set[str | None]:
     uuids = [lane.gpu_uuid for lane in watched if lane.gpu_uuid is not None]
     # All at once: several that hang cost a round no more time than one.
     reached = await asyncio.gather(*map(gpus.answers_in_time, uuids))

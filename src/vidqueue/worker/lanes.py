@@ -16,22 +16,22 @@ from vidqueue.db.embedded import server as embedded
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import lanes
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
-from vidqueue.db.transport import Delivery
+from vidqueue.db.transport import Transport
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Device, Interrupted, Ticket
+from vidqueue.job import AttemptRef, Device, Interrupted
 from vidqueue.jobs import reaper, retention
 from vidqueue.jobs.dispatch import Dispatcher
-from vidqueue.ops import processes, strays
-from vidqueue.ops.supervise import lasting
+from vidqueue.ops import processes
+from vidqueue.ops.supervise import supervise
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
-from vidqueue.services import Rooms
+from vidqueue.services import Services
 from vidqueue.settings.schema import LanesSettings, Settings
 from vidqueue.worker import gpus
 from vidqueue.worker.attempt import Lane, run
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain
-from vidqueue.worker.lane_health import Holds, Watched
+from vidqueue.worker.lane_health import LaneHealth, WatchedLane
 
 log = structlog.get_logger(__name__)
 
@@ -41,86 +41,89 @@ REST_S = 8.0
 
 
 @asynccontextmanager
-async def open_lanes(rooms: Rooms, drain: Drain) -> AsyncIterator[None]:
+async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
     """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
-    settings, node = rooms.settings, rooms.storage.node
-    if left := await asyncio.to_thread(strays.end, queues_of(node)):
+    settings, node = services.settings, services.storage.node
+    if left := await asyncio.to_thread(processes.kill_marked, queue_prefix(node)):
         log.warning("strays_killed", processes=left)
-    if orphans := await reaper.recover(rooms.database, rooms.storage, node):
+    if orphans := await reaper.recover(services.database, services.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
     offered = _offered(settings, node)
     timeout_s = settings.database.query_timeout_s
-    async with Delivery(rooms.database.url, lanes=len(offered), query_timeout_s=timeout_s) as delivery:
-        await delivery.forget(queues_of(node))
-        await _register_processors(rooms.database)
+    async with Transport(services.database.url, lanes=len(offered), query_timeout_s=timeout_s) as transport:
+        await transport.forget(queue_prefix(node))
+        await _register_processors(services.database)
         threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
-        opened = [await _open_lane(rooms.database, new, drain, threads=threads) for new in offered]
-        guarding = _guard(rooms, node, opened)
-        feeding = asyncio.create_task(_feed(opened, rooms, delivery, drain), name="lanes")
+        opened = [await _open_lane(services.database, new, drain, threads=threads) for new in offered]
+        guarding = _guard(services, node, opened)
+        feeding = asyncio.create_task(_feed(opened, services, transport, drain), name="lanes")
         try:
             yield
         finally:
             drain.begun.set()
-            await _rest(feeding, rooms, drain)
+            await _rest(feeding, services, drain)
             for task in guarding:
                 task.cancel()
             await asyncio.gather(*guarding, return_exceptions=True)
             await asyncio.gather(*(lane.executor.stop() for lane in opened))
-            await _leave(rooms, delivery, node)
+            await _leave(services, transport, node)
 
 
-def _guard(rooms: Rooms, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
+def _guard(services: Services, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
     """What lasts as long as the lanes: the watch over everybody's attempts, our own disk and GPUs, and what is old."""
-    rescuer = reaper.Rescuer(
-        rooms.database, rooms.storage, node, rooms.settings.running.lease_s, rooms.pulse.of("rescue")
+    reaping = reaper.Reaper(
+        services.database, services.storage, node, services.settings.running.lease_s, services.watchdog.of("reaper")
     )
-    watched = [Watched(lane.id, lane.gpu_uuid) for lane in opened]
+    watched = [WatchedLane(lane.id, lane.gpu_uuid) for lane in opened]
     # The embedded database may lie on a volume of its own.
-    ours = rooms.settings.data_dir
+    ours = services.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
-    holds = Holds(rooms.database, folders, rooms.settings.disk.low_water_mb, watched, rooms.pulse.of("holds"))
-    kept = rooms.settings.retention
+    low_water_mb, heartbeat = services.settings.disk.low_water_mb, services.watchdog.of("lane_health")
+    health = LaneHealth(services.database, folders, low_water_mb, watched, heartbeat)
+    kept = services.settings.retention
     return [
-        lasting(rescuer.run, "rescue"),
-        lasting(holds.run, "holds"),
-        lasting(lambda: retention.keep_tidy(rooms.database, rooms.storage, kept), "retention"),
+        supervise(reaping.run, "reaper"),
+        supervise(health.run, "lane_health"),
+        supervise(lambda: retention.keep_tidy(services.database, services.storage, kept), "retention"),
     ]
 
 
-async def _feed(opened: Sequence[Lane], rooms: Rooms, delivery: Delivery, drain: Drain) -> None:
+async def _feed(opened: Sequence[Lane], services: Services, transport: Transport, drain: Drain) -> None:
     """Dispatch until the drain, then let the workers end: after that no ticket is handed to a lane that has left."""
     stopping = asyncio.Event()
-    workers = [asyncio.create_task(_serve_lane(lane, rooms, delivery, stopping)) for lane in opened]
-    beat = rooms.pulse.of("dispatch")
-    dispatcher = Dispatcher(rooms.database, delivery, rooms.channel, rooms.settings.running.lease_s, beat)
+    workers = [asyncio.create_task(_serve_lane(lane, services, transport, stopping)) for lane in opened]
+    heartbeat = services.watchdog.of("dispatch")
+    dispatcher = Dispatcher(
+        services.database, transport, services.event_feed, services.settings.running.lease_s, heartbeat
+    )
 
     def rested() -> list[UUID]:
         return [lane.id for lane in opened if lane.executor.rested]
 
-    await lasting(lambda: dispatcher.run(rested, drain.begun), "dispatch")
-    rooms.pulse.rest("dispatch")
+    await supervise(lambda: dispatcher.run(rested, drain.begun), "dispatch")
+    services.watchdog.rest("dispatch")
     stopping.set()
     await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _rest(feeding: asyncio.Task[None], rooms: Rooms, drain: Drain) -> None:
+async def _rest(feeding: asyncio.Task[None], services: Services, drain: Drain) -> None:
     """Wait for the lanes as long as a drain may take; then give the database up, which may be what they wait for."""
     hurry = asyncio.create_task(drain.hurried.wait())
-    patience_s = rooms.settings.running.drain_timeout_s
+    patience_s = services.settings.running.drain_timeout_s
     await asyncio.wait([feeding, hurry], timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()
     await asyncio.wait([feeding], timeout=REST_S)
     if not feeding.done():
         log.warning("lanes_do_not_rest", database="given up")
-        rooms.database.abandoned = True
+        services.database.abandoned = True
         await asyncio.wait([feeding], timeout=REST_S)
 
 
-async def _serve_lane(lane: Lane, rooms: Rooms, delivery: Delivery, stopping: asyncio.Event) -> None:
-    async def handle(ticket: Ticket) -> None:
-        await run(ticket, lane, rooms)
+async def _serve_lane(lane: Lane, services: Services, transport: Transport, stopping: asyncio.Event) -> None:
+    async def handle(ref: AttemptRef) -> None:
+        await run(ref, lane, services)
 
-    await delivery.serve(lane.queue, handle, stopping)
+    await transport.serve(lane.queue, handle, stopping)
 
 
 async def _register_processors(database: Database) -> None:
@@ -150,15 +153,15 @@ async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads:
     return Lane(lane_id, new.name, new.queue, executor, drain, gpu_uuid=new.gpu_uuid)
 
 
-async def _leave(rooms: Rooms, delivery: Delivery, node: UUID) -> None:
+async def _leave(services: Services, transport: Transport, node: UUID) -> None:
     """Give back what was handed over and never begun. Where the database is away, the next daemon does it."""
     with contextlib.suppress(VidqueueError, TimeoutError):
         async with asyncio.timeout(REST_S):
-            await reaper.give_back(rooms.database, rooms.storage, node, Interrupted("the daemon shut down"))
-            await delivery.forget(queues_of(node))
+            await reaper.give_back(services.database, services.storage, node, Interrupted("the daemon shut down"))
+            await transport.forget(queue_prefix(node))
 
 
-def queues_of(node: UUID) -> str:
+def queue_prefix(node: UUID) -> str:
     """What the names of this folder's queues begin with; a channel holds 40 characters, less than a host's name."""
     return f"lane:{hashlib.sha256(node.bytes).hexdigest()[:12]}:"
 
@@ -188,7 +191,7 @@ def _new_lane(
         name=name,
         device=device,
         takes=takes,
-        queue=queues_of(node) + name,
+        queue=queue_prefix(node) + name,
         process=processes.own_name(),
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,

@@ -14,7 +14,7 @@ import structlog
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Ticket
+from vidqueue.job import AttemptRef
 from vidqueue.progress import LogLine, Progress, Throttle
 
 FLUSH_S = 0.25
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 class Reporter:
     """Open for the time of one attempt. `hear` never waits; a task of its own writes."""
 
-    def __init__(self, database: Database, ticket: Ticket, *, max_log_lines: int) -> None:
+    def __init__(self, database: Database, ref: AttemptRef, *, max_log_lines: int) -> None:
         self._database = database
-        self._ticket = ticket
+        self._ticket = ref
         self._throttle = Throttle()
         self._progress: Progress | None = None
         self._furthest = -1.0

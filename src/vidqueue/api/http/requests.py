@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from vidqueue.api.context import rooms_of
+from vidqueue.api.http.context import services_of
 from vidqueue.errors import VidqueueError
 
 JSON_LIMIT = 1 << 20
@@ -32,7 +32,7 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
     """
     clock = asyncio.get_running_loop().time
     stream = aiter(request.stream())
-    idle_s = rooms_of(request).settings.inputs.upload_idle_s
+    idle_s = services_of(request).settings.inputs.upload_idle_s
     left, gained = idle_s, 0
     while True:
         asked_at = clock()

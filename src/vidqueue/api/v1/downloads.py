@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from vidqueue.api.context import owner_of, rooms_of
+from vidqueue.api.http.context import owner_of, services_of
 from vidqueue.api.http.problems import RefusedError
 from vidqueue.api.v1.jobs import matches
 from vidqueue.db.tables import files
@@ -34,7 +34,7 @@ class RangeHeaders(BaseModel):
 
 async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHeaders) -> Response:
     """Download an output of a job."""
-    async with rooms_of(request).database.transaction() as connection:
+    async with services_of(request).database.transaction() as connection:
         found = await files.output(connection, job_id, name, owner=owner_of(request))
     if found is None:
         raise VidqueueError("not_found", f"Job {job_id} has no output {name!r}.")
@@ -43,7 +43,7 @@ async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHe
 
 async def get_file_content(request: Request, file_id: UUID, headers: RangeHeaders) -> Response:
     """Download a stored file."""
-    async with rooms_of(request).database.transaction() as connection:
+    async with services_of(request).database.transaction() as connection:
         found = await files.get(connection, file_id, owner=owner_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")
@@ -83,7 +83,7 @@ class Download(FileResponse):
 async def _download(request: Request, file: FileRow, headers: RangeHeaders) -> Response:
     if matches(headers.if_none_match, _etag(file)):
         return Response(status_code=304, headers={"ETag": _etag(file)})
-    path = await rooms_of(request).inputs.locate(file)
+    path = await services_of(request).inputs.locate(file)
     wanted = headers.range if headers.if_range in (None, _etag(file)) else None
     return Download(path, file, with_range=_is_usable(wanted, file.size))
 

@@ -19,14 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vidqueue.api.context import closing_of, owner_of, rooms_of
+from vidqueue.api.http.context import closing_of, owner_of, services_of
 from vidqueue.db.event_feed import Subscription
 from vidqueue.db.tables import events, jobs
 from vidqueue.db.tables.events import Event
 from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL
 from vidqueue.jobs import control
-from vidqueue.services import Rooms
+from vidqueue.services import Services
 
 PING_S = 15.0
 # A client that reads nothing for so long is dropped; it may come back with the last number it has seen.
@@ -63,12 +63,12 @@ async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers
     Tells every event of the job, from the first or from after the number given, and ends when the job has ended.
     Answers 204 when the job has ended and nothing is left to tell, which makes EventSource stop.
     """
-    rooms, owner = rooms_of(request), owner_of(request)
+    services, owner = services_of(request), owner_of(request)
     after = _begin(query, headers) or 0
-    await control.read(rooms.database, job_id, owner=owner)
-    if await _is_over(rooms, job_id, after):
+    await control.read(services.database, job_id, owner=owner)
+    if await _is_over(services, job_id, after):
         return Response(status_code=204)
-    return EventStream(_until_over(rooms, job_id, owner, after), closing_of(request))
+    return EventStream(_until_over(services, job_id, owner, after), closing_of(request))
 
 
 async def all_events(request: Request, query: StreamQuery, headers: StreamHeaders) -> Response:
@@ -76,12 +76,12 @@ async def all_events(request: Request, query: StreamQuery, headers: StreamHeader
 
     Starts with what happens from now on, or replays everything after the number given.
     """
-    rooms, owner = rooms_of(request), owner_of(request)
+    services, owner = services_of(request), owner_of(request)
     after = _begin(query, headers)
     if after is None:
-        async with rooms.database.transaction() as connection:
+        async with services.database.transaction() as connection:
             after = await events.latest(connection)
-    return EventStream(_without_end(rooms, owner, after), closing_of(request))
+    return EventStream(_without_end(services, owner, after), closing_of(request))
 
 
 class EventStream(Response):
@@ -140,30 +140,30 @@ async def _client_left(receive: Receive) -> None:
         pass
 
 
-async def _until_over(rooms: Rooms, job_id: UUID, owner: str, after: int) -> AsyncIterator[bytes]:
+async def _until_over(services: Services, job_id: UUID, owner: str, after: int) -> AsyncIterator[bytes]:
     yield GREETING
-    async for event in _follow(rooms, owner, job_id, after):
+    async for event in _follow(services, owner, job_id, after):
         if event is not None:
             after = event.number
             yield _frame(event)
-        if (event is None or event.kind in {*FINAL, "updated"}) and await _is_over(rooms, job_id, after):
+        if (event is None or event.kind in {*FINAL, "updated"}) and await _is_over(services, job_id, after):
             return
         if event is None:
             yield PING
 
 
-async def _without_end(rooms: Rooms, owner: str, after: int) -> AsyncIterator[bytes]:
+async def _without_end(services: Services, owner: str, after: int) -> AsyncIterator[bytes]:
     yield GREETING
-    async for event in _follow(rooms, owner, None, after):
+    async for event in _follow(services, owner, None, after):
         yield PING if event is None else _frame(event)
 
 
-async def _follow(rooms: Rooms, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event | None]:
+async def _follow(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event | None]:
     """Every event above `after`, and None after each pause; ends when the channel closes."""
     while True:
         # Subscribed before the log is read, so that nothing falls between the two.
-        with rooms.channel.subscribe(job_id=job_id, owner=owner) as subscription:
-            async for event in _replay(rooms, owner, job_id, after):
+        with services.event_feed.subscribe(job_id=job_id, owner=owner) as subscription:
+            async for event in _replay(services, owner, job_id, after):
                 after = event.number
                 yield event
             async for live in _listen(subscription):
@@ -179,9 +179,9 @@ async def _follow(rooms: Rooms, owner: str, job_id: UUID | None, after: int) -> 
             return
 
 
-async def _replay(rooms: Rooms, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event]:
+async def _replay(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event]:
     while True:
-        async with rooms.database.transaction() as connection:
+        async with services.database.transaction() as connection:
             page = await events.after(connection, after, job_id=job_id, owner=owner, limit=PAGE)
         for event in page:
             yield event
@@ -203,9 +203,9 @@ async def _listen(subscription: Subscription) -> AsyncIterator[Event | None]:
         yield event
 
 
-async def _is_over(rooms: Rooms, job_id: UUID, after: int) -> bool:
+async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
     """Whether the job has ended (or is gone) and everything was told; a job may be retried or changed after its end."""
-    async with rooms.database.transaction() as connection:
+    async with services.database.transaction() as connection:
         job = await jobs.get(connection, job_id)
         if job is not None and job.state not in FINAL:
             return False

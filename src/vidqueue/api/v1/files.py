@@ -18,7 +18,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.context import owner_of, rooms_of
+from vidqueue.api.http.context import owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.http.multipart import FilePart
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
@@ -28,9 +28,9 @@ from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
 from vidqueue.media.probe import probe
-from vidqueue.services import Rooms
+from vidqueue.services import Services
+from vidqueue.storage.disk_space import is_short_of_space
 from vidqueue.storage.local import Stored
-from vidqueue.worker.lane_health import has_no_room
 
 # What a form may add to the file: boundaries and the headers of one part.
 FORM_ALLOWANCE = 16 * 1024
@@ -71,30 +71,30 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     Either a form with one part named `file`, or the raw bytes. Media is probed; what cannot be read as media is stored
     all the same, and `problem` says why.
     """
-    rooms = rooms_of(request)
-    if has_no_room(rooms.settings.data_dir, rooms.settings.disk.low_water_mb):
+    services = services_of(request)
+    if is_short_of_space(services.settings.data_dir, services.settings.disk.low_water_mb):
         raise VidqueueError("no_space", "There is too little room on the disk; uploads wait until there is more.")
-    limit = rooms.settings.inputs.max_upload_mb * 1024 * 1024
+    limit = services.settings.inputs.max_upload_mb * 1024 * 1024
     try:
         if media_type_of(request) == "multipart/form-data":
-            received = await _receive_form(request, rooms, limit)
+            received = await _receive_form(request, services, limit)
         else:
-            received = await _receive_raw(request, rooms, limit)
+            received = await _receive_raw(request, services, limit)
     except OSError as error:
         raise _storage_refuses(error) from error
     label = query.name or received.name or _name_in(headers.content_disposition)
     try:
-        facts, problem = await _look_at(request, rooms, received.stored)
-        file = await _write_down(rooms, received, _label(label), owner_of(request), facts)
+        facts, problem = await _look_at(request, services, received.stored)
+        file = await _write_down(services, received, _label(label), owner_of(request), facts)
     finally:
-        rooms.storage.release(received.stored.id)
+        services.storage.release(received.stored.id)
     view = UploadView(problem=problem, **dict(file_view(file)))
     return json_answer(view, 201, {"Location": view.urls.self})
 
 
 async def get_file(request: Request, file_id: UUID) -> Response:
     """Read what is known of a file."""
-    async with rooms_of(request).database.transaction() as connection:
+    async with services_of(request).database.transaction() as connection:
         found = await files.get(connection, file_id, owner=owner_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")
@@ -103,22 +103,22 @@ async def get_file(request: Request, file_id: UUID) -> Response:
 
 async def delete_file(request: Request, file_id: UUID) -> Response:
     """Delete a file that no job has published or still has to read."""
-    rooms = rooms_of(request)
-    await control.delete_file(rooms.database, rooms.storage, file_id, owner=owner_of(request))
+    services = services_of(request)
+    await control.delete_file(services.database, services.storage, file_id, owner=owner_of(request))
     return Response(status_code=204)
 
 
-async def _receive_raw(request: Request, rooms: Rooms, limit: int) -> Received:
+async def _receive_raw(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit)
-    stored = await rooms.storage.receive(chunks(request), limit=limit)
+    stored = await services.storage.receive(chunks(request), limit=limit)
     return Received(stored, "", media_type_of(request))
 
 
-async def _receive_form(request: Request, rooms: Rooms, limit: int) -> Received:
+async def _receive_form(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit + FORM_ALLOWANCE)
     part = FilePart(request.headers["content-type"])
     body = _at_most(chunks(request), limit + FORM_ALLOWANCE)
-    stored = await rooms.storage.receive(part.data(body), limit=limit)
+    stored = await services.storage.receive(part.data(body), limit=limit)
     return Received(stored, part.name, part.media_type.partition(";")[0].strip().lower())
 
 
@@ -132,25 +132,27 @@ async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
         yield chunk
 
 
-async def _look_at(request: Request, rooms: Rooms, stored: Stored) -> tuple[dict[str, Any] | None, ErrorView | None]:
+async def _look_at(
+    request: Request, services: Services, stored: Stored
+) -> tuple[dict[str, Any] | None, ErrorView | None]:
     """The facts of a media file, or why there are none."""
     left = threading.Event()
     probing: asyncio.Semaphore = request.app.state.probing
     try:
         async with probing:
-            facts = await asyncio.to_thread(probe, rooms.storage.path(stored.id), rooms.settings.limits, left)
+            facts = await asyncio.to_thread(probe, services.storage.path(stored.id), services.settings.limits, left)
     except VidqueueError as error:
         return None, ErrorView(code=error.code, message=error.message, hint=error.hint)
     except asyncio.CancelledError:
         # A thread cannot be canceled; the jail it waits for can.
         left.set()
-        rooms.storage.delete(stored.id)
+        services.storage.delete(stored.id)
         raise
     return facts.as_json(), None
 
 
 async def _write_down(
-    rooms: Rooms, received: Received, label: str, owner: str, facts: dict[str, Any] | None
+    services: Services, received: Received, label: str, owner: str, facts: dict[str, Any] | None
 ) -> FileRow:
     stored = received.stored
     new = NewFile(
@@ -160,11 +162,11 @@ async def _write_down(
         media_type=_media_type(received.media_type, label),
         size=stored.size,
         sha256=stored.sha256,
-        node=rooms.storage.node,
+        node=services.storage.node,
         facts=facts,
     )
     # When this fails the bytes stay: the commit may have happened all the same, and the sweep at the next start knows.
-    async with rooms.database.transaction() as connection:
+    async with services.database.transaction() as connection:
         await files.add(connection, new)
         written = await files.get(connection, stored.id, owner=owner)
     assert written is not None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from vidqueue.api.context import owner_of, rooms_of
+from vidqueue.api.http.context import owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import AttemptList, LogPage, attempt_view, log_line_view
 from vidqueue.db.tables import attempts
@@ -37,21 +37,21 @@ class LogHeaders(BaseModel):
 
 async def list_attempts(request: Request, job_id: UUID) -> Response:
     """List the attempts of a job, first to last."""
-    rooms, owner = rooms_of(request), owner_of(request)
-    await control.read(rooms.database, job_id, owner=owner)
-    async with rooms.database.transaction() as connection:
+    services, owner = services_of(request), owner_of(request)
+    await control.read(services.database, job_id, owner=owner)
+    async with services.database.transaction() as connection:
         found = await attempts.of_job(connection, job_id, owner=owner)
     return json_answer(AttemptList(attempts=[attempt_view(job_id, one) for one in found]))
 
 
 async def read_log(request: Request, job_id: UUID, query: LogQuery, headers: LogHeaders) -> Response:
     """Read the log of an attempt, as JSON or as plain text."""
-    rooms = rooms_of(request)
-    job = await control.read(rooms.database, job_id, owner=owner_of(request))
+    services = services_of(request)
+    job = await control.read(services.database, job_id, owner=owner_of(request))
     number = query.attempt or job.attempt
     if number > job.attempt:
         raise VidqueueError("not_found", f"The job has {job.attempt} attempts, and no attempt {number}.")
-    async with rooms.database.transaction() as connection:
+    async with services.database.transaction() as connection:
         lines = await attempts.read_log(connection, job_id, number, after=query.after, limit=query.limit)
     follows = _address(request, number, lines[-1].number, query.limit) if len(lines) == query.limit else None
     link = {"Link": f'<{follows}>; rel="next"'} if follows else {}

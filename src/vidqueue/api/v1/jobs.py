@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.context import closing_of, owner_of, rooms_of
+from vidqueue.api.http.context import closing_of, owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import JobPage, JobView, job_view
 from vidqueue.db.event_feed import Subscription
@@ -25,7 +25,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, State
 from vidqueue.jobs import control
 from vidqueue.jobs.submit import JobRequest, Submitted, Tag, submit
-from vidqueue.services import Rooms
+from vidqueue.services import Services
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 _ETAG = re.compile(r'"(\d{1,9})\.[0-9a-f]+"')
@@ -99,14 +99,14 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders)
     The job is durable when this answers. 200 says that it has ended within the time of `Prefer: wait=N`, 202 that it
     goes on.
     """
-    rooms, owner = rooms_of(request), owner_of(request)
+    services, owner = services_of(request), owner_of(request)
     submitted = await submit(
-        body, database=rooms.database, inputs=rooms.inputs, owner=owner, idempotency_key=headers.idempotency_key
+        body, database=services.database, inputs=services.inputs, owner=owner, idempotency_key=headers.idempotency_key
     )
     job = submitted.job
-    wait_s = _wanted_wait(headers.prefer, rooms.settings.api.max_wait_s)
+    wait_s = _wanted_wait(headers.prefer, services.settings.api.max_wait_s)
     if wait_s is not None:
-        job = await _until_final(rooms, job, wait_s, closing_of(request))
+        job = await _until_final(services, job, wait_s, closing_of(request))
     ended = wait_s is not None and job.state in FINAL
     return _job_answer(job, status=200 if ended else 202, headers=_submit_headers(submitted, wait_s))
 
@@ -126,7 +126,7 @@ async def list_jobs(request: Request, query: JobQuery) -> Response:
     )
     if query.owner not in (None, wanted.owner):
         return json_answer(JobPage(jobs=[], next=None))
-    async with rooms_of(request).database.transaction() as connection:
+    async with services_of(request).database.transaction() as connection:
         found = await jobs.page(connection, wanted)
     shown = found[: query.limit]
     next_page = _next_page(request, shown[-1].id) if len(found) > len(shown) else None
@@ -136,7 +136,7 @@ async def list_jobs(request: Request, query: JobQuery) -> Response:
 
 async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
     """Read a job."""
-    job = await control.read(rooms_of(request).database, job_id, owner=owner_of(request))
+    job = await control.read(services_of(request).database, job_id, owner=owner_of(request))
     etag = etag_of(job)
     if matches(headers.if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
@@ -145,22 +145,22 @@ async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Respo
 
 async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: PatchHeaders) -> Response:
     """Change a job's priority, title or tags."""
-    rooms, owner = rooms_of(request), owner_of(request)
+    services, owner = services_of(request), owner_of(request)
     version = None
     if headers.if_match is not None and headers.if_match.strip() != "*":
-        job = await control.read(rooms.database, job_id, owner=owner)
+        job = await control.read(services.database, job_id, owner=owner)
         # Position and waiting time are part of the ETag, but nobody's change is lost when only they move.
         if str(job.version) not in _ETAG.findall(headers.if_match):
             raise VidqueueError("precondition_failed", f"The job is at version {job.version} now.")
         version = job.version
     changes = body.model_dump(exclude_unset=True)
-    return _job_answer(await control.patch(rooms.database, job_id, changes, owner=owner, version=version))
+    return _job_answer(await control.patch(services.database, job_id, changes, owner=owner, version=version))
 
 
 async def delete_job(request: Request, job_id: UUID) -> Response:
     """Delete a finished job, its logs and its outputs."""
-    rooms = rooms_of(request)
-    await control.delete(rooms.database, rooms.storage, job_id, owner=owner_of(request))
+    services = services_of(request)
+    await control.delete(services.database, services.storage, job_id, owner=owner_of(request))
     return Response(status_code=204)
 
 
@@ -169,7 +169,7 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
 
     A waiting job is canceled when this answers; a running one has been asked to stop. Asking again changes nothing.
     """
-    job = await control.cancel(rooms_of(request).database, job_id, owner=owner_of(request))
+    job = await control.cancel(services_of(request).database, job_id, owner=owner_of(request))
     return _job_answer(job, status=202)
 
 
@@ -178,7 +178,7 @@ async def retry_job(request: Request, job_id: UUID) -> Response:
 
     A job that waits or runs is left as it is. Earlier attempts and their logs are kept.
     """
-    job = await control.retry(rooms_of(request).database, job_id, owner=owner_of(request))
+    job = await control.retry(services_of(request).database, job_id, owner=owner_of(request))
     return _job_answer(job, status=202)
 
 
@@ -219,10 +219,10 @@ def _wanted_wait(prefer: str | None, longest_s: float) -> float | None:
     return min(float(found[1]), longest_s) if found else None
 
 
-async def _until_final(rooms: Rooms, job: JobRow, wait_s: float, closing: asyncio.Event) -> JobRow:
+async def _until_final(services: Services, job: JobRow, wait_s: float, closing: asyncio.Event) -> JobRow:
     """The job when it has ended, or as it is when the time is over or the server closes."""
-    with rooms.channel.subscribe(job_id=job.id) as subscription:
-        tasks = (asyncio.create_task(_watch(rooms, job, subscription)), asyncio.create_task(closing.wait()))
+    with services.event_feed.subscribe(job_id=job.id) as subscription:
+        tasks = (asyncio.create_task(_watch(services, job, subscription)), asyncio.create_task(closing.wait()))
         try:
             await asyncio.wait(tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -230,15 +230,15 @@ async def _until_final(rooms: Rooms, job: JobRow, wait_s: float, closing: asynci
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     try:
-        return await control.read(rooms.database, job.id, owner=job.owner)
+        return await control.read(services.database, job.id, owner=job.owner)
     except VidqueueError:
         # The job is accepted, whatever happens to the waiting: an error here would say that it is not.
         return job
 
 
-async def _watch(rooms: Rooms, job: JobRow, subscription: Subscription) -> None:
+async def _watch(services: Services, job: JobRow, subscription: Subscription) -> None:
     """Wait until the row says that the job has ended; events only tell when to look."""
-    while (await control.read(rooms.database, job.id, owner=job.owner)).state not in FINAL:
+    while (await control.read(services.database, job.id, owner=job.owner)).state not in FINAL:
         event = await subscription.next()
         while event is not None and event.kind == "progress":
             event = await subscription.next()

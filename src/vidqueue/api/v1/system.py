@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.context import owner_of, rooms_of
+from vidqueue.api.http.context import owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import LaneList, lane_view
 from vidqueue.db.tables import jobs, lanes
@@ -109,7 +109,7 @@ async def get_processor(request: Request, name: str) -> Response:
 async def list_lanes(request: Request, query: LaneQuery) -> Response:
     """List the lanes of all hosts, each with what it does."""
     owner = owner_of(request)
-    async with rooms_of(request).database.transaction() as connection:
+    async with services_of(request).database.transaction() as connection:
         found = await lanes.page(connection, with_offline=query.offline)
     return json_answer(LaneList(lanes=[lane_view(lane, owner=owner) for lane in found]))
 
@@ -117,7 +117,7 @@ async def list_lanes(request: Request, query: LaneQuery) -> Response:
 async def get_stats(request: Request) -> Response:
     """Read how it goes: jobs by state, the last 24 hours, the lanes."""
     owner = owner_of(request)
-    async with rooms_of(request).database.transaction() as connection:
+    async with services_of(request).database.transaction() as connection:
         counts = await jobs.counts(connection, owner=owner)
         recent = await jobs.recent(connection, owner=owner)
         waiting = await jobs.waiting(connection)

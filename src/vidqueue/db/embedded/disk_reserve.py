@@ -23,7 +23,7 @@ LOOK_AGAIN_S = 10
 log = structlog.get_logger(__name__)
 
 
-class Ballast:
+class DiskReserve:
     """The ballast of one database folder. With a size of 0 there is none, and one of earlier days is removed."""
 
     def __init__(self, folder: Path, size_mb: int, uid: int = -1, gid: int = -1) -> None:

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import structlog
 
-from vidqueue.db.embedded.disk_reserve import Ballast
+from vidqueue.db.embedded.disk_reserve import DiskReserve
 from vidqueue.ops import parent_death
-from vidqueue.ops.supervise import lasting
-from vidqueue.ops.watchdog import Beat, Pulse
+from vidqueue.ops.supervise import supervise
+from vidqueue.ops.watchdog import Heartbeat, Watchdog
 
 FOLDER = "postgres"
 SYSTEM_USER = "vidqueue-pg"
@@ -54,7 +54,7 @@ class EmbeddedError(Exception):
 
 
 @asynccontextmanager
-async def running(data_dir: Path, *, ballast_mb: int = 0, pulse: Pulse | None = None) -> AsyncIterator[str]:
+async def running(data_dir: Path, *, ballast_mb: int = 0, watchdog: Watchdog | None = None) -> AsyncIterator[str]:
     """A running server for the time of the block, kept running; yields its URL and stops it after.
 
     Raises:
@@ -62,8 +62,11 @@ async def running(data_dir: Path, *, ballast_mb: int = 0, pulse: Pulse | None = 
     """
     server = Server(data_dir, ballast_mb=ballast_mb)
     await server.start()
-    beat = (pulse or Pulse()).of("embedded-postgres")
-    keepers = [lasting(partial(server.keep, beat), "embedded-postgres"), lasting(server.ballast.keep, "ballast")]
+    heartbeat = (watchdog or Watchdog()).of("embedded-postgres")
+    keepers = [
+        supervise(partial(server.keep, heartbeat), "embedded-postgres"),
+        supervise(server.ballast.keep, "ballast"),
+    ]
     try:
         yield server.url
     finally:
@@ -88,17 +91,17 @@ class Server:
         self._uid, self._gid = _unprivileged()
         self._process: asyncio.subprocess.Process | None = None
         self.url = url_of(data_dir)
-        self.ballast = Ballast(self._folder, ballast_mb, self._uid, self._gid)
+        self.ballast = DiskReserve(self._folder, ballast_mb, self._uid, self._gid)
 
     async def start(self) -> None:
         """Initialise the folder if it is new, start the server, and wait until it takes connections."""
         await asyncio.to_thread(self._prepare)
         await self._launch()
 
-    async def keep(self, beat: Beat) -> None:
+    async def keep(self, heartbeat: Heartbeat) -> None:
         """Start the server again whenever it ends; someone else may restart it by hand meanwhile."""
         while True:
-            beat()
+            heartbeat()
             if self._process is not None:
                 try:
                     async with asyncio.timeout(WATCH_S):

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, execute, row, rows
 from vidqueue.job import (
+    AttemptRef,
     Backoff,
     Canceled,
     Failed,
@@ -20,7 +21,6 @@ from vidqueue.job import (
     Outcome,
     State,
     Succeeded,
-    Ticket,
     Tries,
     Verdict,
 )
@@ -81,33 +81,33 @@ class LogRow:
     text: str
 
 
-async def dispatch(connection: Connection, lane_id: UUID, *, lease_s: float) -> tuple[Ticket, str] | None:
+async def dispatch(connection: Connection, lane_id: UUID, *, lease_s: float) -> tuple[AttemptRef, str] | None:
     """Give the best waiting job to a free lane; its ticket and the lane's queue, or None."""
     found = await row(connection, "attempts", "dispatch", lane_id=lane_id, lease_s=lease_s)
-    return (Ticket(found["job_id"], found["attempt"], found["fence"]), found["queue"]) if found else None
+    return (AttemptRef(found["job_id"], found["attempt"], found["fence"]), found["queue"]) if found else None
 
 
-async def begin(connection: Connection, ticket: Ticket, *, lease_s: float) -> Begun | None:
+async def begin(connection: Connection, ref: AttemptRef, *, lease_s: float) -> Begun | None:
     """Take the attempt in hand; None if it was given away meanwhile."""
-    found = await row(connection, "attempts", "begin", **_ids(ticket), lease_s=lease_s)
+    found = await row(connection, "attempts", "begin", **_ids(ref), lease_s=lease_s)
     return Begun(**found) if found else None
 
 
-async def renew(connection: Connection, ticket: Ticket, *, lease_s: float) -> bool | None:
+async def renew(connection: Connection, ref: AttemptRef, *, lease_s: float) -> bool | None:
     """Renew the lease. Whether someone asked to cancel, or None if the attempt is not ours any more."""
-    found = await row(connection, "attempts", "renew", job_id=ticket.job_id, fence=ticket.fence, lease_s=lease_s)
+    found = await row(connection, "attempts", "renew", job_id=ref.job_id, fence=ref.fence, lease_s=lease_s)
     return found["cancel_requested"] if found else None
 
 
-async def note_progress(connection: Connection, ticket: Ticket, progress: Progress) -> None:
+async def note_progress(connection: Connection, ref: AttemptRef, progress: Progress) -> None:
     """Write the row and its event; nothing happens for a fence that is not ours. Does not wait for the disk."""
     await connection.execute("SET LOCAL synchronous_commit = off")
     await row(
         connection,
         "attempts",
         "progress",
-        job_id=ticket.job_id,
-        fence=ticket.fence,
+        job_id=ref.job_id,
+        fence=ref.fence,
         fraction=min(1.0, max(0.0, progress.fraction)),
         stage=progress.stage or None,
         message=progress.message or None,
@@ -117,9 +117,9 @@ async def note_progress(connection: Connection, ticket: Ticket, progress: Progre
     )
 
 
-async def hold(connection: Connection, ticket: Ticket) -> Held | None:
+async def hold(connection: Connection, ref: AttemptRef) -> Held | None:
     """Lock the job for its end; None if the fence is not ours any more."""
-    found = await row(connection, "attempts", "hold", **_ids(ticket))
+    found = await row(connection, "attempts", "hold", **_ids(ref))
     if found is None:
         return None
     backoff = Backoff(found["backoff_base_s"], found["backoff_cap_s"])
@@ -127,7 +127,7 @@ async def hold(connection: Connection, ticket: Ticket) -> Held | None:
     return Held(tries, found["processor"], found["owner"], found["cancel_requested"])
 
 
-async def end(connection: Connection, ticket: Ticket, outcome: Outcome) -> None:
+async def end(connection: Connection, ref: AttemptRef, outcome: Outcome) -> None:
     """Close the attempt with its outcome."""
     failure: Failure | None = None
     reason: str | None = None
@@ -145,7 +145,7 @@ async def end(connection: Connection, ticket: Ticket, outcome: Outcome) -> None:
         connection,
         "attempts",
         "end",
-        **_ids(ticket),
+        **_ids(ref),
         outcome=name,
         reason=reason,
         **_error(failure),
@@ -154,15 +154,15 @@ async def end(connection: Connection, ticket: Ticket, outcome: Outcome) -> None:
     )
 
 
-async def settle(connection: Connection, ticket: Ticket, verdict: Verdict, *, message: str | None) -> None:
+async def settle(connection: Connection, ref: AttemptRef, verdict: Verdict, *, message: str | None) -> None:
     """Move the job to where its verdict sends it."""
     failure = verdict.failure if verdict.state is State.FAILED else None
     await execute(
         connection,
         "attempts",
         "settle",
-        job_id=ticket.job_id,
-        fence=ticket.fence,
+        job_id=ref.job_id,
+        fence=ref.fence,
         state=verdict.state.value,
         burned=int(verdict.burned),
         crashed=int(verdict.crashed),
@@ -178,27 +178,27 @@ async def of_job(connection: Connection, job_id: UUID, *, owner: str | None) -> 
     return [AttemptRow(**found) for found in await rows(connection, "attempts", "of_job", job_id=job_id, owner=owner)]
 
 
-async def open_of_node(connection: Connection, node: UUID) -> list[Ticket]:
+async def open_of_node(connection: Connection, node: UUID) -> list[AttemptRef]:
     """Attempts that the last daemon on this data folder left open."""
-    return [Ticket(**found) for found in await rows(connection, "attempts", "open_of_node", node=node)]
+    return [AttemptRef(**found) for found in await rows(connection, "attempts", "open_of_node", node=node)]
 
 
-async def expired(connection: Connection, *, lease_s: float) -> list[Ticket]:
+async def expired(connection: Connection, *, lease_s: float) -> list[AttemptRef]:
     """Open attempts whose lease has run out, on any host."""
-    return [Ticket(**found) for found in await rows(connection, "attempts", "expired", lease_s=lease_s)]
+    return [AttemptRef(**found) for found in await rows(connection, "attempts", "expired", lease_s=lease_s)]
 
 
-async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[tuple[Ticket, str]]:
+async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[tuple[AttemptRef, str]]:
     """Open attempts of other data folders whose daemon runs, or ran, on this machine; each with its daemon's name."""
     found = await rows(connection, "attempts", "open_on_machine", machine=machine, node=but_of)
-    return [(Ticket(one["job_id"], one["attempt"], one["fence"]), one["process"]) for one in found]
+    return [(AttemptRef(one["job_id"], one["attempt"], one["fence"]), one["process"]) for one in found]
 
 
-async def append_log(connection: Connection, ticket: Ticket, lines: Sequence[LogLine]) -> None:
+async def append_log(connection: Connection, ref: AttemptRef, lines: Sequence[LogLine]) -> None:
     """Add lines to the attempt's log."""
     levels, texts = [line.level for line in lines], [line.text.replace("\0", "") for line in lines]
     await execute(
-        connection, "attempts", "append_log", job_id=ticket.job_id, attempt=ticket.attempt, levels=levels, texts=texts
+        connection, "attempts", "append_log", job_id=ref.job_id, attempt=ref.attempt, levels=levels, texts=texts
     )
 
 
@@ -208,8 +208,8 @@ async def read_log(connection: Connection, job_id: UUID, attempt: int, *, after:
     return [LogRow(**one) for one in found]
 
 
-def _ids(ticket: Ticket) -> dict[str, Any]:
-    return {"job_id": ticket.job_id, "attempt": ticket.attempt, "fence": ticket.fence}
+def _ids(ref: AttemptRef) -> dict[str, Any]:
+    return {"job_id": ref.job_id, "attempt": ref.attempt, "fence": ref.fence}
 
 
 def _error(failure: Failure | None) -> dict[str, str | None]:

@@ -59,5 +59,5 @@ def _words(*arguments: str) -> str:
 
 
 def _trial(*arguments: str) -> sandbox.Ended:
-    with sandbox.start(arguments, sandbox.Cell(Limits(), _TIMEOUT_S)) as running:
+    with sandbox.start(arguments, sandbox.SandboxLimits(Limits(), _TIMEOUT_S)) as running:
         return running.wait()

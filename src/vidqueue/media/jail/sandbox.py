@@ -47,7 +47,7 @@ EndedBy = Literal["itself", "cancel", "timeout", "caller"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class SandboxLimits:
     """The bounds of one run.
 
     Attributes:
@@ -72,18 +72,18 @@ class Ended:
     tail: tuple[str, ...]
 
 
-class Jailed:
+class Sandboxed:
     """A confined process that runs now. Leaving the `with` block kills what is left of it.
 
     Start it from a thread that outlives it: the kernel sends the parent-death signal when the *thread* that started
     the child ends, not the process.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], cell: Cell, on_line: Callable[[str], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], bounds: SandboxLimits, on_line: Callable[[str], None]) -> None:
         self._process = process
-        self._cell = cell
+        self._cell = bounds
         self._on_line = on_line
-        self._deadline = time.monotonic() + cell.timeout_s
+        self._deadline = time.monotonic() + bounds.timeout_s
         self._by: EndedBy = "itself"
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._rest = b""
@@ -177,18 +177,18 @@ class Jailed:
 
 def start(
     arguments: Sequence[str],
-    cell: Cell,
+    bounds: SandboxLimits,
     *,
     keep_open: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
     on_line: Callable[[str], None] = lambda _: None,
-) -> Jailed:
+) -> Sandboxed:
     """Start ffmpeg in the jail with these arguments.
 
     Args:
         arguments: what follows the program's name.
-        cell: the bounds of the run.
+        bounds: the bounds of the run.
         keep_open: descriptors that the arguments speak of, by the same number; the child gets no others.
         stdin: a descriptor, or a constant of `subprocess`.
         stdout: the same.
@@ -197,11 +197,11 @@ def start(
     binary = ffmpeg_path()
     spec = {
         "parent": os.getpid(),
-        "limits": _rlimits(cell),
-        "readable": [str(binary), *_READABLE, *(_READABLE_FOR_GPU if cell.gpu else ())],
-        "writable": ["/dev/null", *(_WRITABLE_FOR_GPU if cell.gpu else ())],
+        "limits": _rlimits(bounds),
+        "readable": [str(binary), *_READABLE, *(_READABLE_FOR_GPU if bounds.gpu else ())],
+        "writable": ["/dev/null", *(_WRITABLE_FOR_GPU if bounds.gpu else ())],
         # The NVIDIA driver talks to its daemon over a Unix socket.
-        "filter_calls": not cell.gpu,
+        "filter_calls": not bounds.gpu,
     }
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(spec), "--", str(binary), *arguments],
@@ -215,19 +215,19 @@ def start(
         start_new_session=True,
         pipesize=_MEBIBYTE,
     )
-    return Jailed(process, cell, on_line)
+    return Sandboxed(process, bounds, on_line)
 
 
-def _rlimits(cell: Cell) -> dict[str, int]:
-    limits = cell.limits
-    bounds = {
+def _rlimits(bounds: SandboxLimits) -> dict[str, int]:
+    limits = bounds.limits
+    rlimits = {
         "CORE": 0,
-        "CPU": int(cell.timeout_s * (os.cpu_count() or 1)) + 10,
+        "CPU": int(bounds.timeout_s * (os.cpu_count() or 1)) + 10,
         "FSIZE": limits.max_output_mb * _MEBIBYTE,
         "NOFILE": 256,
     }
     # CUDA reserves far more addresses than the machine has memory.
-    return bounds if cell.gpu else bounds | {"AS": limits.memory_mb * _MEBIBYTE}
+    return rlimits if bounds.gpu else rlimits | {"AS": limits.memory_mb * _MEBIBYTE}
 
 
 @cache

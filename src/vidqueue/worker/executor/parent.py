@@ -18,7 +18,7 @@ from typing import IO, Any
 import structlog
 
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
-from vidqueue.ops import strays
+from vidqueue.ops import processes
 from vidqueue.progress import LogLine, Progress
 from vidqueue.worker.executor.messages import (
     Broke,
@@ -188,7 +188,7 @@ class Executor:
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         return environment | {
-            strays.MARK: self._mark,
+            processes.MARK: self._mark,
             "CUDA_VISIBLE_DEVICES": self._gpu_uuid or "",
             "PYTHONUNBUFFERED": "1",
             # OpenMP's threads spin while they wait. With other lanes and ffmpeg on the same cores that made torch
@@ -260,7 +260,7 @@ class Executor:
         await asyncio.gather(self._listener, return_exceptions=True)
         if self._process is process:
             self._process = None
-        if left := await asyncio.to_thread(strays.end, self._mark, whole=True):
+        if left := await asyncio.to_thread(processes.kill_marked, self._mark, whole=True):
             log.warning("strays_killed", lane=self._lane, processes=left)
         return code
 

@@ -1,0 +1,108 @@
+"""Migrations apply once, whole, in order, and refuse what they do not understand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from tests.factory import Queue
+from vidqueue.db import migrate
+from vidqueue.db.fitness import require_fit
+from vidqueue.db.migrate import Migration, MigrationError
+
+
+async def test_an_empty_database_gets_every_migration_and_a_second_run_gets_none(empty_database_url: str) -> None:
+    assert await migrate.migrate(empty_database_url) == [step.name for step in migrate.known()]
+    assert await migrate.migrate(empty_database_url) == []
+    assert await migrate.pending(empty_database_url) == []
+
+
+async def test_five_daemons_starting_at_once_apply_each_migration_once(empty_database_url: str) -> None:
+    applied = await asyncio.gather(*(migrate.migrate(empty_database_url) for _ in range(5)))
+    assert sorted(len(names) for names in applied) == [0, 0, 0, 0, len(migrate.known())]
+
+
+async def test_an_edited_applied_file_is_refused(any_database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(any_database_url) as connection:
+        await connection.execute("UPDATE vidqueue.migrations SET checksum = 'x' WHERE name = '0002_queue'")
+    with pytest.raises(MigrationError, match="edited: 0002_queue"):
+        await migrate.migrate(any_database_url)
+
+
+async def test_a_database_newer_than_the_program_is_refused(any_database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(any_database_url) as connection:
+        await connection.execute("INSERT INTO vidqueue.migrations VALUES ('9999_future', 'x')")
+    with pytest.raises(MigrationError, match="newer than this program: it knows 9999_future"):
+        await migrate.migrate(any_database_url)
+    with pytest.raises(MigrationError):
+        await migrate.pending(any_database_url)
+
+
+async def test_a_migration_that_fails_half_way_leaves_nothing(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Migration("9000_broken", "CREATE TABLE vidqueue.half (x int); SELECT 1/0;")
+    steps = [*migrate.known(), broken]
+    monkeypatch.setattr(migrate, "known", lambda: steps)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await migrate.migrate(any_database_url)
+    assert await migrate.pending(any_database_url) == ["9000_broken"]
+    async with await psycopg.AsyncConnection.connect(any_database_url) as connection:
+        cursor = await connection.execute("SELECT to_regclass('vidqueue.half')")
+        assert await cursor.fetchone() == (None,)
+
+
+ADDS_A_COLUMN = "ALTER TABLE vidqueue.jobs ADD COLUMN added int"
+
+
+async def test_a_migration_that_waits_for_a_table_lets_others_pass_and_comes_through_in_the_end(
+    any_database_url: str, any_queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [*migrate.known(), Migration("9000_wide", ADDS_A_COLUMN)]
+    monkeypatch.setattr(migrate, "known", lambda: steps)
+    async with await psycopg.AsyncConnection.connect(any_database_url) as reader:
+        await reader.execute("SELECT count(*) FROM vidqueue.jobs")  # and stays in its transaction
+        migrating = asyncio.create_task(migrate.migrate(any_database_url))
+        slowest_s = 0.0
+        with capture_logs() as logs:
+            while sum(one["event"] == "migration_waits_for_table" for one in logs) < 3:
+                assert not migrating.done()
+                began = time.monotonic()
+                await any_queue.submit()
+                slowest_s = max(slowest_s, time.monotonic() - began)
+        # Not the two seconds and more for which the migration has waited by now.
+        assert slowest_s < migrate.TABLE_LOCK_MS / 1000 + 0.5
+        await reader.rollback()
+        assert await migrating == ["9000_wide"]
+
+
+async def test_a_migration_that_never_gets_its_table_gives_up_and_leaves_nothing(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [*migrate.known(), Migration("9000_wide", f"CREATE TABLE vidqueue.half (x int); {ADDS_A_COLUMN}")]
+    monkeypatch.setattr(migrate, "known", lambda: steps)
+    monkeypatch.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+    async with await psycopg.AsyncConnection.connect(any_database_url) as reader:
+        await reader.execute("SELECT count(*) FROM vidqueue.jobs")
+        with pytest.raises(MigrationError, match=r"9000_wide waited 0\.2 s for a table"):
+            await migrate.migrate(any_database_url)
+        cursor = await reader.execute("SELECT to_regclass('vidqueue.half')")
+        assert await cursor.fetchone() == (None,)
+
+
+async def test_a_program_that_finds_another_one_migrating_for_too_long_says_so(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+    async with await psycopg.AsyncConnection.connect(any_database_url) as other:
+        await other.execute("SELECT pg_advisory_lock(%s, %s)", migrate.LOCK)
+        with pytest.raises(MigrationError, match="Another program has been migrating"):
+            await migrate.migrate(any_database_url)
+
+
+async def test_a_fit_server_tells_its_version(any_database_url: str) -> None:
+    assert int(await require_fit(any_database_url)) >= 14

@@ -1,0 +1,169 @@
+"""Bytes are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from vidqueue.errors import VidqueueError
+from vidqueue.storage.local import Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+async def chunks(*parts: bytes, then: Exception | None = None) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    if then:
+        raise then
+
+
+def everything(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_stream_is_stored_whole_with_its_digest(storage: Storage) -> None:
+    stored = await storage.receive(chunks(b"abc", b"", b"defg"), limit=7)
+    path = storage.path(stored.id)
+    assert path.read_bytes() == b"abcdefg"
+    assert (stored.size, stored.sha256) == (7, hashlib.sha256(b"abcdefg").hexdigest())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("parts", "limit", "code"), [((b"12345", b"6"), 5, "payload_too_large"), ((b"",), 5, "input_empty")]
+)
+async def test_a_refused_stream_leaves_nothing(
+    storage: Storage, tmp_path: Path, parts: tuple[bytes, ...], limit: int, code: str
+) -> None:
+    with pytest.raises(VidqueueError) as caught:
+        await storage.receive(chunks(*parts), limit=limit)
+    assert caught.value.code == code
+    assert everything(tmp_path) == []
+
+
+async def test_a_stream_that_breaks_off_leaves_nothing(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        await storage.receive(chunks(b"half", then=ConnectionError()), limit=100)
+    assert everything(tmp_path) == []
+
+
+def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, tmp_path: Path) -> None:
+    with storage.workspace("job") as folder:
+        path = folder / "output.mp4"
+        path.write_bytes(b"video")
+        inode = path.stat().st_ino
+        stored = storage.adopt(path, folder)
+        assert storage.path(stored.id).stat().st_ino == inode
+        link = folder / "link"
+        link.symlink_to("/etc/passwd")
+        os.mkfifo(folder / "pipe")
+        (folder / "folder").mkdir()
+        (tmp_path / "elsewhere").write_bytes(b"somebody else's")
+        for bad in (link, folder / "pipe", folder / "folder", tmp_path / "elsewhere", folder / "missing"):
+            with pytest.raises(VidqueueError) as caught:
+                storage.adopt(bad, folder)
+            assert caught.value.code == "bad_output"
+        assert (tmp_path / "elsewhere").exists()
+    assert list(storage.stored_ids()) == [stored.id]
+    assert not folder.exists()
+
+
+def test_scratch_is_cleared_and_published_files_stay(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "incoming" / "half").write_bytes(b"x")
+    (tmp_path / "work" / "old" / "deep").mkdir(parents=True)
+    (tmp_path / "work" / "out").write_bytes(b"x")
+    stored = storage.adopt(tmp_path / "work" / "out", tmp_path / "work")
+    storage.clear_scratch()
+    # A young upload may be under way; an old one was left by a crash.
+    assert {path.name for path in everything(tmp_path)} == {"half", str(stored.id)}
+    os.utime(tmp_path / "incoming" / "half", (0, 0))
+    storage.clear_scratch()
+    assert [path.name for path in everything(tmp_path)] == [str(stored.id)]
+    assert storage.old(storage.stored_ids()) == set()
+
+
+def test_the_folders_are_closed_to_others(storage: Storage, tmp_path: Path) -> None:
+    del storage
+    os.umask(0o022)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("files", "incoming", "work")} == {0o700}
+
+
+# Root may write anywhere, so it becomes nobody, in a folder whose parents nobody may enter.
+LOCKED = """
+import os, sys
+from pathlib import Path
+from vidqueue.storage.local import Storage
+
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:
+    os.chown(".", 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+def unpack(folder):
+    inner = folder / "unpacked" / "deep"
+    inner.mkdir(parents=True)
+    (inner / "file").write_text("x")
+    (folder / "link").symlink_to(Path("outside").absolute())
+    inner.chmod(0o000)
+    inner.parent.chmod(0o555)
+    folder.chmod(0o555)
+
+storage = Storage(Path("."))
+Path("outside").mkdir(mode=0o555)
+with storage.workspace("ended") as folder:
+    unpack(folder)
+print(os.listdir("work"))
+Path("work/left").mkdir()
+unpack(Path("work/left"))
+storage.clear_scratch()
+print(os.listdir("work"), oct(os.stat("outside").st_mode)[-3:])
+"""
+# What cannot be removed at all: a folder of another user.
+FOREIGN = """
+import os, sys
+from pathlib import Path
+from vidqueue.storage.local import Storage
+
+os.chdir(sys.argv[1])
+storage = Storage(Path("."))
+Path("work/theirs").mkdir()
+Path("work/theirs/file").write_text("x")
+for folder in (".", "work", "incoming"):
+    os.chown(folder, 65534, 65534)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+Path("work/ours").mkdir()
+storage.clear_scratch()
+print(os.listdir("work"))
+"""
+
+
+def _as_nobody(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_folders_that_a_processor_closed_are_removed_and_links_are_not_followed(tmp_path: Path) -> None:
+    assert _as_nobody(LOCKED, tmp_path).splitlines() == ["[]", "[] 555"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+def test_scratch_that_cannot_be_removed_is_told_of_and_stops_nothing(tmp_path: Path) -> None:
+    told = _as_nobody(FOREIGN, tmp_path)
+    assert "scratch_not_removed" in told
+    assert told.splitlines()[-1] == "['theirs']"
