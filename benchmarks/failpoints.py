@@ -57,7 +57,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vidqueue-bench-") as folder:
         settings = Settings(
             data_dir=Path(folder),
-            database=DatabaseSettings(ballast_mb=0),
+            database=DatabaseSettings(disk_reserve_mib=0),
             lanes=LanesSettings(cpu=1, gpu="off"),
             log=LogSettings(level="error"),
         )

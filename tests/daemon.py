@@ -48,7 +48,7 @@ class Daemon:
         self._variables = {
             "VIDQUEUE_DATA_DIR": str(data_dir),
             "VIDQUEUE_API__PORT": "0",
-            "VIDQUEUE_DATABASE__BALLAST_MB": "0",
+            "VIDQUEUE_DATABASE__DISK_RESERVE_MIB": "0",
             "VIDQUEUE_LANES__CPU": "2",
             "VIDQUEUE_LOG__FORMAT": "json",
             "VIDQUEUE_INPUTS__ROOTS": f'["{data_dir.parent}"]',

@@ -162,9 +162,9 @@ async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, w
     if role == "api":
         # The worker on this folder runs the embedded server.
         return embedded.url_of(settings.data_dir)
-    ballast_mb = settings.database.ballast_mb
+    disk_reserve_mib = settings.database.disk_reserve_mib
     return await stack.enter_async_context(
-        embedded.running(settings.data_dir, ballast_mb=ballast_mb, watchdog=watchdog)
+        embedded.running(settings.data_dir, disk_reserve_mib=disk_reserve_mib, watchdog=watchdog)
     )
 
 

@@ -32,7 +32,7 @@ KINDS: dict[str, Kind] = {
     "unknown_processor": Kind(422, False, "GET /v1/processors lists the processors of this daemon."),
     "not_found": Kind(404, False, "Check the id; a deleted job or file is gone."),
     "method_not_allowed": Kind(405, False, "The `Allow` header names the methods of this address."),
-    "payload_too_large": Kind(413, False, "Send a smaller body or raise inputs.max_upload_mb."),
+    "payload_too_large": Kind(413, False, "Send a smaller body or raise inputs.max_upload_mib."),
     "unsupported_media_type": Kind(415, False, "Send application/json, multipart/form-data or the raw bytes."),
     "request_timeout": Kind(408, True, "The upload stalled; send it again over a steadier connection."),
     "conflict": Kind(409, False, "Read the job again; its state does not allow this."),
@@ -70,7 +70,7 @@ KINDS: dict[str, Kind] = {
         422, False, "The file has more streams than limits.max_streams; keep only those you need."
     ),
     "output_too_large": Kind(
-        422, False, "The result exceeds limits.max_output_mb; choose a lower quality or raise it."
+        422, False, "The result exceeds limits.max_output_mib; choose a lower quality or raise it."
     ),
     "media_too_long": Kind(422, False, "The video exceeds limits.max_duration_s; trim it or raise the limit."),
     "media_damaged": Kind(422, False, "Part of the file cannot be decoded; get a whole copy."),
@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
     "poison": Kind(500, False, "This job killed its executor too often; look at its log before you retry it."),
     "timed_out": Kind(500, False, "The job ran longer than timeout_s; raise it or give less work."),
     "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is really that slow."),
-    "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mb."),
+    "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mib."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
     "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has its words. The lane's process was started anew."),
     "no_space": Kind(507, True, "Free disk space under the data folder."),

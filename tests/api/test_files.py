@@ -40,7 +40,7 @@ async def whether_nothing_left(services: Services) -> bool:
 @pytest.fixture
 def small(services: Services) -> Services:
     """Rooms that take uploads of one MiB."""
-    inputs = services.settings.inputs.model_copy(update={"max_upload_mb": 1})
+    inputs = services.settings.inputs.model_copy(update={"max_upload_mib": 1})
     settings = services.settings.model_copy(update={"inputs": inputs})
     return Services(settings, services.database, services.event_feed, services.storage, services.inputs)
 

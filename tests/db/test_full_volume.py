@@ -22,7 +22,7 @@ from vidqueue.db.embedded import server as embedded
 from vidqueue.db.embedded.disk_reserve import FILE, MIB, DiskReserve
 from vidqueue.settings.schema import Settings
 
-BALLAST_MB = 64
+DISK_RESERVE_MIB = 64
 # Less than a new log segment needs, so that the next one stops the server.
 ALMOST_NOTHING = 12 * MIB
 
@@ -54,7 +54,7 @@ async def test_a_server_that_died_of_a_full_volume_comes_back_with_every_acknowl
 ) -> None:
     monkeypatch.setattr("vidqueue.db.embedded.disk_reserve.LOOK_AGAIN_S", 1)
     ballast = volume.folder / "postgres" / FILE
-    async with embedded.running(volume.folder, ballast_mb=BALLAST_MB) as url:
+    async with embedded.running(volume.folder, disk_reserve_mib=DISK_RESERVE_MIB) as url:
         await eventually(lambda: asyncio.to_thread(lies, ballast))
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             await connection.execute("CREATE TABLE said (number integer PRIMARY KEY, ballast bytea)")
@@ -75,7 +75,7 @@ async def test_a_server_that_died_of_a_full_volume_comes_back_with_every_acknowl
 
 def lies(ballast: Path) -> bool:
     """Whether it is there with real blocks."""
-    return ballast.exists() and ballast.stat().st_blocks * 512 >= BALLAST_MB * MIB
+    return ballast.exists() and ballast.stat().st_blocks * 512 >= DISK_RESERVE_MIB * MIB
 
 
 async def insert_across_the_outage(url: str) -> tuple[set[int], set[int], float]:
@@ -104,12 +104,12 @@ async def insert_across_the_outage(url: str) -> tuple[set[int], set[int], float]
 @slow
 async def test_a_start_on_a_volume_without_a_free_byte_gives_the_ballast_up(volume: Volume) -> None:
     ballast = volume.folder / "postgres" / FILE
-    async with embedded.running(volume.folder, ballast_mb=BALLAST_MB) as url:
+    async with embedded.running(volume.folder, disk_reserve_mib=DISK_RESERVE_MIB) as url:
         await eventually(lambda: asyncio.to_thread(lies, ballast))
         async with await psycopg.AsyncConnection.connect(url) as connection:
             await connection.execute("CREATE TABLE kept AS SELECT 42 AS x")
     volume.fill()
-    async with embedded.running(volume.folder, ballast_mb=BALLAST_MB) as url:
+    async with embedded.running(volume.folder, disk_reserve_mib=DISK_RESERVE_MIB) as url:
         async with await psycopg.AsyncConnection.connect(url) as connection:
             cursor = await connection.execute("SELECT x FROM kept")
             assert await cursor.fetchone() == (42,)
@@ -120,7 +120,7 @@ async def test_a_start_on_a_volume_without_a_free_byte_gives_the_ballast_up(volu
 def test_a_daemon_whose_database_volume_ran_full_loses_no_acknowledged_job(database_volume: Volume) -> None:
     ballast = database_volume.folder / FILE
     # The mark would hold the lanes long before the server runs out of room.
-    variables = {"VIDQUEUE_DATABASE__BALLAST_MB": str(BALLAST_MB), "VIDQUEUE_DISK__LOW_WATER_MB": "0"}
+    variables = {"VIDQUEUE_DATABASE__DISK_RESERVE_MIB": str(DISK_RESERVE_MIB), "VIDQUEUE_DISK__LOW_WATER_MIB": "0"}
     daemon = Daemon(database_volume.folder.parent, **variables).start()
     try:
         until(lambda: lies(ballast), what="the ballast is laid")
@@ -178,7 +178,7 @@ def write_until_it_falls(daemon: Daemon) -> None:
 
 async def test_a_server_that_does_not_start_for_another_reason_keeps_its_ballast(folder: Path) -> None:
     ballast, settings = folder / "postgres" / FILE, folder / "postgres" / "postgresql.conf"
-    async with embedded.running(folder, ballast_mb=BALLAST_MB) as url:
+    async with embedded.running(folder, disk_reserve_mib=DISK_RESERVE_MIB) as url:
         await eventually(lambda: asyncio.to_thread(lies, ballast))
         laid = ballast.stat().st_ino
         good = settings.read_text()
@@ -215,4 +215,4 @@ async def test_a_ballast_of_another_size_is_replaced(folder: Path, wanted: int) 
 
 def test_a_ballast_too_small_to_help_is_refused() -> None:
     with pytest.raises(ValueError, match="less than 32 MiB"):
-        Settings(database={"ballast_mb": 16})
+        Settings(database={"disk_reserve_mib": 16})

@@ -120,7 +120,7 @@ KEEPERS = [_depends, _depends_and_runs, _names_its_file, _is_its_parent, _is_its
 async def test_a_job_that_an_unfinished_one_needs_stays_and_goes_after_it(stock: Stock, keeper: Keeper) -> None:
     old = await stock.finished(days=999)
     await keeper(stock, old)
-    settings = RetentionSettings(max_jobs=1, max_files_gb=1e-9, logs_days=0, events_days=0)
+    settings = RetentionSettings(max_jobs=1, max_files_gib=1e-9, logs_days=0, events_days=0)
     assert await prune(stock, settings) == {}
     assert await stock.files() == {await stock.output_of(old)}
     with pytest.raises(VidqueueError, match="an unfinished job needs it"):
@@ -160,7 +160,7 @@ async def test_more_finished_jobs_than_wanted_go_oldest_first(stock: Stock) -> N
 
 async def test_what_ended_just_now_stays_however_many_and_large_there_are(stock: Stock) -> None:
     ended, upload = {await stock.finished() for _ in range(3)}, await stock.uploaded()
-    assert await prune(stock, RetentionSettings(max_jobs=1, max_files_gb=1e-9)) == {}
+    assert await prune(stock, RetentionSettings(max_jobs=1, max_files_gib=1e-9)) == {}
     assert await stock.jobs() == ended
     assert upload in await stock.files()
 
@@ -182,7 +182,7 @@ async def test_files_beyond_the_size_go_by_the_time_they_were_last_of_use(stock:
 
 
 def _at_most(size: int) -> RetentionSettings:
-    return RetentionSettings(max_files_gb=size / 2**30)
+    return RetentionSettings(max_files_gib=size / 2**30)
 
 
 async def test_bytes_in_the_folder_of_another_running_daemon_are_left_to_it(stock: Stock, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_result_beyond_its_bound_is_output_too_large(tmp_path: Path) -> None:
     with created(tmp_path / "noise.mkv") as sink:
         noise = [*QUIET, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:duration=2"]
         output = ["-c:v", "rawvideo", "-f", "matroska", "-fd", str(sink.writing), "fd:"]
-        end = ended([*noise, *output], bounds(Limits(max_output_mb=1)), keep_open=[sink.writing], stdin=sink.reading)
+        end = ended([*noise, *output], bounds(Limits(max_output_mib=1)), keep_open=[sink.writing], stdin=sink.reading)
     with pytest.raises(VidqueueError) as caught:
         raise_if_failed(end)
     assert caught.value.code == "output_too_large"
@@ -123,7 +123,7 @@ def test_a_result_beyond_its_bound_is_output_too_large(tmp_path: Path) -> None:
 
 def test_memory_beyond_its_bound_is_out_of_memory() -> None:
     greedy = [*QUIET, "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=8000x8000:duration=1"]
-    end = ended([*greedy, "-f", "null", "pipe:1"], bounds(Limits(memory_mb=300)))
+    end = ended([*greedy, "-f", "null", "pipe:1"], bounds(Limits(memory_mib=300)))
     with pytest.raises(VidqueueError) as caught:
         raise_if_failed(end)
     assert caught.value.code == "out_of_memory", end

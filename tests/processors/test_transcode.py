@@ -160,7 +160,7 @@ def test_a_cancel_in_mid_run_returns_within_a_second_and_leaves_no_ffmpeg(sample
 
 
 def test_a_result_beyond_the_limit_is_refused(samples: Samples, workspace: Path) -> None:
-    work = Work("transcode", samples("long.mp4"), workspace, limits=Limits(max_output_mb=1))
+    work = Work("transcode", samples("long.mp4"), workspace, limits=Limits(max_output_mib=1))
     with pytest.raises(VidqueueError) as caught:
         work.run(quality="high", effort="fast")
     assert caught.value.code == "output_too_large"

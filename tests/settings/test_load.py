@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidqueue.settings.load import ConfigError, load
+from vidqueue.settings.load import RENAMED, ConfigError, load
 from vidqueue.settings.schema import keys, variable_of
 
 
@@ -40,6 +40,29 @@ def test_every_problem_is_told_at_once_with_a_suggestion(tmp_path: Path, monkeyp
     assert "api.port" in told
     assert "lanes.cpu" in told
     assert "nonsense.x" in told
+
+
+def test_a_key_that_was_renamed_is_an_error_that_names_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_section: dict[str, list[str]] = {}
+    for old in RENAMED:
+        by_section.setdefault(old.partition(".")[0], []).append(old.partition(".")[2])
+    file = written(
+        tmp_path, "".join(f"[{name}]\n" + "".join(f"{k} = 1\n" for k in ks) for name, ks in by_section.items())
+    )
+    monkeypatch.setenv("VIDQUEUE_DATABASE__BALLAST_MB", "0")
+    with pytest.raises(ConfigError) as caught:
+        load(file=file)
+    told = "\n".join(caught.value.problems)
+    for old, new in RENAMED.items():
+        assert f"unknown key {old!r}; it is now {new!r}" in told
+    assert "'VIDQUEUE_DATABASE__BALLAST_MB'; it is now 'VIDQUEUE_DATABASE__DISK_RESERVE_MIB'" in told
+    assert set(RENAMED.values()) <= {key for key, _ in keys()}
+
+
+def test_sizes_are_named_by_the_unit_they_are_measured_in() -> None:
+    assert [key for key, _ in keys() if key.endswith(("_mb", "_gb", "_kb"))] == []
 
 
 def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:

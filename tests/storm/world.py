@@ -20,7 +20,7 @@ from vidqueue.media.sample import make_sample
 ZOO = Path(__file__).parents[1] / "zoo"
 LEASE_S = 3
 DRAIN_S = 2
-SMALL_DISK_MB = 48
+SMALL_DISK_MIB = 48
 # The second one has the small disk.
 HOSTS = ("A", "B")
 # EX_UNAVAILABLE: the database did not answer at the start. A service manager starts the daemon again.
@@ -30,7 +30,7 @@ DATABASE_AWAY = 69
 class Host:
     """A daemon that may be killed, frozen and started again; one fault at a time does so."""
 
-    def __init__(self, name: str, data_dir: Path, database_url: str, *, lanes: int, low_water_mb: int) -> None:
+    def __init__(self, name: str, data_dir: Path, database_url: str, *, lanes: int, low_water_mib: int) -> None:
         self.name = name
         self.data_dir = data_dir
         self.daemon = Daemon(
@@ -38,7 +38,7 @@ class Host:
             VIDQUEUE_HOST_NAME=name,
             VIDQUEUE_DATABASE__URL=database_url,
             VIDQUEUE_LANES__CPU=str(lanes),
-            VIDQUEUE_DISK__LOW_WATER_MB=str(low_water_mb),
+            VIDQUEUE_DISK__LOW_WATER_MIB=str(low_water_mib),
             VIDQUEUE_RUNNING__LEASE_S=str(LEASE_S),
             VIDQUEUE_RUNNING__DRAIN_TIMEOUT_S=str(DRAIN_S),
         )
@@ -142,8 +142,8 @@ class World:
         self.postgres.start()
         self.small_disk = _mount(self.folder / "B")
         self.hosts = {
-            "A": Host("A", self.folder / "A", self.postgres.url, lanes=3, low_water_mb=0),
-            "B": Host("B", self.folder / "B", self.postgres.url, lanes=4, low_water_mb=SMALL_DISK_MB // 6),
+            "A": Host("A", self.folder / "A", self.postgres.url, lanes=3, low_water_mib=0),
+            "B": Host("B", self.folder / "B", self.postgres.url, lanes=4, low_water_mib=SMALL_DISK_MIB // 6),
         }
         for host in self.hosts.values():
             host.start()
@@ -180,7 +180,7 @@ def _bare_environment() -> None:
 def _mount(folder: Path) -> Path | None:
     """A small disk at `folder`; None where this user may not mount."""
     folder.mkdir(mode=0o700)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MB}m,mode=0700", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m,mode=0700", "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, check=False)
     return folder if done.returncode == 0 else None
 

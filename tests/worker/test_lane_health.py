@@ -26,7 +26,7 @@ from vidqueue.worker.gpus import Gpu
 from vidqueue.worker.guards import Drain
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
-LOW_WATER_MB = 100
+LOW_WATER_MIB = 100
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def daemon(volume: Volume, database_url: str) -> Iterator[Daemon]:
     started = Daemon(
         volume.folder,
         VIDQUEUE_DATABASE__URL=database_url,
-        VIDQUEUE_DISK__LOW_WATER_MB=str(LOW_WATER_MB),
+        VIDQUEUE_DISK__LOW_WATER_MIB=str(LOW_WATER_MIB),
         VIDQUEUE_RUNNING__LEASE_S="3",
     ).start()
     yield started
@@ -49,7 +49,7 @@ def daemon(volume: Volume, database_url: str) -> Iterator[Daemon]:
 
 
 def test_without_room_jobs_wait_and_say_so_and_uploads_are_refused(daemon: Daemon, volume: Volume) -> None:
-    volume.fill(leaving=LOW_WATER_MB * disk_space.MEBIBYTE // 2)
+    volume.fill(leaving=LOW_WATER_MIB * disk_space.MEBIBYTE // 2)
     until(lambda: all(lane["held"] == "no_space" for lane in daemon.http.get("/v1/lanes").json()["lanes"]))
     job_id = daemon.submit(act="work")
     assert daemon.job(job_id)["wait_reason"] == "no_space"
@@ -70,7 +70,7 @@ def test_a_job_that_runs_out_of_room_fails_cleanly_and_is_tried_again_when_there
     assert daemon.sql("SELECT error_code FROM vidqueue.attempts") == [{"error_code": "no_space"}]
     assert list((daemon.data_dir / "work").iterdir()) == []
     assert [path for path in (daemon.data_dir / "files").rglob("*") if path.is_file()] == []
-    until(lambda: volume.free() > LOW_WATER_MB * disk_space.MEBIBYTE, what="the room is back with the workspace")
+    until(lambda: volume.free() > LOW_WATER_MIB * disk_space.MEBIBYTE, what="the room is back with the workspace")
     daemon.sql(f"UPDATE vidqueue.jobs SET run_at = now(), input = '{{\"act\": \"work\"}}' WHERE id = '{job_id}'")
     assert daemon.ended(job_id)["state"] == "succeeded"
     assert daemon.violations() == []
@@ -209,11 +209,11 @@ async def _is_online(queue: Queue) -> bool:
 
 
 def test_lanes_do_not_flutter_around_the_mark(tmp_path: Path) -> None:
-    free_mb = shutil.disk_usage(tmp_path).free // disk_space.MEBIBYTE
-    mark = int(free_mb / 1.05)
+    free_mib = shutil.disk_usage(tmp_path).free // disk_space.MEBIBYTE
+    mark = int(free_mib / 1.05)
     assert not disk_space.is_short_of_space(tmp_path, mark)
     assert disk_space.is_short_of_space(tmp_path, mark, was_short=True)
-    assert disk_space.is_short_of_space(tmp_path, free_mb * 2)
+    assert disk_space.is_short_of_space(tmp_path, free_mib * 2)
     assert not disk_space.is_short_of_space(tmp_path, 0)
 
 

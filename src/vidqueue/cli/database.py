@@ -93,7 +93,7 @@ async def reachable(settings: Settings) -> AsyncIterator[str]:
         except BlockingIOError:
             yield url_of(settings)  # a daemon holds the folder, and keeps the server running
             return
-        async with embedded.running(settings.data_dir, ballast_mb=settings.database.ballast_mb) as address:
+        async with embedded.running(settings.data_dir, disk_reserve_mib=settings.database.disk_reserve_mib) as address:
             yield address
 
 

@@ -87,8 +87,8 @@ async def _limits(this: Round) -> tuple[Cutoffs, datetime | None, datetime | Non
         cutoffs = await retention.cutoffs(connection, **ages)
         by_count = await retention.beyond_count(connection, settings.max_jobs) if settings.max_jobs else None
         by_size = None
-        if settings.max_files_gb:
-            most = int(settings.max_files_gb * GIB)
+        if settings.max_files_gib:
+            most = int(settings.max_files_gib * GIB)
             by_size = await retention.beyond_size(connection, this.storage.node, most)
     return cutoffs, by_count, by_size
 

@@ -24,6 +24,16 @@ from vidqueue.settings.schema import PREFIX, Settings, keys, variable_of
 FOREIGN_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG", failpoints.VARIABLE})
 FOREIGN_PREFIXES = ("VIDQUEUE_TEST_",)
 
+# Keys of earlier versions. They are errors; the message says what to write instead.
+RENAMED = {
+    "database.ballast_mb": "database.disk_reserve_mib",
+    "inputs.max_upload_mb": "inputs.max_upload_mib",
+    "limits.max_output_mb": "limits.max_output_mib",
+    "limits.memory_mb": "limits.memory_mib",
+    "disk.low_water_mb": "disk.low_water_mib",
+    "retention.max_files_gb": "retention.max_files_gib",
+}
+
 
 class ConfigError(Exception):
     """The configuration cannot be used. `problems` names every fault, each with its place."""
@@ -107,21 +117,26 @@ def _flatten(contents: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _suggest(word: str, known: list[str]) -> str:
+def _suggest(word: str, known: list[str], renamed: Mapping[str, str]) -> str:
+    if word in renamed:
+        return f"; it is now {renamed[word]!r}, with the same value"
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _unknown_keys(contents: Mapping[str, Any], path: Path | None) -> list[str]:
     known = [key for key, _ in keys()]
-    return [f"{path}: unknown key {key!r}{_suggest(key, known)}" for key in _flatten(contents) if key not in known]
+    return [
+        f"{path}: unknown key {key!r}{_suggest(key, known, RENAMED)}" for key in _flatten(contents) if key not in known
+    ]
 
 
 def _unknown_variables() -> list[str]:
     known = [variable_of(key) for key, _ in keys()]
+    renamed = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
     given = (name for name in os.environ if name.startswith(PREFIX) and name not in FOREIGN_VARIABLES)
     return [
-        f"environment: unknown variable {name!r}{_suggest(name, known)}"
+        f"environment: unknown variable {name!r}{_suggest(name, known, renamed)}"
         for name in given
         if name not in known and not name.startswith(FOREIGN_PREFIXES)
     ]

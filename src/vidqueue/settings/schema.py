@@ -31,20 +31,20 @@ class DatabaseSettings(Section):
     )
     pool_size: int = Field(8, ge=2, le=100, description="Connections for the daemon's own queries.")
     query_timeout_s: float = Field(10, gt=0, le=60, description="Longest wait for one transaction, in seconds.")
-    ballast_mb: int = Field(
+    disk_reserve_mib: int = Field(
         64,
         ge=0,
-        description="MiB laid by beside the embedded database and given up when its volume is full, so that it can "
-        "start again; 0 for none, else 32 or more.",
+        description="Disk space reserved beside the embedded database, in MiB. It is released when the volume is full, "
+        "so that the server can start again. 0 reserves none; otherwise at least 32.",
     )
 
-    @field_validator("ballast_mb")
+    @field_validator("disk_reserve_mib")
     @classmethod
-    def _enough(cls, ballast_mb: int) -> int:
+    def _enough(cls, disk_reserve_mib: int) -> int:
         # PostgreSQL starts again with room for a log segment of 16 MiB, and must come a little further than that.
-        if 0 < ballast_mb < 32:
-            raise ValueError("less than 32 MiB would not bring a full volume back; 0 is for none")
-        return ballast_mb
+        if 0 < disk_reserve_mib < 32:
+            raise ValueError("must be 0 (no reserve) or at least 32")
+        return disk_reserve_mib
 
 
 class ApiSettings(Section):
@@ -72,7 +72,7 @@ class InputsSettings(Section):
     """What a job may read."""
 
     roots: list[Path] = Field([], description="Folders whose files may be given as absolute paths.")
-    max_upload_mb: int = Field(4096, ge=1, description="Largest upload, in MiB.")
+    max_upload_mib: int = Field(4096, ge=1, description="Largest upload, in MiB.")
     upload_idle_s: float = Field(30, gt=0, description="Longest pause inside an upload, in seconds.")
 
     @field_validator("roots")
@@ -87,7 +87,7 @@ class InputsSettings(Section):
 class DiskSettings(Section):
     """How much of the disk is left alone."""
 
-    low_water_mb: int = Field(
+    low_water_mib: int = Field(
         1024,
         ge=0,
         description="Room in MiB on the disk of data_dir below which lanes and uploads wait; 0 for no bound.",
@@ -119,7 +119,7 @@ class RetentionSettings(Section):
     uploads_days: float = Field(
         30, ge=0, le=36_500, description="Uploads go so many days after they came, or a job that read them ended."
     )
-    max_files_gb: float = Field(
+    max_files_gib: float = Field(
         0, ge=0, description="GiB that files in this data folder may take; what was of no use for longest goes."
     )
 

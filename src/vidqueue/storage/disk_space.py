@@ -10,6 +10,6 @@ MEBIBYTE = 1 << 20
 MARGIN = 1.1
 
 
-def is_short_of_space(folder: Path, low_water_mb: int, *, was_short: bool = False) -> bool:
+def is_short_of_space(folder: Path, low_water_mib: int, *, was_short: bool = False) -> bool:
     """True if the folder's volume has less free space than the mark (MiB); one that `was_short` needs a tenth more."""
-    return shutil.disk_usage(folder).free < low_water_mb * MEBIBYTE * (MARGIN if was_short else 1)
+    return shutil.disk_usage(folder).free < low_water_mib * MEBIBYTE * (MARGIN if was_short else 1)

@@ -17,11 +17,11 @@ PATIENCE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One NVIDIA GPU. `memory_mb` is its whole memory in MiB."""
+    """One NVIDIA GPU. `memory_mib` is its whole memory in MiB."""
 
     uuid: str
     name: str
-    memory_mb: int
+    memory_mib: int
 
 
 def discover() -> list[Gpu]:
@@ -91,5 +91,5 @@ def _gpu(pynvml: object, handle: object) -> Gpu:
     return Gpu(
         uuid=pynvml.nvmlDeviceGetUUID(handle),  # type: ignore[attr-defined]
         name=pynvml.nvmlDeviceGetName(handle),  # type: ignore[attr-defined]
-        memory_mb=memory.total // (1 << 20),
+        memory_mib=memory.total // (1 << 20),
     )

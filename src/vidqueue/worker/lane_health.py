@@ -35,11 +35,11 @@ class WatchedLane:
 
 @dataclass(slots=True)
 class LaneHealth:
-    """Looks after the lanes of one daemon. Below `low_water_mb` of room no new work begins; 0 is no bound."""
+    """Looks after the lanes of one daemon. Below `low_water_mib` of room no new work begins; 0 is no bound."""
 
     database: Database
     folders: Sequence[Path]
-    low_water_mb: int
+    low_water_mib: int
     watched: Sequence[WatchedLane]
     heartbeat: Heartbeat
     _full: bool = field(default=False, init=False)
@@ -60,7 +60,7 @@ class LaneHealth:
         Raises:
             VidqueueError: `database_unavailable`.
         """
-        marks = [is_short_of_space(folder, self.low_water_mb, was_short=self._full) for folder in self.folders]
+        marks = [is_short_of_space(folder, self.low_water_mib, was_short=self._full) for folder in self.folders]
         self._full = any(marks)
         lost = await _lost_gpus(self.watched)
         otherwise = "no_space" if self._full else None

@@ -78,8 +78,8 @@ def _guard(services: Services, node: UUID, opened: Sequence[Lane]) -> list[async
     # The embedded database may lie on a volume of its own.
     ours = services.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
-    low_water_mb, heartbeat = services.settings.disk.low_water_mb, services.watchdog.of("lane_health")
-    health = LaneHealth(services.database, folders, low_water_mb, watched, heartbeat)
+    low_water_mib, heartbeat = services.settings.disk.low_water_mib, services.watchdog.of("lane_health")
+    health = LaneHealth(services.database, folders, low_water_mib, watched, heartbeat)
     kept = services.settings.retention
     return [
         supervise(reaping.run, "reaper"),
@@ -195,5 +195,5 @@ def _new_lane(
         process=processes.own_name(),
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,
-        vram_mb=gpu.memory_mb if gpu else 0,
+        vram_mb=gpu.memory_mib if gpu else 0,
     )

@@ -72,9 +72,9 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     all the same, and `problem` says why.
     """
     services = services_of(request)
-    if is_short_of_space(services.settings.data_dir, services.settings.disk.low_water_mb):
+    if is_short_of_space(services.settings.data_dir, services.settings.disk.low_water_mib):
         raise VidqueueError("no_space", "There is too little room on the disk; uploads wait until there is more.")
-    limit = services.settings.inputs.max_upload_mb * 1024 * 1024
+    limit = services.settings.inputs.max_upload_mib * 1024 * 1024
     try:
         if media_type_of(request) == "multipart/form-data":
             received = await _receive_form(request, services, limit)

@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 class DiskReserve:
     """The ballast of one database folder. With a size of 0 there is none, and one of earlier days is removed."""
 
-    def __init__(self, folder: Path, size_mb: int, uid: int = -1, gid: int = -1) -> None:
+    def __init__(self, folder: Path, size_mib: int, uid: int = -1, gid: int = -1) -> None:
         self._path = folder / FILE
-        self._size = size_mb * MIB
+        self._size = size_mib * MIB
         self._owner = (uid, gid)
         self._waits = False
 
@@ -52,8 +52,8 @@ class DiskReserve:
         log.error(
             "embedded_postgres_volume_full",
             folder=str(self._path.parent),
-            ballast_given_up_mb=given // MIB,
-            free_mb=self._free() // MIB,
+            given_up_mib=given // MIB,
+            free_mib=self._free() // MIB,
             advice="Make room on this volume now: the next time there is no ballast to give up.",
         )
         return True
@@ -69,7 +69,7 @@ class DiskReserve:
             self._lay()
         elif not self._waits:
             self._waits = True
-            log.warning("ballast_waits_for_room", free_mb=free // MIB, needed_mb=2 * self._size // MIB)
+            log.warning("ballast_waits_for_room", free_mib=free // MIB, needed_mib=2 * self._size // MIB)
 
     def _lies(self) -> bool:
         try:
@@ -93,7 +93,7 @@ class DiskReserve:
             log.warning("ballast_cannot_be_laid", path=str(self._path), error=str(error))
         else:
             self._waits = False
-            log.info("ballast_laid", path=str(self._path), size_mb=self._size // MIB)
+            log.info("ballast_laid", path=str(self._path), size_mib=self._size // MIB)
         finally:
             os.close(descriptor)
 

@@ -54,13 +54,13 @@ class EmbeddedError(Exception):
 
 
 @asynccontextmanager
-async def running(data_dir: Path, *, ballast_mb: int = 0, watchdog: Watchdog | None = None) -> AsyncIterator[str]:
+async def running(data_dir: Path, *, disk_reserve_mib: int = 0, watchdog: Watchdog | None = None) -> AsyncIterator[str]:
     """A running server for the time of the block, kept running; yields its URL and stops it after.
 
     Raises:
         EmbeddedError: it could not be initialised or started.
     """
-    server = Server(data_dir, ballast_mb=ballast_mb)
+    server = Server(data_dir, disk_reserve_mib=disk_reserve_mib)
     await server.start()
     heartbeat = (watchdog or Watchdog()).of("embedded-postgres")
     keepers = [
@@ -84,14 +84,14 @@ def url_of(data_dir: Path) -> str:
 class Server:
     """One PostgreSQL on one folder. `programs` is the folder of another PostgreSQL's programs, if not the wheel's."""
 
-    def __init__(self, data_dir: Path, programs: Path | None = None, *, ballast_mb: int = 0) -> None:
+    def __init__(self, data_dir: Path, programs: Path | None = None, *, disk_reserve_mib: int = 0) -> None:
         self._folder = data_dir / FOLDER
         self._sockets = _socket_folder(self._folder)
         self._programs = programs or bundled_programs()
         self._uid, self._gid = _unprivileged()
         self._process: asyncio.subprocess.Process | None = None
         self.url = url_of(data_dir)
-        self.ballast = DiskReserve(self._folder, ballast_mb, self._uid, self._gid)
+        self.ballast = DiskReserve(self._folder, disk_reserve_mib, self._uid, self._gid)
 
     async def start(self) -> None:
         """Initialise the folder if it is new, start the server, and wait until it takes connections."""

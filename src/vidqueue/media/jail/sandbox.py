@@ -223,11 +223,11 @@ def _rlimits(bounds: SandboxLimits) -> dict[str, int]:
     rlimits = {
         "CORE": 0,
         "CPU": int(bounds.timeout_s * (os.cpu_count() or 1)) + 10,
-        "FSIZE": limits.max_output_mb * _MEBIBYTE,
+        "FSIZE": limits.max_output_mib * _MEBIBYTE,
         "NOFILE": 256,
     }
     # CUDA reserves far more addresses than the machine has memory.
-    return rlimits if bounds.gpu else rlimits | {"AS": limits.memory_mb * _MEBIBYTE}
+    return rlimits if bounds.gpu else rlimits | {"AS": limits.memory_mib * _MEBIBYTE}
 
 
 @cache
