@@ -214,5 +214,5 @@ async def test_a_ballast_of_another_size_is_replaced(folder: Path, wanted: int) 
 
 
 def test_a_ballast_too_small_to_help_is_refused() -> None:
-    with pytest.raises(ValueError, match="less than 32 MiB"):
+    with pytest.raises(ValueError, match="at least 32"):
         Settings(database={"disk_reserve_mib": 16})
