@@ -26,11 +26,7 @@ async def listening(services: Services) -> AsyncIterator[str]:
     """
     settings = services.settings.api
     is_ipv6 = ":" in settings.host
-    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-    try:
-        listener = socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:
-        raise CannotListenError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from error
+    listener = _listen(settings.host, settings.port, socket.AF_INET6 if is_ipv6 else socket.AF_INET)
     app = build(services)
     config = uvicorn.Config(
         app,
@@ -49,6 +45,21 @@ async def listening(services: Services) -> AsyncIterator[str]:
         end_streams(app)
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
+
+
+def _listen(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
+    # asyncio sets TCP_NODELAY on an accepted socket only if its listener was made for TCP by name. socket.create_server()
+    # does not name it, and every answer then waited 40 ms for the client's delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListenError(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
+    return listener
 
 
 class _Server(uvicorn.Server):
