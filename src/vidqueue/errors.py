@@ -42,6 +42,8 @@ KINDS: dict[str, Kind] = {
     "forbidden": Kind(403, False, "Requests of another site's page are refused."),
     "host_not_allowed": Kind(400, False, "Call the daemon by a name listed in api.allowed_hosts."),
     "database_unavailable": Kind(503, True, "Try again shortly; with the same Idempotency-Key nothing is done twice."),
+    "overloaded": Kind(503, True, "The daemon is busy; try again after the time in Retry-After."),
+    "query_timeout": Kind(503, True, "The database was too slow; try again, or ask for less at once."),
     "not_ready": Kind(503, True, "The detail names what is missing; `vidqueue doctor` tells more."),
     # Inputs.
     "unsupported_input": Kind(
@@ -92,6 +94,10 @@ KINDS: dict[str, Kind] = {
     "bad_output": Kind(500, False, "The processor reported an output that it did not write."),
     "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),
 }
+
+
+# The database did not do it this time. Whoever must get it done tries again.
+DATABASE_BUSY = frozenset({"database_unavailable", "overloaded", "query_timeout"})
 
 
 class VidqueueError(Exception):

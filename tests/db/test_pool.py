@@ -59,3 +59,65 @@ async def test_a_server_that_turned_read_only_is_away_and_no_fault_of_a_job(data
             await connection.execute("SET TRANSACTION READ ONLY")
             await connection.execute("UPDATE vidqueue.owners SET served_at = now()")
     assert refused.value.code == "database_unavailable"
+
+
+async def _refused(database: Database, statement: str) -> VidqueueError:
+    with pytest.raises(VidqueueError) as refused:
+        async with database.transaction() as connection:
+            await connection.execute(statement)
+    return refused.value
+
+
+async def test_a_pool_in_which_every_connection_is_in_use_is_overloaded(database_url: str) -> None:
+    async with Database(database_url, pool_size=2) as database, database.transaction(), database.transaction():
+        errors = await asyncio.gather(*(_refused(database, "SELECT 1") for _ in range(20)))
+    assert {error.code for error in errors} == {"overloaded"}
+    assert "in use" in errors[0].message
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["SELECT pg_sleep(5)"],
+        ["SET statement_timeout = '10ms'", "SELECT pg_sleep(5)"],
+        ["SET lock_timeout = '10ms'", "LOCK TABLE vidqueue.jobs"],
+        ["SELECT pg_sleep(0.6)", "SELECT pg_sleep(0.6)"],
+    ],
+    ids=["slow", "bounded", "locked", "slow_together"],
+)
+async def test_a_query_that_takes_too_long_is_no_outage(database_url: str, statements: list[str]) -> None:
+    async with (
+        Database(database_url) as holder,
+        Database(database_url, query_timeout_s=1) as database,
+        holder.transaction() as locking,
+    ):
+        await locking.execute("LOCK TABLE vidqueue.jobs")
+        with pytest.raises(VidqueueError) as refused:  # noqa: PT012 - all of it is the scene
+            async with database.transaction() as connection:
+                for statement in statements:
+                    await connection.execute(statement)
+        async with database.transaction() as connection:
+            await connection.execute("SELECT 1")
+    assert refused.value.code == "query_timeout"
+
+
+async def test_a_deadlock_is_no_outage(database_url: str) -> None:
+    async with Database(database_url) as database:
+
+        async def lock(first: int, second: int) -> str:
+            try:
+                async with database.transaction() as connection:
+                    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [first])
+                    await asyncio.sleep(0.2)
+                    await connection.execute("SELECT pg_advisory_xact_lock(%s)", [second])
+            except VidqueueError as error:
+                return error.code
+            return "done"
+
+        assert sorted(await asyncio.gather(lock(1, 2), lock(2, 1))) == ["done", "overloaded"]
+
+
+async def test_a_server_that_is_away_is_away() -> None:
+
+    async with Database("postgresql://nobody@127.0.0.1:1/none") as database:
+        assert (await _refused(database, "SELECT 1")).code == "database_unavailable"

@@ -16,7 +16,7 @@ from procrastinate.worker import Worker
 
 from tests.factory import Queue, eventually
 from vidqueue.db.transport import LaneWorker, Transport
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import AttemptRef
 
 QUEUE = "lane:test:cpu0"
@@ -131,7 +131,7 @@ async def _submitted(queue: Queue) -> bool:
     try:
         await queue.submit()
     except VidqueueError as error:
-        if error.code != "database_unavailable":
+        if error.code not in DATABASE_BUSY:
             raise
         return False
     return True

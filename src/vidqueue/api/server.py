@@ -48,8 +48,8 @@ async def listening(services: Services) -> AsyncIterator[str]:
 
 
 def _listen(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
-    # asyncio sets TCP_NODELAY on an accepted socket only if its listener was made for TCP by name. socket.create_server()
-    # does not name it, and every answer then waited 40 ms for the client's delayed ACK.
+    # asyncio sets TCP_NODELAY on an accepted socket only if the listener names TCP as its protocol. One made by
+    # socket.create_server() does not, and every answer then waited 40 ms for the client's delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

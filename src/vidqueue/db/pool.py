@@ -22,6 +22,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from vidqueue.db import queries
+from vidqueue.db.server_check import ServerCheck
 from vidqueue.errors import VidqueueError
 
 Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
@@ -44,6 +45,12 @@ CONNECT_OPTIONS: dict[str, Any] = {
 # It may serve again in a while; a managed server that is full turns read-only.
 _FOR_NOW = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
 AWAY = (PoolTimeout, psycopg.OperationalError, *_FOR_NOW)
+# The server is well, and one statement is not: it took too long, or waited too long for a lock.
+_TOO_SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+# Two transactions were in each other's way, and the server ended one of them.
+_CROWDED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+# Of one transaction's time, what one statement may take: the server cancels it before the whole is hung up on.
+STATEMENT_SHARE = 0.9
 
 
 class SilentError(psycopg.OperationalError):
@@ -137,6 +144,7 @@ class Database:
             # Short, so that a request is answered with 503 while the database is away.
             timeout=1.5,
         )
+        self._server = ServerCheck(url, CONNECT_OPTIONS)
 
     async def __aenter__(self) -> Self:
         await self._pool.open()
@@ -152,7 +160,7 @@ class Database:
         """One transaction: committed at the end of the block, rolled back when it raises.
 
         Raises:
-            VidqueueError: `database_unavailable`, or the code that the database raised itself.
+            VidqueueError: `database_unavailable`, `overloaded`, `query_timeout`, or the code that the database raised.
         """
         async with self.statement() as connection, connection.transaction():
             yield connection
@@ -169,6 +177,12 @@ class Database:
                 yield connection
         except psycopg.errors.ProgramLimitExceeded:
             raise  # a fault of ours, not of the connection
+        except _TOO_SLOW as error:
+            raise VidqueueError("query_timeout", f"The database did not finish in time: {error}") from error
+        except _CROWDED as error:
+            raise VidqueueError("overloaded", f"Another transaction was in the way: {error}") from error
+        except (PoolTimeout, SilentError) as error:
+            raise await self._refusal(error) from error
         except AWAY as error:
             raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
         except psycopg.DatabaseError as error:
@@ -176,12 +190,20 @@ class Database:
                 raise translated from None
             raise
 
+    async def _refusal(self, error: PoolTimeout | SilentError) -> VidqueueError:
+        """The error of a caller who got no connection, or no answer: the server may be well all the same."""
+        if not await self._server.answers():
+            return VidqueueError("database_unavailable", f"The database does not answer: {error}")
+        if isinstance(error, PoolTimeout):
+            return VidqueueError("overloaded", "Every connection to the database is in use.")
+        return VidqueueError("query_timeout", f"The database did not finish in time: {error}")
+
 
 async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
     """Set up a new session, whoever opened it: names, bounds in time, the zone of what it tells."""
     with hung_up_after(timeout_s, connection):
         await connection.execute(f"SET search_path = {SEARCH_PATH}")
-        await connection.execute(f"SET statement_timeout = {int(timeout_s * 1000)}")
+        await connection.execute(f"SET statement_timeout = {int(timeout_s * STATEMENT_SHARE * 1000)}")
         await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
         await connection.execute("SET timezone = 'UTC'")
         if not connection.autocommit:

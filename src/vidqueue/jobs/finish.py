@@ -18,7 +18,7 @@ from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import attempts, files
 from vidqueue.db.tables.attempts import Held
 from vidqueue.db.tables.files import NewFile
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import (
     AttemptRef,
     Canceled,
@@ -136,7 +136,7 @@ async def _commit_until_it_lands(
             await failpoints.reach("finish.committed")
             return result
         except VidqueueError as error:
-            if error.code != "database_unavailable":
+            if error.code not in DATABASE_BUSY:
                 raise
             if database.abandoned:
                 raise

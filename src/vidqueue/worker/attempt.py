@@ -14,7 +14,7 @@ import structlog
 
 from vidqueue.db.tables import attempts, lanes
 from vidqueue.db.tables.attempts import Begun
-from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.errors import DATABASE_BUSY, VidqueueError, is_no_space
 from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded
 from vidqueue.jobs.finish import finish
 from vidqueue.ops import failpoints
@@ -79,7 +79,7 @@ async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
             async with services.database.transaction() as connection:
                 return await attempts.begin(connection, ref, lease_s=services.settings.running.lease_s)
         except VidqueueError as error:
-            if error.code != "database_unavailable" or services.database.abandoned:
+            if error.code not in DATABASE_BUSY or services.database.abandoned:
                 raise
             await asyncio.sleep(0.5)
 
@@ -146,7 +146,7 @@ async def _work(begun: Begun, lane: Lane, services: Services, workspace: Path, r
         try:
             order = await _order(begun, services, workspace)
         except VidqueueError as error:
-            if error.code != "database_unavailable":
+            if error.code not in DATABASE_BUSY:
                 return Failed(Failure.from_error(error))
             await asyncio.sleep(0.5)
         else:

@@ -15,7 +15,7 @@ from vidqueue.api.http import problems
 from vidqueue.api.http.endpoint import JSON, Endpoint
 from vidqueue.api.http.middleware import SAFE_METHODS
 from vidqueue.api.http.problems import Problem
-from vidqueue.errors import KINDS
+from vidqueue.errors import DATABASE_BUSY, KINDS
 from vidqueue.jobs.submit import JobRequest
 from vidqueue.processors.base import Processor
 
@@ -137,7 +137,7 @@ def codes_of(endpoint: Endpoint) -> list[str]:
     if endpoint.method not in SAFE_METHODS:
         codes.add("forbidden")
     if endpoint.path.startswith("/v1/"):
-        codes.add("database_unavailable")
+        codes.update(DATABASE_BUSY)
     return [code for code in KINDS if code in codes]
 
 

@@ -17,6 +17,8 @@ MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _HEADERS = {
     "database_unavailable": {"Retry-After": "2"},
+    "overloaded": {"Retry-After": "2"},
+    "query_timeout": {"Retry-After": "2"},
     "not_ready": {"Retry-After": "2"},
     # The rest of a stalled body may never come, so the connection cannot be used again.
     "request_timeout": {"Connection": "close"},
