@@ -36,8 +36,8 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP) ## run what is in benchmarks/ and print the figures
-	@for one in benchmarks/*.py; do echo "$$one"; $(BIN)/python "$$one" || exit 1; done
+bench: $(STAMP) ## measure against other queues and servers; one table (ONLY="queue backlog" SHORT=1)
+	@$(BIN)/python -m benchmarks $(ONLY) $(if $(SHORT),--short)
 
 run: $(STAMP) ## run a daemon in this terminal
 	$(BIN)/vidqueue serve

@@ -68,6 +68,11 @@ class Postgres:
         return float(until(taken, within_s=60, what="PostgreSQL takes connections"))
 
     @property
+    def log(self) -> Path:
+        """The file that the server writes its log to."""
+        return self._folder / "postgres" / "server.log"
+
+    @property
     def postmaster(self) -> int:
         return int((self._folder / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
 
