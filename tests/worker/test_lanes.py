@@ -28,7 +28,7 @@ from vidqueue.jobs import control, reaper
 from vidqueue.ops import failpoints, processes
 from vidqueue.services import Services
 from vidqueue.storage.local import Storage, Stored
-from vidqueue.worker.executor.messages import RunJob
+from vidqueue.worker.executor.messages import TOLD_IN_PART, UNKNOWN_TYPE, RunJob
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain
 from vidqueue.worker.lanes import open_lanes
@@ -90,6 +90,9 @@ def executors() -> list[int]:
         ("odd_name", "bad_output"),
         ("same_name_twice", "bad_output"),
         ("steal", "bad_output"),
+        ("no_list", "bad_output"),
+        ("odd_error", "odd\ufffd\ufffd"),
+        ("odd_last_words", "executor_crashed"),
     ],
 )
 async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue, name: str, code: str) -> None:
@@ -293,9 +296,29 @@ async def test_a_job_whose_row_somebody_locks_does_not_hold_up_the_rescue_of_the
             assert (await ended(queue, locked)).state is State.SUCCEEDED
 
 
-@pytest.mark.parametrize("name", ["odd_facts", "odd_words", "shout"])
+@pytest.mark.parametrize("name", ["odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "shout"])
 async def test_odd_words_and_facts_do_not_spoil_a_success(zoo: Queue, name: str) -> None:
-    assert (await ended(zoo, await act(zoo, name))).state is State.SUCCEEDED
+    job = await ended(zoo, await act(zoo, name, max_attempts=3))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+
+
+async def test_a_success_that_cannot_be_told_in_full_is_told_in_part_with_a_warning(zoo: Queue) -> None:
+    await ended(zoo, await act(zoo, "odd_facts"))
+    (stored,) = await zoo.sql("SELECT facts, media_type FROM vidqueue.files")
+    facts = stored["facts"]
+    assert facts["warnings"] == [TOLD_IN_PART]
+    assert facts["ok"] == "fine"
+    assert facts["list"][1][1] == {"deep\ufffd": ["\ufffd"]}
+    assert (facts["nan"], facts["huge"], facts["7"]) == (None, None, None)
+    assert len(str(facts)) < 2_000_000
+    assert stored["media_type"] == UNKNOWN_TYPE
+
+
+async def test_odd_words_are_kept_as_far_as_they_can_be(zoo: Queue) -> None:
+    await ended(zoo, await act(zoo, "odd_words"))
+    assert await zoo.sql("SELECT level, text FROM vidqueue.attempt_logs") == [
+        {"level": "info", "text": "a word\ufffd \ufffd"}
+    ]
 
 
 async def test_a_grandchild_that_got_away_does_not_hold_the_lane(zoo: Queue, services: Services) -> None:

@@ -35,7 +35,8 @@ class Zoo(Processor):
         act: Literal[
             "work", "raise", "refuse", "exit_silently", "segfault", "abort", "hang", "ignore_cancel", "flood", "lie",
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
-            "same_name_twice", "odd_facts", "odd_words", "steal", "grandchild", "shout",
+            "same_name_twice", "odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "no_list",
+            "odd_error", "odd_last_words", "steal", "grandchild", "shout",
             "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
         ] = "work"  # fmt: skip
         seconds: float = 0
@@ -125,12 +126,47 @@ class Zoo(Processor):
         return [self._result(ctx), self._result(ctx)]
 
     def _odd_facts(self, params: Any, ctx: Context) -> OutputDraft:
-        facts = {"nan": float("nan"), "huge": 1e300, "nul\0": "a\0b"}
-        return OutputDraft("text", self._result(ctx).path, "text/plain", facts)
+        facts: dict[Any, Any] = {
+            "nan": float("nan"), "huge": 1e300, "nul\0": "a\0b", "\ud800": "\udfff", 7: 10**400,
+            "list": ["a\0b", ["\ud83d", {"deep\0": ["\0"]}]], "tuple": ("x\udc80",), "ok": "fine",
+        }  # fmt: skip
+        facts["circle"] = facts
+        facts["many"] = list(range(1_000_000))
+        facts["long"] = "\ud800" * 10_000_000
+        return OutputDraft("text", self._result(ctx).path, "text/\ud800plain\r\nX-Forged: 1", facts)
+
+    def _odd_outputs(self, params: Any, ctx: Context) -> list[OutputDraft]:
+        """Bytes in names that are not UTF-8, and facts that are no dictionary."""
+        made = []
+        for index in range(3):
+            path = ctx.output_path(f"result{index}.t\udcffxt")
+            path.write_text("done\n")
+            made.append(OutputDraft(f"text{index}", path, "text/plain", ["\ud800"]))  # type: ignore[arg-type]
+        return made
+
+    def _no_list(self, params: Any, ctx: Context) -> Any:
+        return [None]
+
+    def _odd_error(self, params: Any, ctx: Context) -> None:
+        raise VidqueueError("odd\0\ud800", "a\ud800b\0", hint="c\udfffd\0")
+
+    def _odd_last_words(self, params: Any, ctx: Context) -> None:
+        os.write(1, b"last\0words \xff\xed\xa0\x80\n")
+        os.abort()
 
     def _odd_words(self, params: Any, ctx: Context) -> None:
-        ctx.log("a word\0", "warn")
-        ctx.progress(Progress(float("nan"), stage="s\0", message="m\0", fps=1e300, eta_s=float("inf")))
+        ctx.log("a word\0 \ud800", "w\udfffarn")
+        ctx.progress(Progress(float("nan"), stage="s\0\ud800", message="m\0\ud800", fps=1e300, eta_s=float("inf")))
+
+    def _odd_numbers(self, params: Any, ctx: Context) -> None:
+        odd: list[Any] = ["0.5", "half", None, 10**400, -(10**400), float("-inf"), [], True]
+        for one in odd:
+            ctx.progress(Progress(one, stage="s", fps=odd[0], speed=odd[1], eta_s=odd[6]))
+
+    def _odd_types(self, params: Any, ctx: Context) -> None:
+        ctx.log(None)  # type: ignore[arg-type]
+        ctx.log(b"bytes", 7)  # type: ignore[arg-type]
+        ctx.progress(Progress(0.5, stage=None, message=["m\0"]))  # type: ignore[arg-type]
 
     def _steal(self, params: Any, ctx: Context) -> OutputDraft:
         return OutputDraft("text", Path(params.marker), "text/plain")

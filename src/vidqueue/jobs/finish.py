@@ -32,6 +32,7 @@ from vidqueue.job import (
     verdict,
 )
 from vidqueue.ops import failpoints
+from vidqueue.sanitize import sanitize_text
 from vidqueue.storage.local import Storage, Stored
 
 RETRY_S = 0.5
@@ -190,7 +191,7 @@ def _row(publication: Publication, held: Held, node: UUID) -> NewFile:
     return NewFile(
         id=stored.id,
         owner=held.owner,
-        name=f"{held.processor}-{draft.name}{suffix}"[-255:],
+        name=sanitize_text(f"{held.processor}-{draft.name}{suffix}"[-255:]),
         media_type=draft.media_type,
         size=stored.size,
         sha256=stored.sha256,

@@ -25,6 +25,7 @@ from vidqueue.job import (
     Verdict,
 )
 from vidqueue.progress import LogLine, Progress
+from vidqueue.sanitize import sanitize_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,9 @@ async def end(connection: Connection, ref: AttemptRef, outcome: Outcome) -> None
         "end",
         **_ids(ref),
         outcome=name,
-        reason=reason,
+        reason=sanitize_text(reason) if reason else None,
         **_error(failure),
-        error_detail=failure.detail[:8000] if failure else None,
+        error_detail=sanitize_text(failure.detail[:8000]) if failure else None,
         metrics=Jsonb(metrics),
     )
 
@@ -168,7 +169,7 @@ async def settle(connection: Connection, ref: AttemptRef, verdict: Verdict, *, m
         crashed=int(verdict.crashed),
         lost=verdict.lost,
         delay_s=verdict.delay_s,
-        message=message,
+        message=sanitize_text(message) if message else None,
         **_error(failure),
     )
 
@@ -196,7 +197,7 @@ async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID)
 
 async def append_log(connection: Connection, ref: AttemptRef, lines: Sequence[LogLine]) -> None:
     """Add lines to the attempt's log."""
-    levels, texts = [line.level for line in lines], [line.text.replace("\0", "") for line in lines]
+    levels, texts = [line.level for line in lines], [sanitize_text(line.text) for line in lines]
     await execute(
         connection, "attempts", "append_log", job_id=ref.job_id, attempt=ref.attempt, levels=levels, texts=texts
     )
@@ -215,4 +216,5 @@ def _ids(ref: AttemptRef) -> dict[str, Any]:
 def _error(failure: Failure | None) -> dict[str, str | None]:
     if failure is None:
         return {"error_code": None, "error_message": None, "error_hint": None}
-    return {"error_code": failure.code, "error_message": failure.message[:2000], "error_hint": failure.hint[:1000]}
+    message, hint = sanitize_text(failure.message[:2000]), sanitize_text(failure.hint[:1000])
+    return {"error_code": failure.code, "error_message": message, "error_hint": hint}

@@ -16,17 +16,18 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
-from vidqueue.progress import LogLine, Progress
 from vidqueue.worker.executor.messages import (
+    LONGEST_DETAIL,
+    MOST_OUTPUTS,
     Broke,
     CancelJob,
     Done,
@@ -38,11 +39,10 @@ from vidqueue.worker.executor.messages import (
     Stopped,
     decode,
     encode,
+    storable,
 )
 
 PR_SET_PDEATHSIG = 1
-# Of one text in a report; the lane reads lines of bounded length.
-LONGEST_TEXT = 4000
 
 
 class Wire:
@@ -54,8 +54,9 @@ class Wire:
 
     def send(self, report: Report) -> None:
         """Send one report."""
+        line = encode(storable(report))
         with self._lock:
-            self._connection.sendall(encode(report))
+            self._connection.sendall(line)
 
     def orders(self) -> Iterator[Order]:
         """Orders until the lane closes the socket."""
@@ -112,37 +113,45 @@ def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Even
 def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Report:
     started = time.monotonic()
     try:
-        drafts = _work(order, wire, device, models, canceled)
+        outputs = _reported(_work(order, wire, device, models, canceled))
+        # Made storable here as well as where it is sent, because that may raise for what a processor returned.
+        done: Report = storable(Done(outputs, {"run_s": round(time.monotonic() - started, 3)}))
     except CanceledError:
         return Stopped()
     except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise
         return _broke(error)
-    outputs = [
-        {"name": draft.name, "path": str(draft.path), "media_type": draft.media_type, "facts": draft.facts}
+    return done
+
+
+def _reported(drafts: Any) -> list[dict[str, Any]]:
+    """The outputs that a processor returned, as they travel.
+
+    Raises:
+        VidqueueError: `bad_output`.
+    """
+    if not isinstance(drafts, list | tuple) or not all(isinstance(draft, OutputDraft) for draft in drafts):
+        raise VidqueueError("bad_output", f"The processor returned {type(drafts).__name__}, not a list of outputs.")
+    if len(drafts) > MOST_OUTPUTS:
+        raise VidqueueError("bad_output", f"The processor returned {len(drafts)} outputs; {MOST_OUTPUTS} are allowed.")
+    return [
+        {"name": draft.name, "path": draft.path, "media_type": draft.media_type, "facts": draft.facts}
         for draft in drafts
     ]
-    return Done(outputs, {"run_s": round(time.monotonic() - started, 3)})
 
 
-def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> list[OutputDraft]:
+def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Any:
     processor = registry.find(order.processor)
     params = registry.parse(processor, order.params)
-
-    def report(progress: Progress) -> None:
-        wire.send(replace(progress, stage=progress.stage[:64], message=progress.message[:LONGEST_TEXT]))
-
-    def write_log(line: LogLine) -> None:
-        wire.send(replace(line, text=line.text[:LONGEST_TEXT]))
 
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
         workspace=Path(order.workspace),
         device=device,
         limits=Limits.model_validate(order.limits),
-        report=report,
-        write_log=write_log,
+        report=wire.send,
+        write_log=wire.send,
         models=models,
         canceled=canceled,
     )
@@ -150,9 +159,9 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
 
 
 def _broke(error: BaseException) -> Broke:
-    detail = "".join(traceback.format_exception(error))[-6000:]
+    detail = "".join(traceback.format_exception(error))[-LONGEST_DETAIL:]
     failure = _failure(error, detail)
-    return Broke(failure.code, failure.message[:LONGEST_TEXT], failure.hint[:LONGEST_TEXT], failure.detail)
+    return Broke(failure.code, failure.message, failure.hint, failure.detail)
 
 
 def _failure(error: BaseException, detail: str) -> Failure:

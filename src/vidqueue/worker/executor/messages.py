@@ -1,15 +1,28 @@
-"""The whole vocabulary between a lane and its executor: three orders down, six reports up, one JSON line each.
+"""The messages between a lane and its executor: three orders down, six reports up, one JSON line each.
 
-Two of the reports are words of the domain and travel as they are: `Progress` and `LogLine`.
+Two of the reports are words of the domain and travel as they are: `Progress` and `LogLine`. Reports are made storable
+on both ends: the executor must be able to encode them, and the lane does not trust what a processor's process sends.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vidqueue.progress import LogLine, Progress
+from vidqueue.sanitize import Sanitizer, sanitize_number, sanitize_text
+
+# In characters, of one text in a report; the lane reads lines of bounded length.
+LONGEST_TEXT = 4000
+LONGEST_DETAIL = 6000
+LONGEST_NAME = 200
+MOST_OUTPUTS = 1000
+TOLD_IN_PART = "Part of what the processor reported cannot be stored; it was replaced, cut or left out."
+UNKNOWN_TYPE = "application/octet-stream"
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-]{1,50})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +86,71 @@ _KINDS: dict[str, type[Any]] = {
 
 def encode(message: Order | Report) -> bytes:
     """One line of JSON, newline included."""
-    return json.dumps({"kind": type(message).__name__, **asdict(message)}, default=str).encode() + b"\n"
+    return json.dumps({"kind": type(message).__name__, **asdict(message)}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Any:
-    """The message of one line; numbers that are none become null, and texts lose their NULs.
+    """The message of one line; a report is storable.
 
     Raises:
-        ValueError: the line is none of ours.
+        ValueError: the line is no message.
     """
-    fields = json.loads(line, parse_constant=lambda _: None, parse_float=_finite, object_hook=_clean)
     try:
-        return _KINDS[fields.pop("kind")](**fields)
-    except (KeyError, TypeError, AttributeError) as error:
+        fields = json.loads(line)
+        return storable(_KINDS[fields.pop("kind")](**fields))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a message: {line[:200]!r}") from error
 
 
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if abs(number) < 1e30 else None
+def storable(message: Any) -> Any:
+    """The message with every text, number and fact in it as PostgreSQL can store it; an order is left as it is.
+
+    Paths of outputs keep their surrogates, which stand for bytes that are not UTF-8: they are opened, not stored.
+    """
+    match message:
+        case LogLine(text, level):
+            return LogLine(_text(text, LONGEST_TEXT), _text(level, LONGEST_NAME))
+        case Progress():
+            return _storable_progress(message)
+        case Done(outputs, metrics):
+            sanitizer = Sanitizer()
+            return Done([_storable_output(one, sanitizer) for one in outputs], _facts(metrics, sanitizer))
+        case Broke(code, text, hint, detail):
+            short, words = _text(code, LONGEST_NAME), (_text(text, LONGEST_TEXT), _text(hint, LONGEST_TEXT))
+            return Broke(short, *words, _text(detail, LONGEST_DETAIL))
+    return message
 
 
-def _clean(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what PostgreSQL cannot hold: a processor's words must not decide whether its outcome can be written."""
+def _storable_progress(progress: Progress) -> Progress:
+    return Progress(
+        sanitize_number(progress.fraction) or 0.0,
+        _text(progress.stage, 64),
+        _text(progress.message, LONGEST_TEXT),
+        *map(sanitize_number, (progress.fps, progress.speed, progress.eta_s)),
+    )
+
+
+def _storable_output(output: Mapping[str, Any], sanitizer: Sanitizer) -> dict[str, Any]:
+    media_type = str(output["media_type"])
     return {
-        key.replace("\0", ""): value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
-        for key, value in fields.items()
+        "name": _text(output["name"], LONGEST_NAME),
+        "path": str(output["path"]).replace("\0", "\N{REPLACEMENT CHARACTER}"),
+        # It becomes a header of the download.
+        "media_type": media_type if _MEDIA_TYPE.fullmatch(media_type) else UNKNOWN_TYPE,
+        "facts": _facts(output["facts"], sanitizer),
     }
+
+
+def _facts(facts: Any, sanitizer: Sanitizer) -> dict[str, Any]:
+    """The facts of one output; what is lost of them is told among their warnings."""
+    sanitizer.lossy = not isinstance(facts, Mapping)
+    told = sanitizer.value(facts) if isinstance(facts, Mapping) else {}
+    if not sanitizer.lossy:
+        return dict(told)
+    warnings = told.get("warnings")
+    others = [one for one in warnings if one != TOLD_IN_PART] if isinstance(warnings, list) else []
+    return told | {"warnings": [*others, TOLD_IN_PART]}
+
+
+def _text(value: Any, longest: int) -> str:
+    return "" if value is None else sanitize_text(str(value)[:longest])

@@ -20,6 +20,7 @@ import structlog
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
 from vidqueue.ops import processes
 from vidqueue.progress import LogLine, Progress
+from vidqueue.sanitize import sanitize_text
 from vidqueue.worker.executor.messages import (
     Broke,
     CancelJob,
@@ -41,7 +42,6 @@ LONGEST_REST_S = 60.0
 END_PATIENCE_S = 15.0
 LAST_WORDS = 30
 LONGEST_REASON = 1000
-NUL = "\0"
 LONGEST_LINE = 8 << 20
 
 log = structlog.get_logger(__name__)
@@ -151,7 +151,7 @@ class Executor:
         self._rests_until = time.monotonic() + rest_s
         log.error("executor_not_started", lane=self._lane, error=why, times=self._failed_starts, rest_s=rest_s)
         await self.kill()
-        return Interrupted(f"the executor could not be started: {why.replace(NUL, '')[:LONGEST_REASON]}")
+        return Interrupted(f"the executor could not be started: {sanitize_text(why)[:LONGEST_REASON]}")
 
     async def cancel(self) -> None:
         """Ask the running job to stop; nothing happens while there is none."""
@@ -220,7 +220,7 @@ class Executor:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(words, "rb"))
         try:
             while block := await reader.read(65536):
-                lines = block.decode(errors="replace").splitlines()
+                lines = sanitize_text(block.decode(errors="replace")).splitlines()
                 self._last_words.extend(line[:500] for line in lines if line.strip())
         finally:
             transport.close()

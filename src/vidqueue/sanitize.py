@@ -1,0 +1,91 @@
+"""Makes reported values storable. PostgreSQL's text and jsonb hold no NUL, no lone surrogate, no NaN. No IO.
+
+A processor may report anything. What it reports must not decide whether the outcome of its work can be written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Of one report. Facts are read with every list of jobs, so they are no place for bulk data.
+MOST_VALUES = 20_000
+MOST_CHARACTERS = 256 * 1024
+DEEPEST = 20
+# jsonb has exact numbers of any size; readers in other languages do not.
+LARGEST_NUMBER = 1e30
+CUT = "…"
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def sanitize_text(text: str) -> str:
+    """The text with each NUL and each lone surrogate replaced by U+FFFD."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def sanitize_number(value: Any) -> float | None:
+    """A finite number of a storable size, also from text such as numpy's scalars become in JSON; else None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) < LARGEST_NUMBER else None  # false for NaN
+
+
+@dataclass(slots=True)
+class Sanitizer:
+    """Rebuilds nested values as storable JSON within one budget of values, characters and depth.
+
+    `lossy` says that text was replaced, or something was cut or left out. A number that is not finite becomes null, as
+    JSON has no word for it, and does not count as a loss.
+    """
+
+    values_left: int = MOST_VALUES
+    characters_left: int = MOST_CHARACTERS
+    lossy: bool = False
+
+    def value(self, value: Any, *, depth: int = 0) -> Any:
+        """The value as JSON; what is none of JSON's types becomes its text."""
+        self.values_left -= 1
+        match value:
+            case None | bool():
+                return value
+            case int() | float():
+                return self._number(value)
+            case Mapping() | list() | tuple() | set() | frozenset():
+                return self._nested(value, depth + 1)
+        return self.text(str(value))
+
+    def _nested(self, values: Any, depth: int) -> Any:
+        if depth > DEEPEST:
+            self.lossy = True
+            return CUT
+        if isinstance(values, Mapping):
+            return {self.text(str(key)): self.value(one, depth=depth) for key, one in self._some(values.items())}
+        return [self.value(one, depth=depth) for one in self._some(values)]
+
+    def text(self, text: str) -> str:
+        """The text, cut where the budget of characters ends."""
+        if len(text) > self.characters_left:
+            self.lossy = True
+            text = text[: max(0, self.characters_left)] + CUT
+        self.characters_left -= len(text)
+        clean = sanitize_text(text)
+        self.lossy = self.lossy or clean != text
+        return clean
+
+    def _number(self, number: float) -> float | None:
+        # The subclasses of others (an enum, numpy's float64) become plain numbers.
+        plain = int(number) if isinstance(number, int) else float(number)
+        return plain if abs(plain) < LARGEST_NUMBER else None
+
+    def _some(self, values: Iterable[Any]) -> Iterable[Any]:
+        """The values for as long as the budget lasts."""
+        for value in values:
+            if self.values_left <= 0 or self.characters_left <= 0:
+                self.lossy = True
+                return
+            yield value
