@@ -206,8 +206,8 @@ async def _listen(subscription: Subscription) -> AsyncIterator[Event | None]:
 async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
     """Whether the job has ended (or is gone) and everything was told; a job may be retried or changed after its end."""
     async with services.database.transaction() as connection:
-        job = await jobs.get(connection, job_id)
-        if job is not None and job.state not in FINAL:
+        state = await jobs.state(connection, job_id)
+        if state is not None and state not in FINAL:
             return False
         return not await events.after(connection, after, job_id=job_id, limit=1)
 

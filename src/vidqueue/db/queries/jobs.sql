@@ -5,52 +5,16 @@ SELECT job_id, created FROM vidqueue.accept(
     stall_timeout_s => %(stall_timeout_s)s, lane => %(lane)s, owner => %(owner)s, device => %(device)s,
     vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s)
 
--- name: get
--- One job as the outside sees it. A waiting job gets its reason, and its position among those that wait for the same
--- lanes: on a machine without a GPU all of them do.
--- Materialized: else the lanes are looked up for every job that waits.
-WITH pools AS MATERIALIZED (
+-- part: pools
+-- Jobs of two devices stand in one line where the same lanes take both, as on a machine without a GPU.
+pools AS MATERIALIZED (
     SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
                       WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
     FROM (VALUES ('cpu'), ('gpu')) d (device)
 )
-SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
-       j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
-       j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
-       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,
-       CASE WHEN j.state = 'queued' THEN
-           (SELECT count(*) FROM vidqueue.jobs w
-            JOIN pools theirs ON theirs.device = w.device
-            WHERE w.state = 'queued' AND (w.rank, w.id) <= (j.rank, j.id)
-              AND theirs.lanes IS NOT DISTINCT FROM ours.lanes) END AS position,
-       CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
-       coalesce(o.outputs, '[]') AS outputs
-FROM vidqueue.jobs j
-JOIN pools ours ON ours.device = j.device
-LEFT JOIN LATERAL (
-    SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
-                     'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
-    FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = j.id) o ON true
-WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
--- name: page
--- Newest first, by keyset: a page costs the same however far it is from the first.
--- Materialized: else the lanes are looked up for every job that waits.
-WITH pools AS MATERIALIZED (
-    SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
-                      WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
-    FROM (VALUES ('cpu'), ('gpu')) d (device)
-), picked AS MATERIALIZED (
-    SELECT id, state FROM vidqueue.jobs
-    WHERE (%(owner)s::text IS NULL OR owner = %(owner)s)
-      AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s))
-      AND (%(processor)s::text IS NULL OR processor = %(processor)s)
-      AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s])
-      AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
-      AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
-      AND (%(after)s::uuid IS NULL OR id < %(after)s)
-    ORDER BY id DESC LIMIT %(limit)s
-)
+-- part: shown
+-- The jobs of `picked` as the outside sees them; one that waits has its reason, and its place from `line`.
 SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
@@ -59,15 +23,110 @@ SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input
        CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
        coalesce(o.outputs, '[]') AS outputs
 FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
-LEFT JOIN (SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
-           FROM vidqueue.jobs q JOIN pools ON pools.device = q.device
-           -- The whole line is walked only where somebody on the page stands in it.
-           WHERE q.state = 'queued' AND EXISTS (SELECT FROM picked WHERE picked.state = 'queued')) w ON w.id = j.id
+LEFT JOIN line w ON w.id = j.id
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
                      'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
     FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = j.id) o ON true
+
+-- name: get
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT id FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+), line AS (
+    SELECT j.id, (SELECT count(*) FROM vidqueue.jobs w JOIN pools theirs ON theirs.device = w.device
+                  WHERE w.state = 'queued' AND (w.rank, w.id) <= (j.rank, j.id)
+                    AND theirs.lanes IS NOT DISTINCT FROM ours.lanes) AS position
+    FROM picked JOIN vidqueue.jobs j ON j.id = picked.id JOIN pools ours ON ours.device = j.device
+    WHERE j.state = 'queued'
+)
+-- include: shown
+
+-- name: state
+SELECT state FROM vidqueue.jobs WHERE id = %(id)s
+
+-- part: page
+-- The places of those on the page that wait; the line is not looked at where none does.
+, line AS (
+    SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
+    FROM vidqueue.jobs q JOIN pools ON pools.device = q.device
+    WHERE q.state = 'queued' AND EXISTS (SELECT FROM picked WHERE picked.state = 'queued')
+)
+-- include: shown
 ORDER BY j.id DESC
+
+-- part: owners
+-- One owner, or all.
+unnest(CASE WHEN %(owner)s::text IS NULL THEN ARRAY(SELECT name FROM vidqueue.owners) ELSE ARRAY[%(owner)s::text] END)
+
+-- name: page
+-- Newest first, by keyset: a page costs the same however far it is from the first. Each kind of list has its index, in
+-- which the jobs of an owner (in a state, of a processor) stand by their ids, and each is read no further than one page.
+-- The bounds of time are bounds of the id, which begins with the time; created_at has the last word.
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT found.id, found.state
+    FROM
+-- include: owners
+    AS o (name) CROSS JOIN LATERAL (
+        SELECT j.id, j.state FROM vidqueue.jobs j
+        WHERE j.owner = o.name AND j.id < %(before)s AND j.id >= %(from)s
+          AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+          AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+        ORDER BY j.id DESC LIMIT %(limit)s) found
+    ORDER BY found.id DESC LIMIT %(limit)s
+)
+-- include: page
+
+-- name: page_in_states
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT found.id, found.state
+    FROM
+-- include: owners
+    AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
+        SELECT j.id, j.state FROM vidqueue.jobs j
+        WHERE j.owner = o.name AND j.state = s.state AND j.id < %(before)s AND j.id >= %(from)s
+          AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+          AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+        ORDER BY j.id DESC LIMIT %(limit)s) found
+    ORDER BY found.id DESC LIMIT %(limit)s
+)
+-- include: page
+
+-- name: page_of_processor
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT found.id, found.state
+    FROM
+-- include: owners
+    AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
+        SELECT j.id, j.state FROM vidqueue.jobs j
+        WHERE j.owner = o.name AND j.processor = %(processor)s AND j.state = s.state AND j.id < %(before)s AND j.id >= %(from)s
+          AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+          AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+        ORDER BY j.id DESC LIMIT %(limit)s) found
+    ORDER BY found.id DESC LIMIT %(limit)s
+)
+-- include: page
+
+-- name: page_of_tag
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT j.id, j.state FROM vidqueue.jobs j
+    WHERE (%(owner)s::text IS NULL OR j.owner = %(owner)s) AND j.tags @> ARRAY[%(tag)s::text]
+      AND j.state = ANY (%(states)s::text[]) AND j.id < %(before)s AND j.id >= %(from)s
+      AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
+      AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+      AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+    ORDER BY j.id DESC LIMIT %(limit)s
+)
+-- include: page
 
 -- name: request_cancel
 -- A waiting job ends here and now; a running one is asked, and its lane sees it. Asking twice changes nothing.

@@ -41,5 +41,12 @@ async def after(
     connection: Connection, number: int, *, job_id: UUID | None = None, owner: str | None = None, limit: int = 500
 ) -> list[Event]:
     """Events above `number`, oldest first."""
-    found = await rows(connection, "events", "after", number=number, job_id=job_id, owner=owner, limit=limit)
-    return [Event(**one) for one in found]
+    values: dict[str, Any] = {"number": number, "limit": limit}
+    # Each has its own index. One text for all would be planned once for all.
+    if job_id is not None:
+        query, values = "of_job_after", {**values, "job_id": job_id, "owner": owner}
+    elif owner is not None:
+        query, values = "of_owner_after", {**values, "owner": owner}
+    else:
+        query = "after"
+    return [Event(**one) for one in await rows(connection, "events", query, **values)]

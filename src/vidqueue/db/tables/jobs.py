@@ -13,6 +13,10 @@ from psycopg.types.json import Jsonb
 from vidqueue.db.pool import Connection, execute, row, rows
 from vidqueue.job import Device, State
 
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=(1 << 128) - 1)
+# The id of a job and its created_at are read from the clock one after the other.
+CLOCK_SLACK_S = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
@@ -132,10 +136,35 @@ async def get(connection: Connection, job_id: UUID, *, owner: str | None = None)
     return _job(found) if found else None
 
 
+async def state(connection: Connection, job_id: UUID) -> State | None:
+    """The state of a job, or None where there is none of that id."""
+    found = await row(connection, "jobs", "state", id=job_id)
+    return State(found["state"]) if found else None
+
+
 async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
-    """One page, newest first."""
-    values = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
-    return [_job(found) for found in await rows(connection, "jobs", "page", **values)]
+    """One page, newest first. A tag together with a processor reads all jobs that have the tag."""
+    query, values = _list_of(wanted)
+    return [_job(found) for found in await rows(connection, "jobs", query, **values)]
+
+
+def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
+    """The query that has an index for this filter, and its values."""
+    values: dict[str, Any] = {
+        **{name: getattr(wanted, name) for name in ("owner", "limit", "created_after", "created_before")},
+        "from": _first_id_at(wanted.created_after, -CLOCK_SLACK_S) if wanted.created_after else FIRST_ID,
+        "before": wanted.after or LAST_ID,
+    }
+    if wanted.created_before:
+        values["before"] = min(values["before"], _first_id_at(wanted.created_before, CLOCK_SLACK_S))
+    states = wanted.states or list(State)
+    if wanted.tag is not None:
+        return "page_of_tag", {**values, "states": states, "tag": wanted.tag, "processor": wanted.processor}
+    if wanted.processor is not None:
+        return "page_of_processor", {**values, "states": states, "processor": wanted.processor}
+    if wanted.states is not None:
+        return "page_in_states", {**values, "states": states}
+    return "page", values
 
 
 async def request_cancel(connection: Connection, job_id: UUID, *, owner: str | None) -> None:
@@ -211,6 +240,12 @@ async def of_key(connection: Connection, owner: str, key: str) -> tuple[UUID, st
     """The job that an idempotency key has made, and the fingerprint of the request that made it."""
     found = await row(connection, "jobs", "of_key", owner=owner, key=key)
     return (found["id"], found["request_hash"]) if found else None
+
+
+def _first_id_at(moment: datetime, slack_s: float) -> UUID:
+    """The lowest id that can be made at this time: a UUIDv7 begins with the milliseconds since 1970."""
+    milliseconds = int((moment.timestamp() + slack_s) * 1000)
+    return UUID(int=min(max(0, milliseconds), (1 << 48) - 1) << 80)
 
 
 def _job(found: DictRow) -> JobRow:

@@ -1,0 +1,92 @@
+"""Each kind of list has a query of its own; all of them show what a filter in plain Python would."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.factory import Queue
+from vidqueue.db.tables import events, jobs
+from vidqueue.db.tables.jobs import JobFilter, JobRow
+from vidqueue.jobs import control
+
+OWNERS, PROCESSORS, TAGS, STATES = ("local", "other"), ("zoo", "rare"), ("a", "b"), ("queued", "canceled", "running")
+
+
+async def stocked(queue: Queue) -> list[JobRow]:
+    """Jobs of two owners, of two processors, with tags, some of them canceled and one running; newest first."""
+    made = []
+    for number, (owner, processor, tags) in enumerate(product(OWNERS, PROCESSORS, ((), ("a",), ("a", "b")))):
+        for _ in range(3):
+            made.append(await queue.submit(owner=owner, processor=processor, tags=tags))
+        if number % 2:
+            await control.cancel(queue.database, made[-1], owner=owner)
+    await queue.dispatch(await queue.lane())
+    return [await queue.job(job_id) for job_id in reversed(made)]
+
+
+async def listed(queue: Queue, limit: int = 4, **wanted: Any) -> list[JobRow]:
+    """Everything that a filter finds, page by page."""
+    found: list[JobRow] = []
+    while True:
+        async with queue.database.transaction() as connection:
+            after = found[-1].id if found else None
+            page = await jobs.page(connection, JobFilter(**wanted, after=after, limit=limit))
+        found += page
+        if len(page) < limit:
+            return found
+
+
+async def test_lists_by_owner_state_processor_and_tag_show_what_fits(any_queue: Queue) -> None:
+    everything = await stocked(any_queue)
+    state_lists = [None, ["queued"], ["canceled", "running"], ["failed"]]
+    for owner, processor, tag, states in product((None, *OWNERS), (None, *PROCESSORS), (None, *TAGS), state_lists):
+        expected = [
+            job
+            for job in everything
+            if owner in (None, job.owner)
+            and processor in (None, job.processor)
+            and (tag is None or tag in job.tags)
+            and (states is None or job.state in states)
+        ]
+        found = await listed(any_queue, owner=owner, processor=processor, tag=tag, states=states)
+        assert found == expected, (owner, processor, tag, states)
+
+
+@pytest.mark.parametrize("more", [{}, {"states": ["queued"]}, {"processor": "zoo"}, {"tag": "a"}])
+async def test_lists_by_time_take_the_time_of_the_row(any_queue: Queue, more: dict[str, Any]) -> None:
+    everything = await stocked(any_queue)
+    of_kind = await listed(any_queue, **more)
+    middle = everything[len(everything) // 2].created_at
+    after = [job for job in of_kind if job.created_at >= middle]
+    before = [job for job in of_kind if job.created_at < middle]
+    assert await listed(any_queue, created_after=middle, **more) == after
+    assert await listed(any_queue, created_before=middle, **more) == before
+    assert await listed(any_queue, created_after=middle, created_before=middle + timedelta(microseconds=1), **more) == [
+        job for job in of_kind if job.created_at == middle
+    ]
+
+
+async def test_times_beyond_every_job_are_no_fault(any_queue: Queue) -> None:
+    everything = await stocked(any_queue)
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert await listed(any_queue, created_after=first, created_before=last) == everything
+    assert await listed(any_queue, created_before=first) == []
+    assert await listed(any_queue, created_after=last) == []
+
+
+async def test_events_are_read_by_owner_and_by_job(any_queue: Queue) -> None:
+    everything = await stocked(any_queue)
+    async with any_queue.database.transaction() as connection:
+        whole = await events.after(connection, 0)
+        middle = whole[len(whole) // 2].number
+        theirs = await events.after(connection, middle, owner="other")
+        of_job = await events.after(connection, 0, job_id=everything[0].id)
+        of_anothers_job = await events.after(connection, 0, job_id=everything[0].id, owner="local")
+        two = await events.after(connection, middle, owner="other", limit=2)
+    assert theirs == [event for event in whole if event.owner == "other" and event.number > middle]
+    assert of_job == [event for event in whole if event.job_id == everything[0].id]
+    assert (of_anothers_job, two) == ([], theirs[:2])
