@@ -30,6 +30,8 @@ def before() -> set[Path]:
 
 def test_the_demo_leaves_playable_results_and_nothing_else(alone: CommandLine, before: set[Path]) -> None:
     # Variables of a daemon that is none of the demo's business.
+    (alone.folder / "demo-out").mkdir()
+    (alone.folder / "demo-out" / "small-mp4.mp4").write_text("mine")
     ran = alone("demo", "--json", variables={"VIDQUEUE_DATABASE__URL": "postgresql://nowhere/x", "TMPDIR": "/tmp"})
     assert ran.code == 0, ran.err
     told = ran.lines[-1]
@@ -46,6 +48,8 @@ def test_the_demo_leaves_playable_results_and_nothing_else(alone: CommandLine, b
         assert facts.duration_s == pytest.approx(3, abs=0.1)
         codecs.add((path.suffix, facts.video.codec))
     assert codecs == {(".mp4", "h264"), (".webm", "vp9"), (".mkv", "hevc"), (".mov", "h264")}
+    assert {Path(one["path"]).name for one in told["results"]} >= {"small-mp4-2.mp4", "webm-with-vp9.webm"}
+    assert (alone.folder / "demo-out" / "small-mp4.mp4").read_text() == "mine"
     assert leftovers(before) == set()
 
 
@@ -68,6 +72,14 @@ def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(alone: CommandLine, be
     running.communicate(timeout=60)
     assert running.returncode == 130
     until(lambda: leftovers(before) == set(), what="the temporary folder is gone")
+
+
+def test_a_folder_for_the_results_that_cannot_be_made_is_told_before_a_daemon_is_started(alone: CommandLine) -> None:
+    (alone.folder / "file").write_text("")
+    for out in ("file", "file/out", "/proc/out"):
+        ran = alone("demo", "--out", out)
+        assert (ran.code, "Starting" in ran.err) == (1, False), ran.err
+    assert alone("demo", "--video", "missing.mp4").code == 1
 
 
 def test_a_folder_that_a_daemon_uses_is_left_alone(vidqueue: CommandLine, daemon: object) -> None:

@@ -70,7 +70,9 @@ def test_result_writes_the_output_and_refuses_to_replace_a_file_unasked(vidqueue
     assert fetched["sha256"] == hashlib.sha256(b"done\n").hexdigest()
     assert vidqueue("result", job_id).code == 1
     (vidqueue.folder / "given.txt").write_text("old")
-    assert vidqueue("result", job_id, "-o", "given.txt").code == 0
+    assert vidqueue("result", job_id, "-o", "given.txt").code == 1
+    assert (vidqueue.folder / "given.txt").read_text() == "old"
+    assert vidqueue("result", job_id, "-o", "given.txt", "--force").code == 0
     assert (vidqueue.folder / "given.txt").read_text() == "done\n"
     assert vidqueue("result", job_id, "-o", "-").out == "done\n"
     assert vidqueue("result", job_id, "--name", "video").code == 4

@@ -16,9 +16,11 @@ from vidqueue.cli.client import Client, Job
 from vidqueue.cli.demo_jobs import Delivered, deliver, submit_all
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
+from vidqueue.cli.inputs import Inputs
 from vidqueue.cli.options import LOOK, Look, Source
 from vidqueue.cli.render import board
 from vidqueue.cli.settings import load
+from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, duration_text, state_text
 from vidqueue.cli.transfer import upload
 
@@ -49,15 +51,16 @@ def demo(
     and every result lies where the table says.
 
     Args:
-        video: Your own video; else a short clip with sound is made.
-        out: Folder that the results are put into; it stays.
+        video: Your own video. Without it a short clip with sound is made.
+        out: Folder for the results. It stays, and no file in it is replaced.
         data_dir: Folder for the daemon's files and database, kept afterwards; else a temporary one.
         keep: Keep the temporary folder too.
         look: How the answer is written.
     """
     screen = Screen(look)
-    if video is not None and not video.is_file():
-        raise CommandError(f"{video} is not a file.", exit=Exit.USAGE)
+    if video is not None:
+        Inputs(may_upload=True).check([str(video)])
+    _make_out(out)
     with ExitStack() as stack:
         folder = stack.enter_context(_folder(data_dir, keep=keep, screen=screen))
         screen.say("Starting a daemon with its own PostgreSQL ...")
@@ -65,13 +68,21 @@ def demo(
         screen.say(f"It listens at {url} and keeps everything in {folder}.")
         client = stack.enter_context(Client(url))
         jobs = _run_jobs(client, screen, video, folder)
-        out.mkdir(parents=True, exist_ok=True)
         delivered = [deliver(client, screen, job, out) for job in jobs if job["state"] == "succeeded"]
         report, broken = portal.call(_ask, database_url, REPORT), portal.call(_ask, database_url, VIOLATIONS)
         screen.say("Stopping ...")
     _show(screen, jobs, delivered, report, broken)
     whole = len(delivered) == len(jobs) and all(one.is_whole for one in delivered)
     return Exit.OK if whole and not broken else Exit.JOB_FAILED
+
+
+def _make_out(out: Path) -> None:
+    """Make the folder of the results, and see that it can be written to, before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"The folder {out} cannot be made: {error.strerror}.") from None
+    Target(str(out)).check()
 
 
 @contextmanager

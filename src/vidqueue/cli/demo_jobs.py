@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.result import choose
+from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, duration_text, size_text
 from vidqueue.cli.transfer import Source, download
 
@@ -77,9 +80,15 @@ def submit_all(client: Client, clip: str) -> list[Job]:
 
 
 def deliver(client: Client, screen: Screen, job: Job, folder: Path) -> Delivered:
-    """Download the result of a finished job into the folder, over one of an earlier demo."""
+    """Download the result of a finished job into the folder, under a name that no file has yet."""
     output = choose(job, None)
     title = str(job["title"])
-    path = folder / (title.replace(",", "").replace(" ", "-") + Path(output["filename"]).suffix)
-    download(client, screen, Source(output["url"], output["size"], output["sha256"]), path)
+    path = _free_name(folder, title.replace(",", "").replace(" ", "-"), Path(output["filename"]).suffix)
+    download(client, screen, Source(output["url"], output["size"], output["sha256"]), Target(str(path)), path)
     return Delivered(title, path, output)
+
+
+def _free_name(folder: Path, stem: str, suffix: str) -> Path:
+    """`stem.mp4`, or with results of an earlier demo in the folder `stem-2.mp4` and so on."""
+    names = (f"{stem}{number}{suffix}" for number in chain([""], (f"-{one}" for one in count(2))))
+    return next(folder / name for name in names if not os.path.lexists(folder / name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,17 +11,21 @@ from cyclopts import Parameter
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.options import DASH, DOOR, LOOK, Door, Look
+from vidqueue.cli.inputs import protecting
+from vidqueue.cli.options import DASH, DEFAULT_URL, DOOR, LOOK, Door, Look
+from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, size_text
-from vidqueue.cli.transfer import Source, download, fetch
+from vidqueue.cli.transfer import Source, download, fetch_to_stdout
 
 USUAL = "video"
+HERE = "."
 
 
 def result(
     job_id: Annotated[str, Parameter(name="ID")],
     *,
-    output: Annotated[Path | None, DASH, Parameter(alias="-o")] = None,
+    output: Annotated[str, DASH, Parameter(alias="-o", show_default=False)] = HERE,
+    force: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     name: str | None = None,
     door: Door = DOOR,
     look: Look = LOOK,
@@ -29,7 +34,9 @@ def result(
 
     Args:
         job_id: The job.
-        output: File or folder to write to, `-` for standard output; without it the output's own name in this folder.
+        output: File or folder to write to, or `-` for standard output. The default is a file in the current folder,
+            named after the job and the output.
+        force: Replace an existing file. An input of the job is never replaced.
         name: Which output, where the job has several.
         door: Which daemon is asked.
         look: How the answer is written.
@@ -37,18 +44,20 @@ def result(
     screen = Screen(look)
     with Client(door.url) as client:
         job = client.job(job_id)
-        chosen, target = save(client, screen, job, output, name=name)
-    if target is None:
+        target = protecting(client, job["input"], Target(output, force=force))
+        target.check()
+        chosen, path = save(client, screen, job, target, name=name)
+    if path is None:
         return Exit.OK
     if screen.json:
-        screen.object({**chosen, "path": str(target)})
+        screen.object({**chosen, "path": str(path)})
     else:
-        screen.write(f"{target}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
+        screen.write(f"{path}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
     return Exit.OK
 
 
 def save(
-    client: Client, screen: Screen, job: Job, output: Path | None, *, name: str | None = None
+    client: Client, screen: Screen, job: Job, target: Target, *, name: str | None = None
 ) -> tuple[dict[str, Any], Path | None]:
     """Download an output of a job; what it is and where it lies now, None where it went to standard output.
 
@@ -57,12 +66,50 @@ def save(
     """
     chosen = choose(job, name)
     source = Source(f"/v1/jobs/{job['id']}/outputs/{chosen['name']}", chosen["size"], chosen["sha256"])
-    if str(output) == "-":
-        fetch(client, screen, source, sys.stdout.buffer, label=chosen["name"])
+    if target.is_stdout:
+        fetch_to_stdout(client, screen, source, label=chosen["name"])
         return chosen, None
-    target = _target(job, chosen, output)
-    download(client, screen, source, target)
-    return chosen, target
+    path = target.file(file_name(job, chosen))
+    download(client, screen, source, target, path)
+    return chosen, path
+
+
+def deliver(client: Client, screen: Screen, job: Job, target: Target, door: Door) -> None:
+    """Download the result of a job that a command has waited for. Whatever goes wrong now, the result is not lost.
+
+    Raises:
+        CommandError: says what went wrong, and how to get the result.
+    """
+    try:
+        chosen, path = save(client, screen, job, target)
+    except CommandError as error:
+        if error.exit is Exit.NOT_FOUND:
+            raise
+        kept = _kept(job, door, target)
+        raise CommandError(error.message, exit=error.exit, hint=kept, code=error.code, details=error.details) from None
+    except KeyboardInterrupt:
+        screen.say(_kept(job, door, target))
+        raise
+    screen.say(f"{path or 'written'}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
+
+
+def _kept(job: Job, door: Door, target: Target) -> str:
+    command = command_for(job, door, target.given)
+    return f"The job succeeded and the daemon keeps its result. Get it with: {command}"
+
+
+def command_for(job: Job, door: Door, output: str) -> str:
+    """The command line that fetches the result of a job once more, for a person to copy."""
+    words = ["vidqueue", "result", str(job["id"])]
+    outputs = [str(one["name"]) for one in job.get("outputs") or ()]
+    if len(outputs) > 1 and USUAL not in outputs:
+        words += ["--name", outputs[0]]
+    # A file that stands in the way stays there; the command without -o takes a name of its own.
+    if not os.path.lexists(output) or Path(output).is_dir():
+        words += ["-o", output]
+    if door.url != os.environ.get("VIDQUEUE_URL", DEFAULT_URL):
+        words += ["--url", door.url]
+    return shlex.join(words)
 
 
 def choose(job: Job, name: str | None) -> dict[str, Any]:
@@ -86,15 +133,6 @@ def choose(job: Job, name: str | None) -> dict[str, Any]:
             hint=f"Choose one with --name: {', '.join(outputs)}.",
         )
     return outputs[wanted]
-
-
-def _target(job: Job, chosen: dict[str, Any], output: Path | None) -> Path:
-    if output is not None and not output.is_dir():
-        return output
-    target = (output or Path()) / file_name(job, chosen)
-    if target.exists():
-        raise CommandError(f"{target} exists.", hint="Name a file with -o to replace it.")
-    return target
 
 
 def file_name(job: Job, chosen: dict[str, Any]) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from dataclasses import dataclass, fields
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
@@ -15,10 +13,11 @@ from cyclopts import App, Group, Parameter
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.inputs import Inputs, protecting
 from vidqueue.cli.options import DASH, Door, Look
-from vidqueue.cli.result import save
-from vidqueue.cli.terminal import Screen, size_text
-from vidqueue.cli.transfer import upload
+from vidqueue.cli.result import deliver
+from vidqueue.cli.target import Target
+from vidqueue.cli.terminal import Screen
 from vidqueue.cli.watch import verdict, wait_for
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
@@ -26,8 +25,6 @@ from vidqueue.processors.base import Processor
 
 JOB = Group("The job", sort_key=20)
 WAITING = Group("Files and waiting", sort_key=30)
-# What the daemon resolves itself; anything else names a file of this machine.
-_REFERENCE = re.compile(r"^(vq:|data:|[a-z][a-z0-9+.-]*://)")
 
 
 @Parameter(name="*")
@@ -57,8 +54,10 @@ class JobFlags:
     """A word of your own; the same word with the same request makes no second job."""
     wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
     """Watch the job until it ends; Ctrl-C stops the watching, not the job."""
-    output: Annotated[Path | None, DASH, Parameter(group=WAITING, alias="-o")] = None
+    output: Annotated[str | None, DASH, Parameter(group=WAITING, alias="-o")] = None
     """Wait, and download the result to this file or folder, or `-` for standard output."""
+    force: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
+    """Replace an existing file with the result. An input is never replaced."""
     upload: Annotated[bool, Parameter(group=WAITING)] = True
     """Send local files to the daemon. With --no-upload it opens them itself, by path, under its inputs.roots."""
 
@@ -150,17 +149,30 @@ def _read(flag: Flag, value: Any) -> Any:
 
 
 def _submit(request: dict[str, Any], media: list[str], flags: JobFlags, door: Door, screen: Screen) -> int:
+    inputs = Inputs(may_upload=flags.upload)
+    named = inputs.check(request["input"][field] for field in media)
+    target = None if flags.output is None else Target(flags.output, force=flags.force, inputs=named)
+    if target is not None:
+        target.check()
     with Client(door.url) as client:
+        if target is not None and target.replaces:
+            target = protecting(client, request["input"], target)
+            target.check()
         for field in media:
-            request["input"][field] = _reference(client, screen, request["input"][field], may_upload=flags.upload)
+            request["input"][field] = inputs.reference(client, screen, request["input"][field])
         headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
         job: Job = client.call("POST", "/v1/jobs", json=request, headers=headers)
-        if not (flags.wait or flags.output):
+        if not flags.wait and target is None:
             _tell_accepted(screen, job)
             return Exit.OK
         screen.say(f"submitted {job['id']}")
         job = wait_for(client, screen, [job["id"]]).get(job["id"], job)
-        return _deliver(client, screen, job, flags.output)
+        _require_success(job)
+        if target is not None:
+            deliver(client, screen, job, target, door)
+        elif not screen.json:
+            screen.write(job["id"])
+        return Exit.OK
 
 
 def _tell_accepted(screen: Screen, job: Job) -> None:
@@ -172,32 +184,17 @@ def _tell_accepted(screen: Screen, job: Job) -> None:
         screen.say(f"Watch it with: vidqueue watch {job['id']}")
 
 
-def _deliver(client: Client, screen: Screen, job: Job, output: Path | None) -> int:
-    """The end of a job that was waited for: its result on this machine, or why there is none."""
-    if job["state"] != "succeeded":
-        error = job.get("error") or {}
-        raise CommandError(
-            error.get("message") or f"The job was {job['state']}.",
-            exit=verdict([job]),
-            hint=error.get("hint") or "",
-            code=error.get("code") or "",
-            details=[f"`vidqueue logs {job['id']}` shows its log."] if error else [],
-        )
-    if output is not None:
-        chosen, target = save(client, screen, job, output)
-        screen.say(f"{target or 'written'}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
-    elif not screen.json:
-        screen.write(job["id"])
-    return Exit.OK
-
-
-def _reference(client: Client, screen: Screen, value: str, *, may_upload: bool) -> str:
-    """What the daemon is told: a reference as it is, a local file by its bytes or, if so asked, by its path."""
-    if _REFERENCE.match(value):
-        return value
-    if may_upload or value == "-":
-        return f"vq:files/{upload(client, screen, Path(value))['id']}"
-    return str(Path(value).expanduser().resolve())
+def _require_success(job: Job) -> None:
+    if job["state"] == "succeeded":
+        return
+    error = job.get("error") or {}
+    raise CommandError(
+        error.get("message") or f"The job was {job['state']}.",
+        exit=verdict([job]),
+        hint=error.get("hint") or "",
+        code=error.get("code") or "",
+        details=[f"`vidqueue logs {job['id']}` shows its log."] if error else [],
+    )
 
 
 def _with_every_processor() -> App:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
+from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen
 
 CHUNK = 1 << 20
@@ -44,7 +45,10 @@ def upload(client: Client, screen: Screen, path: Path) -> dict[str, Any]:
         return _send(client, screen, sys.stdin.buffer, name="stdin", size=None)
     try:
         with path.open("rb") as source:
-            return _send(client, screen, source, name=path.name, size=os.fstat(source.fileno()).st_size)
+            facts = os.fstat(source.fileno())
+            # A pipe or device has no size that could be told beforehand.
+            size = facts.st_size if stat.S_ISREG(facts.st_mode) else None
+            return _send(client, screen, source, name=path.name, size=size)
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.", code="input_not_found") from None
 
@@ -73,28 +77,14 @@ def _chunks(source: BinaryIO, advance: Any) -> Iterator[bytes]:
         advance(len(chunk))
 
 
-def download(client: Client, screen: Screen, source: Source, target: Path) -> None:
-    """Fetch bytes into `target`: written aside, compared with their sha256, synced, renamed.
+def download(client: Client, screen: Screen, source: Source, target: Target, path: Path) -> None:
+    """Fetch bytes into the file `path` of a target: written aside, compared with their sha256, then published.
 
     Raises:
         CommandError: the bytes are not those that were promised, or the file cannot be written.
     """
-    try:
-        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    except OSError as error:
-        raise CommandError(f"{target.parent} cannot be written to: {error.strerror}.") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            fetch(client, screen, source, file, label=target.name)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; the result gets the mode that any new file would.
-        Path(aside).chmod(0o666 & ~_umask())
-        Path(aside).replace(target)
-    except OSError as error:
-        raise CommandError(f"{target} cannot be written: {error.strerror}.") from None
-    finally:
-        Path(aside).unlink(missing_ok=True)
+    with target.writing(path) as file:
+        fetch(client, screen, source, file, label=path.name)
 
 
 def fetch(client: Client, screen: Screen, source: Source, file: BinaryIO, *, label: str) -> None:
@@ -113,6 +103,21 @@ def fetch(client: Client, screen: Screen, source: Source, file: BinaryIO, *, lab
         raise CommandError(f"What arrived of {label} is damaged.", hint="Try again; else retry the job.")
 
 
+def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: str) -> None:
+    """Write the bytes of `source` to standard output.
+
+    Raises:
+        CommandError: the bytes are not those that were promised, or cannot be written.
+    """
+    try:
+        fetch(client, screen, source, sys.stdout.buffer, label=label)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"Standard output cannot be written: {error.strerror}.") from None
+
+
 @contextmanager
 def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
     """A bar for the time of the block; yields what tells it of so many more bytes."""
@@ -126,9 +131,3 @@ def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
     with Progress(*columns, console=screen.err, disable=not screen.live or screen.json, transient=True) as progress:
         task = progress.add_task(label, total=size)
         yield lambda count: progress.advance(task, count)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
