@@ -68,11 +68,11 @@ class Pool(AsyncConnectionPool[Connection]):
     def __init__(self, url: str, *, query_timeout_s: float, **options: Any) -> None:
         super().__init__(
             url,
-            # Autocommit, so that a single statement costs one round trip and not three.
-            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row, "autocommit": True},
+            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
             connection_class=psycopg.AsyncConnection[DictRow],
             reconnect_timeout=RECONNECT_S,
-            configure=partial(prepare, timeout_s=query_timeout_s),
+            # Autocommit, so that a single statement costs one round trip and not three.
+            configure=partial(_prepare_in_autocommit, timeout_s=query_timeout_s),
             open=False,
             **options,
         )
@@ -208,6 +208,12 @@ async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float)
         await connection.execute("SET timezone = 'UTC'")
         if not connection.autocommit:
             await connection.commit()
+
+
+async def _prepare_in_autocommit(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
+    # Not among the pool's kwargs: procrastinate opens its listener with these and with an autocommit of its own.
+    await connection.set_autocommit(True)
+    await prepare(connection, timeout_s=timeout_s)
 
 
 async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
