@@ -203,9 +203,9 @@ def _check_invariants(broken: list[dict[str, Any]]) -> Check:
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=IMPORT_PATIENCE_S
-    )
+    # As executors are started: nothing is imported from the working folder.
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=IMPORT_PATIENCE_S, cwd="/")
 
 
 def _last_line(text: str) -> str:

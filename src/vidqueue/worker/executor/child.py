@@ -7,6 +7,7 @@ works; a reader thread listens for the word to stop.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -43,6 +44,8 @@ from vidqueue.worker.executor.messages import (
 )
 
 PR_SET_PDEATHSIG = 1
+# Of 1000 (proc(5), oom_score_adj); 0 is the rule.
+OOM_SCORE = 800
 
 
 class Wire:
@@ -69,6 +72,7 @@ def main() -> None:
     """Serve orders until told to exit or until the lane is gone."""
     arguments = _arguments()
     _die_with(arguments.parent)
+    _die_first_of_memory()
     # The lane decides when we end; a Ctrl-C in the daemon's terminal is not for us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire = Wire(socket.socket(fileno=arguments.fd))
@@ -93,6 +97,13 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the tether held
         sys.exit(1)
+
+
+def _die_first_of_memory() -> None:
+    """Let the kernel's out-of-memory killer choose an executor, and its ffmpeg, before the daemon and PostgreSQL."""
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError):
+        score.write_text(str(max(OOM_SCORE, int(score.read_text(encoding="ascii")))), encoding="ascii")
 
 
 def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Event) -> None:

@@ -108,10 +108,11 @@ class Executor:
     async def _spawn(self, theirs: socket.socket, output: IO[bytes]) -> asyncio.subprocess.Process:
         try:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "vidqueue.worker.executor.child",
+                # -P and a fixed folder: `python -m` imports from the working folder first, whoever may write there.
+                sys.executable, "-P", "-m", "vidqueue.worker.executor.child",
                 "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--device", self._device,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()], env=self._environment(), start_new_session=True,
+                pass_fds=[theirs.fileno()], env=self._environment(), cwd="/", start_new_session=True,
             )  # fmt: skip
         except (OSError, RuntimeError) as error:
             self._writer.close()
@@ -185,10 +186,13 @@ class Executor:
 
     def _environment(self) -> dict[str, str]:
         """A few harmless names: neither secrets nor settings of the daemon reach the child."""
-        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
+        # The operator's own choice, but an empty or relative entry means the working folder.
+        imports = filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         return environment | {
             processes.MARK: self._mark,
+            "PYTHONPATH": os.pathsep.join(imports),
             "CUDA_VISIBLE_DEVICES": self._gpu_uuid or "",
             "PYTHONUNBUFFERED": "1",
             # OpenMP's threads spin while they wait. With other lanes and ffmpeg on the same cores that made torch
