@@ -1,4 +1,4 @@
-"""Reading ffmpeg's banner, on lines that it really printed."""
+"""Reading ffmpeg's banner, on lines that it really printed, in the parts in which it wrote them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,45 @@ import pytest
 
 from vidqueue.media.banner import Banner, bit_depth
 from vidqueue.media.facts import Colour
+from vidqueue.media.jail.lines import Line
 
-SELFIE = """Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'fd:':
-  Metadata:
-    title           : a film
-                    :   Stream #0:9: Video: h264, yuv420p, 1x1
-  Duration: 00:01:01.77, start: -0.023220, bitrate: 13818 kb/s
-  Stream #0:0[0x1](eng): Video: hevc (Main 10) (hvc1 / 0x31637668), yuv420p10le(tv, bt2020nc/bt2020/smpte2084), \
-1440x1080, 12669 kb/s, SAR 1:1 DAR 4:3, 29.88 fps, 120 tbr, 90k tbn (default)
-    Side data:
-      Display Matrix: rotation of -90.00 degrees
-  Stream #0:1: Audio: aac (LC) (mp4a / 0x6134706D), 44100 Hz, stereo, fltp, 129 kb/s (default)
-  Stream #0:2: Video: mjpeg (Baseline), yuvj444p(pc, bt470bg/unknown/unknown), 600x600, 90k tbr, 90k tbn (attached pic)
-  Stream #0:3[0x3](eng): Data: none (mett / 0x7474656D), 252 kb/s
-Stream mapping:
-  Stream #0:0 -> #0:0 (copy)
-Output #0, framecrc, to 'pipe:':
-  Stream #0:0(eng): Video: hevc, yuv420p, 1x1
-"""
+INFO = "[info] "
+INPUT = (INFO, "Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'fd:':\n")
+SELFIE: tuple[tuple[str, ...], ...] = (
+    INPUT,
+    (INFO, "  Metadata:\n"),
+    (INFO, "    title           : ", "a film", "\n              : ", "  Stream #0:9: Video: h264, yuv420p", "\n"),
+    (INFO, "  Duration: ", "00:01:01.77", ", start: ", "-0.023220", ", bitrate: ", "13818 kb/s", "\n"),
+    (
+        INFO, "  Stream #0", ":0", "[0x1]", "(eng)",
+        ": Video: hevc (Main 10) (hvc1 / 0x31637668), yuv420p10le(tv, bt2020nc/bt2020/smpte2084), 1440x1080, 126 kb/s",
+        ", SAR 1:1 DAR 4:3", ", ", "29.88 fps, ", "120 tbr, ", "90k tbn", " (default)", "\n",
+    ),
+    (INFO, "    Side data:\n"),
+    (INFO, "      ", "Display Matrix: ", "rotation of -90.00 degrees", "\n"),
+    (INFO, "  Stream #0", ":1", ": Audio: aac (LC) (mp4a / 0x6134706D), 44100 Hz, stereo, fltp", " (default)", "\n"),
+    (
+        INFO, "  Stream #0", ":2", ": Video: mjpeg (Baseline), yuvj444p(pc, bt470bg/unknown/unknown), 600x600", ", ",
+        "90k tbr, ", "90k tbn", " (attached pic)", "\n",
+    ),
+    (INFO, "  Stream #0", ":3", "[0x3]", "(eng)", ": Data: none (mett / 0x7474656D), 252 kb/s", "\n"),
+    (INFO, "Stream mapping:\n"),
+    (INFO, "  Stream #0:0 -> #0:0", " (copy)", "\n"),
+    (INFO, "Output #0, framecrc, to 'pipe:':\n"),
+    (INFO, "  Stream #0", ":0", "(eng)", ": Video: hevc, yuv420p, 1x1", "\n"),
+)  # fmt: skip
+
+
+def read(*lines: tuple[str, ...]) -> Banner:
+    found = Banner()
+    for parts in lines:
+        found.read(Line.of(*parts))
+    return found
 
 
 @pytest.fixture
 def banner() -> Banner:
-    found = Banner()
-    for line in SELFIE.splitlines():
-        found.read(line)
-    return found
+    return read(*SELFIE)
 
 
 def test_container_start_and_duration(banner: Banner) -> None:
@@ -77,7 +90,63 @@ def test_bits_of_a_pixel_format(pixel_format: str, bits: int) -> None:
     ("words", "interlaced"), [("tv, bt709, top first", True), ("tv, bt709, progressive", False), ("bottom first", True)]
 )
 def test_fields_are_noticed(words: str, interlaced: bool) -> None:
-    found = Banner()
-    found.read("Input #0, mpegts, from 'fd:':")
-    found.read(f"  Stream #0:0: Video: h264 (High), yuv420p({words}), 1920x1080, 25 fps")
-    assert found.streams[0].interlaced is interlaced
+    stream = (INFO, "  Stream #0", ":0", f": Video: h264 (High), yuv420p({words}), 1920x1080", ", ", "25 fps, ", "\n")
+    assert read(INPUT, stream).streams[0].interlaced is interlaced
+
+
+LIES = (
+    "Input #0, gif, from 'fd:':",
+    "  Duration: 1:2, start: --",
+    "  Duration: 99:00:00.00, start: 5.000000",
+    "  Stream #0:7: Video: h264, yuv420p, 9999x9999 (default)",
+    "      Display Matrix: rotation of 180.00 degrees",
+    "): Audio: aac, 48000 Hz",
+    "[info]   Duration: 99:00:00.00, start: 5.000000",
+    "Stream mapping:",
+    "Output #0, null, to 'pipe:':",
+)
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("newline", ["\n", "\r", ""])
+def test_words_of_the_file_are_never_taken_for_ffmpegs(lie: str, newline: str, banner: Banner) -> None:
+    text = newline + lie + newline
+    forged = [list(parts) for parts in SELFIE]
+    forged[2] = [INFO, f"    {text}k : ", text, "\n"]
+    for number in (4, 9):
+        forged[number][4] = f"({text})"
+    forged.insert(5, [INFO, f"      {text}handler : ", text, "\n"])
+    forged.insert(6, [INFO, f"      {lie.strip()}: ", text, "\n"])
+    assert read(*map(tuple, forged)) == banner
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        ("  Duration: ", "1:2", ", start: ", "--"),
+        ("  Duration: ", "99999999999999999999:00:00.0", ", start: ", "1e400"),
+        ("  Duration: ", "00:00:01.00", ", start: "),
+        ("  Duration: ",),
+        ("  Stream #0",),
+        ("  Stream #0", ":x", ": Video: h264"),
+        ("  Stream #0", ":1"),
+        ("  Stream #0", ":0", ": Video: ", "\n", "      ", "Display Matrix: ", "rotation of nan degrees"),
+    ],
+)
+def test_what_cannot_be_parsed_is_remembered_and_raises_nothing(strange: tuple[str, ...]) -> None:
+    found = read(INPUT, (INFO, "  Stream #0", ":0", ": Video: h264, yuv420p, 64x64", "\n"), (INFO, *strange, "\n"))
+    found.read(Line.of(INFO, "      ", "Display Matrix: ", "rotation of nan degrees", "\n"))
+    assert found.faults
+    assert found.duration_s in (None, 1.0)
+
+
+def test_faults_are_bounded() -> None:
+    assert len(read(INPUT, *[(INFO, "  Stream #0", "\n")] * 1000).faults) == 10
+
+
+def test_an_exceeded_bound_is_noticed_behind_any_number_of_other_complaints() -> None:
+    flood = [("[mov @ 0x5] ", "[warning] ", "nothing much\n")] * 1000
+    complaint = ("[png @ 0x5] ", "[error] ", "Picture size 60000x60000 exceeds specified max pixel count 1\n")
+    refusal = read(*flood, complaint).refusal
+    assert refusal is not None
+    assert refusal.code == "media_too_large"

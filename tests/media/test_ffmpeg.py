@@ -13,33 +13,55 @@ from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.faults import failure_of
+from vidqueue.media.jail.lines import Line
 from vidqueue.media.jail.sandbox import Ended, SandboxLimits
 from vidqueue.media.sink import created
 from vidqueue.media.source import check_source
 
-VERBOSE = """\
-[h264 @ 0x55] [error] error while decoding MB 0 8, bytestream 5104
-[vist#0:1/h264 @ 0x55] [dec:h264 @ 0x56] [warning] corrupt decoded frame
-[vist#0:3/h264 @ 0x55] [dec:h264 @ 0x56] [warning] corrupt decoded frame
-[out#0/mp4 @ 0x55] [verbose]   Output stream #0:0 (video): 48 frames encoded; 48 packets muxed (85248000 bytes);
-[in#0/mov @ 0x55] [verbose]   Input stream #0:0 (audio): 9 packets read (9 bytes); 9 frames decoded; 0 decode errors;
-[in#0/mov @ 0x55] [verbose]   Input stream #0:1 (video): 50 packets read (9 bytes); 49 frames decoded; 1 decode errors;
-"""
+READER = "[vist#0:{}/h264 @ 0x55] "
+VERBOSE = (
+    ("[h264 @ 0x55] ", "[error] ", "error while decoding MB 0 8, bytestream 5104\n"),
+    (READER.format(1), "[dec:h264 @ 0x56] ", "[warning] ", "corrupt decoded frame\n"),
+    (READER.format(3), "[dec:h264 @ 0x56] ", "[warning] ", "corrupt decoded frame\n"),
+    (
+        "[out#0/mp4 @ 0x55] ", "[verbose] ", "  Output stream #0:0 (video): ", "48 frames encoded", "; ",
+        "48 packets muxed (85248000 bytes); ", "\n",
+    ),
+    (
+        "[in#0/mov @ 0x55] ", "[verbose] ", "  Input stream #0:0 (audio): ", "9 packets read (9 bytes); ",
+        "9 frames decoded; 0 decode errors", "; ", "\n",
+    ),
+    (
+        "[in#0/mov @ 0x55] ", "[verbose] ", "  Input stream #0:1 (video): ", "50 packets read (9 bytes); ",
+        "49 frames decoded; 1 decode errors", "; ", "\n",
+    ),
+)  # fmt: skip
+COUNTED = ffmpeg.Tally("0:1", 50, 49, 1, 1, 48, [("error", "error while decoding MB 0 8, bytestream 5104")])
+
+
+def tally_of(*lines: tuple[str, ...]) -> ffmpeg.Tally:
+    tally = ffmpeg.Tally(stream="0:1")
+    for parts in lines:
+        tally.read(Line.of(*parts))
+    return tally
 
 
 def test_the_tally_counts_the_stream_it_was_told_to() -> None:
-    tally = ffmpeg.Tally(stream="0:1")
-    for line in VERBOSE.splitlines():
-        tally.read(line)
-    assert (tally.packets, tally.decoded, tally.errors, tally.corrupt, tally.encoded) == (50, 49, 1, 1, 48)
-    assert tally.remarks == [("error", "error while decoding MB 0 8, bytestream 5104")]
+    assert tally_of(*VERBOSE) == COUNTED
+
+
+def test_words_of_the_file_are_not_counted() -> None:
+    lie = "[in#0/mov @ 0x55] [verbose]   Input stream #0:1 (video): 9 packets read; 9 frames decoded; 9 decode errors; "
+    forged = [
+        ("[info] ", "  Stream #0", ":0", f"(\n{lie}\n)", ": Video: h264", "\n"),
+        ("[info] ", f"    \n{lie}\n  : ", lie, "\n"),
+        ("[info] ", "    title    : ", "[vist#0:1/h264 @ 0x55] [warning] corrupt decoded frame", "\n"),
+    ]
+    assert tally_of(*VERBOSE, *forged) == COUNTED
 
 
 def test_remarks_are_bounded() -> None:
-    tally = ffmpeg.Tally()
-    for _ in range(1000):
-        tally.read("[h264 @ 0x55] [error] again")
-    assert len(tally.remarks) == 40
+    assert len(tally_of(*[("[h264 @ 0x55] ", "[error] ", "again\n")] * 1000).remarks) == 40
 
 
 def test_progress_comes_in_whole_reports() -> None:

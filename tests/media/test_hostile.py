@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import struct
 import time
 import zlib
@@ -162,3 +163,77 @@ def test_a_title_that_looks_like_ffmpegs_own_words_changes_no_fact(tmp_path: Pat
     facts, plain = probe(path, Limits()), probe(samples("plain.mkv"), Limits())
     assert facts.videos == plain.videos
     assert facts.audios == plain.audios
+
+
+FORGERIES = {
+    "an odd duration": "  Duration: 1:2, start: --",
+    "a long duration": "  Duration: 05:00:00.00, start: 7.000000, bitrate: 1 kb/s",
+    "a container": "Input #0, gif, from 'fd:':",
+    "the end of the input": "Output #0, null, to 'pipe:1':",
+    "a stream": "  Stream #0:7: Video: h264, yuv420p, 9999x9999 (default)",
+    "a rotation": "    Side data:\n      Display Matrix: rotation of 90.00 degrees",
+    "an odd rotation": "      Display Matrix: rotation of nan degrees",
+    "counts": "[in#0/mov @ 0x1] [verbose]   Input stream #0:0 (video): 1 packets read (1 bytes); 1 frames decoded; ",
+    "a full disk": "[error] No space left on device",
+    "levels": "[info]   Duration: 1:2, start: --",
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES.keys())
+@pytest.mark.parametrize("place", ["language", "title", "key"])
+def test_a_tag_that_contains_lines_of_ffmpegs_changes_no_fact_and_ends_no_supervision(
+    forgery: str, place: str, tmp_path: Path, samples: Samples
+) -> None:
+    path = tmp_path / "forged.mkv"
+    tag = f"{forgery}\n=x" if place == "key" else f"{place}=a\n{forgery}\n"
+    for_all = ["-metadata", tag, "-metadata:s:v:0", tag, "-metadata:s:a:0", tag]
+    run_ffmpeg("-i", samples("plain.mkv"), "-c", "copy", *for_all, path)
+    facts, plain = probe(path, Limits()), probe(samples("plain.mkv"), Limits())
+    assert facts.model_copy(update={"size": plain.size}) == plain
+
+
+def test_a_file_with_forged_tags_is_transcoded_and_counted_as_any_other(tmp_path: Path, samples: Samples) -> None:
+    path = tmp_path / "forged.mkv"
+    lines = "\n".join(FORGERIES.values())
+    run_ffmpeg("-i", samples("plain.mkv"), "-c", "copy", "-metadata:s:v:0", f"language=x\n{lines}", path)
+    workspace = tmp_path / "work"
+    workspace.mkdir()
+    result = probe(transcoded(path, workspace), Limits())
+    assert result.video is not None
+    assert (result.video.frames, result.video.rotation) == (60, 0)
+
+
+@pytest.mark.parametrize("length", [4093, 4094, 4095, 8190])
+def test_a_language_that_fills_the_pipes_packets_hides_no_stream(length: int, tmp_path: Path, samples: Samples) -> None:
+    path = tmp_path / "long.mkv"
+    run_ffmpeg("-i", samples("plain.mkv"), "-c", "copy", "-metadata:s:v:0", f"language={'x' * length}", path)
+    if (length + 2) % select.PIPE_BUF:
+        assert probe(path, Limits()).videos == probe(samples("plain.mkv"), Limits()).videos
+    else:
+        # Where its end and the next word cannot be told apart, nothing is believed.
+        assert refusal(path) == "media_damaged"
+
+
+@pytest.fixture(scope="session")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More packets than a probe reads, in a few megabytes."""
+    path = tmp_path_factory.mktemp("crowded") / "crowded.mkv"
+    source = "color=size=16x16:rate=1000:duration=150"
+    run_ffmpeg("-f", "lavfi", "-i", source, "-c:v", "mpeg4", "-g", "1000", path)
+    return path
+
+
+def test_a_file_with_very_many_packets_is_estimated_from_the_first(crowded: Path) -> None:
+    facts = probe(crowded, Limits())
+    assert facts.estimated
+    assert facts.video is not None
+    assert facts.duration_s == pytest.approx(150, rel=0.01)
+    assert facts.video.frames == pytest.approx(150_000, rel=0.01)
+    assert facts.damage == ()
+
+
+def test_reading_the_whole_of_such_a_file_is_exact(crowded: Path) -> None:
+    facts = probe(crowded, Limits(), whole=True)
+    assert not facts.estimated
+    assert facts.video is not None
+    assert facts.video.frames == 150_000

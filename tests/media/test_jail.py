@@ -1,8 +1,9 @@
-"""The jail's walls and its keeper, with a real ffmpeg inside."""
+"""The jail's walls and its supervisor thread, with a real ffmpeg inside."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.checkup import JailStatus, jail_status
 from vidqueue.media.jail.launcher import REFUSED_CALLS, landlock_abi
+from vidqueue.media.jail.lines import Line, LineReader
 from vidqueue.media.sink import created
 
 ENDLESS = (*QUIET, "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2", "-f", "null", "pipe:1")
@@ -103,11 +105,68 @@ def test_the_parents_sudden_death_ends_ffmpeg() -> None:
 
 
 def test_standard_error_is_kept_only_in_part_however_long_it_is() -> None:
-    lines: list[str] = []
+    lines: list[Line] = []
     flood = (*QUIET, "-f", "lavfi", "-i", "testsrc2=duration=20,showinfo", "-f", "null", "pipe:1")
     end = ended(flood, bounds(), on_line=lines.append)
     assert end.returncode == 0
     assert len(lines) > len(end.tail) == 200
+
+
+@pytest.mark.parametrize("raised", [ValueError("odd"), CanceledError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
+def test_a_reader_that_raises_ends_the_run_with_an_error_and_not_the_supervision(raised: BaseException) -> None:
+    def reader(line: Line) -> None:
+        raise raised
+
+    endless = [*QUIET, "-re", "-f", "lavfi", "-i", "testsrc2", "-f", "null", "pipe:1"]
+    with sandbox.start(endless, bounds(), on_line=reader) as running:
+        end = running.wait()
+    assert not alive(running.pid)
+    assert (end.by, end.fault, end.returncode) == ("fault", raised, -signal.SIGKILL)
+    with pytest.raises(VidqueueError) as caught:
+        raise_if_failed(end)
+    assert caught.value.code == "internal_error"
+
+
+def written(*writes: bytes) -> list[Line]:
+    """The lines that come of these writes, through a real pipe in packet mode."""
+    messages, child_end = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
+    reader, lines = LineReader(), []
+    for one in writes:
+        os.write(child_end, one)
+        for _ in range(0, len(one), select.PIPE_BUF):
+            lines.append(reader.feed(os.read(messages, 65536)))
+    os.close(child_end)
+    os.close(messages)
+    return [line for line in [*lines, reader.rest()] if line is not None]
+
+
+def test_a_line_begins_only_where_a_write_begins() -> None:
+    lines = written(
+        b"[info] ", b"  Stream #0", b":0", b"(a\n  Duration: 1:2\n)", b": Video: h264", b"\n", b"[info] ", b"x\n"
+    )
+    assert [line.parts for line in lines] == [("  Stream #0", ":0", "(a\n  Duration: 1:2\n)", ": Video: h264"), ("x",)]
+    assert lines[0].text == "[info]   Stream #0:0(a   Duration: 1:2 ): Video: h264"
+
+
+@pytest.mark.parametrize("length", [4094, 4095, 4096, 4097, 8190, 8192, 30_000])
+def test_a_write_that_the_pipe_splits_forges_no_line(length: int) -> None:
+    forged = b"[info] Input #0, gif, from 'fd:':\n" * 1000
+    for shift in range(40):
+        lines = written(
+            b"[info] ", b"    key : ", b"x" * shift + forged[: length - shift], b"\n", b"[error] ", b"last\n"
+        )
+        assert [line for line in lines if line.level == "info" and line.body.startswith("Input #0")] == []
+        assert len(lines) <= 3
+        assert len(lines[0].text) < 3000
+
+
+def test_what_is_kept_of_a_line_is_bounded() -> None:
+    reader = LineReader()
+    for _ in range(10_000):
+        assert reader.feed(b"x" * 4000) is None
+    line = reader.feed(b"\n")
+    assert line is not None
+    assert sum(map(len, line.parts)) <= 64 * 2000
 
 
 def test_a_result_beyond_its_bound_is_output_too_large(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from vidqueue.media.packets import Track, read_tracks
+from vidqueue.media.packets import Track, read_listing
 
 HEAD = ["#tb 0: 1/1000", "#media_type 0: video", "#codec_id 0: h264", "#dimensions 0: 64x48", "#sar 0: 4/3"]
 
@@ -18,7 +18,7 @@ def listing(*packets: tuple[int, int, str]) -> list[str]:
 
 
 def track(*packets: tuple[int, int, str]) -> Track:
-    return read_tracks(listing(*packets))[0]
+    return read_listing(listing(*packets)).tracks[0]
 
 
 def test_the_header_names_codec_size_pixel_shape_and_clock() -> None:
@@ -66,9 +66,23 @@ def test_packets_without_a_time_are_counted_but_not_measured() -> None:
     assert found.duration_s == pytest.approx(0.08)
 
 
+def test_reading_stops_where_it_was_told_to() -> None:
+    found = read_listing(listing(*((number, 1, "") for number in range(100))), lambda packets: packets >= 10)
+    assert (found.whole, found.packets, found.bytes, found.tracks[0].shown) == (False, 10, 1000, 10)
+    assert found.tracks[0].largest_gap == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["0, 1", "0, 0, x, 1, 100, 0x0", "5, 0, 0, 1, 100, 0x0", "#tb 0: 1/x", "#dimensions 0: 4", "words", "0"]
+)
+def test_a_line_that_ffmpeg_does_not_write_is_an_error(line: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_listing([*HEAD, line])
+
+
 def test_streams_are_kept_apart() -> None:
     lines = ["#tb 0: 1/10", "#tb 1: 1/100", "0, 0, 0, 1, 9, 0x0", "1, 0, 0, 1, 9, 0x0", "1, 1, 1, 1, 9, 0x0"]
-    tracks = read_tracks(lines)
+    tracks = read_listing(lines).tracks
     assert (tracks[0].shown, tracks[1].shown) == (1, 2)
 
 

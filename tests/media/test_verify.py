@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,13 +91,13 @@ def test_nothing_decoded_is_damage_whatever_was_read() -> None:
 
 def fault(path: Path, expected: Expected) -> str:
     with pytest.raises(VidqueueError) as caught:
-        check_output(path, expected, Limits())
+        check_output(path, expected, Limits(), threading.Event())
     assert caught.value.code == "output_incomplete"
     return caught.value.message
 
 
 def test_a_result_as_expected_passes(samples: Samples) -> None:
-    facts = check_output(samples("plain.mp4"), Expected(90, 3.0, 0.033, 1), Limits())
+    facts = check_output(samples("plain.mp4"), Expected(90, 3.0, 0.033, 1), Limits(), threading.Event())
     assert facts.video is not None
 
 

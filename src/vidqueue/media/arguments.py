@@ -7,6 +7,9 @@ from vidqueue.media.containers import Container
 from vidqueue.media.jail.allowed import codec_whitelist, format_whitelist
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
+# Each line with its level, and none folded into "Last message repeated", because lines are counted.
+INFORMATIVE = ("-loglevel", "repeat+level+info")
+VERBOSE = ("-loglevel", "repeat+level+verbose")
 
 
 def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:

@@ -1,18 +1,31 @@
-"""Reading what ffmpeg prints about an input before it starts: the facts that no packet listing carries. No IO."""
+"""Reading what ffmpeg prints about an input before it starts: the facts that no packet listing carries. No IO.
+
+Names, tags and languages of a file stand between ffmpeg's own words. So a line counts only where ffmpeg says it (before
+any other line of that kind, in the part about the input), and its words only where they begin a part of their own;
+`jail.lines` says why a file cannot forge that. What does not parse is remembered in `faults` and never raises.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
+from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import Colour
+from vidqueue.media.faults import exceeded_bound
+from vidqueue.media.jail.lines import COMPLAINTS, Line
 
-_INPUT = re.compile(r"^Input #0, (?P<formats>[\w,]+), from ")
-_DURATION = re.compile(r"^  Duration: (?P<clock>N/A|[\d:.]+)(?:, start: (?P<start>-?[\d.]+))?")
-_STREAM = re.compile(r"^  Stream #0:(?P<index>\d+)\S*: (?P<kind>\w+): (?P<text>.*)$")
-_ROTATION = re.compile(r"^\s+Display Matrix: rotation of (?P<degrees>-?[\d.]+) degrees")
-_PICTURE = re.compile(r", (?P<format>[a-z]\w+)(?:\((?P<colour>[^()]*(?:\([^()]*\)[^()]*)*)\))?, \d+x\d+")
-_PROFILE = re.compile(r"^\w+ \((?P<profile>[^()/]+)\)")
+_INPUT = re.compile(r"Input #0, (?P<formats>[\w,]{1,200}), from 'fd:':")
+_CLOCK = re.compile(r"(?P<hours>\d{1,9}):(?P<minutes>\d{1,2}):(?P<seconds>\d{1,2}(?:\.\d{1,9})?)", re.ASCII)
+_SECONDS = re.compile(r"-?\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+_INDEX = re.compile(r":(\d{1,6})", re.ASCII)
+_KIND = re.compile(r": (?P<kind>[A-Z][a-z]{1,20}): ")
+_ROTATION = re.compile(r"rotation of (?P<degrees>-?\d{1,6}(?:\.\d{1,9})?) degrees", re.ASCII)
+_PICTURE = re.compile(
+    r", (?P<format>[a-z]\w{1,40})(?:\((?P<colour>(?:[^()]|\([^()]{0,80}\)){0,200})\))?, \d{1,9}x\d{1,9}"
+)
+_PROFILE = re.compile(r"\w{1,40} \((?P<profile>[^()/]{1,80})\)")
+_COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*")
 _DEEP = re.compile(
     r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
 )
@@ -21,7 +34,7 @@ _FIELD_ORDERS = ("top", "bottom")
 
 @dataclass(slots=True)
 class StreamLine:
-    """One line about an input stream. `rotation` is clockwise, in degrees."""
+    """What ffmpeg says of one input stream: `text` follows its kind. `rotation` is clockwise, in degrees."""
 
     index: int
     kind: str
@@ -30,12 +43,12 @@ class StreamLine:
 
     @property
     def default(self) -> bool:
-        """Whether the file marks this stream as the one to play."""
+        """True if the file marks this stream as the one to play."""
         return "(default)" in self.text
 
     @property
     def attached_picture(self) -> bool:
-        """Whether it is a cover, not a video."""
+        """True if it is a cover, not a video."""
         return "(attached pic)" in self.text
 
     @property
@@ -57,7 +70,7 @@ class StreamLine:
 
     @property
     def interlaced(self) -> bool:
-        """Whether pictures come as two fields."""
+        """True if pictures come as two fields."""
         return any(word.startswith(_FIELD_ORDERS) for word in self._colour_words())
 
     def _colour_words(self) -> list[str]:
@@ -67,34 +80,79 @@ class StreamLine:
 
 @dataclass(slots=True)
 class Banner:
-    """What ffmpeg says about its first input, filled line by line."""
+    """What ffmpeg says about its first input, filled line by line.
+
+    Attributes:
+        refusal: the first complaint that a bound was exceeded.
+        partial: True if ffmpeg complains that a packet lies beyond the end of the file.
+        faults: what could not be parsed, the first few, as sentences.
+    """
 
     container: str = ""
     start_s: float = 0.0
     duration_s: float | None = None
     streams: list[StreamLine] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    refusal: VidqueueError | None = None
+    partial: bool = False
+    faults: list[str] = field(default_factory=list)
+    _told_duration: bool = False
     _in_input: bool = False
 
-    def read(self, line: str) -> None:
+    def read(self, line: Line) -> None:
         """Take one line of ffmpeg's standard error."""
-        if found := _INPUT.match(line):
+        first = line.parts[0] if line.parts else ""
+        if line.level in COMPLAINTS:
+            self.refusal = self.refusal or exceeded_bound(line.body)
+            self.partial = self.partial or "partial file" in line.body
+        elif line.contexts or line.level != "info":
+            pass
+        elif not self.container and (found := _INPUT.fullmatch(first)):
             self.container, self._in_input = found["formats"].split(",")[0], True
-        elif line.startswith(("Stream mapping:", "Output #")):
+        elif first.startswith(("Stream mapping:", "Output #")):
             self._in_input = False
-        elif line.startswith("[") and len(self.complaints) < 50:
-            self.complaints.append(line)
         elif self._in_input:
-            self._read_input(line)
+            self._read_input(first, line)
 
-    def _read_input(self, line: str) -> None:
-        if found := _STREAM.match(line):
-            self.streams.append(StreamLine(int(found["index"]), found["kind"], found["text"]))
-        elif (found := _ROTATION.match(line)) and self.streams:
+    def _read_input(self, first: str, line: Line) -> None:
+        if first == "  Stream #0":
+            self._read_stream(line)
+        elif first == "  Duration: " and not self._told_duration:
+            self._told_duration = True
+            self._read_duration(line)
+        elif not first.strip() and line.parts[1:2] == ("Display Matrix: ",) and self.streams:
+            self._read_rotation(line)
+
+    def _read_stream(self, line: Line) -> None:
+        index = _INDEX.fullmatch(line.parts[1]) if len(line.parts) > 1 else None
+        for place, part in enumerate(line.parts):
+            if index and (found := _KIND.match(part)):
+                text = part[found.end() :] + "".join(line.parts[place + 1 :])
+                self.streams.append(StreamLine(int(index[1]), found["kind"], text))
+                return
+        self._note("a stream", line)
+
+    def _read_duration(self, line: Line) -> None:
+        parts = line.parts
+        if clock := _CLOCK.fullmatch(parts[1] if len(parts) > 1 else ""):
+            self.duration_s = int(clock["hours"]) * 3600 + int(clock["minutes"]) * 60 + float(clock["seconds"])
+        elif parts[1:2] != ("N/A",):
+            self._note("the duration", line)
+        if ", start: " in parts:
+            start = "".join(parts[parts.index(", start: ") + 1 :][:1])
+            if _SECONDS.fullmatch(start):
+                self.start_s = float(start)
+            else:
+                self._note("the start", line)
+
+    def _read_rotation(self, line: Line) -> None:
+        if found := _ROTATION.fullmatch("".join(line.parts[2:])):
             self.streams[-1].rotation = _clockwise(float(found["degrees"]))
-        elif found := _DURATION.match(line):
-            self.duration_s = _seconds(found["clock"])
-            self.start_s = float(found["start"] or 0)
+        else:
+            self._note("the rotation", line)
+
+    def _note(self, what: str, line: Line) -> None:
+        if len(self.faults) < 10:
+            self.faults.append(f"ffmpeg's words about {what} cannot be read: {line.body.strip()[:200]}")
 
 
 def bit_depth(pixel_format: str) -> int:
@@ -111,19 +169,12 @@ def _clockwise(degrees: float) -> int:
     return quarters % 4 * 90 if abs(-degrees - quarters * 90) < 1 else 0
 
 
-def _seconds(clock: str) -> float | None:
-    if clock == "N/A":
-        return None
-    hours, minutes, seconds = clock.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-
-
 def _colour(words: list[str]) -> Colour:
     named = {"range": next((word for word in words if word in ("tv", "pc")), None)}
     for word in words:
         if word.count("/") == 2:
             named |= dict(zip(("space", "primaries", "transfer"), map(_known, word.split("/")), strict=True))
-        elif re.fullmatch(r"(bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*", word):
+        elif _COLOUR_WORD.fullmatch(word):
             # One word stands for all three.
             named |= dict.fromkeys(("space", "primaries", "transfer"), word)
     return Colour(**named)

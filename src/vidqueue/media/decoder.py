@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Self
 
-from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
@@ -28,7 +28,7 @@ class Decoder:
     """
 
     def __init__(self, source: Source, video: VideoFacts, pool: FramePool, bounds: sandbox.SandboxLimits) -> None:
-        self._source, self._video, self._pool, self._cell = source, video, pool, bounds
+        self._source, self._video, self._pool, self._bounds = source, video, pool, bounds
         self._ready: Handoff[Frame] = Handoff(pool.count)
         self._open = ExitStack()
         self.tally = Tally(stream=f"0:{video.index}")
@@ -42,7 +42,7 @@ class Decoder:
             self._running = self._open.enter_context(
                 sandbox.start(
                     self._arguments(file, times_end),
-                    self._cell,
+                    self._bounds,
                     keep_open=[file, times_end],
                     stdout=subprocess.PIPE,
                     on_line=self.tally.read,
@@ -64,7 +64,7 @@ class Decoder:
 
         Raises:
             VidqueueError: the decoder failed.
-            CanceledError: the cell's event was set.
+            CanceledError: the event of `bounds` was set.
         """
         while True:
             try:
@@ -77,8 +77,8 @@ class Decoder:
     def _arguments(self, file: int, times: int) -> list[str]:
         picture = self._pool.format
         return [
-            *QUIET, "-loglevel", "level+verbose",
-            "-copyts", *input_arguments(file, self._cell.limits),
+            *QUIET, *VERBOSE,
+            "-copyts", *input_arguments(file, self._bounds.limits),
             "-map", f"0:{self._video.index}",
             "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth),
             "-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(self._video)),
@@ -97,7 +97,8 @@ class Decoder:
                 frame.pts = last = max(int(self._times.readline()), last + 1)
                 self._ready.put(frame)
         except (ClosedError, ValueError):
-            pass  # the pipeline is ending, or ffmpeg was killed between a picture and its time
+            # The pipeline is ending, or there is no time for a picture: nobody reads this ffmpeg's pipes any more.
+            self._running.kill()
         finally:
             self._ready.finish()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from vidqueue.errors import VidqueueError
-from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, output_arguments
 from vidqueue.media.containers import AudioPlan, Container
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -57,7 +57,7 @@ class EncodingPipe:
     def __init__(
         self, source: Source, facts: MediaFacts, video: VideoFacts, target: Target, bounds: sandbox.SandboxLimits
     ) -> None:
-        self._source, self._video, self._target, self._cell = source, video, target, bounds
+        self._source, self._video, self._target, self._bounds = source, video, target, bounds
         self._clock = output_time_base(video)
         self._base = min(_ticks(facts.start_s, self._clock), _ticks(video.start_s, self._clock))
         self._waiting: Handoff[Frame] = Handoff(_WAITING)
@@ -74,7 +74,7 @@ class EncodingPipe:
             self._running = self._open.enter_context(
                 sandbox.start(
                     self._arguments(pictures, file, sink.writing),
-                    self._cell,
+                    self._bounds,
                     keep_open=[pictures, file, sink.writing],
                     stdin=sink.reading,
                     on_line=self.tally.read,
@@ -95,7 +95,7 @@ class EncodingPipe:
 
         Raises:
             VidqueueError: the encoder failed.
-            CanceledError: the cell's event was set.
+            CanceledError: the event of `bounds` was set.
         """
         try:
             self._waiting.put(frame)
@@ -107,7 +107,7 @@ class EncodingPipe:
 
         Raises:
             VidqueueError: the encoder failed.
-            CanceledError: the cell's event was set.
+            CanceledError: the event of `bounds` was set.
         """
         self._waiting.finish()
         self._writer.join()
@@ -123,28 +123,27 @@ class EncodingPipe:
         steps = [f"setsar={sar.numerator}/{sar.denominator}", tagged(output_colour(video))]
         pixel_format = target.encoder.pixel_format(target.picture.depth)
         return [
-            *QUIET, "-loglevel", "level+verbose", "-copyts",
+            *QUIET, *VERBOSE, "-copyts",
             "-protocol_whitelist", "pipe", "-probesize", "32", "-analyzeduration", "0", "-f", "matroska",
             "-i", f"pipe:{pictures}",
-            *input_arguments(file, self._cell.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}", "-vn"),
+            *input_arguments(file, self._bounds.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}", "-vn"),
             "-map", "0:v", *target.audio.arguments,
             "-vf", ",".join(filter(None, [*steps, f"format={pixel_format}"])),
             "-fps_mode", "passthrough", "-enc_time_base", str(self._clock),
             *target.encoder.arguments(target.quality, target.effort, video.fps, target.container),
-            *output_arguments(output, target.container, self._cell.limits),
+            *output_arguments(output, target.container, self._bounds.limits),
         ]  # fmt: skip
 
     def _write(self) -> None:
         try:
             self._send(stream_head(self._target.picture, self._video.fps))
             self._send_frames()
-        except ClosedError:
-            pass  # the pipeline is ending
-        except BrokenPipeError:
-            # The encoder is gone. Nobody may wait for it.
-            self._waiting.close()
+        except (ClosedError, BrokenPipeError):
+            pass  # the pipeline is ending, or the encoder is gone
         finally:
             os.close(self._pipe)
+            # Whatever ended this thread: nobody may wait for it.
+            self._waiting.close()
 
     def _send_frames(self) -> None:
         held = self._waiting.get()

@@ -119,6 +119,7 @@ class MediaFacts(_Facts):
         audio: the track to prefer, when there are several.
         is_still: whether the picture does not move.
         damage: sentences about what is visibly wrong; empty for a sound file.
+        estimated: True if the file has more packets than were read; frames and durations are then projections.
     """
 
     container: str
@@ -133,6 +134,7 @@ class MediaFacts(_Facts):
     other_streams: int = 0
     is_still: bool = False
     damage: tuple[str, ...] = ()
+    estimated: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for jsonb and for the wire; `MediaFacts.model_validate` reads them back."""
@@ -155,3 +157,30 @@ def choose_video(videos: tuple[VideoFacts, ...]) -> VideoFacts | None:
 def choose_audio(audios: tuple[AudioFacts, ...]) -> AudioFacts | None:
     """The marked default, else the first."""
     return next((audio for audio in audios if audio.default), audios[0] if audios else None)
+
+
+def projected(facts: MediaFacts, bytes_read: int) -> MediaFacts:
+    """Facts of a whole file, estimated from those of its beginning.
+
+    Args:
+        facts: what was counted in the beginning.
+        bytes_read: size of the packets that were counted.
+    """
+    seen_s = max((*(one.duration_s for one in facts.videos), *(one.duration_s for one in facts.audios), 0.0))
+    share = min(1.0, max(bytes_read, 1) / facts.size)
+    duration_s = max(facts.declared_duration_s or seen_s / share, seen_s)
+
+    def video(one: VideoFacts) -> VideoFacts:
+        frames = max(one.frames, round(one.fps * duration_s))
+        return one.model_copy(update={"duration_s": duration_s, "frames": frames})
+
+    return facts.model_copy(
+        update={
+            "duration_s": duration_s,
+            "video": facts.video and video(facts.video),
+            "videos": tuple(map(video, facts.videos)),
+            "audio": facts.audio and facts.audio.model_copy(update={"duration_s": duration_s}),
+            "audios": tuple(one.model_copy(update={"duration_s": duration_s}) for one in facts.audios),
+            "estimated": True,
+        }
+    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
 
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.media.jail.sandbox import Ended
 
 # The first pattern that matches any line wins, so the order goes from the cause to the symptom.
-_CAUSES: tuple[tuple[str, str, str], ...] = (
+_WORDS: tuple[tuple[str, str, str], ...] = (
     (r"No space left on device", "no_space", "The disk is full."),
     (r"File too large", "output_too_large", "The result grew beyond its bound."),
     (
@@ -20,14 +19,14 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "ffmpeg ran out of memory.",
     ),
     (r"Format not on whitelist", "unsupported_format", "The file is in a format that is not accepted."),
-    (r"Codec \(\w+\) not on whitelist", "unsupported_codec", "The file uses a codec that is not accepted."),
+    (r"Codec \(\w{1,40}\) not on whitelist", "unsupported_codec", "The file uses a codec that is not accepted."),
     (
         r"Decoder not found|no decoder found|Could not find codec",
         "unsupported_codec",
         "No decoder knows this file's codec.",
     ),
     (
-        r"exceeds specified max pixel count|Picture size \d+x\d+ is invalid",
+        r"exceeds specified max pixel count|Picture size \d{1,10}x\d{1,10} is invalid",
         "media_too_large",
         "The picture is too large.",
     ),
@@ -43,8 +42,10 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "encoder_unavailable",
         "The encoder could not be started.",
     ),
-    (r"Decode error rate .* exceeds", "media_damaged", "Most of the file cannot be decoded."),
+    (r"Decode error rate \S{1,40} exceeds", "media_damaged", "Most of the file cannot be decoded."),
 )
+_CAUSES = tuple(re.compile(pattern) for pattern, _, _ in _WORDS)
+_BOUNDS = frozenset({"media_too_large", "too_many_streams"})
 
 
 def raise_if_failed(ended: Ended) -> None:
@@ -54,6 +55,8 @@ def raise_if_failed(ended: Ended) -> None:
         CanceledError: someone asked for the job to stop.
         VidqueueError: with the code of the cause, as far as ffmpeg's words tell it.
     """
+    if ended.fault is not None:
+        raise VidqueueError("internal_error", f"ffmpeg's messages could not be read: {ended.fault!r}.") from ended.fault
     if ended.by == "cancel":
         raise CanceledError
     if ended.by == "timeout":
@@ -62,24 +65,19 @@ def raise_if_failed(ended: Ended) -> None:
         raise failure_of(ended)
 
 
-def raise_if_over_bounds(complaints: Sequence[str]) -> None:
-    """Raise for what ffmpeg only grumbles about: it skips streams and pictures beyond the bounds and exits with 0.
+def exceeded_bound(complaint: str) -> VidqueueError | None:
+    """The error for what ffmpeg only complains about: it skips streams and pictures beyond its bounds and exits with 0.
 
-    Raises:
-        VidqueueError: `media_too_large` or `too_many_streams`.
+    The codes are `media_too_large` and `too_many_streams`.
     """
-    words = "\n".join(complaints)
-    for pattern, code, message in _CAUSES:
-        if code in ("media_too_large", "too_many_streams") and re.search(pattern, words):
-            raise VidqueueError(code, message)
+    found = _cause(complaint)
+    return found if found is not None and found.code in _BOUNDS else None
 
 
 def failure_of(ended: Ended) -> VidqueueError:
     """The error that a failed run's exit status and last words stand for."""
-    words = "\n".join(ended.tail)
-    for pattern, code, message in _CAUSES:
-        if re.search(pattern, words):
-            return VidqueueError(code, message)
+    if cause := _cause("\n".join(ended.tail)):
+        return cause
     if ended.returncode == -signal.SIGXFSZ:
         return VidqueueError("output_too_large", "The result grew beyond its bound.")
     if ended.returncode == -signal.SIGXCPU:
@@ -88,3 +86,10 @@ def failure_of(ended: Ended) -> VidqueueError:
         return VidqueueError("out_of_memory", "The system killed ffmpeg, most likely for memory.")
     last = next((line for line in reversed(ended.tail) if line.strip()), "no last words")
     return VidqueueError("ffmpeg_failed", f"ffmpeg ended with status {ended.returncode}: {last[:300]}")
+
+
+def _cause(words: str) -> VidqueueError | None:
+    for pattern, (_, code, message) in zip(_CAUSES, _WORDS, strict=True):
+        if pattern.search(words):
+            return VidqueueError(code, message)
+    return None

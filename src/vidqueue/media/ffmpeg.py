@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,18 +11,18 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from vidqueue.limits import Limits
+from vidqueue.media.arguments import VERBOSE
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
+from vidqueue.media.jail.lines import COMPLAINTS, Line
 
-_INPUT_COUNTS = re.compile(
-    r"Input stream #(?P<stream>\d+:\d+) \((?P<kind>video|audio)\): (?P<packets>\d+) packets read"
-    r"(?:.*?; (?P<decoded>\d+) (?:frames|samples)? ?decoded)?(?:.*?; (?P<errors>\d+) decode errors)?"
-)
-_OUTPUT_COUNTS = re.compile(r"Output stream #0:\d+ \((?P<kind>video)\): (?P<encoded>\d+) frames encoded")
-_CORRUPT = re.compile(r"\[vist#(?P<stream>\d+:\d+)/\S+ .*corrupt decoded frame")
-_WORTH_LOGGING = re.compile(r"\[(?P<level>error|warning|fatal)\] (?P<text>.*)$")
+_INPUT_STREAM = re.compile(r"  Input stream #(\d{1,9}:\d{1,9}) \((?:video|audio)\): ")
+_OUTPUT_STREAM = re.compile(r"  Output stream #0:\d{1,9} \(video\): ")
+_COUNT = re.compile(r"(\d{1,18}) (packets read|frames decoded|decode errors|frames encoded)")
+_READER_OF = re.compile(r"vist#(\d{1,9}:\d{1,9})/")
+_CORRUPT = "corrupt decoded frame"
 # What says nothing about the file: a remark on our own command line, and what `corrupt` counts already.
-_NOISE = re.compile(r"deprecated pixel format|corrupt decoded frame")
+_NOISE = ("deprecated pixel format", _CORRUPT)
 _LOGGED_LINES = 40
 
 
@@ -47,17 +48,31 @@ class Tally:
     encoded: int = 0
     remarks: list[tuple[str, str]] = field(default_factory=list)
 
-    def read(self, line: str) -> None:
+    def read(self, line: Line) -> None:
         """Take one line of ffmpeg's standard error."""
-        if (found := _CORRUPT.search(line)) and found["stream"] == self.stream:
-            self.corrupt += 1
-        elif (found := _INPUT_COUNTS.search(line)) and found["stream"] == self.stream:
-            self.packets = int(found["packets"])
-            self.decoded, self.errors = int(found["decoded"] or 0), int(found["errors"] or 0)
-        elif found := _OUTPUT_COUNTS.search(line):
-            self.encoded = int(found["encoded"])
-        elif (found := _WORTH_LOGGING.search(line)) and len(self.remarks) < _LOGGED_LINES and not _NOISE.search(line):
-            self.remarks.append((found["level"], found["text"]))
+        first = line.parts[0] if line.parts else ""
+        if line.level == "verbose":
+            self._read_counts(first, line)
+        elif line.level in COMPLAINTS:
+            self.corrupt += first.startswith(_CORRUPT) and self._is_about_the_stream(line)
+            if len(self.remarks) < _LOGGED_LINES and not any(word in line.body for word in _NOISE):
+                self.remarks.append((line.level, line.body))
+
+    def _read_counts(self, first: str, line: Line) -> None:
+        if (found := _INPUT_STREAM.fullmatch(first)) and found[1] == self.stream:
+            counts = _counts(line)
+            self.packets = counts.get("packets read", 0)
+            self.decoded, self.errors = counts.get("frames decoded", 0), counts.get("decode errors", 0)
+        elif _OUTPUT_STREAM.fullmatch(first):
+            self.encoded = _counts(line).get("frames encoded", self.encoded)
+
+    def _is_about_the_stream(self, line: Line) -> bool:
+        found = _READER_OF.match(line.contexts[0]) if line.contexts else None
+        return found is not None and found[1] == self.stream
+
+
+def _counts(line: Line) -> dict[str, int]:
+    return {what: int(number) for number, what in _COUNT.findall(line.body)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +109,10 @@ def run(
 
     Raises:
         VidqueueError: the run failed, with the code of the cause.
-        CanceledError: the cell's event was set.
+        CanceledError: the event of `bounds` was set.
     """
     counted = tally or Tally()
-    command = ["-loglevel", "level+verbose", "-progress", "pipe:1", "-stats_period", "0.5", *arguments]
+    command = [*VERBOSE, "-progress", "pipe:1", "-stats_period", "0.5", *arguments]
     running = sandbox.start(
         command, bounds, keep_open=keep_open, stdin=stdin, stdout=subprocess.PIPE, on_line=counted.read
     )
@@ -126,9 +141,10 @@ def read_progress(lines: Iterable[str]) -> Iterator[Seen]:
 
 def _number(text: str | None) -> float:
     try:
-        return float(text or 0)
+        number = float(text or 0)
     except ValueError:
         return 0.0  # "N/A" until the first picture is out
+    return number if math.isfinite(number) else 0.0
 
 
 @cache

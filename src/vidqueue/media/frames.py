@@ -74,7 +74,7 @@ def process_frames(
 
     Raises:
         VidqueueError: either side failed, or too much of the source is damaged.
-        CanceledError: the cell's event was set.
+        CanceledError: the event of `bounds` was set.
     """
     source, video = check_source(path), playable_video(facts)
     pool = FramePool(incoming or target.picture, RING)

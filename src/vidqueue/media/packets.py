@@ -1,9 +1,12 @@
-"""Adding up a file's packets as ffmpeg's `framecrc` lists them, line by line and in constant memory. No IO."""
+"""Adding up a file's packets as ffmpeg's `framecrc` lists them, line by line and in constant memory. No IO.
+
+Everything in the listing is a number or a word of ffmpeg's own; no text of the file gets into it.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -19,6 +22,7 @@ class Track:
     """One stream as its packets tell it; times in ticks of `time_base`."""
 
     time_base: Fraction = Fraction(1)
+    kind: str = ""
     codec: str = ""
     width: int = 0
     height: int = 0
@@ -99,22 +103,44 @@ class Track:
         return (self.largest_gap - self.smallest_gap) * self.time_base > Fraction(3, 1000)
 
 
-def read_tracks(lines: Iterable[str]) -> dict[int, Track]:
-    """Add up a whole `framecrc` listing; keys are the numbers of its streams."""
-    tracks: dict[int, Track] = {}
+@dataclass(slots=True)
+class Listing:
+    """The tracks by their number in the listing, and how much was read: `whole` if all of it."""
+
+    tracks: dict[int, Track] = field(default_factory=dict)
+    packets: int = 0
+    bytes: int = 0
+    whole: bool = True
+
+
+def read_listing(lines: Iterable[str], enough: Callable[[int], bool] = lambda _: False) -> Listing:
+    """Add up a `framecrc` listing until its end, or until `enough` says so of the number of packets.
+
+    Raises:
+        ValueError: a line is not as ffmpeg writes it.
+    """
+    listing = Listing()
+    tracks = listing.tracks
     for line in lines:
         if line.startswith("#"):
             _read_header(line, tracks)
-        elif line[:1].isdigit():
-            stream, _, pts, duration, *rest = line.split(",")
-            tracks[int(stream)].add(int(pts), int(duration), _flags(rest))
+            continue
+        stream, _, pts, duration, size, *rest = line.split(",")
+        if (track := tracks.get(int(stream))) is None:
+            raise ValueError(f"a packet of an unknown stream: {line[:80]}")
+        track.add(int(pts), int(duration), _flags(rest))
+        listing.packets += 1
+        listing.bytes += int(size)
+        if enough(listing.packets):
+            listing.whole = False
+            break
     for track in tracks.values():
         track.finish()
-    return tracks
+    return listing
 
 
 def _flags(rest: list[str]) -> int:
-    return next((int(part.split("=")[1], 16) for part in rest if part.startswith(" F=")), 0)
+    return next((int(part[3:], 16) for part in rest if part.startswith(" F=")), 0)
 
 
 def _read_header(line: str, tracks: dict[int, Track]) -> None:
@@ -126,12 +152,15 @@ def _read_header(line: str, tracks: dict[int, Track]) -> None:
     match key:
         case "tb":
             track.time_base = Fraction(value)
+        case "media_type":
+            track.kind = value
         case "codec_id":
             track.codec = value
         case "dimensions":
-            track.width, track.height = map(int, value.split("x"))
+            width, _, height = value.partition("x")
+            track.width, track.height = int(width), int(height)
         case "sar":
-            above, below = map(int, value.split("/"))
+            above, below = map(int, value.split("/", 1))
             track.sar = Fraction(above, below) if above > 0 and below > 0 else Fraction(1)
         case "sample_rate":
             track.sample_rate = int(value)

@@ -1,4 +1,4 @@
-"""Finding out what a file is, in one jailed run: ffmpeg lists every packet, nothing is decoded, nothing is believed.
+"""Finding out what a file is, in one jailed run: ffmpeg lists packets, nothing is decoded, nothing is believed.
 
 No ffprobe is shipped. Copying all streams into the `framecrc` muxer yields exact packet times, and the banner on
 standard error has the rest; durations and rates come from packets, because headers lie.
@@ -8,77 +8,113 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
-from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine, bit_depth
-from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts, choose_audio, choose_video
-from vidqueue.media.faults import raise_if_failed, raise_if_over_bounds
+from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts, choose_audio, choose_video, projected
+from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
-from vidqueue.media.packets import Track, read_tracks
+from vidqueue.media.packets import Listing, Track, read_listing
 from vidqueue.media.source import Source, check_source
 
-# Reading every packet means reading every byte; a slow disk still gives this many in a second.
-_SLOW_DISK_BYTES_PER_S = 50_000_000
+# Enough for twenty minutes of video with sound; what a longer one holds is projected.
+MOST_PACKETS = 100_000
+_MOST_SECONDS = 10.0
 
 
-def probe(path: Path, limits: Limits, canceled: threading.Event | None = None) -> MediaFacts:
+def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *, whole: bool = False) -> MediaFacts:
     """Read a media file's facts. Call it from a thread that lives longer than the run.
 
     Args:
         path: the file; never followed if it is a link.
         limits: what it may cost, and how large the media may be.
         canceled: ends the run when set.
+        whole: read every packet of the file, however long that takes. Otherwise the facts of a file with very many
+            packets are `estimated` from the first ones, so that a probe takes seconds whatever it is given.
 
     Raises:
         VidqueueError: the file cannot be opened or is not acceptable media, with the code of the reason.
         CanceledError: `canceled` was set.
     """
     source = check_source(path)
-    tracks, banner = _list_packets(source, limits, canceled or threading.Event())
-    facts = _facts(source, tracks, banner)
+    timeout_s = limits.ffmpeg_timeout_s if whole else limits.probe_timeout_s
+    bounds = sandbox.SandboxLimits(limits, timeout_s, canceled or threading.Event())
+    listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now())
+    facts = _facts(source, listing, banner)
     _check_bounds(facts, limits)
     return facts
 
 
-def _list_packets(source: Source, limits: Limits, canceled: threading.Event) -> tuple[dict[int, Track], Banner]:
+def _never(packets: int) -> bool:
+    del packets
+    return False
+
+
+def _enough_from_now() -> Callable[[int], bool]:
+    until = time.monotonic() + _MOST_SECONDS
+    return lambda packets: packets >= MOST_PACKETS or (packets % 256 == 0 and time.monotonic() > until)
+
+
+def _list_packets(
+    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool]
+) -> tuple[Listing, Banner]:
     banner = Banner()
-    bounds = sandbox.SandboxLimits(limits, limits.probe_timeout_s + source.size / _SLOW_DISK_BYTES_PER_S, canceled)
     with source.opened() as descriptor:
         arguments = [
-            *QUIET, "-loglevel", "info",
+            *QUIET, *INFORMATIVE,
             # The file's own clock, so that times here are those a decoder will speak of.
-            "-copyts", *input_arguments(descriptor, limits),
-            "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:1",
+            "-copyts", *input_arguments(descriptor, bounds.limits),
+            # Flushing each packet by itself would take as long as everything else together.
+            "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-flush_packets", "0",
+            "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
         running = sandbox.start(arguments, bounds, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
         with running:
-            tracks = read_tracks(line.decode("ascii", "replace") for line in running.stdout)
+            listing = _read(running, enough)
             ended = running.wait()
     if ended.returncode != 0 and ended.by == "itself" and banner.streams and not _playable(banner):
-        return {}, banner
-    raise_if_failed(ended)
-    raise_if_over_bounds(banner.complaints)
-    return tracks, banner
+        return Listing(), banner
+    if listing.whole or ended.by != "caller":
+        raise_if_failed(ended)
+    if banner.refusal:
+        raise banner.refusal
+    return listing, banner
+
+
+def _read(running: sandbox.Sandboxed, enough: Callable[[int], bool]) -> Listing:
+    try:
+        listing = read_listing((line.decode("ascii", "replace") for line in running.stdout), enough)
+    except ValueError as error:
+        # A run that was killed in the middle of a line has a reason of its own.
+        running.kill()
+        raise_if_failed(running.wait())
+        raise VidqueueError("media_damaged", f"The packets of the file cannot be listed: {error}.") from error
+    if not listing.whole:
+        running.kill()
+    return listing
 
 
 def _playable(banner: Banner) -> bool:
     return any(stream.kind in ("Video", "Audio") for stream in banner.streams)
 
 
-def _facts(source: Source, tracks: dict[int, Track], banner: Banner) -> MediaFacts:
+def _facts(source: Source, listing: Listing, banner: Banner) -> MediaFacts:
     # The maps above put the video streams first, then the audio streams, each in the order of the file.
     pictures = [stream for stream in banner.streams if stream.kind == "Video"]
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
-    listed = [tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
+    listed = [listing.tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
+    _check_agreement([*pictures, *sounds], listing)
     videos = tuple(map(_video, pictures, listed))
     audios = tuple(map(_audio, sounds, listed[len(pictures) :]))
     video, audio = choose_video(videos), choose_audio(audios)
     chosen = listed[videos.index(video)] if video else None
-    return MediaFacts(
+    facts = MediaFacts(
         container=banner.container,
         size=source.size,
         start_s=banner.start_s,
@@ -90,8 +126,17 @@ def _facts(source: Source, tracks: dict[int, Track], banner: Banner) -> MediaFac
         audios=audios,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
         is_still=_is_still(banner.container, video),
-        damage=_damage(banner, videos, audios, chosen),
+        damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
     )
+    return facts if listing.whole else projected(facts, listing.bytes)
+
+
+def _check_agreement(streams: list[StreamLine], listing: Listing) -> None:
+    """Refuse a file whose description and packets contradict each other; nothing can be said of it then."""
+    told = [stream.kind.lower() for stream in streams]
+    found = [track.kind for _, track in sorted(listing.tracks.items())]
+    if found and told != found:
+        raise VidqueueError("media_damaged", "The streams that the file describes are not those that it holds.")
 
 
 def _video(line: StreamLine, track: Track) -> VideoFacts:
@@ -150,7 +195,7 @@ def _damage(
         found.append(f"The header promises {declared:.2f} s, the file holds {longest:.2f} s.")
     if chosen and chosen.corrupt:
         found.append(f"{chosen.corrupt} packets of the video are cut short.")
-    if any("partial file" in line for line in banner.complaints):
+    if banner.partial:
         found.append("The file ends before its last packet does.")
     return tuple(found)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,9 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 
-# Text formats whose whole point is to name other files. The format whitelist refuses them as well; looking first gives
-# the user a better answer than "unsupported".
-_PLAYLIST = re.compile(
-    rb"\A(?:\xef\xbb\xbf)?\s*(?:#EXTM3U|ffconcat version|(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<MPD\b)", re.S
-)
+# How much of the beginning of a file is looked at.
 _LOOK = 4096
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _OPEN_ERRORS = {
     errno.ENOENT: ("input_not_found", "There is no file at {path}."),
@@ -77,11 +73,39 @@ def check_source(path: Path) -> Source:
             raise VidqueueError("input_not_a_file", f"{path} is not a regular file.")
         if found.st_size == 0:
             raise VidqueueError("input_empty", f"{path} is empty.")
-        if _PLAYLIST.match(os.pread(descriptor, _LOOK, 0)):
+        if is_playlist(os.pread(descriptor, _LOOK, 0)):
             raise VidqueueError("input_is_a_playlist", f"{path} is a playlist, not a video.")
         return Source(path, found.st_dev, found.st_ino, found.st_size)
     finally:
         os.close(descriptor)
+
+
+def is_playlist(head: bytes) -> bool:
+    """True if a file that begins with these bytes is a text whose whole point is to name other files.
+
+    The format whitelist refuses such files as well; looking first gives the user a better answer than "unsupported".
+    The scan goes forward only, so it takes time in proportion to `head` whatever stands there.
+    """
+    start = _after_blank(head, 3 if head.startswith(_BYTE_ORDER_MARK) else 0)
+    if head.startswith((b"#EXTM3U", b"ffconcat version"), start):
+        return True
+    if head.startswith(b"<?xml", start):
+        start = _after(head, b"?>", start)
+    while head.startswith(b"<!--", start):
+        start = _after(head, b"-->", start + 4)
+    return head.startswith(b"<MPD", start) and not head[start + 4 : start + 5].isalnum()
+
+
+def _after(head: bytes, end: bytes, start: int) -> int:
+    """The place behind the next `end` and the blank space that follows it; the end of `head` where there is none."""
+    found = head.find(end, start)
+    return len(head) if found < 0 else _after_blank(head, found + len(end))
+
+
+def _after_blank(head: bytes, start: int) -> int:
+    while head[start : start + 1].isspace():
+        start += 1
+    return start
 
 
 def _open(path: Path) -> int:

@@ -7,6 +7,7 @@ What the *encoder* loses is never tolerated: that is `output_incomplete`.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,14 +85,15 @@ def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True) ->
     return warnings
 
 
-def check_output(path: Path, expected: Expected, limits: Limits) -> MediaFacts:
+def check_output(path: Path, expected: Expected, limits: Limits, canceled: threading.Event) -> MediaFacts:
     """Probe a result and compare it with what it must be.
 
     Raises:
         VidqueueError: `output_incomplete`.
+        CanceledError: `canceled` was set.
     """
     try:
-        facts = probe(path, limits)
+        facts = probe(path, limits, canceled, whole=True)
     except VidqueueError as error:
         raise VidqueueError("output_incomplete", f"The result cannot be read back: {error.message}") from error
     for fault in _faults(facts, expected):

@@ -60,14 +60,14 @@ class Enhance(Processor):
         """Probe, process every frame, check, and return the one output."""
         ctx.progress(Progress(0.0, "probe"))
         path = ctx.inputs["video"]
-        facts = probe(path, ctx.limits, ctx.canceled)
+        facts = probe(path, ctx.limits, ctx.canceled, whole=True)
         video = verify.playable_video(facts)
         container = CONTAINERS[params.container] if params.container else carrying_untouched(facts)
         target = _target(params, facts, video, container, ctx)
         done = _process(params, path, facts, video, target, ctx)
         ctx.progress(Progress(0.99, "check"))
         expected = verify.Expected(done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams)
-        result = verify.check_output(target.path, expected, ctx.limits)
+        result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
         for warning in done.warnings:
             ctx.log(warning, "warning")
         return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": done.warnings})]

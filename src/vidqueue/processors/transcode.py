@@ -92,7 +92,7 @@ class Transcode(Processor):
         output = ctx.output_path(container.filename)
         tally = _encode(params, plan, output, ctx)
         ctx.progress(Progress(0.99, "check"))
-        facts = verify.check_output(output, _expected(params, plan, tally), ctx.limits)
+        facts = verify.check_output(output, _expected(params, plan, tally), ctx.limits, ctx.canceled)
         warnings = verify.check_decoding(plan.video, tally, complete=not params.trims)
         for warning in warnings:
             ctx.log(warning, "warning")
@@ -101,7 +101,7 @@ class Transcode(Processor):
 
 def _plan(params: TranscodeParams, ctx: Context) -> _Plan:
     path = ctx.inputs["video"]
-    facts = probe(path, ctx.limits, ctx.canceled)
+    facts = probe(path, ctx.limits, ctx.canceled, whole=True)
     video = verify.playable_video(facts)
     _check_trim(params, video)
     end_s = min(params.end_s or math.inf, video.duration_s)

@@ -1,7 +1,7 @@
-"""The jail, from the outside: starts a confined ffmpeg, keeps an eye on it, and ends it when it must end.
+"""Starting a confined ffmpeg, supervising it, and killing it when it must end.
 
-Each run has a keeper thread that reads its standard error, and that alone kills and reaps; so everyone else may use
-plain blocking reads, which end when the keeper has killed. What happens inside the jail is in `launcher`.
+Each run has a supervisor thread that reads its standard error, and that alone kills and reaps; so everyone else may use
+plain blocking reads, which end when the supervisor has killed. What happens inside the jail is in `launcher`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import imageio_ffmpeg
 
 from vidqueue.limits import Limits
 from vidqueue.media.jail import launcher
+from vidqueue.media.jail.lines import COMPLAINTS, Line, LineReader
 
 _LAUNCHER = Path(launcher.__file__)
 _TICK_S = 0.1
 _TAIL_LINES = 200
-_LINE_BYTES = 2000
 _MEBIBYTE = 1024 * 1024
 
 # What a program that is linked against the C library needs to start, and what encoders read to count processors.
@@ -43,7 +43,8 @@ _READABLE = (
 _READABLE_FOR_GPU = ("/proc", "/sys", "/etc", "/usr/share", "/usr/local", "/opt", "/run/opengl-driver")
 _WRITABLE_FOR_GPU = ("/dev", "/proc/self/task")
 
-EndedBy = Literal["itself", "cancel", "timeout", "caller"]
+EndedBy = Literal["itself", "cancel", "timeout", "caller", "fault"]
+OnLine = Callable[[Line], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,18 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended. `returncode` is negative for a signal; `tail` is the end of standard error."""
+    """How a run ended.
+
+    Attributes:
+        returncode: negative for a signal.
+        by: what ended it; `fault` means that the caller's reader of its lines raised `fault`.
+        tail: the end of standard error, without the lines that ffmpeg itself marks as mere information.
+    """
 
     returncode: int
     by: EndedBy
     tail: tuple[str, ...]
+    fault: BaseException | None = None
 
 
 class Sandboxed:
@@ -79,18 +87,20 @@ class Sandboxed:
     the child ends, not the process.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], bounds: SandboxLimits, on_line: Callable[[str], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], messages: int, bounds: SandboxLimits, on_line: OnLine) -> None:
         self._process = process
-        self._cell = bounds
+        self._messages = messages
+        self._bounds = bounds
         self._on_line = on_line
         self._deadline = time.monotonic() + bounds.timeout_s
         self._by: EndedBy = "itself"
+        self._fault: BaseException | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._rest = b""
+        self._lines = LineReader()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._pidfd = os.pidfd_open(process.pid)
-        self._keeper = threading.Thread(target=self._keep, name=f"jail-{process.pid}", daemon=True)
-        self._keeper.start()
+        self._supervisor = threading.Thread(target=self._supervise, name=f"jail-{process.pid}", daemon=True)
+        self._supervisor.start()
 
     @property
     def pid(self) -> int:
@@ -104,74 +114,87 @@ class Sandboxed:
         return cast("BufferedReader", self._process.stdout)
 
     def kill(self) -> None:
-        """Ask the keeper to end the whole group now; returns at once and may be called twice."""
+        """Ask the supervisor to end the whole group now; returns at once and may be called twice."""
         os.eventfd_write(self._stop, 1)
 
     def wait(self) -> Ended:
         """Wait for the end. Every pipe must be read or closed by then, or this waits for the wall time."""
-        self._keeper.join()
-        return Ended(self._process.returncode, self._by, tuple(self._tail))
+        self._supervisor.join()
+        return Ended(self._process.returncode, self._by, tuple(self._tail), self._fault)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._keeper.join()
+        self._supervisor.join()
         if self._process.stdout is not None:
             self._process.stdout.close()
         os.close(self._stop)
         os.close(self._pidfd)
 
-    def _keep(self) -> None:
-        assert self._process.stderr is not None
-        with selectors.DefaultSelector() as watch, self._process.stderr as stderr:
-            for descriptor in (stderr.fileno(), self._stop, self._pidfd):
+    def _supervise(self) -> None:
+        try:
+            self._watch_until_it_ends()
+            self._read_rest()
+        finally:
+            # Whatever happened above. Until it is reaped, its number belongs to nobody else.
+            self._kill_group()
+            self._process.wait()
+            os.close(self._messages)
+
+    def _watch_until_it_ends(self) -> None:
+        with selectors.DefaultSelector() as watch:
+            for descriptor in (self._messages, self._stop, self._pidfd):
                 watch.register(descriptor, selectors.EVENT_READ)
             while self._pidfd not in (ready := {key.fd for key, _ in watch.select(_TICK_S)}):
-                if stderr.fileno() in ready and not self._read(stderr.fileno()):
-                    watch.unregister(stderr.fileno())
+                if self._messages in ready and not self._read():
+                    watch.unregister(self._messages)
                 self._end_if_due(asked=self._stop in ready)
-            self._read_rest(stderr.fileno())
-        # Until it is reaped, its number belongs to nobody else.
-        self._kill_group()
-        self._process.wait()
 
     def _end_if_due(self, *, asked: bool) -> None:
         reason: EndedBy | None = None
         if asked:
             os.eventfd_read(self._stop)
             reason = "caller"
-        elif self._cell.canceled.is_set():
+        elif self._bounds.canceled.is_set():
             reason = "cancel"
         elif time.monotonic() > self._deadline:
             reason = "timeout"
         if reason is not None:
-            self._by = reason if self._by == "itself" else self._by
-            self._kill_group()
+            self._end(reason)
+
+    def _end(self, reason: EndedBy) -> None:
+        self._by = reason if self._by == "itself" else self._by
+        self._kill_group()
 
     def _kill_group(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _read(self, stderr: int) -> bool:
-        chunk = os.read(stderr, 65536)
-        # Carriage returns end a line too: ffmpeg's status line uses them.
-        *lines, self._rest = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
-        self._rest = self._rest[-_LINE_BYTES:]
-        if not chunk and self._rest:
-            lines, self._rest = [self._rest], b""
-        for line in lines:
-            text = line[:_LINE_BYTES].decode("utf-8", "replace")
-            self._tail.append(text)
-            self._on_line(text)
-        return bool(chunk)
+    def _read(self) -> bool:
+        """Take one message, which is one write of the child; False when nothing more will come."""
+        written = os.read(self._messages, _MEBIBYTE)
+        line = self._lines.feed(written) if written else self._lines.rest()
+        if line is not None:
+            self._take(line)
+        return bool(written)
 
-    def _read_rest(self, stderr: int) -> None:
-        os.set_blocking(stderr, False)
+    def _take(self, line: Line) -> None:
+        if line.level in COMPLAINTS or not line.level:
+            self._tail.append(line.text)
+        if self._fault is None:
+            try:
+                self._on_line(line)
+            except BaseException as error:
+                self._fault = error
+                self._end("fault")
+
+    def _read_rest(self) -> None:
+        os.set_blocking(self._messages, False)
         # BlockingIOError: something else still holds the other end.
         with suppress(BlockingIOError):
-            while self._read(stderr):
+            while self._read():
                 pass
 
 
@@ -182,7 +205,7 @@ def start(
     keep_open: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
-    on_line: Callable[[str], None] = lambda _: None,
+    on_line: OnLine = lambda _: None,
 ) -> Sandboxed:
     """Start ffmpeg in the jail with these arguments.
 
@@ -192,7 +215,7 @@ def start(
         keep_open: descriptors that the arguments speak of, by the same number; the child gets no others.
         stdin: a descriptor, or a constant of `subprocess`.
         stdout: the same.
-        on_line: called for each line of standard error, in the keeper's thread.
+        on_line: called for each line of standard error, in the supervisor thread; what it raises ends the run.
     """
     binary = ffmpeg_path()
     spec = {
@@ -203,19 +226,27 @@ def start(
         # The NVIDIA driver talks to its daemon over a Unix socket.
         "filter_calls": not bounds.gpu,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(spec), "--", str(binary), *arguments],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        pass_fds=tuple(keep_open),
-        env={},
-        cwd="/",
-        # Here and not in the launcher: a group to kill exists from the first moment.
-        start_new_session=True,
-        pipesize=_MEBIBYTE,
-    )
-    return Sandboxed(process, bounds, on_line)
+    # In packet mode each write of the child arrives as a message of its own (see `lines`).
+    messages, child_end = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(spec), "--", str(binary), *arguments],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=child_end,
+            pass_fds=tuple(keep_open),
+            env={},
+            cwd="/",
+            # Here and not in the launcher: a group to kill exists from the first moment.
+            start_new_session=True,
+            pipesize=_MEBIBYTE,
+        )
+    except BaseException:
+        os.close(messages)
+        raise
+    finally:
+        os.close(child_end)
+    return Sandboxed(process, messages, bounds, on_line)
 
 
 def _rlimits(bounds: SandboxLimits) -> dict[str, int]:
