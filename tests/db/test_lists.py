@@ -25,7 +25,8 @@ async def stocked(queue: Queue) -> list[JobRow]:
         if number % 2:
             await control.cancel(queue.database, made[-1], owner=owner)
     await queue.dispatch(await queue.lane())
-    return [await queue.job(job_id) for job_id in reversed(made)]
+    # By id, as lists are: servers older than 18 give ids of one millisecond in no order.
+    return [await queue.job(job_id) for job_id in sorted(made, reverse=True)]
 
 
 async def listed(queue: Queue, limit: int = 4, **wanted: Any) -> list[JobRow]:

@@ -181,6 +181,35 @@ async def test_files_beyond_the_size_go_by_the_time_they_were_last_of_use(stock:
     assert {oldest, upload}.isdisjoint(await stock.jobs() | await stock.files())
 
 
+async def test_the_limit_on_bytes_is_kept_batch_by_batch_by_the_time_of_the_last_use(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a batch of each kind, many that end in one moment, and some that may not go at the head of the line."""
+    monkeypatch.setattr(retention, "BATCH", 2)
+    needed = [await stock.finished(days=20, size=100) for _ in range(3)]
+    for job_id in needed:
+        await stock.queue.submit(input={"video": f"vq:jobs/{job_id}/video"})
+    read_late, unread = await stock.uploaded(days=19, size=100), await stock.uploaded(days=19, size=100)
+    together = [await stock.finished(days=9, size=100) for _ in range(5)]
+    await stock.queue.sql("UPDATE vidqueue.jobs SET finished_at = date_trunc('hour', finished_at)")
+    reader = await stock.finished(days=5, size=100, input={"video": f"vq:files/{read_late}"})
+    newest = await stock.finished(days=2, size=100)
+    everything = 12 * 100
+    assert (await prune(stock, _at_most(everything - 100))) == {"uploads": 1}
+    assert unread not in await stock.files()
+    assert (await prune(stock, _at_most(everything - 400)))["jobs"] == 3
+    assert len(set(together) & await stock.jobs()) == 2, "no more go than have to, also of those of one moment"
+    gone = await prune(stock, _at_most(everything - 700))
+    assert (gone["jobs"], gone["uploads"]) == (2, 1), "an upload counts from the end of the last job that read it"
+    assert {reader, newest, *needed} <= await stock.jobs()
+    assert await prune(stock, _at_most(1)) != {}
+    assert set(needed) == await stock.jobs() - await _waiting(stock), "what is needed stays, whatever the limit"
+
+
+async def _waiting(stock: Stock) -> set[UUID]:
+    return {one["id"] for one in await stock.queue.sql("SELECT id FROM vidqueue.jobs WHERE state = 'queued'")}
+
+
 def _at_most(size: int) -> RetentionSettings:
     return RetentionSettings(max_files_gib=size / 2**30)
 
@@ -304,10 +333,10 @@ async def test_a_reference_committed_while_the_pruner_looked_is_seen(stock: Stoc
     async with stock.queue.database.transaction() as connection:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         await stock.queue.submit(input={"video": f"vq:jobs/{old}/video", "other": f"vq:files/{upload}"})
-        await jobs.hold(connection, old)
-        held = await files.hold(connection, [upload])
+        await jobs.lock(connection, old)
+        locked = await files.lock(connection, [upload])
         assert await jobs.unneeded(connection, [old]) == set()
-        assert await files.unused(connection, list(held)) == set()
+        assert await files.unused(connection, list(locked)) == set()
 
 
 async def test_a_submit_that_comes_too_late_is_refused_or_queued_without_harm(stock: Stock) -> None:

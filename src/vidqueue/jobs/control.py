@@ -32,7 +32,7 @@ async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobR
     """
     async with database.transaction() as connection:
         # Or somebody could ask for a failed job again between the look at its state and the answer.
-        await jobs.hold(connection, job_id)
+        await jobs.lock(connection, job_id)
         await jobs.request_cancel(connection, job_id, owner=owner)
         job = await _require(connection, job_id, owner)
     if job.state in FINAL - {State.CANCELED}:
@@ -80,7 +80,7 @@ async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: s
         VidqueueError: `not_found`; `conflict` while it runs, waits, or a waiting job needs its outputs.
     """
     async with database.transaction() as connection:
-        await jobs.hold(connection, job_id)
+        await jobs.lock(connection, job_id)
         job = await _require(connection, job_id, owner)
         removed = await removal.removable(connection, [job_id])
         if not removed:
@@ -99,8 +99,8 @@ async def delete_file(database: Database, storage: Storage, file_id: UUID, *, ow
     async with database.transaction() as connection:
         if await files.get(connection, file_id, owner=owner) is None:
             raise VidqueueError("not_found", f"There is no file {file_id}.")
-        held = await files.hold(connection, [file_id])
-        if not await files.unused(connection, list(held)):
+        locked = await files.lock(connection, [file_id])
+        if not await files.unused(connection, list(locked)):
             raise VidqueueError("conflict", "The file is an output of a job, or a job still has to read it.")
         await files.delete_many(connection, [file_id])
     await removal.remove_bytes(storage, [file_id])

@@ -25,8 +25,8 @@ async def removable(connection: Connection, locked: list[UUID]) -> FilesOf:
     published: FilesOf = {job_id: [] for job_id in locked}
     for job_id, file_id in await files.of_jobs(connection, locked):
         published[job_id].append(file_id)
-    held = await files.hold(connection, [file_id for of_job in published.values() for file_id in of_job])
-    free = await jobs.unneeded(connection, [job_id for job_id, ids in published.items() if held.issuperset(ids)])
+    theirs = await files.lock(connection, [file_id for of_job in published.values() for file_id in of_job])
+    free = await jobs.unneeded(connection, [job_id for job_id, ids in published.items() if theirs.issuperset(ids)])
     return {job_id: published[job_id] for job_id in locked if job_id in free}
 
 

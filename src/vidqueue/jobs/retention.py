@@ -15,10 +15,12 @@ import structlog
 
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import files, retention
-from vidqueue.db.tables.retention import BEGINNING, Cutoffs, History
+from vidqueue.db.tables.retention import BEGINNING, Cutoffs, History, Used
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
 from vidqueue.jobs.reconcile import reconcile
+from vidqueue.jobs.removal import FilesOf
+from vidqueue.jobs.size_walk import SizeWalk, enough
 from vidqueue.settings.schema import RetentionSettings
 from vidqueue.storage.local import Storage
 
@@ -61,10 +63,9 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
     """Remove what the settings do not keep; how much of each kind went."""
     this = Round(database, storage, settings)
     try:
-        cutoffs, by_count, by_size = await _limits(this)
-        if by_size is not None:
-            await _prune_uploads(this, by_size, only_here=True)
-            await _prune_jobs(this, by_size, only_here=True)
+        if settings.max_files_gib:
+            await _prune_to_size(this, int(settings.max_files_gib * GIB))
+        cutoffs, by_count = await _limits(this)
         if before := max(filter(None, (cutoffs.jobs, by_count)), default=None):
             await _prune_jobs(this, before)
         if cutoffs.logs is not None:
@@ -79,24 +80,63 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
     return this.gone
 
 
-async def _limits(this: Round) -> tuple[Cutoffs, datetime | None, datetime | None]:
-    """The times before which things are too old, jobs too many, and files here too large together."""
+async def _limits(this: Round) -> tuple[Cutoffs, datetime | None]:
+    """The times before which things are too old, and before which finished jobs are too many."""
     settings = this.settings
     ages = settings.model_dump(include={"jobs_days", "logs_days", "events_days", "uploads_days"})
     async with this.database.transaction() as connection:
         cutoffs = await retention.cutoffs(connection, **ages)
         by_count = await retention.beyond_count(connection, settings.max_jobs) if settings.max_jobs else None
-        by_size = None
-        if settings.max_files_gib:
-            most = int(settings.max_files_gib * GIB)
-            by_size = await retention.beyond_size(connection, this.storage.node, most)
-    return cutoffs, by_count, by_size
+    return cutoffs, by_count
+
+
+async def _prune_to_size(this: Round, most: int) -> None:
+    """Remove what was of use longest ago, until the files of this folder have no more than `most` bytes."""
+    async with this.database.transaction() as connection:
+        excess = await retention.bytes_here(connection, this.storage.node) - most
+    walk = SizeWalk(this.storage.node)
+    while excess > 0:
+        async with this.database.transaction() as connection:
+            candidates = await walk.next(connection, limit=BATCH)
+        # Some may still be needed, so others go in their place.
+        while excess > 0 and (chosen := enough(candidates, excess)):
+            candidates = candidates[len(chosen) :]
+            excess -= await _remove_listed_uploads(this, [used for used in chosen if used.what == "upload"])
+            excess -= await _remove_listed_jobs(this, [used for used in chosen if used.what == "job"])
+        if walk.over:
+            return
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _remove_listed_jobs(this: Round, listed: list[Used]) -> int:
+    """Remove those of these jobs that may go; how many bytes that freed."""
+    sizes = {used.last.id: used.size for used in listed}
+    removed, whole = FilesOf(), not sizes
+    while not whole:
+        async with this.database.transaction() as connection:
+            locked = await retention.lock_listed(connection, list(sizes), this.storage.node)
+            removed, whole = await _remove_rows_of(connection, locked, this.gone)
+        await _remove_bytes_of(this, removed)
+    return sum(sizes[job_id] for job_id in removed)
+
+
+async def _remove_listed_uploads(this: Round, listed: list[Used]) -> int:
+    if not listed:
+        return 0
+    sizes = {used.last.id: used.size for used in listed}
+    async with this.database.transaction() as connection:
+        locked = await files.lock(connection, list(sizes))
+        unused = await files.unused(connection, list(locked), since=max(used.last.at for used in listed))
+        await files.delete_many(connection, list(unused))
+    await removal.remove_bytes(this.storage, unused)
+    this.gone["uploads"] += len(unused)
+    return sum(sizes[file_id] for file_id in unused)
 
 
 async def _prune_history(this: Round, what: History, before: datetime) -> None:
     while True:
         async with this.database.transaction() as connection:
-            ids = await retention.hold_history(connection, what, before, limit=BATCH)
+            ids = await retention.lock_history(connection, what, before, limit=BATCH)
             lines = await retention.forget(connection, what, ids, limit=LINES)
             if lines < LINES:
                 await retention.pruned(connection, what, ids)
@@ -106,21 +146,36 @@ async def _prune_history(this: Round, what: History, before: datetime) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-async def _prune_jobs(this: Round, before: datetime, *, only_here: bool = False) -> None:
+async def _prune_jobs(this: Round, before: datetime) -> None:
     after, node = BEGINNING, this.storage.node
     while True:
         async with this.database.transaction() as connection:
-            held = await retention.hold_jobs(connection, before, after, node=node, only_here=only_here, limit=BATCH)
-            removed = await removal.removable(connection, [place.id for place in held])
-            if whole := await _forget_some(connection, list(removed), this.gone):
-                await removal.remove_rows(connection, removed)
+            locked = await retention.lock_jobs(connection, before, after, node=node, limit=BATCH)
+            removed, whole = await _remove_rows_of(connection, [place.id for place in locked], this.gone)
         if whole:
-            await removal.remove_bytes(this.storage, [file_id for ids in removed.values() for file_id in ids])
-            this.gone["jobs"] += len(removed)
-            if len(held) < BATCH:
+            await _remove_bytes_of(this, removed)
+            if len(locked) < BATCH:
                 return
-            after = held[-1]
+            after = locked[-1]
         await asyncio.sleep(PAUSE_S)
+
+
+async def _remove_rows_of(connection: Connection, locked: list[UUID], gone: Counter[str]) -> tuple[FilesOf, bool]:
+    """Delete the rows of those of these jobs that may go.
+
+    Returns:
+        The jobs that went with their files, and True; or none and False where only a part of their history went.
+    """
+    removed = await removal.removable(connection, locked)
+    if not await _forget_some(connection, list(removed), gone):
+        return {}, False
+    await removal.remove_rows(connection, removed)
+    return removed, True
+
+
+async def _remove_bytes_of(this: Round, removed: FilesOf) -> None:
+    await removal.remove_bytes(this.storage, [file_id for ids in removed.values() for file_id in ids])
+    this.gone["jobs"] += len(removed)
 
 
 async def _forget_some(connection: Connection, ids: list[UUID], gone: Counter[str]) -> bool:
@@ -131,17 +186,17 @@ async def _forget_some(connection: Connection, ids: list[UUID], gone: Counter[st
     return logs < LINES and events < LINES
 
 
-async def _prune_uploads(this: Round, before: datetime, *, only_here: bool = False) -> None:
+async def _prune_uploads(this: Round, before: datetime) -> None:
     after, node = BEGINNING, this.storage.node
     while True:
         async with this.database.transaction() as connection:
-            held = await retention.hold_uploads(connection, before, after, node=node, only_here=only_here, limit=BATCH)
-            unused = await files.unused(connection, [place.id for place in held], since=before)
+            locked = await retention.lock_uploads(connection, before, after, node=node, limit=BATCH)
+            unused = await files.unused(connection, [place.id for place in locked], since=before)
             await files.delete_many(connection, list(unused))
-            await files.tell_published(connection, [place.id for place in held])
+            await files.tell_published(connection, [place.id for place in locked])
         await removal.remove_bytes(this.storage, unused)
         this.gone["uploads"] += len(unused)
-        if len(held) < BATCH:
+        if len(locked) < BATCH:
             return
-        after = held[-1]
+        after = locked[-1]
         await asyncio.sleep(PAUSE_S)

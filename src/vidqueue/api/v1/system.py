@@ -57,7 +57,7 @@ class JobCounts(BaseModel):
 
 
 class RecentView(BaseModel):
-    """The last 24 hours of one processor."""
+    """The last 24 hours of one processor, in whole hours; the medians are those of its newest 100 jobs that ran."""
 
     processor: str
     succeeded: int

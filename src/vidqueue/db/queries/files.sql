@@ -14,7 +14,7 @@ WHERE o.job_id = %(job_id)s AND o.name = %(name)s AND (%(owner)s::text IS NULL O
 -- name: publish
 INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) VALUES (%(job_id)s, %(name)s, %(attempt)s, %(file_id)s)
 
--- name: hold
+-- name: lock
 -- Lock files; one that a job is just being queued for is passed over.
 SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s) FOR UPDATE SKIP LOCKED
 

@@ -115,16 +115,22 @@ WITH
 -- include: page
 
 -- name: page_of_tag
+-- The entries of job_tags say where to look; the job has the last word.
 WITH
 -- include: pools
 , picked AS MATERIALIZED (
-    SELECT j.id, j.state FROM vidqueue.jobs j
-    WHERE (%(owner)s::text IS NULL OR j.owner = %(owner)s) AND j.tags @> ARRAY[%(tag)s::text]
-      AND j.state = ANY (%(states)s::text[]) AND j.id < %(before)s AND j.id >= %(from)s
-      AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
-      AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
-      AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
-    ORDER BY j.id DESC LIMIT %(limit)s
+    SELECT found.id, found.state
+    FROM
+-- include: owners
+    AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
+        SELECT j.id, j.state FROM vidqueue.job_tags t JOIN vidqueue.jobs j ON j.id = t.job_id
+        WHERE t.owner = o.name AND t.tag = %(tag)s AND t.state = s.state AND t.job_id < %(before)s AND t.job_id >= %(from)s
+          AND j.owner = t.owner AND j.state = t.state AND j.tags @> ARRAY[t.tag]
+          AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
+          AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+          AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+        ORDER BY t.job_id DESC LIMIT %(limit)s) found
+    ORDER BY found.id DESC LIMIT %(limit)s
 )
 -- include: page
 
@@ -175,7 +181,7 @@ WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
   AND (%(version)s::integer IS NULL OR version = %(version)s)
 RETURNING id
 
--- name: hold
+-- name: lock
 -- Lock a job, so that nobody can move it and nothing can begin to need it.
 SELECT id FROM vidqueue.jobs WHERE id = %(id)s FOR UPDATE
 
@@ -199,23 +205,40 @@ DELETE FROM vidqueue.jobs WHERE id = ANY (%(ids)s)
 DELETE FROM vidqueue.events WHERE job_id = ANY (%(ids)s)
 
 -- name: counts
-SELECT state, count(*) AS jobs FROM vidqueue.jobs
-WHERE %(owner)s::text IS NULL OR owner = %(owner)s GROUP BY state
+SELECT state, sum(jobs)::bigint AS jobs
+FROM
+-- include: owners
+AS o (name) JOIN vidqueue.jobs_counted c ON c.owner = o.name
+GROUP BY state
 
 -- name: recent
--- The last day in figures, per processor.
-SELECT processor, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
-       count(*) FILTER (WHERE state = 'failed') AS failed,
-       count(*) FILTER (WHERE state = 'canceled') AS canceled,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at)) AS median_wait_s,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - started_at)) AS median_run_s
-FROM vidqueue.jobs
-WHERE finished_at > now() - interval '24 hours' AND (%(owner)s::text IS NULL OR owner = %(owner)s)
-GROUP BY processor ORDER BY processor
+-- The last 24 hours in figures, per processor: whole hours, so up to 25 of them. The medians are those of the newest jobs
+-- that ran, which are enough for that and cost the same however many there are.
+WITH ended AS MATERIALIZED (
+    SELECT o.name AS owner, h.processor, sum(h.jobs) FILTER (WHERE h.state = 'succeeded') AS succeeded,
+           sum(h.jobs) FILTER (WHERE h.state = 'failed') AS failed, sum(h.jobs) FILTER (WHERE h.state = 'canceled') AS canceled
+    FROM
+-- include: owners
+    AS o (name) JOIN vidqueue.hours_counted h ON h.owner = o.name AND h.hour > now() - interval '25 hours'
+    GROUP BY o.name, h.processor HAVING sum(h.jobs) > 0
+)
+SELECT e.processor, coalesce(sum(e.succeeded), 0)::bigint AS succeeded, coalesce(sum(e.failed), 0)::bigint AS failed,
+       coalesce(sum(e.canceled), 0)::bigint AS canceled, ran.median_wait_s, ran.median_run_s
+FROM ended e LEFT JOIN LATERAL (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM newest.started_at - newest.created_at)) AS median_wait_s,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM newest.finished_at - newest.started_at)) AS median_run_s
+    FROM (SELECT DISTINCT owner FROM ended sharer WHERE sharer.processor = e.processor) sharer
+    CROSS JOIN LATERAL (
+        SELECT j.created_at, j.started_at, j.finished_at FROM vidqueue.jobs j
+        WHERE j.owner = sharer.owner AND j.processor = e.processor
+          AND j.started_at IS NOT NULL AND j.finished_at > now() - interval '25 hours'
+        ORDER BY j.finished_at DESC LIMIT 100) newest) ran ON true
+GROUP BY e.processor, ran.median_wait_s, ran.median_run_s ORDER BY e.processor
 
 -- name: waiting
 -- What stands in the line, of all owners: they share the lanes.
-SELECT processor, device, count(*) AS jobs FROM vidqueue.jobs WHERE state = 'queued' GROUP BY processor, device
+SELECT processor, device, sum(jobs)::bigint AS jobs FROM vidqueue.jobs_counted WHERE state = 'queued'
+GROUP BY processor, device HAVING sum(jobs) > 0
 
 -- name: of_key
 -- The job that an idempotency key has made.

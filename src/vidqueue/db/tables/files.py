@@ -67,9 +67,9 @@ async def publish(connection: Connection, job_id: UUID, attempt: int, name: str,
     await execute(connection, "files", "publish", job_id=job_id, attempt=attempt, name=name, file_id=file.id)
 
 
-async def hold(connection: Connection, ids: list[UUID]) -> set[UUID]:
+async def lock(connection: Connection, ids: list[UUID]) -> set[UUID]:
     """Lock files until the end of the transaction; those that nobody else holds."""
-    return {found["id"] for found in await rows(connection, "files", "hold", ids=ids)}
+    return {found["id"] for found in await rows(connection, "files", "lock", ids=ids)}
 
 
 async def unused(connection: Connection, ids: list[UUID], *, since: datetime | None = None) -> set[UUID]:

@@ -97,7 +97,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recent:
-    """Jobs of one processor that finished in the last 24 hours; medians in seconds, over those that ran."""
+    """Jobs of one processor that finished in the last 24 hours; medians in seconds, over the newest that ran."""
 
     processor: str
     succeeded: int
@@ -204,9 +204,9 @@ async def patch(
     return found is not None
 
 
-async def hold(connection: Connection, job_id: UUID) -> None:
+async def lock(connection: Connection, job_id: UUID) -> None:
     """Lock a job until the end of the transaction."""
-    await execute(connection, "jobs", "hold", id=job_id)
+    await execute(connection, "jobs", "lock", id=job_id)
 
 
 async def unneeded(connection: Connection, ids: list[UUID]) -> set[UUID]:

@@ -20,6 +20,15 @@ class Place:
     id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A job or an upload, the time of its last use, and how many bytes would go with it."""
+
+    what: Literal["job", "upload"]
+    last: Place
+    size: int
+
+
 BEGINNING = Place(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
@@ -49,19 +58,46 @@ async def beyond_count(connection: Connection, keep: int) -> datetime | None:
     return found["before"] if found else None
 
 
-async def beyond_size(connection: Connection, node: UUID, keep: int) -> datetime | None:
-    """The time before which the files of a folder are more than `keep` bytes, or None."""
-    here = await row(connection, "retention", "bytes_here", node=node)
-    assert here is not None
-    if here["bytes"] <= keep:
-        return None
-    found = await row(connection, "retention", "beyond_size", node=node, keep=keep)
-    return found["before"] if found else None
+async def bytes_here(connection: Connection, node: UUID) -> int:
+    """How many bytes the files of a folder have."""
+    found = await row(connection, "retention", "bytes_here", node=node)
+    assert found is not None
+    return int(found["bytes"])
 
 
-async def hold_history(connection: Connection, what: History, before: datetime, *, limit: int) -> list[UUID]:
+async def oldest_jobs(connection: Connection, node: UUID, after: Place, *, limit: int) -> list[Used]:
+    """The next finished jobs in the order of their end, with the bytes that each has in the folder `node`."""
+    found = await rows(
+        connection, "retention", "oldest_jobs", node=node, after=after.at, after_id=after.id, limit=limit
+    )
+    return [Used("job", Place(one["since"], one["id"]), one["size"]) for one in found]
+
+
+async def oldest_uploads(
+    connection: Connection, node: UUID, after: Place, *, limit: int
+) -> tuple[list[Used], set[UUID]]:
+    """The next uploads of a folder in the order of their coming, and which of them a job has read or has to."""
+    found = await rows(
+        connection, "retention", "oldest_uploads", node=node, after=after.at, after_id=after.id, limit=limit
+    )
+    uploads = [Used("upload", Place(one["since"], one["id"]), one["size"]) for one in found]
+    return uploads, {one["id"] for one in found if one["read"]}
+
+
+async def last_read_by(connection: Connection, node: UUID, jobs: list[UUID]) -> list[Used]:
+    """Uploads of a folder that were of use for the last time when one of these jobs ended."""
+    found = await rows(connection, "retention", "last_read_by", node=node, ids=jobs)
+    return [Used("upload", Place(one["since"], one["id"]), one["size"]) for one in found]
+
+
+async def lock_listed(connection: Connection, ids: list[UUID], node: UUID) -> list[UUID]:
+    """Lock those of these jobs that nobody has locked, and whose bytes no other running daemon has to remove."""
+    return [one["id"] for one in await rows(connection, "retention", "lock_listed", ids=ids, node=node)]
+
+
+async def lock_history(connection: Connection, what: History, before: datetime, *, limit: int) -> list[UUID]:
     """Lock the oldest finished jobs that still have logs or events."""
-    found = await rows(connection, "retention", f"hold_with_{what}", before=before, limit=limit)
+    found = await rows(connection, "retention", f"lock_with_{what}", before=before, limit=limit)
     return [one["id"] for one in found]
 
 
@@ -75,23 +111,20 @@ async def pruned(connection: Connection, what: History, ids: list[UUID]) -> None
     await execute(connection, "retention", f"{what}_pruned", ids=ids)
 
 
-async def hold_jobs(
-    connection: Connection, before: datetime, after: Place, *, node: UUID, only_here: bool, limit: int
-) -> list[Place]:
-    """Lock the next finished jobs; with `only_here`, those with outputs in the folder `node`."""
+async def lock_jobs(connection: Connection, before: datetime, after: Place, *, node: UUID, limit: int) -> list[Place]:
+    """Lock the next finished jobs whose bytes no other running daemon has to remove."""
     found = await rows(
-        connection, "retention", "hold_jobs",
-        before=before, after=after.at, after_id=after.id, node=node, only_here=only_here, limit=limit,
-    )  # fmt: skip
+        connection, "retention", "lock_jobs", before=before, after=after.at, after_id=after.id, node=node, limit=limit
+    )
     return [Place(one["finished_at"], one["id"]) for one in found]
 
 
-async def hold_uploads(
-    connection: Connection, before: datetime, after: Place, *, node: UUID, only_here: bool, limit: int
+async def lock_uploads(
+    connection: Connection, before: datetime, after: Place, *, node: UUID, limit: int
 ) -> list[Place]:
-    """Lock the next uploads; with `only_here`, those in the folder `node`."""
+    """Lock the next uploads whose bytes no other running daemon has to remove."""
     found = await rows(
-        connection, "retention", "hold_uploads",
-        before=before, after=after.at, after_id=after.id, node=node, only_here=only_here, limit=limit,
+        connection, "retention", "lock_uploads",
+        before=before, after=after.at, after_id=after.id, node=node, limit=limit,
     )  # fmt: skip
     return [Place(one["created_at"], one["id"]) for one in found]
