@@ -37,7 +37,7 @@ class _TakenBackError(Exception):
 async def choose(database: Database, lane_id: UUID) -> None:
     """Give the best job to a lane."""
     async with database.transaction() as connection:
-        assert await attempts.dispatch(connection, lane_id, lease_s=30)
+        assert await attempts.dispatch(connection, [lane_id], lease_s=30)
         raise _TakenBackError
 
 
@@ -68,7 +68,15 @@ async def prepared(url: str, name: str, waiting: int, stack: AsyncExitStack) -> 
     database = await stack.enter_async_context(Database(own))
     async with database.transaction() as connection:
         await lanes.register_processor(connection, NewProcessor(name="bench", device="cpu", description="Nothing."))
-        new = NewLane(node=uuid4(), host="bench", name="cpu0", device="cpu", takes=("cpu",), queue="lane:bench")
+        new = NewLane(
+            node=uuid4(),
+            host="bench",
+            name="cpu0",
+            device="cpu",
+            takes=("cpu",),
+            queue="lane:bench",
+            processors={"bench": "1"},
+        )
         lane_id = await lanes.register(connection, new)
         await connection.execute(
             "INSERT INTO vidqueue.jobs (owner, processor, input, device, queued_at) "

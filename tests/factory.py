@@ -45,6 +45,7 @@ class Queue:
             "host": "testhost",
             "takes": (device,),
             "queue": f"lane:{uuid4().hex[:8]}",
+            "processors": {"zoo": "1.0"},
         }
         async with self.database.transaction() as connection:
             return await lanes.register(connection, NewLane(name=name, device=device, **(values | more)))
@@ -58,9 +59,9 @@ class Queue:
 
     async def dispatch(self, lane_id: UUID, lease_s: float = 30) -> AttemptRef | None:
         """Give the lane its next job."""
-        async with self.database.transaction() as connection:
-            given = await attempts.dispatch(connection, lane_id, lease_s=lease_s)
-        return given[0] if given else None
+        async with self.database.statement() as connection:
+            given = await attempts.dispatch(connection, [lane_id], lease_s=lease_s)
+        return given[0][0] if given else None
 
     async def begin(self, ref: AttemptRef) -> attempts.Begun | None:
         """Take an attempt in hand."""

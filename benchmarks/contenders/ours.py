@@ -133,7 +133,7 @@ def vidqueue(postgres: Postgres, folder: Path) -> Iterator[Vidqueue]:
         VIDQUEUE_DATABASE__URL=postgres.database("vidqueue"),
         VIDQUEUE_LANES__CPU=str(LANES),
         VIDQUEUE_LANES__GPU="off",
-        VIDQUEUE_DISK__LOW_WATER_MB="0",
+        VIDQUEUE_DISK__LOW_WATER_MIB="0",
         PYTHONPATH=os.pathsep.join([str(NOOP), *filter(None, [path])]),
     ).start()
     try:

@@ -98,11 +98,13 @@ class Canceled:
 class Interrupted:
     """The lane was taken away (drain, restart, lost database). Not the job's fault: no attempt is burned.
 
-    `lost` says that the daemon vanished with it. Ten in a row are no accident any more.
+    `lost` says that the daemon vanished with it. Ten in a row are no accident any more. `delay_s` is how long the job
+    waits before its next attempt, in seconds, so that it does not come straight back to a lane that cannot run it.
     """
 
     reason: str
     lost: bool = False
+    delay_s: float = 0.0
 
 
 Outcome = Succeeded | Failed | Canceled | Interrupted
@@ -110,7 +112,7 @@ Outcome = Succeeded | Failed | Canceled | Interrupted
 
 @dataclass(frozen=True, slots=True)
 class AttemptRef:
-    """What a lane is handed: ids and the fence, never parameters."""
+    """Names an attempt to the lane that runs it: ids and the fence, never parameters."""
 
     job_id: UUID
     attempt: int
@@ -164,8 +166,8 @@ def verdict(outcome: Outcome, tries: Tries) -> Verdict:
             return Verdict(State.SUCCEEDED)
         case Canceled():
             return Verdict(State.CANCELED)
-        case Interrupted(reason, lost):
-            return _after_loss(reason, tries) if lost else Verdict(State.QUEUED)
+        case Interrupted(reason, lost, delay_s):
+            return _after_loss(reason, tries) if lost else Verdict(State.QUEUED, delay_s=delay_s)
         case Failed(failure, crashed):
             return _after_failure(failure, crashed, tries)
 

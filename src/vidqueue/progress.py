@@ -36,22 +36,24 @@ class LogLine:
 
 @dataclass(slots=True)
 class Throttle:
-    """Lets at most one progress report through per interval, and every change of stage.
+    """Thins progress reports to one per `interval_s`; a change of stage waits only `least_s`.
 
-    `now` is a monotonic clock reading in seconds, given by the caller so that tests need no clock.
+    A report that comes too soon is late, not lost: `due_at` says when the newest one may be written. Moments are
+    monotonic clock readings in seconds, given by the caller so that tests need no clock.
     """
 
     interval_s: float = 0.5
-    _last_at: float = field(default=float("-inf"), init=False)
-    _last: Progress | None = field(default=None, init=False)
+    least_s: float = 0.1
+    _written_at: float = field(default=float("-inf"), init=False)
+    _stage: str | None = field(default=None, init=False)
 
-    def admits(self, progress: Progress, now: float) -> bool:
-        """Whether this report is worth a write; remembers it if so."""
-        stage_changed = self._last is None or progress.stage != self._last.stage
-        if not stage_changed and now - self._last_at < self.interval_s:
-            return False
-        self._last_at, self._last = now, progress
-        return True
+    def due_at(self, progress: Progress) -> float:
+        """The moment from which this report may be written."""
+        return self._written_at + (self.interval_s if progress.stage == self._stage else self.least_s)
+
+    def wrote(self, progress: Progress, now: float) -> None:
+        """Remember that this report was written."""
+        self._written_at, self._stage = now, progress.stage
 
 
 def eta_s(fraction: float, elapsed_s: float) -> float | None:

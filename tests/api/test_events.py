@@ -199,7 +199,7 @@ async def test_progress_is_told_as_it_is_written(wire: httpx2.AsyncClient, queue
     reading = asyncio.create_task(take(stream(wire, job["urls"]["events"]), "progress", seen))
     await eventually(lambda: truth(bool(seen)))
     async with services.database.transaction() as connection:
-        await attempts.note_progress(connection, ref, Progress(0.25, stage="encode", fps=50.0, speed=2.0, eta_s=9.0))
+        await attempts.report(connection, ref, progress=Progress(0.25, stage="encode", fps=50.0, speed=2.0, eta_s=9.0))
     await asyncio.wait_for(reading, 10)
     data = seen[-1].data
     assert [data[name] for name in ("progress", "stage", "fps", "speed", "eta_s")] == [0.25, "encode", 50.0, 2.0, 9.0]

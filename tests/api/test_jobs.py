@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,9 +11,9 @@ import httpx2
 import pytest
 
 from tests.factory import Queue, eventually
-from vidqueue.db.tables import attempts, files
-from vidqueue.db.tables.files import NewFile
-from vidqueue.job import AttemptRef, Failed, Failure, Outcome, OutputDraft, Succeeded, verdict
+from vidqueue.db.tables import attempts
+from vidqueue.job import AttemptRef, Failed, Failure, Outcome, OutputDraft, Succeeded
+from vidqueue.jobs.finish import finish
 from vidqueue.services import Services
 
 DESIGNED = {
@@ -64,33 +63,16 @@ async def run(queue: Queue, services: Services, outcome: Outcome) -> AttemptRef:
 
 async def end(services: Services, ref: AttemptRef, outcome: Outcome) -> None:
     """End an attempt as the lane would, with a stored file for each output."""
-    async with services.database.transaction() as connection:
-        held = await attempts.hold(connection, ref)
-        assert held is not None
-        await attempts.end(connection, ref, outcome)
-        if isinstance(outcome, Succeeded):
-            for draft in outcome.outputs:
-                stored = await services.storage.receive(_once(draft.name.encode() * 1000), limit=10**9)
-                new = NewFile(
-                    id=stored.id,
-                    owner="local",
-                    name=f"zoo-{draft.name}.txt",
-                    media_type="text/plain",
-                    size=stored.size,
-                    sha256=stored.sha256,
-                    node=services.storage.node,
-                )
-                await files.publish(connection, ref.job_id, ref.attempt, draft.name, new)
-        await attempts.settle(connection, ref, verdict(outcome, held.tries), message=None)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+    workspace = services.settings.data_dir / "work"
+    if isinstance(outcome, Succeeded):
+        for draft in outcome.outputs:
+            draft.path.write_bytes(draft.name.encode() * 1000)
+    await finish(services.database, services.storage, ref, outcome, workspace=workspace, processor="zoo")
 
 
 def success(services: Services) -> Succeeded:
     """An outcome with one output named `text`."""
-    return Succeeded((OutputDraft("text", services.settings.data_dir, "text/plain"),))
+    return Succeeded((OutputDraft("text", services.settings.data_dir / "work" / f"{uuid4()}.txt", "text/plain"),))
 
 
 REFUSED = Failed(Failure.of("unsupported_format", "The zoo refuses this."))
@@ -330,7 +312,7 @@ async def test_attempts_and_their_logs_are_told(client: httpx2.AsyncClient, queu
     job = await submit(client)
     ref = await run(queue, services, Failed(Failure.of("ffmpeg_failed", "It broke.", detail="last words")))
     async with services.database.transaction() as connection:
-        await attempts.append_log(connection, ref, [LogLine(f"line {n}", "warning") for n in range(5)])
+        await attempts.report(connection, ref, lines=[LogLine(f"line {n}", "warning") for n in range(5)])
 
     (attempt,) = (await client.get(job["urls"]["attempts"])).json()["attempts"]
     assert (attempt["number"], attempt["outcome"]) == (1, "failed")

@@ -114,7 +114,7 @@ async def test_progress_is_written_with_its_event_and_never_falls(any_queue: Que
     assert ref is not None
     for fraction in (0.2, 0.5, 0.4):
         async with any_queue.database.transaction() as connection:
-            await attempts.note_progress(connection, ref, Progress(fraction, "encode", fps=25.0))
+            await attempts.report(connection, ref, progress=Progress(fraction, "encode", fps=25.0))
     job = await any_queue.job(job_id)
     assert (round(job.progress, 3), job.stage, job.fps) == (0.5, "encode", 25.0)
     assert await any_queue.violations() == []
@@ -126,7 +126,7 @@ async def test_progress_of_a_zombie_changes_nothing(any_queue: Queue) -> None:
     assert ref is not None
     zombie = AttemptRef(ref.job_id, ref.attempt, ref.fence - 1)
     async with any_queue.database.transaction() as connection:
-        await attempts.note_progress(connection, zombie, Progress(0.9))
+        await attempts.report(connection, zombie, progress=Progress(0.9))
     assert (await any_queue.job(job_id)).progress == 0
     assert await any_queue.sql("SELECT 1 FROM vidqueue.events WHERE kind = 'progress'") == []
 

@@ -15,6 +15,8 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from tests.factory import Queue, eventually
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import attempts
 from vidqueue.db.transport import LaneWorker, Transport
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import AttemptRef
@@ -23,14 +25,14 @@ QUEUE = "lane:test:cpu0"
 
 
 @pytest_asyncio.fixture
-async def transport(database_url: str) -> AsyncIterator[Transport]:
-    async with Transport(database_url, lanes=1) as opened:
+async def transport(database: Database) -> AsyncIterator[Transport]:
+    async with Transport(database) as opened:
         yield opened
 
 
 def test_upstream_still_has_every_private_method_that_the_lane_worker_overrides() -> None:
     ours = {name for name in vars(LaneWorker) if name.startswith("_") and not name.startswith("__")}
-    added = {"_keep", "_listen", "_take_back", "_answer_lost"}
+    added = {"_keep", "_listen", "_take_back", "_answer_lost", "_notified"}
     awaited = ours - added - {"_start_side_tasks"}
     assert all(inspect.iscoroutinefunction(getattr(Worker, name)) for name in awaited)
     assert callable(Worker._start_side_tasks)
@@ -42,13 +44,12 @@ async def test_a_ticket_reaches_its_lane_only_if_the_transaction_commits(queue: 
     stopping = asyncio.Event()
     serving = asyncio.create_task(transport.serve(QUEUE, received.put, stopping))
     await queue.submit()
-    ref = await queue.dispatch(await queue.lane())
+    lane = await queue.lane(queue=QUEUE)
+    async with queue.database.transaction() as connection:
+        assert await attempts.dispatch(connection, [lane], lease_s=30)
+        raise psycopg.Rollback
+    ref = await queue.dispatch(lane)
     assert ref is not None
-    for commits in (False, True):
-        async with queue.database.transaction() as connection:
-            await transport.hand_over(connection, QUEUE, ref)
-            if not commits:
-                await connection.rollback()
     assert await asyncio.wait_for(received.get(), 5) == ref
     await eventually(lambda: _table_is_empty(queue))
     assert received.empty()
@@ -62,7 +63,7 @@ async def test_a_lane_keeps_serving_after_every_connection_was_cut(
     received: asyncio.Queue[AttemptRef] = asyncio.Queue()
     stopping = asyncio.Event()
     serving = asyncio.create_task(transport.serve(QUEUE, received.put, stopping))
-    lane = await queue.lane()
+    lane = await queue.lane(queue=QUEUE)
     for _ in range(2):
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as cutter:
             await cutter.execute(
@@ -72,8 +73,6 @@ async def test_a_lane_keeps_serving_after_every_connection_was_cut(
         await eventually(lambda: _submitted(queue))
         ref = await queue.dispatch(lane)
         assert ref is not None
-        async with queue.database.transaction() as connection:
-            await transport.hand_over(connection, QUEUE, ref)
         assert await asyncio.wait_for(received.get(), 10) == ref
         await queue.sql("UPDATE vidqueue.attempts SET ended_at = now(), outcome = 'canceled'")
     stopping.set()
@@ -88,10 +87,8 @@ async def test_a_lane_goes_on_after_another_daemon_took_its_worker_for_dead(queu
     # What any worker does at its start to those without a heartbeat for half a minute: an outage is enough.
     await queue.sql("DELETE FROM procrastinate.procrastinate_workers")
     await queue.submit()
-    ref = await queue.dispatch(await queue.lane())
+    ref = await queue.dispatch(await queue.lane(queue=QUEUE))
     assert ref is not None
-    async with queue.database.transaction() as connection:
-        await transport.hand_over(connection, QUEUE, ref)
     assert await asyncio.wait_for(received.get(), 10) == ref
     stopping.set()
     await asyncio.wait_for(serving, 15)
@@ -115,10 +112,8 @@ async def test_a_ticket_whose_fetch_lost_its_answer_is_delivered_all_the_same(
     stopping = asyncio.Event()
     serving = asyncio.create_task(transport.serve(QUEUE, received.put, stopping))
     await queue.submit()
-    ref = await queue.dispatch(await queue.lane())
+    ref = await queue.dispatch(await queue.lane(queue=QUEUE))
     assert ref is not None
-    async with queue.database.transaction() as connection:
-        await transport.hand_over(connection, QUEUE, ref)
     assert await asyncio.wait_for(received.get(), 15) == ref
     assert lost == 1
     await eventually(lambda: _table_is_empty(queue))

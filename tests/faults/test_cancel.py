@@ -146,8 +146,6 @@ class Held:
 
 
 HELD = {
-    # The lane's own transaction holds the row: the caller waits for it, then the job runs and is asked.
-    "being handed to a lane": Held("dispatch.before_commit"),
     # The dispatcher stands; the lane has begun by itself and is asked.
     "handed to a lane": Held("dispatch.committed", act="hang"),
     "begun": Held("run.begun"),
@@ -156,8 +154,9 @@ HELD = {
     # The work is done. Whoever is told 202 does not find the job succeeded.
     "done with the work": Held("run.worked"),
     "publishing": Held("publish.renamed"),
-    # The end is being written, or is written: too late.
-    "before the commit of its end": Held("finish.before_commit", canceled=False),
+    # The statement that ends the attempt finds that somebody has asked.
+    "before its end is written": Held("finish.before"),
+    # Written: too late.
     "just finished": Held("finish.committed", canceled=False),
 }
 

@@ -14,7 +14,6 @@ from tests.jobs.model import POISON_LOSSES
 from tests.jobs.world import World
 from vidqueue import job
 from vidqueue.db.pool import Database
-from vidqueue.storage.local import Storage
 
 # Its asserts show what differs, like those of a test.
 pytest.register_assert_rewrite("tests.jobs.machine")
@@ -28,7 +27,7 @@ def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         opened(runner, Database(f"{database_url}&options=-csynchronous_commit%3Doff")) as database,
     ):
         monkeypatch.setattr(job, "POISON_LOSSES", POISON_LOSSES)
-        prepared = World(runner, database, Storage(tmp_path))
+        prepared = World(runner, database, tmp_path)
         prepared.run(prepared.prepare([MILL, SAW]))
         yield prepared
 

@@ -26,11 +26,12 @@ SAW = Processor("saw", 3, Backoff(9, 18))
 
 
 def offered() -> list[Lane]:
-    """Two nodes: one with CPU lanes, of which one stands in for a GPU, one with a GPU."""
+    """Two nodes: one with CPU lanes, of which one stands in for a GPU, one with a GPU, which lacks a processor."""
+    both, one = {MILL.name: "1", SAW.name: "1"}, {MILL.name: "2"}
     return [
-        Lane("cpu0", NODES[0], "cpu", ("cpu", "gpu"), 0),
-        Lane("cpu1", NODES[0], "cpu", ("cpu",), 0),
-        Lane("gpu0", NODES[1], "gpu", ("gpu",), 8000),
+        Lane("cpu0", NODES[0], "cpu", ("cpu", "gpu"), 0, processors=both),
+        Lane("cpu1", NODES[0], "cpu", ("cpu",), 0, processors=both),
+        Lane("gpu0", NODES[1], "gpu", ("gpu",), 8000, processors=one),
     ]
 
 
@@ -149,7 +150,7 @@ def nodes(model: Model) -> list[UUID]:
 
 
 def kept(model: Model) -> list[Lane]:
-    return [lane for lane in model.lanes if lane.held or lane.paused]
+    return [lane for lane in model.lanes if lane.blocked_by or lane.paused]
 
 
 def free(model: Model) -> list[Lane]:

@@ -93,6 +93,7 @@ class QueueMachine(RuleBasedStateMachine):
         job = self.new_job(needs, **request)
         answer = self.act(self.world.submit(job, start_s=start_s, deadline_s=deadline_s))
         job.run_at, job.queued_at = self.model.now.later(start_s), self.model.now
+        job.waits_since = job.run_at if start_s else job.queued_at
         job.expires_at = self.model.now.later(deadline_s) if deadline_s else None
         self.tell_submit(job, answer)
 
@@ -188,15 +189,15 @@ class QueueMachine(RuleBasedStateMachine):
 
     @deed(1, lane=one(lanes), reason=st.sampled_from(["no_space", "gpu_lost"]))
     def hold(self, lane: Lane, reason: str) -> None:
-        lane.held = reason
-        self.act(self.world.hold(lane))
+        lane.blocked_by = reason
+        self.act(self.world.block(lane))
 
     @deed(4, lane=one(kept))
     def let_go(self, lane: Lane) -> None:
         """First of the hold, then of the pause."""
-        if lane.held:
-            lane.held = None
-            self.act(self.world.hold(lane))
+        if lane.blocked_by:
+            lane.blocked_by = None
+            self.act(self.world.block(lane))
         else:
             lane.paused = False
             self.act(self.world.pause(lane))

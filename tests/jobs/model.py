@@ -116,13 +116,14 @@ class Lane:
     id: UUID | None = None
     online: bool = True
     paused: bool = False
-    held: str | None = None
+    processors: dict[str, str] = field(default_factory=dict)
+    blocked_by: str | None = None
     warm: tuple[Processor, ...] = ()
 
     @property
     def free_to_work(self) -> bool:
         """Whether neither a person nor the machine keeps it from taking jobs."""
-        return self.online and not self.paused and not self.held
+        return self.online and not self.paused and not self.blocked_by
 
     def __repr__(self) -> str:
         return self.name
@@ -145,6 +146,8 @@ class Job:
     id: UUID = field(default_factory=uuid4)
     run_at: Span = UNKNOWN
     queued_at: Span = UNKNOWN
+    # From when its waiting counts: time in which it might not run does not.
+    waits_since: Span = UNKNOWN
     expires_at: Span | None = None
     state: str = "queued"
     failures: int = 0
@@ -163,7 +166,7 @@ class Job:
     @property
     def place(self) -> tuple[Decimal, UUID]:
         """Where it stands in its owner's line: a point of priority is worth a minute of waiting."""
-        return self.queued_at.since - 60 * self.priority, self.id
+        return self.waits_since.since - 60 * self.priority, self.id
 
     @property
     def allowed(self) -> int:
@@ -175,10 +178,24 @@ class Job:
         """Rises with everything that is told of the job, but not with progress."""
         return sum(event != "progress" for event in self.events)
 
-    def fits(self, lane: Lane) -> bool:
-        """Whether this lane is there and may run it."""
+    @property
+    def unmet(self) -> int:
+        """How many of the jobs that it needs have not succeeded."""
+        return sum(needed.state != "succeeded" for needed in self.needs)
+
+    @property
+    def nodes(self) -> set[UUID]:
+        """Where the bytes of its inputs lie."""
+        return {needed.attempts[-1].lane.node for needed in self.needs if needed.state == "succeeded"}
+
+    def could_fit(self, lane: Lane) -> bool:
+        """Whether this lane is there and has the device for it."""
         wanted = lane.online and self.lane in (None, lane.name)
         return wanted and self.device in lane.takes and (lane.device == "cpu" or self.vram_mb <= lane.vram_mb)
+
+    def fits(self, lane: Lane) -> bool:
+        """Whether this lane is there and can run it."""
+        return self.could_fit(lane) and self.processor.name in lane.processors and self.nodes <= {lane.node}
 
 
 @dataclass(eq=False)
@@ -226,16 +243,24 @@ class Model:
         """The reason why a queued job is not running at this moment, in the word that people are told."""
         if job.state != "queued":
             return None
-        if any(needed.state != "succeeded" for needed in job.needs):
+        if job.unmet:
             return "dependency"
         if job.run_at.since > at:
             return "backoff" if job.attempts else "scheduled"
-        fitting = [lane for lane in self.lanes if job.fits(lane)]
-        if not fitting:
+        return self._waits_for_a_lane(job)
+
+    def _waits_for_a_lane(self, job: Job) -> str:
+        possible = [lane for lane in self.lanes if job.could_fit(lane)]
+        if not possible:
             return "no_lane"
+        if not any(job.processor.name in lane.processors for lane in possible):
+            return "no_processor"
+        fitting = [lane for lane in possible if job.fits(lane)]
+        if not fitting:
+            return "file_elsewhere"
         if any(lane.free_to_work for lane in fitting):
             return "busy"
-        return min((lane.held for lane in fitting if lane.held and not lane.paused), default="paused")
+        return min((lane.blocked_by for lane in fitting if lane.blocked_by and not lane.paused), default="paused")
 
     def position(self, job: Job) -> int | None:
         """How many wait for the same lanes and stand before it, itself included."""
@@ -271,7 +296,7 @@ class Model:
 
     def _owners_turn(self, owner: str, head: Job, at: Decimal) -> tuple[int, int, Decimal, str]:
         served = self.served.get(owner, UNKNOWN).since
-        minutes = math.floor((at - max(head.queued_at.since, served)) / 60)
+        minutes = math.floor((at - max(head.waits_since.since, served)) / 60)
         running = sum(job.state == "running" and job.owner == owner for job in self.jobs)
         return -(head.priority + minutes), running, served, owner
 
@@ -312,6 +337,8 @@ class Model:
             # Whoever was told that it will be canceled shall not find it succeeded.
             ending = CANCELED
         attempt.outcome, attempt.code = ending.outcome, ending.code
+        if not ending.lost:
+            job.losses = 0
         match ending.outcome:
             case "interrupted":
                 self._give_back(job, ending)
@@ -334,7 +361,6 @@ class Model:
     def _burn(self, job: Job, ending: Ending) -> None:
         job.failures += 1
         job.crashes += ending.crashed
-        job.losses = 0
         if job.crashes == 3:
             self._move(job, "failed", error="poison")
         elif not ending.may_retry or job.failures == job.allowed:
@@ -343,6 +369,8 @@ class Model:
             base_s, cap_s = ending.backoff or job.processor.backoff
             longest_s = min(cap_s, base_s * 2 ** (job.failures - 1))
             job.run_at = self.now.later(longest_s / 2, longest_s)
+            # The time of a backoff is no waiting.
+            job.waits_since = job.waits_since.later(longest_s / 2, longest_s)
             self._move(job, "queued", told="interrupted")
 
     # What daemons do.
@@ -385,7 +413,7 @@ class Model:
         """A daemon starts on this node: nothing is warm, nothing is held; what people paused stays so."""
         for lane in self.lanes:
             if lane.node == node:
-                lane.online, lane.held, lane.warm = True, None, ()
+                lane.online, lane.blocked_by, lane.warm = True, None, ()
 
     # What people do.
 
@@ -420,7 +448,7 @@ class Model:
         if job.state in ("failed", "canceled"):
             job.failures = job.crashes = job.losses = 0
             job.canceled_at = job.expires_at = None
-            job.run_at = job.queued_at = self.now
+            job.run_at = job.queued_at = job.waits_since = self.now
             self._move(job, "queued")
         return None
 
@@ -441,7 +469,8 @@ class Model:
         self.jobs.remove(job)
         # Whoever is asked for again later finds at its start that its input is gone; it waits for nothing any more.
         for other in self.jobs:
-            other.needs = [one for one in other.needs if one is not job]
+            unmet, other.needs = other.unmet, [one for one in other.needs if one is not job]
+            self._met(other, unmet)
         return None
 
     def _move(self, job: Job, state: str, *, told: str | None = None, error: str | None = None) -> None:
@@ -449,10 +478,20 @@ class Model:
         job.events.append(told or state)
         if state == "queued":
             job.taken_by, job.progress = None, 0
+        if state == "succeeded":
+            for other in self.jobs:
+                if job in other.needs:
+                    self._met(other, other.unmet + 1)
         if state in ("failed", "canceled"):
             for other in self.jobs:
                 if job in other.needs and other.state == "queued":
                     self._move(other, "failed", error="dependency_failed")
+
+    def _met(self, job: Job, unmet_before: int) -> None:
+        """What a job waited for its dependencies is no waiting for its turn."""
+        if unmet_before and not job.unmet:
+            since, until = job.waits_since
+            job.waits_since = Span(max(since, self.now.since), max(until, self.now.until))
 
     # What must be seen from the outside.
 
@@ -485,7 +524,7 @@ class Model:
         return {
             "state": "online" if lane.online else "offline",
             "paused": lane.paused,
-            "held": lane.held,
+            "blocked_by": lane.blocked_by,
             "job_id": attempt.job.id if attempt else None,
             "attempt": attempt.number if attempt else None,
             "warm": sorted(processor.name for processor in lane.warm),

@@ -32,7 +32,7 @@ class Stock:
         assert ref is not None
         assert ref.job_id == job_id
         async with self.queue.database.transaction() as connection:
-            await attempts.append_log(connection, ref, [LogLine("one"), LogLine("two")])
+            await attempts.report(connection, ref, lines=[LogLine("one"), LogLine("two")])
         path = self.scratch / "output.bin"
         path.write_bytes(b"x" * size)
         outcome = Succeeded((OutputDraft("video", path, "video/mp4"),))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from tests.factory import Queue
-from vidqueue.db.tables import jobs
+from vidqueue.db.tables import files, jobs
+from vidqueue.db.tables.files import NewFile
 from vidqueue.db.tables.jobs import JobFilter
 from vidqueue.job import Device, Interrupted, State
 from vidqueue.jobs.finish import finish
@@ -187,3 +188,77 @@ async def test_a_warm_processor_may_pass_a_slightly_older_job(any_queue: Queue) 
     ref = await any_queue.dispatch(lane)
     assert ref is not None
     assert ref.job_id == warm
+
+
+async def test_a_lane_gets_only_jobs_that_its_daemon_has_the_processor_for(any_queue: Queue) -> None:
+    lacking = await any_queue.lane("cpu0", processors={"other": "1.0"})
+    job_id = await any_queue.submit()
+    assert await any_queue.dispatch(lacking) is None
+    assert (await any_queue.job(job_id)).wait_reason == "no_processor"
+    having = await any_queue.lane("cpu1")
+    assert (await any_queue.job(job_id)).wait_reason == "busy"
+    ref = await any_queue.dispatch(having)
+    assert ref is not None
+    assert ref.job_id == job_id
+
+
+async def test_a_job_goes_where_the_bytes_of_its_inputs_lie_or_waits(any_queue: Queue) -> None:
+    here, there = uuid4(), uuid4()
+    other = await any_queue.lane("cpu0", node=here)
+    file_id = await _file(any_queue, there)
+    job_id = await any_queue.submit(input={"video": f"vq:files/{file_id}"})
+    assert await any_queue.dispatch(other) is None
+    assert (await any_queue.job(job_id)).wait_reason == "file_elsewhere"
+    right = await any_queue.lane("cpu0", node=there)
+    ref = await any_queue.dispatch(right)
+    assert ref is not None
+    assert ref.job_id == job_id
+
+
+async def test_a_job_whose_inputs_lie_in_two_places_waits_and_says_so(any_queue: Queue) -> None:
+    nodes = (uuid4(), uuid4())
+    named = [f"vq:files/{await _file(any_queue, node)}" for node in nodes]
+    lanes = [await any_queue.lane("cpu0", node=node) for node in nodes]
+    job_id = await any_queue.submit(input={"videos": named})
+    assert [await any_queue.dispatch(lane) for lane in lanes] == [None, None]
+    assert (await any_queue.job(job_id)).wait_reason == "file_elsewhere"
+
+
+async def test_a_job_that_may_not_run_yet_does_not_age(any_queue: Queue) -> None:
+    """Each waits an hour for its time; when that has come, it passes nobody who is more urgent."""
+    lane = await any_queue.lane()
+    late = await any_queue.submit(run_at=datetime.now(UTC) + timedelta(hours=1))
+    urgent = await any_queue.submit(priority=5)
+    moments = ("queued_at", "run_at", "waits_since")
+    passed = [f"{moment} = {moment} - interval '61 min'" for moment in moments]
+    async with any_queue.database.transaction() as connection:
+        # Time passes, which no trigger sees.
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        passing = f"UPDATE vidqueue.jobs SET {', '.join(passed)}, rank = rank - 3660 WHERE id = %s"
+        await connection.execute(passing.encode(), [late])
+    first = await any_queue.dispatch(lane)
+    assert first is not None
+    assert first.job_id == urgent
+
+
+async def test_choosing_looks_at_few_rows_however_many_wait_that_do_not_fit(any_queue: Queue) -> None:
+    lane = await any_queue.lane("cpu0", processors={"other": "1.0"})
+    await any_queue.sql(
+        "INSERT INTO vidqueue.jobs (owner, processor, input, device) "
+        "SELECT 'local', 'zoo', '{}', 'cpu' FROM generate_series(1, 20000)"
+    )
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM vidqueue.choose('{lane}', 30, true)".encode()
+    async with any_queue.database.statement() as connection:
+        await connection.execute(explain)  # plans, and reads the catalogue for that
+        plan = await (await connection.execute(explain)).fetchone()
+    assert plan is not None
+    (told,) = plan["QUERY PLAN"]
+    assert told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"] < 200
+
+
+async def _file(queue: Queue, node: UUID) -> UUID:
+    """A row of a file in this data folder."""
+    new = NewFile(id=uuid4(), owner="local", name="in.mp4", media_type="video/mp4", size=1, sha256="0" * 64, node=node)
+    async with queue.database.statement() as connection:
+        await files.add(connection, new)
+    return new.id

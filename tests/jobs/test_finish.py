@@ -12,7 +12,7 @@ from tests.factory import Queue
 from vidqueue.db.pool import Database
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded
-from vidqueue.jobs.finish import Finished, Refused, finish
+from vidqueue.jobs.finish import Finished, Refused, Shift, finish
 from vidqueue.storage.local import Storage
 
 
@@ -74,14 +74,14 @@ async def test_a_finish_repeated_after_an_unclear_commit_keeps_the_published_byt
 ) -> None:
     """The connection is lost right after COMMIT: the second try is refused, and must not delete what is public."""
     ref = await running(any_queue)
-    real, calls = Database.transaction, 0
+    real, calls = Database.statement, 0
 
     def unclear(self: Database) -> object:
         nonlocal calls
         calls += 1
         return _LosesItsAnswer(real(self)) if calls == 1 else real(self)
 
-    monkeypatch.setattr(Database, "transaction", unclear)
+    monkeypatch.setattr(Database, "statement", unclear)
     assert await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path) == Refused()
     monkeypatch.undo()
     assert (await any_queue.job(ref.job_id)).state is State.SUCCEEDED
@@ -93,13 +93,13 @@ async def test_a_commit_that_lands_after_the_daemon_gave_up_finds_its_bytes(
 ) -> None:
     """The server waits for its standby; the daemon ends meanwhile; then the COMMIT comes true."""
     ref = await running(any_queue)
-    real, hanging = Database.transaction, []
+    real, hanging = Database.statement, []
 
     def hang(self: Database) -> object:
         hanging.append(_Hangs(real(self)))
         return hanging[-1] if len(hanging) == 1 else real(self)
 
-    monkeypatch.setattr(Database, "transaction", hang)
+    monkeypatch.setattr(Database, "statement", hang)
     any_queue.database.abandoned = True
     with pytest.raises(VidqueueError, match="gave up"):
         await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path)
@@ -108,6 +108,62 @@ async def test_a_commit_that_lands_after_the_daemon_gave_up_finds_its_bytes(
     await hanging[0].inner.__aexit__(None, None, None)
     assert (await any_queue.job(ref.job_id)).state is State.SUCCEEDED
     assert stored(storage) == 1
+
+
+async def test_a_lane_gets_its_next_attempt_with_the_end_of_the_last(
+    any_queue: Queue, storage: Storage, tmp_path: Path
+) -> None:
+    lane = await any_queue.lane()
+    first, second = await any_queue.submit(), await any_queue.submit()
+    ref = await any_queue.dispatch(lane)
+    assert ref is not None
+    assert ref.job_id == first
+    shift = Shift(lane, lease_s=30)
+    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, shift=shift)
+    assert isinstance(ended, Finished)
+    assert ended.next is not None
+    assert (ended.next.ref.job_id, ended.next.processor) == (second, "zoo")
+    after = await finish(any_queue.database, storage, ended.next.ref, Canceled(), shift=shift)
+    assert after == Finished(State.CANCELED, None)
+    assert await any_queue.violations() == []
+
+
+async def test_a_lane_that_is_paused_gets_nothing_with_the_end_of_its_attempt(
+    any_queue: Queue, storage: Storage, tmp_path: Path
+) -> None:
+    lane = await any_queue.lane()
+    await any_queue.submit()
+    await any_queue.submit()
+    ref = await any_queue.dispatch(lane)
+    assert ref is not None
+    await any_queue.sql("UPDATE vidqueue.lanes SET paused = true")
+    shift = Shift(lane, lease_s=30)
+    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, shift=shift)
+    assert ended == Finished(State.SUCCEEDED, None)
+
+
+async def test_the_next_attempt_is_not_lost_with_the_answer_to_the_commit_that_opened_it(
+    any_queue: Queue, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = await any_queue.lane()
+    await any_queue.submit()
+    second = await any_queue.submit()
+    ref = await any_queue.dispatch(lane)
+    assert ref is not None
+    real, calls = Database.statement, 0
+
+    def unclear(self: Database) -> object:
+        nonlocal calls
+        calls += 1
+        return _LosesItsAnswer(real(self)) if calls == 1 else real(self)
+
+    monkeypatch.setattr(Database, "statement", unclear)
+    shift = Shift(lane, lease_s=30)
+    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, shift=shift)
+    assert isinstance(ended, Refused)
+    assert ended.next is not None
+    assert ended.next.ref.job_id == second
+    assert (await any_queue.job(ref.job_id)).state is State.SUCCEEDED
 
 
 class _Hangs:

@@ -88,7 +88,7 @@ class RacingMachine(QueueMachine):
     def _tell(self, act: Act, answer: Any) -> None:
         if act.verb == "submit":
             (job,) = act.given
-            job.run_at = job.queued_at = self.model.now
+            job.run_at = job.queued_at = job.waits_since = self.model.now
             self.tell_submit(job, answer)
         else:
             assert answer == getattr(self.model, act.verb)(*act.given)

@@ -148,7 +148,7 @@ async def test_after_a_start_of_the_server_every_lease_holds_anew(queue: Queue, 
     assert (await queue.job(ref.job_id)).state is State.QUEUED
 
 
-async def test_a_job_that_takes_ten_daemons_with_it_is_poison_and_a_drain_in_between_counts_for_nothing(
+async def test_a_job_that_takes_ten_daemons_with_it_one_after_the_other_is_poison(
     queue: Queue, services: Services
 ) -> None:
     job_id = await queue.submit()
@@ -157,10 +157,6 @@ async def test_a_job_that_takes_ten_daemons_with_it_is_poison_and_a_drain_in_bet
     for loss in range(1, 11):
         await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
         assert await queue.dispatch(lane) is not None
-        if loss == 5:
-            await reaper.give_back(services.database, services.storage, node, Interrupted("the daemon shut down"))
-            await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
-            assert await queue.dispatch(lane) is not None
         assert await reaper.recover(services.database, services.storage, node) == 1
         job = await queue.job(job_id)
         assert job.state is (State.QUEUED if loss < 10 else State.FAILED)
@@ -168,6 +164,22 @@ async def test_a_job_that_takes_ten_daemons_with_it_is_poison_and_a_drain_in_bet
     assert "10 daemons" in (job.error_message or "")
     assert job.failures == 0
     assert await queue.violations() == []
+
+
+async def test_a_proper_drain_in_between_ends_a_row_of_losses(queue: Queue, services: Services) -> None:
+    await queue.submit()
+    node = uuid4()
+    lane = await queue.lane(node=node)
+    losses = []
+    for why in (None, None, Interrupted("the daemon shut down"), None):
+        await queue.sql("UPDATE vidqueue.lanes SET state = 'online'")
+        assert await queue.dispatch(lane) is not None
+        if why is None:
+            await reaper.recover(services.database, services.storage, node)
+        else:
+            await reaper.give_back(services.database, services.storage, node, why)
+        losses += [row["losses"] for row in await queue.sql("SELECT losses FROM vidqueue.jobs")]
+    assert losses == [1, 2, 0, 1]
 
 
 async def test_lanes_of_a_silent_daemon_go_off_the_list_and_come_back_when_it_speaks(

@@ -96,7 +96,7 @@ async def _depends(stock: Stock, old: UUID) -> None:
 
 async def _depends_and_runs(stock: Stock, old: UUID) -> None:
     await _depends(stock, old)
-    assert await stock.queue.dispatch(await stock.queue.lane())
+    assert await stock.queue.dispatch(await stock.queue.lane(node=stock.storage.node))
 
 
 async def _names_its_file(stock: Stock, old: UUID) -> None:

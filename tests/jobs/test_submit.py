@@ -152,7 +152,7 @@ async def test_what_a_job_does_not_say_its_processor_says_for_every_door(any_que
     own = await any_queue.job(await any_queue.submit(processor="stubborn", max_attempts=1, timeout_s=5))
     assert (own.max_attempts, own.timeout_s, own.stall_timeout_s) == (1, 5, 6)
 
-    ref = await any_queue.dispatch(await any_queue.lane())
+    ref = await any_queue.dispatch(await any_queue.lane(processors={"stubborn": "1"}))
     assert ref is not None
     await finish(any_queue.database, Storage(tmp_path), ref, Failed(Failure.of("stalled", "x")))
     (waits,) = await any_queue.sql(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from tests.jobs.deeds import NODES
 from tests.jobs.model import LEASE_S, LIED, SUCCEEDED, Attempt, Ending, Job, Lane, Processor, Refusal
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, jobs, lanes
@@ -31,6 +32,7 @@ from vidqueue.storage.local import Storage
 HIDDEN = """
 SELECT j.id, j.title AS name, j.crashes, j.losses, j.fence,
        extract(epoch FROM j.run_at) AS run_at, extract(epoch FROM j.queued_at) AS queued_at,
+       extract(epoch FROM j.waits_since) AS waits_since,
        extract(epoch FROM j.cancel_requested_at) AS canceled_at, extract(epoch FROM j.expires_at) AS expires_at,
        (SELECT array_agg(e.kind ORDER BY e.number) FROM vidqueue.events e WHERE e.job_id = j.id) AS events,
        ARRAY(SELECT p.title FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
@@ -52,7 +54,7 @@ PUBLIC = [
     *("priority", "attempt", "failures", "max_attempts", "lane"),
     *("progress", "error_code", "version", "wait_reason", "position"),
 ]
-STAMPS = ("run_at", "queued_at", "canceled_at", "expires_at")
+STAMPS = ("run_at", "queued_at", "waits_since", "canceled_at", "expires_at")
 VIOLATIONS = "SELECT pg_get_viewdef('vidqueue_report.invariant_violations') AS query"
 MOMENTS = """
 SELECT table_name, array_agg(column_name::text) AS columns FROM information_schema.columns
@@ -83,7 +85,7 @@ class Seen:
     def lane(self, name: str) -> dict[str, Any]:
         """A lane in the words of the model."""
         (row,) = [row for row in self.lanes if row.name == name]
-        told = {name: getattr(row, name) for name in ("state", "paused", "held", "job_id", "attempt")}
+        told = {name: getattr(row, name) for name in ("state", "paused", "blocked_by", "job_id", "attempt")}
         return told | {"warm": sorted(row.warm)}
 
     def job(self, job: Job) -> dict[str, Any]:
@@ -97,15 +99,16 @@ class Seen:
 class World:
     """The database and the storage of a test, with an event loop of their own."""
 
-    def __init__(self, runner: asyncio.Runner, database: Database, storage: Storage) -> None:
+    def __init__(self, runner: asyncio.Runner, database: Database, folder: Path) -> None:
         self._runner = runner
         self._database = database
-        self._storage = storage
+        self._storages = {node: _storage_of(folder, node) for node in NODES}
+        self._storage = self._storages[NODES[0]]
         # How far the simulated clock is ahead of PostgreSQL's.
         self._ahead = Decimal(0)
         self._moments: dict[str, list[str]] = {}
         # The server has been there for as long as the simulated clock likes: no lease is held anew after its start.
-        self._rescuer = reaper.Reaper(database, storage, UUID(int=0), lease_s=0, heartbeat=lambda: None)
+        self._rescuer = reaper.Reaper(database, self._storage, UUID(int=0), lease_s=0, heartbeat=lambda: None)
 
     def run(self, act: Coroutine[Any, Any, Any]) -> Any:
         """What an act came to."""
@@ -150,8 +153,9 @@ class World:
                 "TRUNCATE vidqueue.jobs, vidqueue.lanes, vidqueue.owners, vidqueue.files, vidqueue.events CASCADE"
             )
             await connection.execute("ALTER SEQUENCE vidqueue.fences RESTART")
-        for file_id in list(self._storage.stored_ids()):
-            self._storage.delete(file_id)
+        for storage in self._storages.values():
+            for file_id in list(storage.stored_ids()):
+                storage.delete(file_id)
         await self.come(offered)
 
     async def come(self, offered: list[Lane]) -> None:
@@ -160,7 +164,7 @@ class World:
             await self._offer(lane)
 
     async def _offer(self, lane: Lane) -> None:
-        values: dict[str, Any] = {"device": lane.device, "takes": lane.takes}
+        values: dict[str, Any] = {"device": lane.device, "takes": lane.takes, "processors": lane.processors}
         new = NewLane(
             node=lane.node, host="testhost", name=lane.name, vram_mb=lane.vram_mb, queue=f"lane:{lane.name}", **values
         )
@@ -195,7 +199,7 @@ class World:
             {row["name"]: row["at"] + self._ahead for row in served},
             {(row["id"], row["job_id"]) for row in violations},
             {row["id"] for row in files},
-            set(self._storage.stored_ids()),
+            {file_id for storage in self._storages.values() for file_id in storage.stored_ids()},
             {row["job_id"] for row in told_of},
         )
 
@@ -233,9 +237,9 @@ class World:
         assert lane.id is not None
         async with self._database.transaction() as connection:
             now = await (await connection.execute("SELECT extract(epoch FROM now()) AS at")).fetchone()
-            given = await attempts.dispatch(connection, lane.id, lease_s=LEASE_S)
+            given = await attempts.dispatch(connection, [lane.id], lease_s=LEASE_S)
         assert now is not None
-        return (given[0] if given else None), now["at"] + self._ahead
+        return (given[0][0] if given else None), now["at"] + self._ahead
 
     async def begin(self, attempt: Attempt) -> bool:
         """Whether the lane may take the attempt in hand."""
@@ -245,18 +249,20 @@ class World:
     async def renew(self, attempt: Attempt) -> bool | None:
         """Whether someone wants the job to stop; None for a zombie."""
         async with self._database.transaction() as connection:
-            return await attempts.renew(connection, attempt.ref, lease_s=LEASE_S)
+            renewed = await attempts.renew(connection, [attempt.ref], lease_s=LEASE_S)
+        return renewed.get(attempt.fence)
 
     async def note_progress(self, attempt: Attempt, fraction: float) -> None:
         """Say how far the work is."""
         async with self._database.transaction() as connection:
-            await attempts.note_progress(connection, attempt.ref, Progress(fraction))
+            await attempts.report(connection, attempt.ref, progress=Progress(fraction))
 
     async def finish(self, attempt: Attempt, ending: Ending) -> str | None:
         """The state that the job came to; None for a zombie."""
-        with self._storage.workspace(str(uuid4())) as workspace:
+        storage = self._storages[attempt.lane.node]
+        with storage.workspace(str(uuid4())) as workspace:
             outcome = _outcome(ending, workspace)
-            ended = await finish(self._database, self._storage, attempt.ref, outcome, workspace=workspace)
+            ended = await finish(self._database, storage, attempt.ref, outcome, workspace=workspace)
         return ended.state.value if isinstance(ended, Finished) else None
 
     async def rescue(self) -> set[int]:
@@ -291,11 +297,11 @@ class World:
         """The daemon of this node shuts down; how many attempts it gives back."""
         return await reaper.give_back(self._database, self._storage, node, Interrupted("the daemon shut down"))
 
-    async def hold(self, lane: Lane) -> None:
-        """Hold a lane back or let it go, as it is now in the model."""
+    async def block(self, lane: Lane) -> None:
+        """Block or unblock a lane, as it is now in the model."""
         assert lane.id is not None
         async with self._database.transaction() as connection:
-            await lanes.hold(connection, {lane.id: lane.held})
+            await lanes.block(connection, {lane.id: lane.blocked_by})
 
     async def pause(self, lane: Lane) -> None:
         """Pause a lane or let it go on, as it is now in the model."""
@@ -322,7 +328,16 @@ class World:
 
     async def delete(self, job: Job) -> None:
         """Remove a job."""
-        await control.delete(self._database, self._storage, job.id, owner=job.owner)
+        storage = self._storages[job.attempts[-1].lane.node] if job.attempts else self._storage
+        await control.delete(self._database, storage, job.id, owner=job.owner)
+
+
+def _storage_of(folder: Path, node: UUID) -> Storage:
+    """The data folder of a node."""
+    data_dir = folder / str(node)
+    data_dir.mkdir()
+    (data_dir / "node_id").write_text(str(node))
+    return Storage(data_dir)
 
 
 async def _answer(act: Coroutine[Any, Any, Any]) -> Any:

@@ -50,7 +50,7 @@ def daemon(volume: Volume, database_url: str) -> Iterator[Daemon]:
 
 def test_without_room_jobs_wait_and_say_so_and_uploads_are_refused(daemon: Daemon, volume: Volume) -> None:
     volume.fill(leaving=LOW_WATER_MIB * disk_space.MEBIBYTE // 2)
-    until(lambda: all(lane["held"] == "no_space" for lane in daemon.http.get("/v1/lanes").json()["lanes"]))
+    until(lambda: all(lane["blocked_by"] == "no_space" for lane in daemon.http.get("/v1/lanes").json()["lanes"]))
     job_id = daemon.submit(act="work")
     assert daemon.job(job_id)["wait_reason"] == "no_space"
     refused = daemon.http.post("/v1/files?name=x", content=b"x" * 1000)
@@ -218,12 +218,12 @@ def test_lanes_do_not_flutter_around_the_mark(tmp_path: Path) -> None:
 
 
 async def _lane(queue: Queue) -> dict[str, Any]:
-    (lane,) = await queue.sql("SELECT held, warm FROM vidqueue.lanes WHERE device = 'gpu'")
+    (lane,) = await queue.sql("SELECT blocked_by, warm FROM vidqueue.lanes WHERE device = 'gpu'")
     return lane
 
 
 async def _is_held(queue: Queue) -> bool:
-    return bool((await _lane(queue))["held"] == "gpu_lost")
+    return bool((await _lane(queue))["blocked_by"] == "gpu_lost")
 
 
 async def _is_warm(queue: Queue, processors: list[str]) -> bool:

@@ -20,10 +20,9 @@ from tests.daemon import alive, promised
 from tests.factory import Queue, eventually
 from vidqueue import daemon
 from vidqueue.db.pool import Connection
-from vidqueue.db.tables import attempts, files
+from vidqueue.db.tables import attempts
 from vidqueue.db.tables.jobs import JobRow
-from vidqueue.db.transport import Transport
-from vidqueue.job import FINAL, State, Succeeded
+from vidqueue.job import FINAL, AttemptRef, State, Succeeded
 from vidqueue.jobs import control, reaper
 from vidqueue.ops import failpoints, processes
 from vidqueue.services import Services
@@ -373,10 +372,14 @@ async def test_a_result_that_takes_longer_than_the_lease_to_store_is_published_o
 async def test_an_outcome_that_the_database_refuses_ends_the_job_instead_of_running_it_for_ever(
     zoo: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(*args: Any) -> None:
-        raise psycopg.errors.DataError("no such thing")
+    real = attempts.finish
 
-    monkeypatch.setattr(files, "publish", refuse)
+    async def refuse(connection: Connection, ref: AttemptRef, ending: dict[str, Any], **more: Any) -> attempts.Ended:
+        if ending["outcome"] == "succeeded":
+            raise psycopg.errors.DataError("no such thing")
+        return await real(connection, ref, ending, **more)
+
+    monkeypatch.setattr(attempts, "finish", refuse)
     job = await ended(zoo, await act(zoo, "work"))
     assert (job.state, job.error_code, job.failures) == (State.FAILED, "internal_error", 1)
 
@@ -384,14 +387,14 @@ async def test_an_outcome_that_the_database_refuses_ends_the_job_instead_of_runn
 async def test_a_drain_leaves_no_ticket_behind_that_nobody_runs(
     queue: Queue, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, handing_over = Transport.hand_over, asyncio.Event()
+    real, handing_over = attempts.dispatch, asyncio.Event()
 
-    async def slow(self: Transport, *args: Any) -> None:
+    async def slow(*args: Any, **more: Any) -> list[tuple[AttemptRef, str]]:
         handing_over.set()
         await asyncio.sleep(0.5)
-        await real(self, *args)
+        return await real(*args, **more)
 
-    monkeypatch.setattr(Transport, "hand_over", slow)
+    monkeypatch.setattr(attempts, "dispatch", slow)
     async with open_lanes(services, Drain()):
         job_id = await act(queue, "work")
         await asyncio.wait_for(handing_over.wait(), 10)
@@ -404,18 +407,18 @@ async def test_a_drain_leaves_no_ticket_behind_that_nobody_runs(
 async def test_dispatch_goes_on_after_a_connection_was_lost_in_the_middle_of_it(
     zoo: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, lost = Transport.hand_over, 0
+    real, lost = attempts.dispatch, 0
 
-    async def lose(self: Transport, connection: Connection, *args: Any) -> None:
+    async def lose(connection: Connection, *args: Any, **more: Any) -> list[tuple[AttemptRef, str]]:
         nonlocal lost
         lost += 1
         if lost == 1:
             await connection.close()
         if lost == 2:
             raise RuntimeError("a fault of ours")
-        await real(self, connection, *args)
+        return await real(connection, *args, **more)
 
-    monkeypatch.setattr(Transport, "hand_over", lose)
+    monkeypatch.setattr(attempts, "dispatch", lose)
     assert (await ended(zoo, await act(zoo, "work"))).state is State.SUCCEEDED
     assert lost >= 3
 

@@ -16,9 +16,10 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from vidqueue.db.pool import Connection, Database, hung_up_after, listen
+from vidqueue.db.pool import Connection, Database, listen
 from vidqueue.db.tables import events
 from vidqueue.db.tables.events import Event
+from vidqueue.db.timeouts import hung_up_after
 from vidqueue.errors import VidqueueError
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.watchdog import Watchdog
@@ -99,9 +100,9 @@ class EventFeed:
             self._subscriptions.discard(subscription)
 
     @contextmanager
-    def wakes_on(self, kinds: frozenset[str]) -> Iterator[asyncio.Event]:
-        """A flag that is set at each event of one of these kinds; the waiter clears it."""
-        alarm = asyncio.Event()
+    def wakes_on(self, kinds: frozenset[str], alarm: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """A flag that is set at each event of one of these kinds; the waiter clears it, and others may set it too."""
+        alarm = alarm or asyncio.Event()
         self._alarms[alarm] = kinds
         try:
             yield alarm

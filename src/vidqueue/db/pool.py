@@ -6,13 +6,10 @@ A transaction is bounded in time: libpq has no read timeout, and a frozen backen
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import select
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -23,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from vidqueue.db import queries
 from vidqueue.db.server_check import ServerCheck
+from vidqueue.db.timeouts import SilentError, hung_up_after
 from vidqueue.errors import VidqueueError
 
 Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
@@ -53,10 +51,6 @@ _CROWDED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure
 STATEMENT_SHARE = 0.9
 
 
-class SilentError(psycopg.OperationalError):
-    """The server said nothing for too long, and was hung up on."""
-
-
 class Pool(AsyncConnectionPool[Connection]):
     """psycopg's pool, quicker after a restart of the server, and bounded in time where the server is frozen.
 
@@ -65,14 +59,16 @@ class Pool(AsyncConnectionPool[Connection]):
     at once. A server that is away is asked twice a second while anybody waits, not at growing distances.
     """
 
-    def __init__(self, url: str, *, query_timeout_s: float, **options: Any) -> None:
+    def __init__(self, url: str, *, query_timeout_s: float, keep_plans: bool = False, **options: Any) -> None:
+        kwargs = {**CONNECT_OPTIONS, "row_factory": dict_row}
         super().__init__(
             url,
-            kwargs={**CONNECT_OPTIONS, "row_factory": dict_row},
+            # Prepared at its first execution, a statement is planned once in the life of a connection.
+            kwargs=kwargs | {"prepare_threshold": 0} if keep_plans else kwargs,
             connection_class=psycopg.AsyncConnection[DictRow],
             reconnect_timeout=RECONNECT_S,
             # Autocommit, so that a single statement costs one round trip and not three.
-            configure=partial(_prepare_in_autocommit, timeout_s=query_timeout_s),
+            configure=partial(_prepare_in_autocommit, timeout_s=query_timeout_s, keep_plans=keep_plans),
             open=False,
             **options,
         )
@@ -130,15 +126,21 @@ class Pool(AsyncConnectionPool[Connection]):
 
 
 class Database:
-    """A pool of connections, open for the time of an `async with`."""
+    """A pool of connections, open for the time of an `async with`.
 
-    def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10) -> None:
+    With `keep_plans` the statements stay prepared with one plan each: for the few that every job needs, which must not
+    be planned anew. Others are better off with a plan for the values at hand.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10, keep_plans: bool = False) -> None:
         self.url = url
+        self.query_timeout_s = query_timeout_s
         # Set when the process shall end: whoever waits for the database gives up then.
         self.abandoned = False
-        self._pool = Pool(
+        self.pool = Pool(
             url,
             query_timeout_s=query_timeout_s,
+            keep_plans=keep_plans,
             min_size=2,
             max_size=pool_size,
             # Short, so that a request is answered with 503 while the database is away.
@@ -147,13 +149,13 @@ class Database:
         self._server = ServerCheck(url, CONNECT_OPTIONS)
 
     async def __aenter__(self) -> Self:
-        await self._pool.open()
+        await self.pool.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._pool.close()
+        await self.pool.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -173,7 +175,7 @@ class Database:
             VidqueueError: as `transaction`.
         """
         try:
-            async with self._pool.connection() as connection:
+            async with self.pool.connection() as connection:
                 yield connection
         except psycopg.errors.ProgramLimitExceeded:
             raise  # a fault of ours, not of the connection
@@ -210,10 +212,14 @@ async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float)
             await connection.commit()
 
 
-async def _prepare_in_autocommit(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
+async def _prepare_in_autocommit(
+    connection: psycopg.AsyncConnection[Any], *, timeout_s: float, keep_plans: bool
+) -> None:
     # Not among the pool's kwargs: procrastinate opens its listener with these and with an autocommit of its own.
     await connection.set_autocommit(True)
     await prepare(connection, timeout_s=timeout_s)
+    if keep_plans:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
 
 
 async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
@@ -242,43 +248,6 @@ async def listen(url: str, channel: str) -> Connection:
     async with asyncio.timeout(5):
         await connection.execute(f'LISTEN "{channel}"')
     return connection
-
-
-@contextmanager
-def hung_up_after(seconds: float, *connections: psycopg.AsyncConnection[Any]) -> Iterator[Callable[[Connection], None]]:
-    """Hang up, after `seconds`, the connections the block is busy with; it yields what adds one.
-
-    Cancelling would not do: psycopg asks the server for leave to cancel, and a frozen one keeps it waiting.
-
-    Raises:
-        SilentError: in place of what the block raised, once they were hung up.
-    """
-    held, late = [*connections], False
-
-    def hang_up() -> None:
-        nonlocal late
-        late = True
-        for connection in held:
-            _shut_down(connection)
-
-    timer = asyncio.get_running_loop().call_later(seconds, hang_up)
-    try:
-        yield held.append
-    except psycopg.OperationalError as error:
-        if late:
-            raise SilentError(f"no answer within {seconds:g} s") from error
-        raise
-    finally:
-        timer.cancel()
-
-
-def _shut_down(connection: Connection) -> None:
-    """End the talk without ending the descriptor, which the event loop still watches."""
-    with (
-        contextlib.suppress(OSError, psycopg.OperationalError),
-        socket.socket(fileno=os.dup(connection.fileno())) as end,
-    ):
-        end.shutdown(socket.SHUT_RDWR)
 
 
 def _hung_up(connection: Connection) -> bool:

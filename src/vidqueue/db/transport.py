@@ -19,15 +19,15 @@ import psycopg
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
-from psycopg_pool import PoolTimeout
 
-from vidqueue.db.fitness import DatabaseUnfitError
-from vidqueue.db.pool import Connection, Pool, prepare
-from vidqueue.errors import VidqueueError
+from vidqueue.db.pool import Database, prepare
 from vidqueue.job import AttemptRef
 
 SCHEMA_VERSION = "3.10"
+# As vidqueue.deliver() has it.
 TASK = "vidqueue.run_attempt"
+# A delivery is notified; this is how long one waits whose notification was lost.
+POLL_S = 5.0
 
 Handler = Callable[[AttemptRef], Awaitable[None]]
 
@@ -41,55 +41,33 @@ def schema_sql() -> str:
 
 
 class Transport:
-    """procrastinate's application, open for the time of an `async with`."""
+    """procrastinate's application on the pool of the lanes, open for the time of an `async with`."""
 
-    def __init__(self, url: str, *, lanes: int, query_timeout_s: float = 10) -> None:
+    def __init__(self, database: Database) -> None:
         # Its own logger tells each job's arguments and outcome at INFO; ours does that once, in our words.
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
-        self._url = url
-        self._lanes = lanes
-        self._query_timeout_s = query_timeout_s
+        self._database = database
         # Its listener has a session of its own, outside the pool.
-        self._app = App(connector=PsycopgConnector(configure=partial(prepare, timeout_s=query_timeout_s)))
+        self._app = App(connector=PsycopgConnector(configure=partial(prepare, timeout_s=database.query_timeout_s)))
         self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
 
     async def __aenter__(self) -> Self:
-        self._pool = Pool(
-            self._url,
-            query_timeout_s=self._query_timeout_s,
-            min_size=1,
-            max_size=self._lanes + 2,
-            timeout=5,
-        )
-        try:
-            await self._pool.open(wait=True, timeout=30)
-        except PoolTimeout as error:
-            raise DatabaseUnfitError(f"The database gives no connections: {error}") from error
-        await self._app.open_async(self._pool)
+        await self._app.open_async(self._database.pool)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._app.close_async()
-        await self._pool.close()
-
-    async def hand_over(self, connection: Connection, queue: str, ref: AttemptRef) -> None:
-        """Defer the attempt into a lane's queue, inside the caller's transaction."""
-        try:
-            await self._app.configure_task(TASK, queue=queue, connection=connection).defer_async(
-                job_id=str(ref.job_id), attempt=ref.attempt, fence=ref.fence
-            )
-        except exceptions.ConnectorException as error:
-            raise VidqueueError("database_unavailable", f"The delivery failed: {error.__cause__ or error}") from error
 
     async def forget(self, queues: str) -> None:
-        """Drop what is left in every queue whose name begins so; its attempts have been given back."""
-        try:
-            async with self._pool.connection() as connection:
-                await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
-        except (PoolTimeout, psycopg.OperationalError) as error:
-            raise VidqueueError("database_unavailable", f"The database does not answer: {error}") from error
+        """Delete what is left in every queue whose name begins so; its attempts have been given back.
+
+        Raises:
+            VidqueueError: `database_unavailable`.
+        """
+        async with self._database.statement() as connection:
+            await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
 
     async def serve(self, queue: str, handler: Handler, stopping: asyncio.Event) -> None:
         """Run the lane's worker until `stopping`; start it anew whenever it returns or raises before that.
@@ -102,7 +80,9 @@ class Transport:
                 queues=[queue],
                 name=queue,
                 concurrency=1,
-                fetch_job_polling_interval=1.0,
+                fetch_job_polling_interval=POLL_S,
+                # Nobody aborts an attempt this way.
+                abort_job_polling_interval=3600,
                 delete_jobs="always",
                 install_signal_handlers=False,
                 additional_context={"handler": handler},
@@ -133,11 +113,12 @@ class LaneWorker(Worker):
     """A worker that outlives the loss of its database and keeps its heartbeat through a drain.
 
     Stock 3.10 loses its listener silently (procrastinate#1597), stops its heartbeat before it waits for running jobs
-    (PR #1585), and leaves when a fetch fails. Each override below mends one of these; a contract test names the
-    private methods, and they go when upstream has the fixes.
+    (PR #1585), loses a notification that comes during an empty fetch, and leaves when a fetch fails. Each override
+    below mends one of these; a contract test names the private methods, and they go when upstream has the fixes.
     """
 
     _answer_lost = False
+    _notified = False
 
     async def _keep(self, side_task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         while True:
@@ -168,10 +149,18 @@ class LaneWorker(Worker):
     async def _listen(self) -> None:
         await self.app.job_manager.listen_for_jobs(on_notification=self._handle_notification, queues=self.queues)
 
+    async def _handle_notification(self, *, channel: str, notification: Any) -> None:
+        self._notified = True
+        await super()._handle_notification(channel=channel, notification=notification)
+
     async def _fetch_and_process_jobs(self) -> None:
+        self._notified = False
         try:
             await self._take_back()
             await super()._fetch_and_process_jobs()
+            if self._notified:
+                # Upstream clears its flag after an empty fetch, and with it a notification that came meanwhile.
+                self._new_job_event.set()
         except exceptions.ConnectorException as error:
             self._answer_lost = True
             if isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):

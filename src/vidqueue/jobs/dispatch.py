@@ -1,4 +1,4 @@
-"""Dispatch: give each free lane its next job, in one transaction with the delivery to that lane's queue."""
+"""Dispatch: give each free lane its next job, in one statement with the delivery to that lane's queue."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import structlog
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts
-from vidqueue.db.transport import Transport
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef
 from vidqueue.ops import failpoints
 from vidqueue.ops.watchdog import Heartbeat
 
+# Jobs whose time comes, and lanes that may work again, are looked for so often; everything else is notified.
 TICK_S = 1.0
 # After these a lane may be free, or a job may wait that did not before.
 WAKING = frozenset({"queued", "interrupted", "succeeded", "failed", "canceled", "updated"})
@@ -28,50 +28,50 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
-    """Serves the lanes of one daemon; any number of daemons may do so against one database."""
+    """Serves the idle lanes of one daemon; any number of daemons may do so against one database.
+
+    A lane at work needs none of it: the end of its attempt gives it the next one.
+    """
 
     database: Database
-    transport: Transport
     event_feed: EventFeed
     lease_s: float
     heartbeat: Heartbeat
 
-    async def run(self, lanes: Callable[[], Sequence[UUID]], stopping: asyncio.Event) -> None:
-        """Dispatch at every event that may free a lane or ready a job, and once a tick without one.
+    async def run(
+        self, idle: Callable[[], Sequence[UUID]], came_to_rest: asyncio.Event, stopping: asyncio.Event
+    ) -> None:
+        """Dispatch at every event that may ready a job, when a lane has come to rest, and once a tick without either.
 
-        `lanes` tells each time which ones may be given work.
+        `idle` tells each time which lanes may be given work.
         """
-        with self.event_feed.wakes_on(WAKING) as wake:
+        with self.event_feed.wakes_on(WAKING, came_to_rest) as wake:
             while not stopping.is_set():
                 wake.clear()
                 self.heartbeat()
-                await self._serve(lanes())
+                await self._serve(idle())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
                         await wake.wait()
 
     async def _serve(self, lanes: Sequence[UUID]) -> None:
-        for lane_id in lanes:
-            self.heartbeat()
-            try:
-                await self.dispatch(lane_id)
-            except VidqueueError as error:
-                log.warning("dispatch_waits_for_database", error=error.message)
-                return
+        if not lanes:
+            return
+        try:
+            await self.dispatch(lanes)
+        except VidqueueError as error:
+            log.warning("dispatch_waits_for_database", error=error.message)
 
-    async def dispatch(self, lane_id: UUID) -> AttemptRef | None:
-        """Give the best waiting job to a lane; None where it is busy or nothing fits.
+    async def dispatch(self, lanes: Sequence[UUID]) -> list[AttemptRef]:
+        """Give the best waiting job to each of these lanes that is free and for which there is one.
 
         Raises:
-            VidqueueError: `database_unavailable`; nothing was dispatched.
+            VidqueueError: `database_unavailable`; nothing was dispatched, or the deliveries are on their way.
         """
-        async with self.database.transaction() as connection:
-            given = await attempts.dispatch(connection, lane_id, lease_s=self.lease_s)
-            if given is None:
-                return None
-            ref, queue = given
-            await self.transport.hand_over(connection, queue, ref)
-            await failpoints.reach("dispatch.before_commit")
-        await failpoints.reach("dispatch.committed")
-        log.info("job_dispatched", job_id=str(ref.job_id), attempt=ref.attempt, queue=queue)
-        return ref
+        async with self.database.statement() as connection:
+            given = await attempts.dispatch(connection, lanes, lease_s=self.lease_s)
+        if given:
+            await failpoints.reach("dispatch.committed")
+        for ref, queue in given:
+            log.info("job_dispatched", job_id=str(ref.job_id), attempt=ref.attempt, queue=queue)
+        return [ref for ref, _ in given]

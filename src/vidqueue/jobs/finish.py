@@ -1,23 +1,22 @@
-"""Finish: what an attempt came to becomes what the job is, in one transaction, behind the fence.
+"""Finish an attempt: what it came to becomes what the job is, in one transaction, behind the fence.
 
-Every attempt ends here, whoever ends it: its own lane, a drain, or a rescue.
+Every attempt ends here, whoever ends it: its own lane, a drain, or the reaper. A lane that goes on gets its next
+attempt in the same transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
-import mimetypes
-import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import structlog
 
-from vidqueue.db.pool import Connection, Database
+from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, files
-from vidqueue.db.tables.attempts import Held
-from vidqueue.db.tables.files import NewFile
+from vidqueue.db.tables.attempts import Begun, Ended
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import (
     AttemptRef,
@@ -26,149 +25,171 @@ from vidqueue.job import (
     Failure,
     Interrupted,
     Outcome,
-    OutputDraft,
     State,
     Succeeded,
+    Tries,
+    Verdict,
     verdict,
 )
+from vidqueue.jobs.publish import Publication, discard, publish
 from vidqueue.ops import failpoints
 from vidqueue.sanitize import sanitize_text
-from vidqueue.storage.local import Storage, Stored
+from vidqueue.storage.local import Storage
 
 RETRY_S = 0.5
-# As the table `outputs` has it.
-OUTPUT_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+# A success and a cancel mean the same whatever the job has used up.
+_ANY_TRIES = Tries(0, 0, 1)
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The job moved to `state`."""
+    """The job moved to `state`; `next` is the attempt that the lane goes on with, if it does."""
 
     state: State
+    next: Begun | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The fence was not ours any more: the job was given away, and nothing was written."""
+    """The fence was not ours any more: the job was given away, and nothing was written.
+
+    `next` is the attempt that a COMMIT without an answer had opened for the lane, where that is why.
+    """
+
+    next: Begun | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Publication:
-    """An output whose bytes lie in storage and whose row is not written yet."""
+class Shift:
+    """The lane that goes on with its next attempt, and for how long the lease of that one holds (seconds)."""
 
-    draft: OutputDraft
-    stored: Stored
+    lane: UUID
+    lease_s: float
 
 
 async def finish(
-    database: Database, storage: Storage, ref: AttemptRef, outcome: Outcome, *, workspace: Path | None = None
+    database: Database,
+    storage: Storage,
+    ref: AttemptRef,
+    outcome: Outcome,
+    *,
+    workspace: Path | None = None,
+    processor: str = "",
+    shift: Shift | None = None,
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
-    The outputs move from the workspace into storage first and become public with the commit, or not at all.
+    The outputs move from the workspace into storage first and become public with the commit, or not at all; their files
+    are named after the `processor`.
 
     Raises:
         VidqueueError: `database_unavailable`, only once the process has given the database up.
     """
     publications: list[Publication] = []
     try:
-        outcome = await _adopted(database, storage, outcome, workspace, publications)
-        result = await _commit_until_it_lands(database, storage.node, ref, outcome, publications)
-        # Not where that raised: a COMMIT without an answer may still happen, and the sweep will know.
-        await _discard_unpublished(database, storage, publications)
+        outcome = await publish(storage, outcome, workspace, publications)
+        outputs = [publication.row(processor, storage.node) for publication in publications]
+        ended = await _commit_until_it_lands(database, ref, outcome, outputs, shift)
+        # Not where that raised: a COMMIT without an answer may still happen, and reconcile will know.
+        if ended.state is not State.SUCCEEDED:
+            await _discard_unpublished(database, storage, publications)
     finally:
         for publication in publications:
             storage.release(publication.stored.id)
-    log.info("attempt_ended", outcome=type(outcome).__name__.lower(), result=result)
+    result = Refused(ended.next) if ended.state is None else Finished(ended.state, ended.next)
+    _tell(outcome, result)
     return result
 
 
-async def _adopted(
-    database: Database, storage: Storage, outcome: Outcome, workspace: Path | None, publications: list[Publication]
-) -> Outcome:
-    """What `_adopt` says; a fault in the middle of it leaves no bytes, because no COMMIT was tried yet."""
-    try:
-        return await _adopt(storage, outcome, workspace, publications)
-    except BaseException:
-        await _discard_unpublished(database, storage, publications)
-        raise
-
-
-async def _adopt(
-    storage: Storage, outcome: Outcome, workspace: Path | None, publications: list[Publication]
-) -> Outcome:
-    """Move the outputs of a success into storage, one more publication each; a lie about them makes it a failure."""
-    if not isinstance(outcome, Succeeded):
-        return outcome
-    try:
-        _check_names(outcome.outputs)
-        assert workspace is not None
-        for draft in outcome.outputs:
-            stored = await asyncio.to_thread(storage.adopt, draft.path, workspace)
-            publications.append(Publication(draft, stored))
-            await failpoints.reach("publish.renamed")
-    except VidqueueError as error:
-        return Failed(Failure.from_error(error))
-    except OSError as error:
-        return Failed(Failure.of("internal_error", f"An output cannot be stored: {error}"))
-    return outcome
-
-
-def _check_names(outputs: tuple[OutputDraft, ...]) -> None:
-    if not outputs:
-        raise VidqueueError("bad_output", "The processor returned no output.")
-    names = [draft.name for draft in outputs]
-    for name in names:
-        if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1:
-            raise VidqueueError("bad_output", f"The output name {name!r} is not allowed, or there twice.")
+def _tell(outcome: Outcome, result: Finished | Refused) -> None:
+    state = result.state.value if isinstance(result, Finished) else "refused"
+    if isinstance(outcome, Failed):
+        log.warning("attempt_failed", code=outcome.failure.code, error=outcome.failure.message, job_state=state)
+    else:
+        log.info("attempt_ended", outcome=type(outcome).__name__.lower(), job_state=state)
 
 
 async def _commit_until_it_lands(
-    database: Database, node: UUID, ref: AttemptRef, outcome: Outcome, publications: list[Publication]
-) -> Finished | Refused:
+    database: Database, ref: AttemptRef, outcome: Outcome, outputs: list[dict[str, Any]], shift: Shift | None
+) -> Ended:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
+    unclear = False
     while True:
         try:
-            async with database.transaction() as connection:
-                result = await _commit(connection, node, ref, outcome, publications)
-                await failpoints.reach("finish.before_commit")
+            await failpoints.reach("finish.before")
+            ended = await _commit(database, ref, outcome, outputs, shift)
             await failpoints.reach("finish.committed")
-            return result
+            return await _resumed(database, shift) if unclear and ended.state is None and shift else ended
         except VidqueueError as error:
             if error.code not in DATABASE_BUSY:
                 raise
             if database.abandoned:
                 raise
             log.warning("finish_waits_for_database", error=error.message)
+            unclear = True
             await asyncio.sleep(RETRY_S)
         except Exception:
             # What the database refuses once it refuses always; an attempt that cannot end would run again for ever.
             if outcome == unwritable:
                 raise
             log.exception("finish_refused_by_database")
-            outcome, publications = unwritable, []
+            outcome, outputs, unclear = unwritable, [], True
 
 
 async def _commit(
-    connection: Connection, node: UUID, ref: AttemptRef, outcome: Outcome, publications: list[Publication]
-) -> Finished | Refused:
-    held = await attempts.hold(connection, ref)
-    if held is None:
-        return Refused()
-    if held.cancel_requested:
-        # Whoever was told "canceled" shall not find it succeeded, nor see it tried again.
-        outcome = Canceled()
-    decided = verdict(outcome, held.tries)
-    await attempts.end(connection, ref, outcome)
-    if decided.state is State.SUCCEEDED:
-        for publication in publications:
-            await files.publish(
-                connection, ref.job_id, ref.attempt, publication.draft.name, _row(publication, held, node)
-            )
-    await attempts.settle(connection, ref, decided, message=_message(outcome, decided.state))
-    return Finished(decided.state)
+    database: Database, ref: AttemptRef, outcome: Outcome, outputs: list[dict[str, Any]], shift: Shift | None
+) -> Ended:
+    lane, lease_s = (shift.lane, shift.lease_s) if shift else (None, 0.0)
+    if isinstance(outcome, Succeeded | Canceled):
+        # The hot path: one statement, which is one transaction.
+        ending = _ending(outcome, verdict(outcome, _ANY_TRIES)) | {"outputs": outputs}
+        async with database.statement() as connection:
+            return await attempts.finish(connection, ref, ending, lane=lane, lease_s=lease_s)
+    async with database.transaction() as connection:
+        tries = await attempts.lock(connection, ref)
+        if tries is None:
+            return Ended(None, None)
+        return await attempts.finish(
+            connection, ref, _ending(outcome, verdict(outcome, tries)), lane=lane, lease_s=lease_s
+        )
+
+
+async def _resumed(database: Database, shift: Shift) -> Ended:
+    """After a COMMIT without an answer: it may have ended the attempt, and opened the next one of the lane."""
+    async with database.statement() as connection:
+        return Ended(None, await attempts.resume(connection, shift.lane, lease_s=shift.lease_s))
+
+
+def _ending(outcome: Outcome, decided: Verdict) -> dict[str, Any]:
+    """The outcome of the attempt and the verdict over the job, as vidqueue.finish() takes them."""
+    ending: dict[str, Any] = {
+        "state": decided.state.value,
+        "burned": int(decided.burned),
+        "crashed": int(decided.crashed),
+        "lost": decided.lost,
+        "delay_s": decided.delay_s,
+        "message": _message(outcome, decided.state),
+    }
+    if decided.state is State.FAILED:
+        ending["job_error"] = _error(decided.failure)
+    match outcome:
+        case Succeeded(metrics=metrics):
+            return ending | {"outcome": "succeeded", "metrics": metrics}
+        case Failed(failure=failure):
+            return ending | {"outcome": "failed", "error": _error(failure)}
+        case Canceled():
+            return ending | {"outcome": "canceled"}
+        case Interrupted(reason=reason):
+            return ending | {"outcome": "interrupted", "reason": sanitize_text(reason)}
+
+
+def _error(failure: Failure | None) -> dict[str, str]:
+    assert failure is not None
+    message, hint, detail = failure.message[:2000], failure.hint[:1000], failure.detail[:8000]
+    texts = {"code": failure.code, "message": message, "hint": hint, "detail": detail}
+    return {name: sanitize_text(text) for name, text in texts.items()}
 
 
 def _message(outcome: Outcome, state: State) -> str | None:
@@ -177,27 +198,11 @@ def _message(outcome: Outcome, state: State) -> str | None:
         return None
     match outcome:
         case Interrupted(reason):
-            return f"Interrupted: {reason}"
+            return sanitize_text(f"Interrupted: {reason}")
         case Failed(failure):
-            return f"Tried again after: {failure.message}"
+            return sanitize_text(f"Tried again after: {failure.message}")
         case _:
             return None
-
-
-def _row(publication: Publication, held: Held, node: UUID) -> NewFile:
-    draft, stored = publication.draft, publication.stored
-    # The file on disk has our name; people get one that opens in a player.
-    suffix = draft.path.suffix or mimetypes.guess_extension(draft.media_type) or ""
-    return NewFile(
-        id=stored.id,
-        owner=held.owner,
-        name=sanitize_text(f"{held.processor}-{draft.name}{suffix}"[-255:]),
-        media_type=draft.media_type,
-        size=stored.size,
-        sha256=stored.sha256,
-        node=node,
-        facts=draft.facts,
-    )
 
 
 async def _discard_unpublished(database: Database, storage: Storage, publications: list[Publication]) -> None:
@@ -206,9 +211,8 @@ async def _discard_unpublished(database: Database, storage: Storage, publication
         return
     ids = [publication.stored.id for publication in publications]
     try:
-        async with database.transaction() as connection:
+        async with database.statement() as connection:
             public = await files.which_exist(connection, ids)
     except VidqueueError:
-        return  # the sweep at the next start will judge them
-    for file_id in set(ids) - public:
-        storage.delete(file_id)
+        return  # reconcile at the next start will judge them
+    discard(storage, [publication for publication in publications if publication.stored.id not in public])

@@ -1,6 +1,6 @@
 """Named points in the daemon's acts where a test lets it die, fail or wait; in production they are passed by.
 
-`VIDQUEUE_FAILPOINTS="finish.before_commit=kill, run.staged=delay:5, dispatch.committed=error*3"` arms them: each acts
+`VIDQUEUE_FAILPOINTS="finish.before=kill, run.staged=delay:5, dispatch.committed=error*3"` arms them: each acts
 as often as `*` says, once without it. Nothing here knows what the points mean.
 """
 
@@ -21,13 +21,12 @@ POINTS = frozenset(
     {
         "submit.before_commit",
         "submit.committed",
-        "dispatch.before_commit",
         "dispatch.committed",
         "run.begun",
         "run.staged",
         "run.worked",
         "publish.renamed",
-        "finish.before_commit",
+        "finish.before",
         "finish.committed",
         "rescue.found",
         "rescue.given_back",

@@ -35,6 +35,14 @@ def _load(point: EntryPoint) -> Processor | None:
     return processor
 
 
+def versions() -> dict[str, str]:
+    """Version of the package of every installed processor, by the processor's name."""
+    packages = {point.value: point.dist.version for point in entry_points(group=GROUP) if point.dist is not None}
+    return {
+        name: packages.get(f"{type(one).__module__}:{type(one).__qualname__}", "") for name, one in catalogue().items()
+    }
+
+
 def find(name: str) -> Processor:
     """The processor of this name.
 

@@ -1,10 +1,12 @@
-"""Run: one attempt on a lane, from the ticket to its end."""
+"""One attempt on a lane: staged, worked, judged, published, settled.
+
+A delivery begins a shift: the transaction that ends an attempt gives its lane the next one, until nothing fits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,28 +17,20 @@ import structlog
 from vidqueue.db.tables import attempts, lanes
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError, is_no_space
-from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded
-from vidqueue.jobs.finish import finish
+from vidqueue.job import AttemptRef, Failed, Failure, Interrupted, Outcome, Succeeded
+from vidqueue.jobs.finish import Shift, finish
 from vidqueue.ops import failpoints
-from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.worker import gpus
 from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.executor.parent import Executor
-from vidqueue.worker.guards import (
-    Drain,
-    Lost,
-    guard_cancel,
-    guard_drain,
-    guard_lease,
-    guard_stall,
-    guard_wall,
-    lease_kept,
-)
+from vidqueue.worker.guards import Drain, Guard, Guards, Lost
 from vidqueue.worker.reporter import Reporter
+from vidqueue.worker.staging import stage
 
 # Memory that was not given back, or a context that is broken: only a new process is rid of them.
 SPOILS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
+RETRY_S = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +41,11 @@ class Lane:
 
     Attributes:
         drain: begun when the daemon shuts down.
+        guards: keeps the leases of the lane's attempts, and ends them early.
+        came_to_rest: set when a shift has ended, so that dispatch looks for work again.
         gpu_uuid: the lane's GPU, where it has one.
         warm: processors the present executor has run.
+        at_work: True for the time of a shift.
     """
 
     id: UUID
@@ -56,154 +53,114 @@ class Lane:
     queue: str
     executor: Executor
     drain: Drain
+    guards: Guards
+    came_to_rest: asyncio.Event
     warm: list[str] = field(default_factory=list)
     gpu_uuid: str | None = None
+    at_work: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """True if dispatch may give the lane work: it has none, and its executor can be started."""
+        return not self.at_work and self.executor.rested
 
 
-async def run(ref: AttemptRef, lane: Lane, services: Services) -> None:
-    """Take the attempt in hand, do the work, and finish it; a ticket that was given away is dropped."""
-    with structlog.contextvars.bound_contextvars(job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name):
+async def run_shift(ref: AttemptRef, lane: Lane, services: Services) -> None:
+    """Run attempts on a lane, beginning with the one that was delivered, until there is no next one."""
+    lane.at_work = True
+    try:
         begun = await _begin(ref, services)
         if begun is None:
-            log.info("attempt_was_given_away")
-            return
+            log.info("attempt_was_given_away", job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name)
+        while begun is not None:
+            begun = await run(begun, lane, services)
+    finally:
+        lane.at_work = False
+        lane.came_to_rest.set()
+
+
+async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
+    """Run one attempt to its end, and return the one that the lane goes on with."""
+    ref = begun.ref
+    with (
+        structlog.contextvars.bound_contextvars(job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name),
+        lane.guards.over(ref, cancel_requested=begun.cancel_requested) as guard,
+    ):
         log.info("attempt_begins", processor=begun.processor)
-        outcome = await _attempt_and_finish(ref, begun, lane, services)
-        await _remember_warmth(lane, services, begun, outcome)
+        try:
+            with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
+                await failpoints.reach("run.begun")
+                outcome = await _worked(begun, lane, services, workspace, guard)
+                await failpoints.reach("run.worked")
+                outcome = await _judged(outcome, lane, services)
+                await _remember_warmth(begun, lane, services, outcome)
+                return await _settled(begun, lane, services, outcome, workspace)
+        except Exception as error:
+            if services.database.abandoned:
+                raise
+            # A fault of our own ends the attempt now, with a code, instead of when its lease runs out.
+            log.exception("attempt_fault")
+            await lane.executor.kill()
+            return await _settled(begun, lane, services, Failed(_failure_of(error)), None)
 
 
 async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
     """Retried while the database is away: the lease of the dispatch decides how long that may take."""
     while True:
         try:
-            async with services.database.transaction() as connection:
+            async with services.database.statement() as connection:
                 return await attempts.begin(connection, ref, lease_s=services.settings.running.lease_s)
         except VidqueueError as error:
             if error.code not in DATABASE_BUSY or services.database.abandoned:
                 raise
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(RETRY_S)
 
 
-async def _attempt_and_finish(ref: AttemptRef, begun: Begun, lane: Lane, services: Services) -> Outcome | Lost:
-    """A fault of our own ends the attempt now, with a code, instead of when its lease runs out."""
-    try:
-        with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
-            await failpoints.reach("run.begun")
-            outcome = await _attempt(ref, begun, lane, services, workspace)
-            await failpoints.reach("run.worked")
-            async with lease_kept(ref, services):
-                outcome = await _with_care_for_the_gpu(outcome, lane, services)
-            await _finish(ref, services, outcome, workspace)
-            return outcome
-    except Exception as error:
-        if services.database.abandoned:
-            raise
-        log.exception("attempt_fault")
-        async with lease_kept(ref, services):
-            await lane.executor.kill()
-        fault = Failed(_failure_of(error))
-        await _finish(ref, services, fault, None)
-        return fault
-
-
-def _failure_of(error: Exception) -> Failure:
-    if isinstance(error, VidqueueError):
-        return Failure.from_error(error)
-    if is_no_space(error):
-        return Failure.of("no_space", f"The disk of the data folder is full: {error}.")
-    return Failure.of("internal_error", f"{type(error).__name__}: {error}")
-
-
-async def _finish(ref: AttemptRef, services: Services, outcome: Outcome | Lost, workspace: Path | None) -> None:
-    if isinstance(outcome, Lost):
-        log.warning("lease_lost")
-        return
-    async with lease_kept(ref, services):
-        await finish(services.database, services.storage, ref, outcome, workspace=workspace)
-
-
-async def _attempt(ref: AttemptRef, begun: Begun, lane: Lane, services: Services, workspace: Path) -> Outcome | Lost:
-    if begun.cancel_requested:
-        return Canceled()
+async def _worked(begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard) -> Outcome | Lost:
+    """What the executor, or the first guard that ended the work, says."""
     if lane.drain.begun.is_set():
-        return Interrupted("the daemon shuts down")
+        guard.end(Interrupted("the daemon shuts down"))
+    if guard.ended.done():
+        return guard.ended.result()
     running = services.settings.running
-    async with Reporter(services.database, ref, max_log_lines=running.max_log_lines) as reporter:
-        work = _work(begun, lane, services, workspace, reporter)
-        guards = [
-            guard_lease(ref, services),
-            guard_cancel(ref, services),
-            guard_wall(begun.timeout_s),
-            guard_stall(reporter, begun.stall_timeout_s),
-            guard_drain(lane.drain, running.drain_timeout_s),
-        ]
-        return await _work_under_guard(work, guards, lane.executor, grace_s=running.cancel_grace_s)
-
-
-async def _work(begun: Begun, lane: Lane, services: Services, workspace: Path, reporter: Reporter) -> Outcome:
-    """Stage the inputs, then let the executor do it. A database that is away is no fault of the job."""
-    while True:
-        try:
-            order = await _order(begun, services, workspace)
-        except VidqueueError as error:
-            if error.code not in DATABASE_BUSY:
-                return Failed(Failure.from_error(error))
-            await asyncio.sleep(0.5)
-        else:
-            await failpoints.reach("run.staged")
-            return await lane.executor.run(order, reporter.hear)
-
-
-async def _order(begun: Begun, services: Services, workspace: Path) -> RunJob:
-    """Everything the executor needs, with each media reference staged as a local file."""
-    params = registry.parse(registry.find(begun.processor), begun.input)
-    staged = {
-        name: str(await services.inputs.stage(reference, owner=begun.owner, inline=workspace / f"{name}.inline"))
-        for name, reference, _ in registry.media_inputs(params)
-    }
-    limits = services.settings.limits.model_dump(mode="json")
-    return RunJob(begun.processor, begun.input, staged, str(workspace), limits)
+    reporter = Reporter(services.database, begun.ref, max_log_lines=running.max_log_lines)
+    guard.watch(reporter, timeout_s=begun.timeout_s, stall_timeout_s=begun.stall_timeout_s)
+    outcome: Outcome | Lost | None = None
+    try:
+        outcome = await _work_under_guard(begun, lane, services, workspace, guard, reporter)
+        return outcome
+    finally:
+        await reporter.close(succeeded=isinstance(outcome, Succeeded))
 
 
 async def _work_under_guard(
-    work: Coroutine[Any, Any, Outcome],
-    guards: list[Coroutine[Any, Any, Outcome | Lost]],
-    executor: Executor,
-    *,
-    grace_s: float,
+    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
 ) -> Outcome | Lost:
-    """Wait for the work or for the first guard that ends it; then make sure that the work has stopped."""
-    working = asyncio.create_task(work)
-    watching = [asyncio.create_task(guard) for guard in guards]
+    """Wait for the work or for the first reason to end it; then make sure that the work has stopped."""
+    working = asyncio.create_task(_work(begun, lane, services, workspace, reporter), name=f"{lane.name}-work")
+    reasons: list[asyncio.Future[Any]] = [working, guard.ended]
     try:
-        await asyncio.wait([working, *watching], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        verdicts = [guard.result() for guard in watching if guard.done()]
-        await _stop(working, executor, grace_s)
-        return verdicts[0]
+        await _stop(working, lane.executor, services.settings.running.cancel_grace_s)
+        return guard.ended.result()
     except asyncio.CancelledError:
-        await executor.kill()
+        await lane.executor.kill()
         raise
     finally:
-        for task in (working, *watching):
-            task.cancel()
-        await asyncio.gather(working, *watching, return_exceptions=True)
+        if not working.done():
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
 
-async def _with_care_for_the_gpu(outcome: Outcome | Lost, lane: Lane, services: Services) -> Outcome | Lost:
-    """After a fault of CUDA the executor is useless; whether the job is to blame, the driver knows."""
-    if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
-        return outcome
-    await lane.executor.kill()
-    if lane.gpu_uuid is None or await gpus.answers_in_time(lane.gpu_uuid):
-        return outcome
-    # Held before the job waits again: it would come straight back to this lane.
-    with contextlib.suppress(VidqueueError):
-        async with services.database.transaction() as connection:
-            await lanes.hold(connection, {lane.id: "gpu_lost"})
-    log.error("gpu_lost", gpu=lane.gpu_uuid, error=outcome.failure.message)
-    return Interrupted("the GPU was lost")
+async def _work(begun: Begun, lane: Lane, services: Services, workspace: Path, reporter: Reporter) -> Outcome:
+    """Stage the inputs, then let the executor do it."""
+    order = await stage(begun, services, workspace)
+    if not isinstance(order, RunJob):
+        return order
+    await failpoints.reach("run.staged")
+    return await lane.executor.run(order, reporter.hear)
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
@@ -216,12 +173,51 @@ async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: flo
         await asyncio.wait([working], timeout=5)
 
 
-async def _remember_warmth(lane: Lane, services: Services, begun: Begun, outcome: Outcome | Lost) -> None:
+async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Outcome | Lost:
+    """After a fault of CUDA the executor is useless; whether the job is to blame, the driver knows."""
+    if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
+        return outcome
+    await lane.executor.kill()
+    if lane.gpu_uuid is None or await gpus.answers_in_time(lane.gpu_uuid):
+        return outcome
+    # Blocked before the job waits again: it would come straight back to this lane.
+    with contextlib.suppress(VidqueueError):
+        async with services.database.statement() as connection:
+            await lanes.block(connection, {lane.id: "gpu_lost"})
+    log.error("gpu_lost", gpu=lane.gpu_uuid, error=outcome.failure.message)
+    return Interrupted("the GPU was lost")
+
+
+async def _remember_warmth(begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost) -> None:
     """Tell dispatch what is warm here; a hint, so a failing database does not matter."""
     ran = {begun.processor} if isinstance(outcome, Succeeded | Failed) else set()
     warm = sorted({*lane.warm} | ran) if lane.executor.alive else []
     if warm != lane.warm:
         lane.warm = warm
         with contextlib.suppress(VidqueueError):
-            async with services.database.transaction() as connection:
+            async with services.database.statement() as connection:
                 await lanes.warmed(connection, lane.id, warm)
+
+
+async def _settled(
+    begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost, workspace: Path | None
+) -> Begun | None:
+    """Publish and finish; the next attempt comes from the same transaction, unless the lane shall come to rest."""
+    if isinstance(outcome, Lost):
+        log.warning("lease_lost")
+        return None
+    goes_on = not lane.drain.begun.is_set() and lane.executor.rested
+    shift = Shift(lane.id, services.settings.running.lease_s) if goes_on else None
+    finished = await finish(
+        services.database, services.storage, begun.ref, outcome,
+        workspace=workspace, processor=begun.processor, shift=shift,
+    )  # fmt: skip
+    return finished.next
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, VidqueueError):
+        return Failure.from_error(error)
+    if is_no_space(error):
+        return Failure.of("no_space", f"The disk of the data folder is full: {error}.")
+    return Failure.of("internal_error", f"{type(error).__name__}: {error}")

@@ -1,24 +1,35 @@
-"""What may end an attempt before it ends itself. Each guard waits for one reason and returns the outcome it means."""
+"""What may end an attempt before it ends itself: a cancel, a lost lease, a drain, the wall time, a stall.
+
+One `Guards` serves all lanes of a daemon, so that one statement renews the leases of all of them; each attempt has a
+`Guard`, whose future is the first reason that came.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import structlog
 
+from vidqueue.db.event_feed import EventFeed
+from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome
-from vidqueue.services import Services
+from vidqueue.ops.supervise import supervise
+from vidqueue.settings.schema import RunningSettings
 from vidqueue.worker.reporter import Reporter
 
 # A timer that is later than this was not late: the whole process stood still.
 LONGEST_GAP_S = 2.0
+RETRY_S = 0.5
+# Longer than an attempt takes from the statement that opened it to its guard.
+RECENT_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -41,91 +52,135 @@ class Drain:
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def guard_lease(ref: AttemptRef, services: Services) -> Outcome | Lost:
-    """Renew the lease until it is lost, or until a renewal tells of a cancel whose event was missed.
+class Guard:
+    """The reasons to end one attempt early. `ended` is a future with the outcome that the first of them means."""
 
-    While the database is away the work goes on, even past the lease: without the database nobody can take the job,
-    and once it is back the first renewal tells whether somebody did.
+    def __init__(self, ref: AttemptRef) -> None:
+        self.ref = ref
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Outcome | Lost] = self._loop.create_future()
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def end(self, outcome: Outcome | Lost) -> None:
+        """End the attempt, unless another reason came first."""
+        if not self.ended.done():
+            self.ended.set_result(outcome)
+
+    def watch(self, reporter: Reporter, *, timeout_s: float, stall_timeout_s: float) -> None:
+        """Start the clocks: the attempt may run for `timeout_s`, and `stall_timeout_s` without a step forward."""
+        ran_out = Failed(Failure.of("timed_out", f"The attempt ran longer than {timeout_s:g} s."))
+        self._timers.append(self._loop.call_later(timeout_s, self.end, ran_out))
+        self._watch_stall(reporter, stall_timeout_s, float("-inf"))
+
+    def _watch_stall(self, reporter: Reporter, stall_timeout_s: float, deaf_until: float) -> None:
+        """A daemon that stood still itself has heard nothing and knows nothing: the time begins anew then."""
+        due = max(reporter.heard_at, deaf_until) + stall_timeout_s
+
+        def look() -> None:
+            late = self._loop.time() - due
+            deaf = self._loop.time() if late > LONGEST_GAP_S else deaf_until
+            if max(reporter.heard_at, deaf) + stall_timeout_s > self._loop.time():
+                self._watch_stall(reporter, stall_timeout_s, deaf)
+            else:
+                self.end(Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s.")))
+
+        self._timers[1:] = [self._loop.call_at(due, look)]
+
+    def stop(self) -> None:
+        """Stop the clocks."""
+        for timer in self._timers:
+            timer.cancel()
+
+
+class Guards:
+    """Watches over the attempts of one daemon's lanes, for the time of an `async with`.
+
+    While the database is away the work goes on, even past the lease: without the database nobody can take the job, and
+    once it is back the first renewal tells whether somebody did.
     """
-    lease_s = services.settings.running.lease_s
-    while True:
-        await asyncio.sleep(lease_s / 3)
-        if (ended := await _renew(ref, services)) is not None:
-            return ended
 
+    def __init__(self, database: Database, event_feed: EventFeed, drain: Drain, running: RunningSettings) -> None:
+        self._database = database
+        self._event_feed = event_feed
+        self._drain = drain
+        self._running = running
+        self._guards: set[Guard] = set()
+        self._rechecks: set[asyncio.Task[None]] = set()
+        self._cancel_heard_at = float("-inf")
+        self._drained = False
 
-@asynccontextmanager
-async def lease_kept(ref: AttemptRef, services: Services) -> AsyncIterator[None]:
-    """Renew the lease for the time of the block, whatever the renewals say: hashing a large output takes long."""
-    keeping = asyncio.create_task(_keep(ref, services))
-    try:
-        yield
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+    async def __aenter__(self) -> Self:
+        self._tasks = [supervise(self._keep_leases, "leases"), supervise(self._heed_drain, "drain")]
+        return self
 
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [*self._tasks, *self._rechecks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-async def _keep(ref: AttemptRef, services: Services) -> None:
-    while True:
-        await _renew(ref, services)
-        await asyncio.sleep(services.settings.running.lease_s / 3)
-
-
-async def guard_cancel(ref: AttemptRef, services: Services) -> Outcome | Lost:
-    """Wait for someone to ask for the job to stop."""
-    while True:
-        with services.event_feed.subscribe(job_id=ref.job_id) as subscription:
-            # Someone may have asked before we listened.
-            if (ended := await _renew(ref, services)) is not None:
-                return ended
-            while (event := await subscription.next()) is not None:
-                if event.kind == "cancel_requested":
-                    return Canceled()
-        await asyncio.sleep(0.1)
-
-
-async def _renew(ref: AttemptRef, services: Services) -> Outcome | Lost | None:
-    """Renew once, however long the database is away; what that says of the attempt, None for "go on"."""
-    while True:
+    @contextmanager
+    def over(self, ref: AttemptRef, *, cancel_requested: bool = False) -> Iterator[Guard]:
+        """A guard over an attempt, whose lease is kept for the time of the block: to the end of its publication."""
+        guard = Guard(ref)
+        self._guards.add(guard)
+        if cancel_requested:
+            guard.end(Canceled())
+        if self._drained:
+            guard.end(Interrupted("the daemon shut down"))
+        if self._cancel_heard_at > asyncio.get_running_loop().time() - RECENT_S:
+            # The cancel of this attempt may have been heard of before its guard was there.
+            self._rechecks.add(recheck := asyncio.create_task(self._renew(), name="leases-recheck"))
+            recheck.add_done_callback(self._rechecks.discard)
         try:
-            async with services.database.transaction() as connection:
-                lease_s = services.settings.running.lease_s
-                cancel_requested = await attempts.renew(connection, ref, lease_s=lease_s)
-        except VidqueueError as error:
-            if services.database.abandoned:
-                return Interrupted("the database was away when the daemon shut down")
-            log.warning("lease_not_renewed", error=error.message)
-            await asyncio.sleep(0.5)
-            continue
-        if cancel_requested is None:
-            return Lost()
-        return Canceled() if cancel_requested else None
+            yield guard
+        finally:
+            self._guards.discard(guard)
+            guard.stop()
 
+    async def _keep_leases(self) -> None:
+        """Renew all leases in time, and at once when somebody asks for a cancel: the renewal tells of whom."""
+        loop = asyncio.get_running_loop()
+        with self._event_feed.wakes_on(frozenset({"cancel_requested"})) as asked:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._running.lease_s / 3):
+                        await asked.wait()
+                        self._cancel_heard_at = loop.time()
+                asked.clear()
+                await self._renew()
 
-async def guard_wall(timeout_s: float) -> Outcome | Lost:
-    """Wait as long as the attempt may run at all."""
-    await asyncio.sleep(timeout_s)
-    return Failed(Failure.of("timed_out", f"The attempt ran longer than {timeout_s:g} s."))
+    async def _renew(self) -> None:
+        """Renew once, however long the database is away."""
+        while guards := list(self._guards):
+            try:
+                async with self._database.statement() as connection:
+                    refs = [guard.ref for guard in guards]
+                    canceled = await attempts.renew(connection, refs, lease_s=self._running.lease_s)
+            except VidqueueError as error:
+                if self._database.abandoned:
+                    for guard in guards:
+                        guard.end(Interrupted("the database was away when the daemon shut down"))
+                    return
+                log.warning("leases_not_renewed", error=error.message)
+                await asyncio.sleep(RETRY_S)
+                continue
+            for guard in guards:
+                if guard.ref.fence not in canceled:
+                    guard.end(Lost())
+                elif canceled[guard.ref.fence]:
+                    guard.end(Canceled())
+            return
 
-
-async def guard_stall(reporter: Reporter, stall_timeout_s: float) -> Outcome | Lost:
-    """Wait until there was no step forward for too long.
-
-    A daemon that stood still itself has heard nothing and knows nothing: the time begins anew then.
-    """
-    deaf_until = float("-inf")
-    while (left_s := max(reporter.heard_at, deaf_until) + stall_timeout_s - time.monotonic()) > 0:
-        until = time.monotonic() + left_s
-        await asyncio.sleep(left_s)
-        if time.monotonic() - until > LONGEST_GAP_S:
-            deaf_until = time.monotonic()
-    return Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s."))
-
-
-async def guard_drain(drain: Drain, patience_s: float) -> Outcome | Lost:
-    """Wait for a drain, and then for as long as it lets running jobs go on."""
-    await drain.begun.wait()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(patience_s):
-            await drain.hurried.wait()
-    return Interrupted("the daemon shut down")
+    async def _heed_drain(self) -> None:
+        """Wait for a drain, and then for as long as it lets running jobs go on; then give them all back."""
+        await self._drain.begun.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._running.drain_timeout_s):
+                await self._drain.hurried.wait()
+        self._drained = True
+        for guard in list(self._guards):
+            guard.end(Interrupted("the daemon shut down"))
+        await asyncio.Event().wait()

@@ -1,6 +1,6 @@
-"""Holds: what keeps this daemon's lanes from taking work although they are free: a full disk, a GPU that is gone.
+"""Lane health: blocks the lanes of this daemon while its disk is full or their GPU is lost.
 
-The reason stands in the row, so a job that waits for it says so. Lanes are let go by themselves when it is over.
+The reason stands in the lane's row, so a job that waits for the lane says so. Lanes are unblocked when it is over.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WatchedLane:
 
 @dataclass(slots=True)
 class LaneHealth:
-    """Looks after the lanes of one daemon. Below `low_water_mib` of room no new work begins; 0 is no bound."""
+    """Watches the lanes of one daemon. With less free space than `low_water_mib` no new work begins; 0 is no bound."""
 
     database: Database
     folders: Sequence[Path]
@@ -51,7 +51,7 @@ class LaneHealth:
             try:
                 await self.look()
             except VidqueueError as error:
-                log.warning("holds_wait_for_database", error=error.message)
+                log.warning("lane_health_waits_for_database", error=error.message)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
@@ -65,10 +65,10 @@ class LaneHealth:
         lost = await _lost_gpus(self.watched)
         otherwise = "no_space" if self._full else None
         wanted = {lane.id: "gpu_lost" if lane.gpu_uuid in lost else otherwise for lane in self.watched}
-        async with self.database.transaction() as connection:
-            changed = await lanes.hold(connection, wanted)
-        for name, held in changed.items():
-            log.warning("lane_held" if held else "lane_let_go", lane=name, reason=held)
+        async with self.database.statement() as connection:
+            changed = await lanes.block(connection, wanted)
+        for name, reason in changed.items():
+            log.warning("lane_blocked" if reason else "lane_unblocked", lane=name, reason=reason)
 
 
 async def _lost_gpus(watched: Sequence[WatchedLane]) -> set[str | None]:

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -21,6 +22,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Device, Interrupted
 from vidqueue.jobs import reaper, retention
 from vidqueue.jobs.dispatch import Dispatcher
+from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import processes
 from vidqueue.ops.supervise import supervise
 from vidqueue.processors import registry
@@ -28,9 +30,9 @@ from vidqueue.processors.base import Processor
 from vidqueue.services import Services
 from vidqueue.settings.schema import LanesSettings, Settings
 from vidqueue.worker import gpus
-from vidqueue.worker.attempt import Lane, run
+from vidqueue.worker.attempt import Lane, run_shift
 from vidqueue.worker.executor.parent import Executor
-from vidqueue.worker.guards import Drain
+from vidqueue.worker.guards import Drain, Guards
 from vidqueue.worker.lane_health import LaneHealth, WatchedLane
 
 log = structlog.get_logger(__name__)
@@ -38,49 +40,87 @@ log = structlog.get_logger(__name__)
 
 # How long lanes may take to come to rest once their jobs were given back.
 REST_S = 8.0
+# Of the lanes' own pool, beside one a lane: dispatch, leases, the reaper, and deliveries that are fetched.
+SPARE_CONNECTIONS = 4
 
 
 @asynccontextmanager
 async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
-    """The lane half: recover what a dead daemon left, offer the lanes, feed them; drain at the end."""
-    settings, node = services.settings, services.storage.node
+    """The worker half: recover what a dead daemon left, offer the lanes, feed them; drain at the end.
+
+    It has connections of its own, so that no crowd of readers delays a lease.
+    """
+    settings = services.settings
+    offered = _offered(settings, services.storage.node)
+    pool_size, timeout_s = len(offered) + SPARE_CONNECTIONS, settings.database.query_timeout_s
+    async with Database(
+        services.database.url, pool_size=pool_size, query_timeout_s=timeout_s, keep_plans=True
+    ) as database:
+        inputs = Inputs(database, services.storage, settings.inputs.roots)
+        own = replace(services, database=database, inputs=inputs)
+        await _recover(own)
+        async with (
+            Transport(database) as transport,
+            Guards(database, own.event_feed, drain, settings.running) as guards,
+        ):
+            await transport.forget(queue_prefix(own.storage.node))
+            await _register_processors(database)
+            async with _open(own, offered, drain, guards) as opened:
+                guarding = _guard(services, own, opened)
+                feeding = asyncio.create_task(_feed(opened, own, transport, drain), name="lanes")
+                try:
+                    yield
+                finally:
+                    drain.begun.set()
+                    await _rest(feeding, own, drain)
+                    for task in guarding:
+                        task.cancel()
+                    await asyncio.gather(*guarding, return_exceptions=True)
+            await _leave(own, transport)
+
+
+async def _recover(own: Services) -> None:
+    """Give back what the last daemon on this data folder left in hand, and end what its executors left running."""
+    node = own.storage.node
     if left := await asyncio.to_thread(processes.kill_marked, queue_prefix(node)):
         log.warning("strays_killed", processes=left)
-    if orphans := await reaper.recover(services.database, services.storage, node):
+    if orphans := await reaper.recover(own.database, own.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
-    offered = _offered(settings, node)
-    timeout_s = settings.database.query_timeout_s
-    async with Transport(services.database.url, lanes=len(offered), query_timeout_s=timeout_s) as transport:
-        await transport.forget(queue_prefix(node))
-        await _register_processors(services.database)
-        threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
-        opened = [await _open_lane(services.database, new, drain, threads=threads) for new in offered]
-        guarding = _guard(services, node, opened)
-        feeding = asyncio.create_task(_feed(opened, services, transport, drain), name="lanes")
-        try:
-            yield
-        finally:
-            drain.begun.set()
-            await _rest(feeding, services, drain)
-            for task in guarding:
-                task.cancel()
-            await asyncio.gather(*guarding, return_exceptions=True)
-            await asyncio.gather(*(lane.executor.stop() for lane in opened))
-            await _leave(services, transport, node)
 
 
-def _guard(services: Services, node: UUID, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
-    """What lasts as long as the lanes: the watch over everybody's attempts, our own disk and GPUs, and what is old."""
+@asynccontextmanager
+async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards: Guards) -> AsyncIterator[list[Lane]]:
+    """The lanes, written as online; at the end their executors stop."""
+    threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
+    came_to_rest = asyncio.Event()
+    opened: list[Lane] = []
+    for new in offered:
+        async with own.database.statement() as connection:
+            lane_id = await lanes.register(connection, new)
+        device = "cuda:0" if new.device == "gpu" else "cpu"
+        executor = Executor(new.name, threads=threads, mark=new.queue, device=device, gpu_uuid=new.gpu_uuid)
+        opened.append(Lane(lane_id, new.name, new.queue, executor, drain, guards, came_to_rest, gpu_uuid=new.gpu_uuid))
+    try:
+        yield opened
+    finally:
+        await asyncio.gather(*(lane.executor.stop() for lane in opened))
+
+
+def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
+    """The tasks that last as long as the lanes: the reaper, the watch over disk and GPUs, retention.
+
+    Retention reads much, so it shares the connections of people and not those of leases.
+    """
     reaping = reaper.Reaper(
-        services.database, services.storage, node, services.settings.running.lease_s, services.watchdog.of("reaper")
+        own.database, own.storage, own.storage.node, own.settings.running.lease_s, own.watchdog.of("reaper")
     )
     watched = [WatchedLane(lane.id, lane.gpu_uuid) for lane in opened]
     # The embedded database may lie on a volume of its own.
-    ours = services.settings.data_dir
+    ours = own.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
-    low_water_mib, heartbeat = services.settings.disk.low_water_mib, services.watchdog.of("lane_health")
-    health = LaneHealth(services.database, folders, low_water_mib, watched, heartbeat)
-    kept = services.settings.retention
+    low_water_mib, heartbeat = own.settings.disk.low_water_mib, own.watchdog.of("lane_health")
+    health = LaneHealth(own.database, folders, low_water_mib, watched, heartbeat)
+    kept = own.settings.retention
     return [
         supervise(reaping.run, "reaper"),
         supervise(health.run, "lane_health"),
@@ -88,20 +128,19 @@ def _guard(services: Services, node: UUID, opened: Sequence[Lane]) -> list[async
     ]
 
 
-async def _feed(opened: Sequence[Lane], services: Services, transport: Transport, drain: Drain) -> None:
-    """Dispatch until the drain, then let the workers end: after that no ticket is handed to a lane that has left."""
+async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, drain: Drain) -> None:
+    """Dispatch until the drain, then let the workers end: after that nothing is delivered to a lane that has left."""
     stopping = asyncio.Event()
-    workers = [asyncio.create_task(_serve_lane(lane, services, transport, stopping)) for lane in opened]
-    heartbeat = services.watchdog.of("dispatch")
-    dispatcher = Dispatcher(
-        services.database, transport, services.event_feed, services.settings.running.lease_s, heartbeat
-    )
+    workers = [asyncio.create_task(_serve_lane(lane, own, transport, stopping)) for lane in opened]
+    lease_s, heartbeat = own.settings.running.lease_s, own.watchdog.of("dispatch")
+    dispatcher = Dispatcher(own.database, own.event_feed, lease_s, heartbeat)
+    came_to_rest = opened[0].came_to_rest if opened else asyncio.Event()
 
-    def rested() -> list[UUID]:
-        return [lane.id for lane in opened if lane.executor.rested]
+    def idle() -> list[UUID]:
+        return [lane.id for lane in opened if lane.idle]
 
-    await supervise(lambda: dispatcher.run(rested, drain.begun), "dispatch")
-    services.watchdog.rest("dispatch")
+    await supervise(lambda: dispatcher.run(idle, came_to_rest, drain.begun), "dispatch")
+    own.watchdog.rest("dispatch")
     stopping.set()
     await asyncio.gather(*workers, return_exceptions=True)
 
@@ -119,9 +158,9 @@ async def _rest(feeding: asyncio.Task[None], services: Services, drain: Drain) -
         await asyncio.wait([feeding], timeout=REST_S)
 
 
-async def _serve_lane(lane: Lane, services: Services, transport: Transport, stopping: asyncio.Event) -> None:
+async def _serve_lane(lane: Lane, own: Services, transport: Transport, stopping: asyncio.Event) -> None:
     async def handle(ref: AttemptRef) -> None:
-        await run(ref, lane, services)
+        await run_shift(ref, lane, own)
 
     await transport.serve(lane.queue, handle, stopping)
 
@@ -145,19 +184,12 @@ def _in_words(processor: Processor) -> NewProcessor:
     )
 
 
-async def _open_lane(database: Database, new: NewLane, drain: Drain, *, threads: int) -> Lane:
-    async with database.transaction() as connection:
-        lane_id = await lanes.register(connection, new)
-    device = "cuda:0" if new.device == "gpu" else "cpu"
-    executor = Executor(new.name, threads=threads, mark=new.queue, device=device, gpu_uuid=new.gpu_uuid)
-    return Lane(lane_id, new.name, new.queue, executor, drain, gpu_uuid=new.gpu_uuid)
-
-
-async def _leave(services: Services, transport: Transport, node: UUID) -> None:
-    """Give back what was handed over and never begun. Where the database is away, the next daemon does it."""
+async def _leave(own: Services, transport: Transport) -> None:
+    """Give back what was delivered and never begun. Where the database is away, the next daemon does it."""
+    node = own.storage.node
     with contextlib.suppress(VidqueueError, TimeoutError):
         async with asyncio.timeout(REST_S):
-            await reaper.give_back(services.database, services.storage, node, Interrupted("the daemon shut down"))
+            await reaper.give_back(own.database, own.storage, node, Interrupted("the daemon shut down"))
             await transport.forget(queue_prefix(node))
 
 
@@ -192,6 +224,7 @@ def _new_lane(
         device=device,
         takes=takes,
         queue=queue_prefix(node) + name,
+        processors=registry.versions(),
         process=processes.own_name(),
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,

@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import structlog
 
@@ -17,36 +15,37 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef
 from vidqueue.progress import LogLine, Progress, Throttle
 
-FLUSH_S = 0.25
+# How long a line of the log may wait for others.
+LINES_WAIT_S = 0.25
+RETRY_S = 0.5
 LEVELS = frozenset({"debug", "info", "warning", "error"})
 
 log = structlog.get_logger(__name__)
 
 
 class Reporter:
-    """Open for the time of one attempt. `hear` never waits; a task of its own writes."""
+    """Writes what one attempt reports. `hear` never waits; an attempt that reports nothing costs nothing.
+
+    The newest progress is always written in the end: a report that comes too soon after another one waits for its turn.
+    """
 
     def __init__(self, database: Database, ref: AttemptRef, *, max_log_lines: int) -> None:
         self._database = database
-        self._ticket = ref
+        self._ref = ref
+        self._loop = asyncio.get_running_loop()
         self._throttle = Throttle()
         self._progress: Progress | None = None
         self._furthest = -1.0
         self._stages: set[str] = set()
         self._lines: deque[LogLine] = deque()
         self._lines_left = max_log_lines
+        self._timer: asyncio.TimerHandle | None = None
+        self._writer: asyncio.Task[None] | None = None
         self.heard_at = time.monotonic()
 
-    async def __aenter__(self) -> Self:
-        self._writer = asyncio.create_task(self._write_now_and_then(), name="reporter")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
-        await self._try_to_write()
+    def touch(self) -> None:
+        """Count this moment as a step forward."""
+        self.heard_at = time.monotonic()
 
     def hear(self, message: Progress | LogLine) -> None:
         """Take a message of the executor."""
@@ -57,47 +56,70 @@ class Reporter:
                 # What was no number in the child is none here.
                 self._hear_progress(replace(message, fraction=message.fraction or 0.0))
 
+    async def close(self, *, succeeded: bool) -> None:
+        """Write what is left. The progress of a success is complete whatever was reported last."""
+        if succeeded:
+            self._progress = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
+        await self._try_to_write()
+
     def _hear_line(self, line: LogLine) -> None:
         """Keep a line, up to the bound of one attempt."""
         self._lines_left -= 1
-        if self._lines_left > 0:
-            self._lines.append(line)
-        elif self._lines_left == 0:
-            self._lines.append(LogLine("The log is full; later lines are dropped.", "warning"))
+        if self._lines_left < 0:
+            return
+        full = LogLine("The log is full; later lines are dropped.", "warning")
+        self._lines.append(line if self._lines_left > 0 else full)
+        self._write_by(self._loop.time() + LINES_WAIT_S)
 
     def _hear_progress(self, progress: Progress) -> None:
         # Only a step forward counts: a processor that goes round in circles is as stuck as a silent one.
         if progress.fraction > self._furthest or progress.stage not in self._stages:
-            self.heard_at = time.monotonic()
+            self.touch()
             self._furthest = max(self._furthest, progress.fraction)
             self._stages.add(progress.stage)
-        if self._throttle.admits(progress, time.monotonic()):
-            self._progress = progress
+        self._progress = progress
+        self._write_by(self._throttle.due_at(progress))
 
-    async def _write_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_S)
-            await self._try_to_write()
+    def _write_by(self, moment: float) -> None:
+        """Write at this moment, or earlier if something else is due earlier."""
+        if self._timer is None or moment < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(moment, self._begin_to_write)
+
+    def _begin_to_write(self) -> None:
+        self._timer = None
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._try_to_write(), name="reporter")
+        else:
+            self._write_by(self._loop.time() + RETRY_S)
 
     async def _try_to_write(self) -> None:
         """Words about an attempt never decide how it ends."""
         try:
             await self._write()
         except VidqueueError:
-            pass  # the database is away: kept for the next round
+            self._write_by(self._loop.time() + RETRY_S)  # the database is away: kept for the next round
         except Exception:
             log.exception("report_refused_by_database")
             self._lines.clear()
             self._progress = None
 
     async def _write(self) -> None:
-        if lines := list(self._lines):
-            async with self._database.transaction() as connection:
-                await attempts.append_log(connection, self._ticket, lines)
-            for _ in lines:
-                self._lines.popleft()
-        if (progress := self._progress) is not None:
-            async with self._database.transaction() as connection:
-                await attempts.note_progress(connection, self._ticket, progress)
-            if self._progress is progress:
-                self._progress = None
+        lines, progress = list(self._lines), self._progress
+        if not lines and progress is None:
+            return
+        if progress is not None:
+            self._throttle.wrote(progress, self._loop.time())
+        async with self._database.statement() as connection:
+            await attempts.report(connection, self._ref, lines=lines, progress=progress)
+        for _ in lines:
+            self._lines.popleft()
+        if self._progress is progress:
+            self._progress = None
+        elif self._progress is not None:
+            self._write_by(self._throttle.due_at(self._progress))

@@ -186,7 +186,7 @@ class LaneView(BaseModel):
     vram_mb: int = Field(description="Memory of its GPU, in MiB.")
     state: str = Field(description="online or offline.")
     paused: bool
-    held: str | None = Field(description="Why it takes no work by itself: no_space or gpu_lost.")
+    blocked_by: str | None = Field(description="Why the daemon has blocked this lane: no_space or gpu_lost.")
     busy: bool
     warm: list[str] = Field(description="Processors it has run since its executor started.")
     job: LaneJob | None = Field(description="What it runs, if that is yours.")

@@ -1,10 +1,11 @@
 -- name: register
-INSERT INTO vidqueue.lanes AS l (node, host, name, device, takes, gpu_uuid, gpu_name, vram_mb, queue, process, state)
-VALUES (%(node)s, %(host)s, %(name)s, %(device)s, %(takes)s, %(gpu_uuid)s, %(gpu_name)s, %(vram_mb)s, %(queue)s, %(process)s, 'online')
+INSERT INTO vidqueue.lanes AS l (node, host, name, device, takes, processors, gpu_uuid, gpu_name, vram_mb, queue, process, state)
+VALUES (%(node)s, %(host)s, %(name)s, %(device)s, %(takes)s, %(processors)s, %(gpu_uuid)s, %(gpu_name)s, %(vram_mb)s, %(queue)s,
+        %(process)s, 'online')
 ON CONFLICT (node, name) DO UPDATE SET
-    host = excluded.host, device = excluded.device, takes = excluded.takes, gpu_uuid = excluded.gpu_uuid,
+    host = excluded.host, device = excluded.device, takes = excluded.takes, processors = excluded.processors, gpu_uuid = excluded.gpu_uuid,
     gpu_name = excluded.gpu_name, vram_mb = excluded.vram_mb, queue = excluded.queue, state = 'online',
-    process = excluded.process, held = NULL, warm = '{}', seen_at = now()
+    process = excluded.process, blocked_by = NULL, warm = '{}', seen_at = now()
 RETURNING id
 
 -- name: node_offline
@@ -31,18 +32,18 @@ WHERE state = 'online' AND starts_with(process, %(machine)s) AND node <> %(node)
 SELECT l.queue, EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL) AS works
 FROM vidqueue.lanes l WHERE l.node = %(node)s AND l.state = 'online'
 
--- name: hold
--- Each lane gets its reason, or NULL where it may work; the rows that changed.
-UPDATE vidqueue.lanes l SET held = wanted.held
-FROM unnest(%(ids)s::uuid[], %(held)s::text[]) AS wanted (id, held)
-WHERE l.id = wanted.id AND l.held IS DISTINCT FROM wanted.held
-RETURNING l.name, l.held
+-- name: block
+-- Each lane gets the reason for which it is blocked, or NULL where it may work; the rows that changed.
+UPDATE vidqueue.lanes l SET blocked_by = wanted.blocked_by
+FROM unnest(%(ids)s::uuid[], %(reasons)s::text[]) AS wanted (id, blocked_by)
+WHERE l.id = wanted.id AND l.blocked_by IS DISTINCT FROM wanted.blocked_by
+RETURNING l.name, l.blocked_by
 
 -- name: warmed
 UPDATE vidqueue.lanes SET warm = %(warm)s WHERE id = %(id)s
 
 -- name: page
-SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, l.paused, l.held, l.warm,
+SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, l.paused, l.blocked_by, l.warm,
        a.job_id, a.number AS attempt, a.started_at, j.processor, j.title, j.owner, j.progress, j.stage, j.fps, j.eta_s
 FROM vidqueue.lanes l
 LEFT JOIN vidqueue.attempts a ON a.lane_id = l.id AND a.ended_at IS NULL

@@ -10,29 +10,17 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from vidqueue.db.pool import Connection, execute, row, rows
-from vidqueue.job import (
-    AttemptRef,
-    Backoff,
-    Canceled,
-    Failed,
-    Failure,
-    Interrupted,
-    Outcome,
-    State,
-    Succeeded,
-    Tries,
-    Verdict,
-)
+from vidqueue.db.pool import Connection, row, rows
+from vidqueue.job import AttemptRef, Backoff, State, Tries
 from vidqueue.progress import LogLine, Progress
 from vidqueue.sanitize import sanitize_text
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An attempt taken in hand: what to do and within which bounds (seconds)."""
+    """An attempt that its lane has taken in hand: what to do and within which bounds (seconds)."""
 
-    id: UUID
+    ref: AttemptRef
     processor: str
     input: dict[str, Any]
     owner: str
@@ -43,13 +31,11 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A running job locked for its end."""
+class Ended:
+    """What became of the job (None: the fence was not ours any more), and the lane's next attempt."""
 
-    tries: Tries
-    processor: str
-    owner: str
-    cancel_requested: bool
+    state: State | None
+    next: Begun | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,96 +68,72 @@ class LogRow:
     text: str
 
 
-async def dispatch(connection: Connection, lane_id: UUID, *, lease_s: float) -> tuple[AttemptRef, str] | None:
-    """Give the best waiting job to a free lane; its ticket and the lane's queue, or None."""
-    found = await row(connection, "attempts", "dispatch", lane_id=lane_id, lease_s=lease_s)
-    return (AttemptRef(found["job_id"], found["attempt"], found["fence"]), found["queue"]) if found else None
+async def dispatch(connection: Connection, lanes: Sequence[UUID], *, lease_s: float) -> list[tuple[AttemptRef, str]]:
+    """Give each of these lanes that is free the best job for it, and deliver it; the attempts with their queues."""
+    found = await rows(connection, "attempts", "dispatch", lanes=list(lanes), lease_s=lease_s)
+    return [(_ref(one), one["queue"]) for one in found]
 
 
 async def begin(connection: Connection, ref: AttemptRef, *, lease_s: float) -> Begun | None:
     """Take the attempt in hand; None if it was given away meanwhile."""
     found = await row(connection, "attempts", "begin", **_ids(ref), lease_s=lease_s)
-    return Begun(**found) if found else None
+    return _begun(found) if found else None
 
 
-async def renew(connection: Connection, ref: AttemptRef, *, lease_s: float) -> bool | None:
-    """Renew the lease. Whether someone asked to cancel, or None if the attempt is not ours any more."""
-    found = await row(connection, "attempts", "renew", job_id=ref.job_id, fence=ref.fence, lease_s=lease_s)
-    return found["cancel_requested"] if found else None
+async def resume(connection: Connection, lane: UUID, *, lease_s: float) -> Begun | None:
+    """Take in hand the attempt that is open on a lane, if there is one."""
+    found = await row(connection, "attempts", "resume", lane=lane, lease_s=lease_s)
+    return _begun(found) if found else None
 
 
-async def note_progress(connection: Connection, ref: AttemptRef, progress: Progress) -> None:
-    """Write the row and its event; nothing happens for a fence that is not ours. Does not wait for the disk."""
-    await connection.execute("SET LOCAL synchronous_commit = off")
+async def renew(connection: Connection, refs: Sequence[AttemptRef], *, lease_s: float) -> dict[int, bool]:
+    """Renew leases. Whether someone asked to cancel, by fence; an attempt that is not ours any more is left out."""
+    job_ids, fences = [ref.job_id for ref in refs], [ref.fence for ref in refs]
+    found = await rows(connection, "attempts", "renew", job_ids=job_ids, fences=fences, lease_s=lease_s)
+    return {one["fence"]: one["cancel_requested"] for one in found}
+
+
+async def report(
+    connection: Connection, ref: AttemptRef, *, lines: Sequence[LogLine] = (), progress: Progress | None = None
+) -> None:
+    """Add lines to the attempt's log, and write its progress with its event. Does not wait for the disk.
+
+    The job's row stays as it is if the fence is not ours any more.
+    """
+    seen = progress or Progress(0.0)
     await row(
         connection,
         "attempts",
-        "progress",
-        job_id=ref.job_id,
-        fence=ref.fence,
-        fraction=min(1.0, max(0.0, progress.fraction)),
-        stage=progress.stage or None,
-        message=progress.message or None,
-        fps=progress.fps,
-        speed=progress.speed,
-        eta_s=progress.eta_s,
+        "report",
+        **_ids(ref),
+        levels=[line.level for line in lines],
+        texts=[sanitize_text(line.text) for line in lines],
+        fraction=None if progress is None else min(1.0, max(0.0, progress.fraction)),
+        stage=sanitize_text(seen.stage) or None,
+        message=sanitize_text(seen.message) or None,
+        fps=seen.fps,
+        speed=seen.speed,
+        eta_s=seen.eta_s,
     )
 
 
-async def hold(connection: Connection, ref: AttemptRef) -> Held | None:
-    """Lock the job for its end; None if the fence is not ours any more."""
-    found = await row(connection, "attempts", "hold", **_ids(ref))
+async def lock(connection: Connection, ref: AttemptRef) -> Tries | None:
+    """Lock the job for its end, and say what it has used up; None if the fence is not ours any more."""
+    found = await row(connection, "attempts", "lock", **_ids(ref))
     if found is None:
         return None
     backoff = Backoff(found["backoff_base_s"], found["backoff_cap_s"])
-    tries = Tries(found["failures"], found["crashes"], found["max_attempts"], found["losses"], backoff)
-    return Held(tries, found["processor"], found["owner"], found["cancel_requested"])
+    return Tries(found["failures"], found["crashes"], found["max_attempts"], found["losses"], backoff)
 
 
-async def end(connection: Connection, ref: AttemptRef, outcome: Outcome) -> None:
-    """Close the attempt with its outcome."""
-    failure: Failure | None = None
-    reason: str | None = None
-    metrics: dict[str, Any] = {}
-    match outcome:
-        case Succeeded(metrics=figures):
-            name, metrics = "succeeded", figures
-        case Failed(failure=failure):
-            name = "failed"
-        case Canceled():
-            name = "canceled"
-        case Interrupted(reason=reason):
-            name = "interrupted"
-    await execute(
-        connection,
-        "attempts",
-        "end",
-        **_ids(ref),
-        outcome=name,
-        reason=sanitize_text(reason) if reason else None,
-        **_error(failure),
-        error_detail=sanitize_text(failure.detail[:8000]) if failure else None,
-        metrics=Jsonb(metrics),
-    )
-
-
-async def settle(connection: Connection, ref: AttemptRef, verdict: Verdict, *, message: str | None) -> None:
-    """Move the job to where its verdict sends it."""
-    failure = verdict.failure if verdict.state is State.FAILED else None
-    await execute(
-        connection,
-        "attempts",
-        "settle",
-        job_id=ref.job_id,
-        fence=ref.fence,
-        state=verdict.state.value,
-        burned=int(verdict.burned),
-        crashed=int(verdict.crashed),
-        lost=verdict.lost,
-        delay_s=verdict.delay_s,
-        message=sanitize_text(message) if message else None,
-        **_error(failure),
-    )
+async def finish(
+    connection: Connection, ref: AttemptRef, ending: dict[str, Any], *, lane: UUID | None, lease_s: float
+) -> Ended:
+    """End an attempt as `ending` says (see vidqueue.finish), and open the next one of its lane, if that is given."""
+    found = await row(connection, "attempts", "finish", **_ids(ref), ending=Jsonb(ending), lane=lane, lease_s=lease_s)
+    assert found is not None
+    state = State(found.pop("state")) if found["state"] else None
+    return Ended(state, _begun(found) if found["job_id"] else None)
 
 
 async def of_job(connection: Connection, job_id: UUID, *, owner: str | None) -> list[AttemptRow]:
@@ -195,14 +157,6 @@ async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID)
     return [(AttemptRef(one["job_id"], one["attempt"], one["fence"]), one["process"]) for one in found]
 
 
-async def append_log(connection: Connection, ref: AttemptRef, lines: Sequence[LogLine]) -> None:
-    """Add lines to the attempt's log."""
-    levels, texts = [line.level for line in lines], [sanitize_text(line.text) for line in lines]
-    await execute(
-        connection, "attempts", "append_log", job_id=ref.job_id, attempt=ref.attempt, levels=levels, texts=texts
-    )
-
-
 async def read_log(connection: Connection, job_id: UUID, attempt: int, *, after: int, limit: int) -> list[LogRow]:
     """Lines of an attempt's log with a number above `after`."""
     found = await rows(connection, "attempts", "read_log", job_id=job_id, attempt=attempt, after=after, limit=limit)
@@ -213,8 +167,10 @@ def _ids(ref: AttemptRef) -> dict[str, Any]:
     return {"job_id": ref.job_id, "attempt": ref.attempt, "fence": ref.fence}
 
 
-def _error(failure: Failure | None) -> dict[str, str | None]:
-    if failure is None:
-        return {"error_code": None, "error_message": None, "error_hint": None}
-    message, hint = sanitize_text(failure.message[:2000]), sanitize_text(failure.hint[:1000])
-    return {"error_code": failure.code, "error_message": message, "error_hint": hint}
+def _ref(found: dict[str, Any]) -> AttemptRef:
+    return AttemptRef(found["job_id"], found["attempt"], found["fence"])
+
+
+def _begun(found: dict[str, Any]) -> Begun:
+    ids = {"job_id", "attempt", "fence", "state"}
+    return Begun(_ref(found), **{name: value for name, value in found.items() if name not in ids})

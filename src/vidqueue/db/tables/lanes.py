@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
+
+from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, execute, row, rows
 from vidqueue.job import Device
@@ -28,7 +31,8 @@ class NewProcessor:
 class NewLane:
     """A lane this daemon offers.
 
-    `process` is the daemon's name in the sense of `liveness`; `vram_mb` the GPU's memory in MiB, 0 on a CPU lane.
+    `process` is the daemon's name in the sense of `ops.processes`; `vram_mb` the GPU's memory in MiB, 0 on a CPU lane;
+    `processors` are the versions of the processors that the daemon has, by name.
     """
 
     node: UUID
@@ -37,6 +41,7 @@ class NewLane:
     device: Device
     takes: tuple[Device, ...]
     queue: str
+    processors: Mapping[str, str]
     process: str | None = None
     gpu_uuid: str | None = None
     gpu_name: str | None = None
@@ -56,7 +61,7 @@ class LaneRow:
     vram_mb: int
     state: str
     paused: bool
-    held: str | None
+    blocked_by: str | None
     warm: list[str]
     job_id: UUID | None
     attempt: int | None
@@ -72,7 +77,10 @@ class LaneRow:
 
 async def register(connection: Connection, lane: NewLane) -> UUID:
     """Write the lane as online and return its id."""
-    values = {field.name: getattr(lane, field.name) for field in fields(lane)} | {"takes": list(lane.takes)}
+    values = {field.name: getattr(lane, field.name) for field in fields(lane)} | {
+        "takes": list(lane.takes),
+        "processors": Jsonb(dict(lane.processors)),
+    }
     found = await row(connection, "lanes", "register", **values)
     assert found is not None
     id_: UUID = found["id"]
@@ -110,10 +118,10 @@ async def working(connection: Connection, node: UUID) -> dict[str, bool]:
     return {one["queue"]: one["works"] for one in await rows(connection, "lanes", "working", node=node)}
 
 
-async def hold(connection: Connection, wanted: dict[UUID, str | None]) -> dict[str, str | None]:
-    """Hold lanes back for a reason, or let them go (None); what changed, by the name of the lane."""
-    found = await rows(connection, "lanes", "hold", ids=list(wanted), held=list(wanted.values()))
-    return {one["name"]: one["held"] for one in found}
+async def block(connection: Connection, wanted: dict[UUID, str | None]) -> dict[str, str | None]:
+    """Block lanes for a reason, or unblock them (None); what changed, by the name of the lane."""
+    found = await rows(connection, "lanes", "block", ids=list(wanted), reasons=list(wanted.values()))
+    return {one["name"]: one["blocked_by"] for one in found}
 
 
 async def warmed(connection: Connection, lane_id: UUID, processors: list[str]) -> None:

@@ -1,0 +1,44 @@
+"""Staging: everything the executor needs for one attempt, with each media reference as a local file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from vidqueue.db.tables.attempts import Begun
+from vidqueue.errors import DATABASE_BUSY, VidqueueError
+from vidqueue.job import Failed, Failure, Interrupted
+from vidqueue.processors import registry
+from vidqueue.services import Services
+from vidqueue.worker.executor.messages import RunJob
+
+# What this lane cannot do another one may: the job is given back, and stays away for a moment.
+ELSEWHERE = frozenset({"unknown_processor", "file_elsewhere"})
+ELSEWHERE_S = 5.0
+RETRY_S = 0.5
+
+
+async def stage(begun: Begun, services: Services, workspace: Path) -> RunJob | Failed | Interrupted:
+    """The order for the executor, or the outcome of an attempt that cannot be staged.
+
+    Waits while the database is away, which is no fault of the job.
+    """
+    while True:
+        try:
+            return await _order(begun, services, workspace)
+        except VidqueueError as error:
+            if error.code in ELSEWHERE:
+                return Interrupted(error.message, delay_s=ELSEWHERE_S)
+            if error.code not in DATABASE_BUSY:
+                return Failed(Failure.from_error(error))
+            await asyncio.sleep(RETRY_S)
+
+
+async def _order(begun: Begun, services: Services, workspace: Path) -> RunJob:
+    params = registry.parse(registry.find(begun.processor), begun.input)
+    staged = {
+        name: str(await services.inputs.stage(reference, owner=begun.owner, inline=workspace / f"{name}.inline"))
+        for name, reference, _ in registry.media_inputs(params)
+    }
+    limits = services.settings.limits.model_dump(mode="json")
+    return RunJob(begun.processor, begun.input, staged, str(workspace), limits)
