@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from tests.factory import Queue
-from vidqueue.db.pool import rows
+from vidqueue.db.tables import invariants
+from vidqueue.db.tables.jobs import FIRST_ID, LAST_ID
 
 FENCES_OFF = """
     ALTER TABLE vidqueue.jobs DISABLE TRIGGER USER;
@@ -52,6 +53,7 @@ PLANTED = {
     "I13": "UPDATE vidqueue.jobs SET idempotency_key = 'same' WHERE id IN ('{job}', '{waiting}')",
     "I14": "UPDATE vidqueue.jobs SET error_code = 'stalled' WHERE id = '{job}'",
     "I19": "INSERT INTO vidqueue.job_dependencies (job_id, depends_on) VALUES ('{waiting}', '{spare}')",
+    "I21": "UPDATE vidqueue.job_changes_folded SET number = number + 1",
     "I20": f"UPDATE vidqueue.jobs SET expires_at = {A_MINUTE_AGO} WHERE id = '{{waiting}}'",
 }
 # A stand-in for the start of the server, which these ask for and a test cannot move.
@@ -99,9 +101,11 @@ async def test_a_planted_violation_is_found_under_its_number_alone(any_queue: Qu
     for statement in filter(str.strip, FENCES_OFF.split(";")):
         await any_queue.sql(statement)
     await any_queue.sql(PLANTED[name].format(**names))
+    if name != "I21":
+        await any_queue.sql("SELECT vidqueue.recount_jobs()")
     found = await any_queue.violations()
     assert {one["id"] for one in found} == {name.split(maxsplit=1)[0]}
-    assert all(one["job_id"] and one["invariant"] for one in found)
+    assert all((one["job_id"] or one["id"] == "I21") and one["invariant"] for one in found)
 
 
 async def pretend_the_server_is_long_up(queue: Queue) -> None:
@@ -122,9 +126,17 @@ async def test_many_of_one_kind_do_not_hide_another(any_queue: Queue) -> None:
     )
     await any_queue.sql(PLANTED["I19"].format(**names))
     async with any_queue.database.transaction() as connection:
-        found = await rows(connection, "system", "violations")
-    assert {(one["id"], one["broken"]) for one in found} == {("I14", 200), ("I19", 1)}
-    assert len(found) == 6
+        found = await invariants.of_jobs(connection, FIRST_ID, LAST_ID)
+        assert sorted((one.id, one.broken) for one in found) == [("I14", 200), ("I19", 1)]
+        # Two ranges have what the whole has, and nothing between jobs is asked of either.
+        middle = await invariants.end_of_range(connection, FIRST_ID, 100)
+        halves = [
+            *await invariants.of_jobs(connection, FIRST_ID, middle),
+            *await invariants.of_jobs(connection, middle, LAST_ID),
+        ]
+        assert sorted({one.id for one in halves}) == ["I14", "I19"]
+        assert sum(one.broken for one in halves) == 201
+        assert {one.id for one in await invariants.between_jobs(connection)} == {"I21"}
 
 
 async def test_every_invariant_of_the_list_is_planted(any_queue: Queue) -> None:

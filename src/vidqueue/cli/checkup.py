@@ -66,10 +66,14 @@ def _promises(settings: Settings, screen: Screen) -> list[Check]:
 
     async def ask(bar: Bar) -> list[Check]:
         async with reachable(settings) as address:
-            return await examine(address, settings, lambda seen, total: bar.update(task, completed=seen, total=total))
+            return await examine(
+                address,
+                settings,
+                lambda what, seen, total: bar.update(task, description=what, completed=seen, total=total),
+            )
 
     with Bar(console=screen.err, disable=not screen.live or screen.json, transient=True) as bar:
-        task = bar.add_task("files", total=None)
+        task = bar.add_task("jobs", total=None)
         try:
             return asyncio.run(ask(bar))
         except (DatabaseUnfitError, EmbeddedError, MigrationError, TimeoutError) as error:

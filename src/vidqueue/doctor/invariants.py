@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from vidqueue.db import migrate, pool
+from vidqueue.db import migrate
 from vidqueue.db.migrate import MigrationError
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import files, lanes
+from vidqueue.db.tables import files, invariants, jobs, lanes
+from vidqueue.db.tables.invariants import Violation
+from vidqueue.db.tables.jobs import FIRST_ID, LAST_ID
 from vidqueue.doctor.checks import Check
 from vidqueue.ops import processes
 from vidqueue.settings.schema import Settings
@@ -24,7 +27,9 @@ from vidqueue.storage.local import CHUNK, Storage
 from vidqueue.worker.lanes import queue_prefix
 
 ADVICE = "This is a fault in vidqueue: please report it with the history of that job."
+# How many files, and how many jobs, are looked at together.
 PAGE = 500
+JOBS = 5000
 
 # What no view can see.
 LOOKED_AFTER = {
@@ -32,12 +37,12 @@ LOOKED_AFTER = {
     "I16": "no process of ours works without a running attempt",
 }
 
-# Told of as (files seen, files in all).
-Progress = Callable[[int, int], None]
+# What is looked at, how many of them were, and how many there are.
+Progress = Callable[[str, int, int], None]
 
 
-async def examine(url: str, settings: Settings, tell: Progress = lambda seen, total: None) -> list[Check]:
-    """Every invariant, in the order of its number. Reads each stored file once, to compare its sha256.
+async def examine(url: str, settings: Settings, tell: Progress = lambda what, seen, total: None) -> list[Check]:
+    """Every invariant, in the order of its number. Reads all rows, some thousand jobs at a time, and each stored file.
 
     Raises:
         DatabaseUnfitError, MigrationError: the database does not answer, or is none of this version.
@@ -45,32 +50,52 @@ async def examine(url: str, settings: Settings, tell: Progress = lambda seen, to
     if missing := await migrate.pending(url):
         raise MigrationError(f"The database lacks {', '.join(missing)}; `vidqueue db migrate` brings it up to date.")
     storage = Storage(settings.data_dir)
-    # The views walk over everything: a grown database takes minutes.
+    # Some questions look at everything at once: a grown database takes minutes.
     async with Database(url, query_timeout_s=600) as opened:
-        checks = await _examine_rows(opened)
+        checks = await _examine_rows(opened, tell)
         checks.append(await _examine_files(opened, storage, tell))
         checks.append(await _examine_processes(opened, storage.node))
     return sorted(checks, key=lambda check: int(check.name.removeprefix("I")))
 
 
-async def _examine_rows(opened: Database) -> list[Check]:
+async def _examine_rows(opened: Database, tell: Progress) -> list[Check]:
     async with opened.transaction() as connection:
-        known = await pool.rows(connection, "system", "invariants")
-        broken = await pool.rows(connection, "system", "violations")
-    first = {one["id"]: one for one in reversed(broken)}
-    return [_of_rows(one["id"], one["invariant"], first.get(one["id"])) for one in known]
+        known = await invariants.known(connection)
+    first, broken = dict[str, Violation](), Counter[str]()
+    async for violation in _violations(opened, tell):
+        first.setdefault(violation.id, violation)
+        broken[violation.id] += violation.broken
+    return [_check(id_, invariant, broken[id_], *_told(first.get(id_))) for id_, invariant in known.items()]
 
 
-def _of_rows(name: str, invariant: str, first: dict[str, Any] | None) -> Check:
-    if first is None:
-        return _check(name, invariant, 0)
-    return _check(name, invariant, first["broken"], f"job {first['job_id']}: {first['detail']}")
+async def _violations(opened: Database, tell: Progress) -> AsyncIterator[Violation]:
+    """The first violation of each kind between jobs and in each range of jobs, with how many there are."""
+    async with opened.transaction() as connection:
+        total = sum((await jobs.counts(connection, owner=None)).values())
+        for violation in await invariants.between_jobs(connection):
+            yield violation
+    after, seen = FIRST_ID, 0
+    while after != LAST_ID:
+        async with opened.transaction() as connection:
+            upto = await invariants.end_of_range(connection, after, JOBS)
+            found = await invariants.of_jobs(connection, after, upto)
+        for violation in found:
+            yield violation
+        after, seen = upto, min(total, seen + JOBS)
+        tell("jobs", seen, total)
+
+
+def _told(violation: Violation | None) -> list[str]:
+    if violation is None:
+        return []
+    return [f"job {violation.job_id}: {violation.detail}" if violation.job_id else violation.detail]
 
 
 async def _examine_files(opened: Database, storage: Storage, tell: Progress) -> Check:
     """The bytes of this data folder and the rows that speak of it."""
-    faults, seen, after = [], set[UUID](), UUID(int=0)
-    stored = set(await asyncio.to_thread(lambda: list(storage.stored_ids())))
+    first, broken, seen, after = "", 0, 0, FIRST_ID
+    async with opened.transaction() as connection:
+        total = await files.count_of_node(connection, storage.node)
     while True:
         async with opened.transaction() as connection:
             page = await files.promised(connection, storage.node, after=after, limit=PAGE)
@@ -78,17 +103,22 @@ async def _examine_files(opened: Database, storage: Storage, tell: Progress) -> 
             break
         for file_id, sha256 in page.items():
             if fault := await asyncio.to_thread(_fault_of, storage.path(file_id), sha256):
-                faults.append(f"file {file_id}: {fault}")
-            seen.add(file_id)
-            tell(len(seen), len(stored | seen))
+                first, broken = first or f"file {file_id}: {fault}", broken + 1
+            seen += 1
+            tell("files", seen, max(seen, total))
         after = max(page)
-    faults += [f"file {file_id}: no row" for file_id in await _unnamed(opened, stored - seen)]
-    return _check("I15", LOOKED_AFTER["I15"], len(faults), *faults[:1])
+    unnamed, strays = await _unnamed(opened, storage)
+    return _check("I15", LOOKED_AFTER["I15"], broken + strays, first or f"file {unnamed}: no row")
 
 
-async def _unnamed(opened: Database, ids: set[UUID]) -> set[UUID]:
-    async with opened.transaction() as connection:
-        return ids - await files.which_exist(connection, list(ids))
+async def _unnamed(opened: Database, storage: Storage) -> tuple[UUID | None, int]:
+    """Stored bytes that no row names: the first, and how many."""
+    first, number, ids = None, 0, storage.stored_ids()
+    while page := await asyncio.to_thread(lambda: list(islice(ids, PAGE))):
+        async with opened.transaction() as connection:
+            strays = set(page) - await files.which_exist(connection, page)
+        first, number = first or min(strays, default=None), number + len(strays)
+    return first, number
 
 
 def _fault_of(path: Path, sha256: str) -> str | None:

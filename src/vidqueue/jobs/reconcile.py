@@ -18,6 +18,8 @@ from vidqueue.storage.local import Storage
 
 # Each candidate for removal is held open; a process may have 1,024 files open.
 PAGE = 200
+# Of a large folder the log tells how far it is.
+TELL_EVERY = 50_000
 FIRST = UUID(int=0)
 
 log = structlog.get_logger(__name__)
@@ -40,9 +42,10 @@ async def reconcile(database: Database, storage: Storage) -> None:
 
 async def remove_strays(database: Database, storage: Storage) -> int:
     """Remove stored bytes that no row names, left by a crash between rename and commit; how many that were."""
-    removed = 0
+    removed, seen = 0, 0
     ids = storage.stored_ids()
     while page := await asyncio.to_thread(_page, ids):
+        seen = _tell("stored_files_compared", seen, len(page))
         async with database.transaction() as connection:
             await files.claim(connection, page, storage.node)
             known = await files.which_exist(connection, page)
@@ -74,12 +77,13 @@ def _remove(storage: Storage, strays: set[UUID]) -> int:
 
 async def mark_missing(database: Database, storage: Storage) -> int:
     """Mark the files of this folder whose bytes are gone, unmark those that are back; how many are gone."""
-    missing, after = 0, FIRST
+    missing, seen, after = 0, 0, FIRST
     while True:
         async with database.transaction() as connection:
             page = await files.of_node(connection, storage.node, after=after, limit=PAGE)
         if not page:
             return missing
+        seen = _tell("file_rows_compared", seen, len(page))
         there = await asyncio.to_thread(_look, storage, page)
         lost = [file_id for file_id, is_there in there.items() if not is_there]
         async with database.transaction() as connection:
@@ -96,6 +100,14 @@ def _look(storage: Storage, page: dict[UUID, int]) -> dict[UUID, bool]:
         except OSError as error:
             log.error("bytes_not_looked_at", file=str(file_id), error=str(error))
     return found
+
+
+def _tell(what: str, before: int, more: int) -> int:
+    """How many were looked at, with a line in the log for each `TELL_EVERY`."""
+    seen = before + more
+    if seen // TELL_EVERY > before // TELL_EVERY:
+        log.info(what, files=seen)
+    return seen
 
 
 def _page(ids: Iterator[UUID]) -> list[UUID]:

@@ -51,6 +51,9 @@ SELECT id, sha256 FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s O
 -- name: of_node
 SELECT id, size FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 
+-- name: count_of_node
+SELECT count(*) AS files FROM vidqueue.files WHERE node = %(node)s
+
 -- name: mark
 UPDATE vidqueue.files SET missing_at = CASE WHEN id = ANY (%(missing)s) THEN now() END
 WHERE id = ANY (%(ids)s) AND (missing_at IS NOT NULL) <> (id = ANY (%(missing)s))

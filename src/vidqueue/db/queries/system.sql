@@ -1,12 +1,31 @@
 -- name: fitness
 SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby, pg_backend_pid() AS pid
 
--- name: violations
--- Some of each, and how many there are.
+-- name: violations_of_jobs
+-- For the jobs above one id up to another: the first of each, and how many there are.
 SELECT id, invariant, job_id, detail, broken
 FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
-      FROM vidqueue_report.invariant_violations v WINDOW each AS (PARTITION BY v.id)) v
-WHERE place <= 5 ORDER BY id, place
+      FROM vidqueue_report.invariant_violations v
+      WHERE v.job_id > %(after)s AND v.job_id <= %(upto)s AND v.id NOT IN ('I5', 'I13', 'I21')
+      WINDOW each AS (PARTITION BY v.id)) v
+WHERE place = 1 ORDER BY id
+
+-- name: violations_between_jobs
+-- Those that are seen only where all jobs are looked at together.
+SELECT id, invariant, job_id, detail, broken
+FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
+      FROM vidqueue_report.invariant_violations v
+      WHERE v.id IN ('I5', 'I13', 'I21')
+      WINDOW each AS (PARTITION BY v.id)) v
+WHERE place = 1 ORDER BY id
+
+-- name: last_of_next
+-- The last of the next jobs by id; no row where there are fewer.
+SELECT id FROM vidqueue.jobs WHERE id > %(after)s ORDER BY id OFFSET %(jobs)s - 1 LIMIT 1
+
+-- name: newest
+-- The id that only so many jobs are above.
+SELECT id FROM vidqueue.jobs ORDER BY id DESC OFFSET %(jobs)s LIMIT 1
 
 -- name: invariants
 SELECT id, invariant FROM vidqueue_report.invariants

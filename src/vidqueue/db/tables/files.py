@@ -115,6 +115,13 @@ async def promised(connection: Connection, node: UUID, *, after: UUID, limit: in
     return {one["id"]: one["sha256"] for one in found}
 
 
+async def count_of_node(connection: Connection, node: UUID) -> int:
+    """How many files have their bytes in a folder."""
+    found = await row(connection, "files", "count_of_node", node=node)
+    assert found is not None
+    return int(found["files"])
+
+
 async def mark(connection: Connection, ids: list[UUID], *, missing: list[UUID]) -> int:
     """Mark those of `ids` whose bytes are missing, unmark the others, and tell how many marks changed."""
     return await execute(connection, "files", "mark", ids=ids, missing=missing)
