@@ -7,6 +7,7 @@ never an event.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -25,6 +26,9 @@ from vidqueue.ops.supervise import supervise
 from vidqueue.ops.watchdog import Watchdog
 
 POLL_S = 1.0
+READ_S = 10.0
+# A storm of notifications is read in gulps; the first one after a silence does not wait.
+GATHER_S = 0.005
 PAGE = 500
 
 log = structlog.get_logger(__name__)
@@ -72,6 +76,7 @@ class EventFeed:
         self._subscriptions: set[Subscription] = set()
         self._alarms: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
+        self._read_at = float("-inf")
 
     async def __aenter__(self) -> Self:
         async with self._database.transaction() as connection:
@@ -116,30 +121,48 @@ class EventFeed:
                 async with await listen(self._database.url, "vidqueue") as connection:
                     await self._relay(connection)
             except (psycopg.OperationalError, VidqueueError, TimeoutError) as error:
-                log.warning("channel_reconnects", error=str(error))
+                log.warning("event_feed_reconnects", error=str(error))
                 await asyncio.sleep(0.5)
 
     async def _relay(self, connection: Connection) -> None:
-        """Read on at each notification, and once a poll interval without one."""
+        """Read on at each notification, and once a poll interval without one; both on the connection that listens."""
         while True:
-            await self._catch_up()
+            with hung_up_after(READ_S, connection):
+                await self._catch_up(connection)
+            # However many notifications wait, they are one reason to read.
             async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                 pass
-            # A dead connection may look silent: ask it something now and then.
-            with hung_up_after(5, connection):
-                await connection.execute("SELECT 1")
+            await asyncio.sleep(max(0.0, self._read_at + GATHER_S - time.monotonic()))
+            async for _ in connection.notifies(timeout=0):
+                pass
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, connection: Connection) -> None:
         assert self._position is not None
         while True:
             self._beat()
-            async with self._database.transaction() as connection:
-                page = await events.after(connection, self._position, limit=PAGE)
-            for event in page:
-                self._tell(event)
-                self._position = event.number
-            if len(page) < PAGE:
+            found = await (self._tell_events if self._subscriptions else self._wake_by_kind)(connection)
+            if found:
+                self._read_at = time.monotonic()
+            if found < PAGE:
                 return
+
+    async def _tell_events(self, connection: Connection) -> int:
+        assert self._position is not None
+        page = await events.after(connection, self._position, limit=PAGE)
+        for event in page:
+            self._tell(event)
+            self._position = event.number
+        return len(page)
+
+    async def _wake_by_kind(self, connection: Connection) -> int:
+        """Without subscriptions only the kinds of the events matter."""
+        assert self._position is not None
+        summary = await events.kinds_after(connection, self._position, limit=PAGE)
+        for alarm, kinds in self._alarms.items():
+            if not kinds.isdisjoint(summary.kinds):
+                alarm.set()
+        self._position = summary.latest
+        return summary.count
 
     def _tell(self, event: Event) -> None:
         for subscription in tuple(self._subscriptions):

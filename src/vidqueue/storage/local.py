@@ -146,12 +146,19 @@ class Storage:
     def workspace(self, name: str) -> Iterator[Path]:
         """An empty private folder, removed at the end of the block."""
         folder = self._work / name
-        _remove_whole(folder)
-        folder.mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            _remove_whole(folder)
+            folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
-            _remove_whole(folder)
+            try:
+                # What a processor leaves is nothing, as a rule.
+                folder.rmdir()
+            except OSError:
+                _remove_whole(folder)
 
     def clear_scratch(self) -> None:
         """Remove what an earlier daemon left behind; call it while no attempt runs. Uploads may be under way."""
@@ -185,19 +192,18 @@ class Storage:
             path.unlink(missing_ok=True)
 
     def _settle(self, descriptor: int, path: Path, file_id: UUID) -> None:
-        """Sync the bytes, give them their final name, and sync the name."""
+        """Give the bytes their final name, and sync both.
+
+        One sync is enough, and it comes last: Linux' journalling file systems (ext4, xfs, btrfs) write a file's rename
+        with the file. A crash before it leaves a name without a row, which reconcile removes.
+        """
         target = self.path(file_id)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        os.fsync(descriptor)
         _lock(descriptor)
         # A duplicate keeps the lock when the descriptor is closed.
         self._in_hand[file_id] = os.dup(descriptor)
         path.rename(target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.fsync(descriptor)
 
 
 def _lock(descriptor: int) -> None:

@@ -6,6 +6,10 @@ SELECT number, job_id, owner, kind, at, data FROM vidqueue.events
 WHERE number > %(number)s
 ORDER BY number LIMIT %(limit)s
 
+-- name: kinds_after
+SELECT coalesce(max(e.number), %(number)s) AS latest, count(*) AS count, coalesce(array_agg(DISTINCT e.kind), '{}') AS kinds
+FROM (SELECT number, kind FROM vidqueue.events WHERE number > %(number)s ORDER BY number LIMIT %(limit)s) e
+
 -- name: of_owner_after
 SELECT number, job_id, owner, kind, at, data FROM vidqueue.events
 WHERE owner = %(owner)s AND number > %(number)s

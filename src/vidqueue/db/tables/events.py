@@ -30,6 +30,22 @@ class Event:
         return to_json({"number": self.number, "job_id": self.job_id, "kind": self.kind, "at": self.at, **self.data})
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Some events together: the newest number, how many they are, and of which kinds."""
+
+    latest: int
+    count: int
+    kinds: list[str]
+
+
+async def kinds_after(connection: Connection, number: int, *, limit: int) -> Summary:
+    """The events above `number` together, at most `limit` of them."""
+    found = await row(connection, "events", "kinds_after", number=number, limit=limit)
+    assert found is not None
+    return Summary(**found)
+
+
 async def latest(connection: Connection) -> int:
     """Number of the newest event, 0 when there is none."""
     found = await row(connection, "events", "latest")
