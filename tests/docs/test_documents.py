@@ -16,6 +16,7 @@ from vidqueue.api.http import openapi
 from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS, app
 from vidqueue.errors import KINDS
+from vidqueue.jobs.members import BatchRequest
 from vidqueue.jobs.submit import JobRequest
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
@@ -73,8 +74,9 @@ def test_every_curl_calls_an_address_that_exists_with_a_body_it_takes(document: 
     assert ("post" if posts else "get") in document_paths[matching[0]]
     if "--json" in words:
         body = words[words.index("--json") + 1].replace("<id>", SOME_ID)
-        request = JobRequest.model_validate(json.loads(body))
-        registry.parse(registry.find(request.processor), request.input)
+        sent = json.loads(body)
+        for request in BatchRequest.model_validate(sent).jobs if "jobs" in sent else [JobRequest.model_validate(sent)]:
+            registry.parse(registry.find(request.processor), request.input)
 
 
 def test_the_documents_have_commands_to_check() -> None:

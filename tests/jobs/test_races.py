@@ -119,7 +119,7 @@ async def test_a_job_is_not_queued_again_while_what_it_needs_is_failing(any_queu
     await control.cancel(any_queue.database, first, owner=None)
     await control.retry(any_queue.database, first, owner=None)
     async with any_queue.database.transaction() as connection:
-        await jobs.request_cancel(connection, first, owner=None)
+        await jobs.request_cancel(connection, [first], owner=None)
         asking = asyncio.create_task(control.retry(any_queue.database, second, owner=None))
         await waits_for_a_lock(any_queue)
     with pytest.raises(VidqueueError, match="did not succeed"):
@@ -132,7 +132,7 @@ async def test_a_cancel_during_a_retry_cancels_the_job(any_queue: Queue) -> None
     failed = "state = 'failed', finished_at = now(), error_code = 'x', error_message = 'x'"
     await any_queue.sql(f"UPDATE vidqueue.jobs SET {failed} WHERE id = %s", job_id)
     async with any_queue.database.transaction() as connection:
-        await jobs.retry(connection, job_id, owner=None)
+        await jobs.retry(connection, [job_id], owner=None)
         canceling = asyncio.create_task(control.cancel(any_queue.database, job_id, owner=None))
         await waits_for_a_lock(any_queue)
     assert (await canceling).state is State.CANCELED

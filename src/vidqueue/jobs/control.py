@@ -33,7 +33,7 @@ async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobR
     async with database.transaction() as connection:
         # Or somebody could ask for a failed job again between the look at its state and the answer.
         await jobs.lock(connection, job_id)
-        await jobs.request_cancel(connection, job_id, owner=owner)
+        await jobs.request_cancel(connection, [job_id], owner=owner)
         job = await _require(connection, job_id, owner)
     if job.state in FINAL - {State.CANCELED}:
         raise VidqueueError("conflict", f"The job has {job.state} already and cannot be canceled.")
@@ -50,7 +50,7 @@ async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRo
         if dependency := await jobs.failed_dependency(connection, job_id):
             await _require(connection, job_id, owner)
             raise VidqueueError("dependency_failed", f"Job {dependency}, whose output this one needs, did not succeed.")
-        await jobs.retry(connection, job_id, owner=owner)
+        await jobs.retry(connection, [job_id], owner=owner)
         job = await _require(connection, job_id, owner)
     if job.state is State.SUCCEEDED:
         raise VidqueueError("conflict", "The job has succeeded; submit it anew to run it again.")

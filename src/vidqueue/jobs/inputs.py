@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -43,14 +43,56 @@ class Inputs:
         if reference.startswith("/"):
             # In a thread: a folder may hang (a dead NFS server), and the event loop renews every lease.
             await asyncio.to_thread(self._local, reference)
-        elif match := _FILE.match(reference):
+        elif match := _FILE.fullmatch(reference):
             await self._stored(UUID(match[1]), owner)
-        elif match := _OUTPUT.match(reference):
+        elif match := _OUTPUT.fullmatch(reference):
             await self._check_output(UUID(match[1]), match[2], owner)
         elif _DATA.match(reference):
             _decode(reference)
         else:
             raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+
+    async def check_many(self, references: Iterable[str], *, owner: str) -> dict[str, VidqueueError]:
+        """Check many references with few statements; why each that must be refused is refused."""
+        paths, stored, outputs, others = set(), {}, {}, set()
+        for reference in references:
+            if reference.startswith("/"):
+                paths.add(reference)
+            elif match := _FILE.fullmatch(reference):
+                stored[reference] = UUID(match[1])
+            elif match := _OUTPUT.fullmatch(reference):
+                outputs[reference] = (UUID(match[1]), match[2])
+            else:
+                others.add(reference)
+        found: dict[str, FileRow] = {}
+        refused: dict[str, VidqueueError] = {}
+        if stored or outputs:
+            async with self._database.transaction() as connection:
+                rows = await files.get_many(connection, stored.values(), owner=owner)
+                made = await files.outputs(connection, outputs.values(), owner=owner)
+            found = {name: rows[file_id] for name, file_id in stored.items() if file_id in rows}
+            refused = {name: _no_file(file_id) for name, file_id in stored.items() if file_id not in rows}
+            # An output that is not there yet may be published still.
+            found |= {name: made[pair] for name, pair in outputs.items() if pair in made}
+        here = await asyncio.to_thread(self._held, found)
+        for reference in [*(found.keys() - here), *others]:
+            try:
+                await self.check(reference, owner=owner)
+            except VidqueueError as error:
+                refused[reference] = error
+        return refused | await asyncio.to_thread(self._refused_paths, paths)
+
+    def _held(self, wanted: dict[str, FileRow]) -> set[str]:
+        return {reference for reference, file in wanted.items() if self._storage.holds(file.id, file.size)}
+
+    def _refused_paths(self, paths: Iterable[str]) -> dict[str, VidqueueError]:
+        refused = {}
+        for path in paths:
+            try:
+                self._local(path)
+            except VidqueueError as error:
+                refused[path] = error
+        return refused
 
     async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
         """The local file a reference stands for, now; bytes given inline are written to `inline`.
@@ -60,9 +102,9 @@ class Inputs:
         """
         if reference.startswith("/"):
             return await asyncio.to_thread(self._local, reference)
-        if match := _FILE.match(reference):
+        if match := _FILE.fullmatch(reference):
             return await self._stored(UUID(match[1]), owner)
-        if match := _OUTPUT.match(reference):
+        if match := _OUTPUT.fullmatch(reference):
             return await self._output(UUID(match[1]), match[2], owner)
         if _DATA.match(reference):
             await asyncio.to_thread(inline.write_bytes, _decode(reference))
@@ -70,18 +112,23 @@ class Inputs:
         raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
 
     def _local(self, reference: str) -> Path:
-        path = Path(os.path.realpath(reference))
-        if not any(path.is_relative_to(root) for root in self._roots):
-            named = ", ".join(map(str, self._roots)) or "none configured"
-            raise VidqueueError("input_forbidden", f"{_short(reference)} is outside inputs.roots ({named}).")
-        check_source(path)
+        # Somebody may exchange files for links, or fold links into each other, while they are followed.
+        try:
+            path = Path(os.path.realpath(reference))
+            if not any(path.is_relative_to(root) for root in self._roots):
+                named = ", ".join(map(str, self._roots)) or "none configured"
+                raise VidqueueError("input_forbidden", f"{_short(reference)} is outside inputs.roots ({named}).")
+            check_source(path)
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise VidqueueError("input_not_found", f"{_short(reference)} cannot be opened: {reason}.") from None
         return path
 
     async def _stored(self, file_id: UUID, owner: str) -> Path:
         async with self._database.transaction() as connection:
             found = await files.get(connection, file_id, owner=owner)
         if found is None:
-            raise VidqueueError("input_not_found", f"There is no file {file_id}.")
+            raise _no_file(file_id)
         return await self.locate(found)
 
     async def _check_output(self, job_id: UUID, name: str, owner: str) -> None:
@@ -118,6 +165,10 @@ class Inputs:
             host = await files.host_of(connection, file.node)
         place = f"in the data folder of {host}" if host else "in another data folder"
         raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) lie {place}, not here.")
+
+
+def _no_file(file_id: UUID) -> VidqueueError:
+    return VidqueueError("input_not_found", f"There is no file {file_id}.")
 
 
 def _decode(reference: str) -> bytes:

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from vidqueue.db.pool import Connection
-from vidqueue.db.tables import files, jobs
+from vidqueue.db.tables import batches, files, jobs
 from vidqueue.storage.local import Storage
 
 FilesOf = dict[UUID, list[UUID]]
@@ -32,7 +32,11 @@ async def removable(connection: Connection, locked: list[UUID]) -> FilesOf:
 
 async def remove_rows(connection: Connection, removed: FilesOf) -> None:
     """Delete removable jobs with everything that is written of them and of their files."""
-    await jobs.delete_many(connection, list(removed))
+    of_batches = sorted(await jobs.delete_many(connection, list(removed)))
+    if of_batches:
+        # Locked, or two who delete the last two jobs at once would each leave the batch to the other.
+        await batches.lock(connection, of_batches)
+        await batches.delete_empty(connection, of_batches)
     await files.delete_many(connection, [file_id for ids in removed.values() for file_id in ids])
 
 

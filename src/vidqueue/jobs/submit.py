@@ -13,7 +13,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
-from vidqueue.job import Device
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
@@ -65,6 +64,21 @@ class JobRequest(BaseModel):
     lane: str | None = Field(None, max_length=64, description="Only this lane.")
 
 
+# Codes that a submit may be refused with.
+REFUSALS = (
+    "unknown_processor",
+    "invalid_params",
+    "idempotency_mismatch",
+    "unsupported_input",
+    "input_not_found",
+    "input_forbidden",
+    "input_not_a_file",
+    "input_empty",
+    "input_is_a_playlist",
+    "dependency_failed",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """The job, and whether this request made it (False: its idempotency key had made it before)."""
@@ -92,7 +106,7 @@ async def submit(
     params = registry.parse(processor, request.input)
     for _, reference, _ in registry.media_inputs(params):
         await inputs.check(reference, owner=owner)
-    new = _new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+    new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
     async with database.transaction() as connection:
         job_id, created = await jobs.enqueue(connection, new)
         row = await jobs.get(connection, job_id)
@@ -107,37 +121,37 @@ async def _made_before(request: JobRequest, database: Database, owner: str, key:
     async with database.transaction() as connection:
         known = await jobs.of_key(connection, owner, key)
         # Another request under this key goes on, and is refused where the job would be queued.
-        if known is None or known[1] != _fingerprint(request):
+        if known is None or known[1] != fingerprint(request):
             return None
         return await jobs.get(connection, known[0])
 
 
-def _new_job(
-    request: JobRequest, processor: Processor, params: Parameters, *, owner: str, idempotency_key: str | None
+def new_job(
+    request: JobRequest, processor: Processor, params: Parameters, *, owner: str, idempotency_key: str | None = None
 ) -> NewJob:
-    device: Device = processor.device_for(params)
-    run_at: datetime | None = request.run_at
+    """A checked request as the queue takes it."""
     return NewJob(
         processor=processor.name,
         input=request.input,
         owner=owner,
-        device=device,
+        device=processor.device_for(params),
         vram_mb=processor.vram_mb(params),
         title=request.title,
         tags=tuple(request.tags),
         priority=request.priority,
-        run_at=run_at,
+        run_at=request.run_at,
         expires_at=request.expires_at,
         max_attempts=request.max_attempts,
         timeout_s=request.timeout_s,
         stall_timeout_s=request.stall_timeout_s,
         lane=request.lane,
         idempotency_key=idempotency_key,
-        request_hash=_fingerprint(request),
+        request_hash=fingerprint(request) if idempotency_key is not None else None,
     )
 
 
-def _fingerprint(request: JobRequest) -> str:
+def fingerprint(request: BaseModel) -> str:
+    """What a request asks for, in hex: equal requests under one idempotency key are one request."""
     # Sorted: the order of an object's members says nothing.
     text = json.dumps(request.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

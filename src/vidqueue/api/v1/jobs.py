@@ -60,6 +60,7 @@ class JobQuery(BaseModel):
     state: list[State] = Field(default_factory=list, description="Any of these; repeat it or separate by commas.")
     processor: str | None = Field(None, max_length=64)
     tag: str | None = Field(None, max_length=64)
+    batch: UUID | None = Field(None, description="Only the jobs of this batch.")
     owner: str | None = Field(None, max_length=255, description="Only this owner's jobs, among those you may see.")
     created_after: QueryTime | None = Field(None, description="RFC 3339 time, included.")
     created_before: QueryTime | None = Field(None, description="RFC 3339 time, not included.")
@@ -118,6 +119,7 @@ async def list_jobs(request: Request, query: JobQuery) -> Response:
         states=[state.value for state in query.state] or None,
         processor=query.processor,
         tag=query.tag,
+        batch=query.batch,
         created_after=query.created_after,
         created_before=query.created_before,
         after=_read_cursor(query.cursor),

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from vidqueue.api.http import docs
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
-from vidqueue.api.v1 import events, files, health, history, jobs, system
+from vidqueue.api.v1 import batches, events, files, health, history, jobs, system
 from vidqueue.api.v1.downloads import get_file_content, get_output
 from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
+from vidqueue.jobs.submit import REFUSALS
 
 _BYTES = {"application/octet-stream": None}
 _LINK = {"Link": 'Address of what follows, with rel="next"; absent at the end.'}
@@ -21,18 +22,6 @@ _SUBMITTED = {
     "Preference-Applied": "The wait that was granted.",
 }
 _RANGED = {"Accept-Ranges": "`bytes`.", "ETag": "The sha256 of the bytes."}
-_INPUT_ERRORS = (
-    "unknown_processor",
-    "invalid_params",
-    "idempotency_mismatch",
-    "unsupported_input",
-    "input_not_found",
-    "input_forbidden",
-    "input_not_a_file",
-    "input_empty",
-    "input_is_a_playlist",
-    "dependency_failed",
-)
 _UPLOAD: dict[str, dict[str, Any]] = {
     "multipart/form-data": {
         "type": "object",
@@ -62,7 +51,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             200: _json(JobView, "The job has ended while you waited.", _SUBMITTED),
             202: _json(JobView, "The job is queued, durably.", _SUBMITTED),
         },
-        errors=_INPUT_ERRORS,
+        errors=REFUSALS,
     ),
     Endpoint(
         method="GET",
@@ -110,6 +99,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answers={202: _json(JobView, "The job waits again.", _ETAG)},
         errors=("conflict", "dependency_failed"),
     ),
+    *batches.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",

@@ -50,6 +50,7 @@ class JobView(BaseModel):
     """A job."""
 
     id: UUID
+    batch: UUID | None = Field(description="The batch that it was submitted with.")
     processor: str
     state: State
     progress: float = Field(description="Share of the work done, 0 to 1.")
@@ -203,6 +204,7 @@ def job_view(job: JobRow) -> JobView:
     path = f"/v1/jobs/{job.id}"
     shown = {name: getattr(job, name) for name in JobView.model_fields if name in JobRow.__slots__}
     shown |= {
+        "batch": job.batch_id,
         "lane": job.lane or job.wanted_lane,
         "outputs": [OutputView(url=f"{path}/outputs/{output['name']}", **output) for output in job.outputs],
         "error": _error(ErrorView, job.error_code, job.error_message, job.error_hint),

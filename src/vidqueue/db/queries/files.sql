@@ -11,6 +11,18 @@ SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created
 FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id JOIN vidqueue.jobs j ON j.id = o.job_id
 WHERE o.job_id = %(job_id)s AND o.name = %(name)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
+-- name: get_many
+SELECT id, owner, name, media_type, size, sha256, facts, created_at, node, missing_at FROM vidqueue.files
+WHERE id = ANY (%(ids)s) AND owner = %(owner)s
+
+-- name: outputs
+-- The files behind many references to outputs, each with the job and the name of the reference.
+SELECT o.job_id, o.name AS output, f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created_at, f.node, f.missing_at
+FROM unnest(%(job_ids)s::uuid[], %(names)s::text[]) AS wanted (job_id, name)
+JOIN vidqueue.outputs o ON o.job_id = wanted.job_id AND o.name = wanted.name
+JOIN vidqueue.files f ON f.id = o.file_id
+JOIN vidqueue.jobs j ON j.id = o.job_id AND j.owner = %(owner)s
+
 -- name: publish
 INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) VALUES (%(job_id)s, %(name)s, %(attempt)s, %(file_id)s)
 

@@ -15,7 +15,7 @@ pools AS MATERIALIZED (
 
 -- part: shown
 -- The jobs of `picked` as the outside sees them; one that waits has its reason, and its place from `line`.
-SELECT j.id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
+SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
        j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,
@@ -134,15 +134,30 @@ WITH
 )
 -- include: page
 
+-- name: page_of_batch
+-- A batch has at most 1,000 jobs, so its index is enough whatever else is asked for.
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT j.id, j.state FROM vidqueue.jobs j
+    WHERE j.batch_id = %(batch)s AND j.id < %(before)s AND j.id >= %(from)s AND j.state = ANY (%(states)s)
+      AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
+      AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
+      AND (%(tag)s::text IS NULL OR j.tags @> ARRAY[%(tag)s])
+      AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+      AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+    ORDER BY j.id DESC LIMIT %(limit)s
+)
+-- include: page
+
 -- name: request_cancel
 -- A waiting job ends here and now; a running one is asked, and its lane sees it. Asking twice changes nothing.
 UPDATE vidqueue.jobs SET
     cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
     state = CASE WHEN state = 'queued' THEN 'canceled' ELSE state END,
     finished_at = CASE WHEN state = 'queued' THEN clock_timestamp() END
-WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
   AND (state = 'queued' OR (state = 'running' AND cancel_requested_at IS NULL))
-RETURNING state
 
 -- name: retry
 -- A person asks again: the count of failures starts anew, the numbers of the attempts go on.
@@ -150,8 +165,7 @@ UPDATE vidqueue.jobs SET
     state = 'queued', finished_at = NULL, queued_at = clock_timestamp(), run_at = now(), expires_at = NULL,
     cancel_requested_at = NULL, failures = 0, crashes = 0, losses = 0, progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
     error_code = NULL, error_message = NULL, error_hint = NULL, lane = NULL
-WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
-RETURNING id
+WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
 
 -- name: expire
 -- Jobs that have not begun by their deadline end here, a hundred at a time. One that was interrupted has begun in time.
@@ -199,7 +213,7 @@ WHERE j.id = ANY (%(ids)s) AND j.finished_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM vidqueue.jobs c WHERE c.parent_id = j.id)
 
 -- name: delete_many
-DELETE FROM vidqueue.jobs WHERE id = ANY (%(ids)s)
+DELETE FROM vidqueue.jobs WHERE id = ANY (%(ids)s) RETURNING batch_id
 
 -- name: forget_events
 DELETE FROM vidqueue.events WHERE job_id = ANY (%(ids)s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -59,6 +60,22 @@ async def output(connection: Connection, job_id: UUID, name: str, *, owner: str 
     """The file that a job published under `name`."""
     found = await row(connection, "files", "output", job_id=job_id, name=name, owner=owner)
     return FileRow(**found) if found else None
+
+
+async def get_many(connection: Connection, ids: Iterable[UUID], *, owner: str) -> dict[UUID, FileRow]:
+    """Those of these files that the owner has, by id."""
+    found = await rows(connection, "files", "get_many", ids=list(ids), owner=owner)
+    return {one["id"]: FileRow(**one) for one in found}
+
+
+async def outputs(
+    connection: Connection, wanted: Iterable[tuple[UUID, str]], *, owner: str
+) -> dict[tuple[UUID, str], FileRow]:
+    """Those of these outputs (job and name) that are published already."""
+    pairs = list(wanted)
+    job_ids, names = [job_id for job_id, _ in pairs], [name for _, name in pairs]
+    found = await rows(connection, "files", "outputs", job_ids=job_ids, names=names, owner=owner)
+    return {(one.pop("job_id"), one.pop("output")): FileRow(**one) for one in found}
 
 
 async def publish(connection: Connection, job_id: UUID, attempt: int, name: str, file: NewFile) -> None:

@@ -45,6 +45,7 @@ class JobRow:
     """A job as the database tells it; `position` and `wait_reason` only while it waits."""
 
     id: UUID
+    batch_id: UUID | None
     processor: str
     state: State
     owner: str
@@ -89,6 +90,7 @@ class JobFilter:
     states: list[str] | None = None
     processor: str | None = None
     tag: str | None = None
+    batch: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     after: UUID | None = None
@@ -158,6 +160,9 @@ def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
     if wanted.created_before:
         values["before"] = min(values["before"], _first_id_at(wanted.created_before, CLOCK_SLACK_S))
     states = wanted.states or list(State)
+    if wanted.batch is not None:
+        more = {"states": states, "batch": wanted.batch, "processor": wanted.processor, "tag": wanted.tag}
+        return "page_of_batch", {**values, **more}
     if wanted.tag is not None:
         return "page_of_tag", {**values, "states": states, "tag": wanted.tag, "processor": wanted.processor}
     if wanted.processor is not None:
@@ -167,14 +172,14 @@ def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
     return "page", values
 
 
-async def request_cancel(connection: Connection, job_id: UUID, *, owner: str | None) -> None:
-    """Cancel a waiting job or ask a running one; any other is left as it is."""
-    await execute(connection, "jobs", "request_cancel", id=job_id, owner=owner)
+async def request_cancel(connection: Connection, ids: list[UUID], *, owner: str | None) -> None:
+    """Cancel waiting jobs and ask running ones to stop; any other is left as it is."""
+    await execute(connection, "jobs", "request_cancel", ids=ids, owner=owner)
 
 
-async def retry(connection: Connection, job_id: UUID, *, owner: str | None) -> bool:
-    """Queue a failed or canceled job once more; False where its state does not allow it."""
-    return await row(connection, "jobs", "retry", id=job_id, owner=owner) is not None
+async def retry(connection: Connection, ids: list[UUID], *, owner: str | None) -> None:
+    """Queue failed or canceled jobs once more; any other is left as it is."""
+    await execute(connection, "jobs", "retry", ids=ids, owner=owner)
 
 
 async def expire(connection: Connection, *, message: str, hint: str) -> list[UUID]:
@@ -214,10 +219,11 @@ async def unneeded(connection: Connection, ids: list[UUID]) -> set[UUID]:
     return {found["id"] for found in await rows(connection, "jobs", "unneeded", ids=ids)}
 
 
-async def delete_many(connection: Connection, ids: list[UUID]) -> None:
-    """Delete jobs with their attempts, logs, events and output rows."""
+async def delete_many(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """Delete jobs with their attempts, logs, events and output rows; the batches that they were members of."""
     await execute(connection, "jobs", "forget_events", ids=ids)
-    await execute(connection, "jobs", "delete_many", ids=ids)
+    found = await rows(connection, "jobs", "delete_many", ids=ids)
+    return {one["batch_id"] for one in found if one["batch_id"] is not None}
 
 
 async def counts(connection: Connection, *, owner: str | None) -> dict[str, int]:
