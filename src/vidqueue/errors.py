@@ -78,7 +78,10 @@ KINDS: dict[str, Kind] = {
     "media_damaged": Kind(422, False, "Part of the file cannot be decoded; get a whole copy."),
     "trim_out_of_range": Kind(422, False, "Choose a trim inside the duration of the video."),
     "encoder_unavailable": Kind(422, False, "`vidqueue doctor` lists the encoders that work here."),
-    "output_incomplete": Kind(500, True, "The encoder wrote fewer frames than it was given; see the attempt's log."),
+    # The same program makes the same of the same file, so another attempt would encode it for nothing.
+    "output_incomplete": Kind(
+        500, False, "The result is not what it must be; see the attempt's log, and try another container or encoder."
+    ),
     "ffmpeg_failed": Kind(500, True, "The attempt's log has ffmpeg's last words."),
     # The lane.
     "executor_crashed": Kind(500, True, "The lane's process died; the attempt's log shows its last words."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.media.clips import Samples
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.limits import Limits
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.ffmpeg import Tally
@@ -120,3 +122,23 @@ def test_a_result_without_pictures_is_incomplete(samples: Samples) -> None:
 def test_a_result_that_cannot_be_read_is_incomplete(tmp_path: Path) -> None:
     (tmp_path / "output.mp4").write_bytes(b"not a film at all")
     assert "cannot be read back" in fault(tmp_path / "output.mp4", Expected(1, 1.0, 0.1, 0))
+
+
+def test_a_result_that_is_not_whole_is_not_tried_again() -> None:
+    assert not is_retryable("output_incomplete")
+
+
+def test_a_check_that_was_killed_says_nothing_about_the_result(samples: Samples) -> None:
+    path = samples("plain.mp4")
+
+    def kill_the_first_ffmpeg() -> None:
+        while not (jails := [thread.name for thread in threading.enumerate() if thread.name.startswith("jail-")]):
+            pass
+        os.kill(int(jails[0].removeprefix("jail-")), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first_ffmpeg)
+    killer.start()
+    with pytest.raises(VidqueueError) as caught:
+        check_output(path, Expected(90, 3.0, 0.033, 1), Limits(), threading.Event())
+    killer.join()
+    assert caught.value.code == "out_of_memory"

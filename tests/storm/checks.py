@@ -23,8 +23,6 @@ EXPLAINED = {
     # SIGKILL is what the kernel does when memory runs out.
     "out_of_memory": "kill ffmpeg",
     "ffmpeg_failed": "kill ffmpeg",
-    # The ffmpeg that reads the result back was killed.
-    "output_incomplete": "kill ffmpeg",
     "no_space": "full disk",
 }
 OLD_S = 7200

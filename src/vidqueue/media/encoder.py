@@ -71,6 +71,7 @@ class EncodingPipe:
             sink = opening.enter_context(created(self._target.path))
             pictures, self._pipe = os.pipe()
             opening.callback(os.close, pictures)
+            sandbox.enlarge(self._pipe)
             self._running = self._open.enter_context(
                 sandbox.start(
                     self._arguments(pictures, file, sink.writing),

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.limits import Limits
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.ffmpeg import Tally
@@ -89,12 +89,15 @@ def check_output(path: Path, expected: Expected, limits: Limits, canceled: threa
     """Probe a result and compare it with what it must be.
 
     Raises:
-        VidqueueError: `output_incomplete`.
+        VidqueueError: `output_incomplete`, or the code of what kept the probe from reading (a kill, a full disk).
         CanceledError: `canceled` was set.
     """
     try:
         facts = probe(path, limits, canceled, whole=True)
     except VidqueueError as error:
+        # Such a code speaks of the machine at this moment and not of the result, which nobody has seen then.
+        if is_retryable(error.code):
+            raise
         raise VidqueueError("output_incomplete", f"The result cannot be read back: {error.message}") from error
     for fault in _faults(facts, expected):
         raise VidqueueError("output_incomplete", fault)

@@ -24,6 +24,8 @@ from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
 from vidqueue.processors.parts.choices import fitting_encoder
 from vidqueue.progress import Progress, eta_s
 
+_REPORT_EVERY_S = 0.25
+
 
 class EnhanceParams(Parameters):
     """What `enhance` can be asked for; every operation is neutral unless asked."""
@@ -119,14 +121,21 @@ def _process(
 
 
 class _Reporter:
-    """Turns a count of frames into progress."""
+    """Turns a count of frames into progress, and stops the work soon after a cancel."""
 
     def __init__(self, video: VideoFacts, ctx: Context) -> None:
         self._video, self._ctx = video, ctx
         self._started = time.monotonic()
+        self._next = 0.0
 
     def report(self, frames: int) -> None:
-        elapsed = max(time.monotonic() - self._started, 1e-6)
+        self._ctx.check_canceled()
+        now = time.monotonic()
+        # A report costs as much as a small frame.
+        if now < self._next:
+            return
+        self._next = now + _REPORT_EVERY_S
+        elapsed = max(now - self._started, 1e-6)
         fraction = min(frames / self._video.frames, 1.0)
         fps = frames / elapsed
         speed = fps / self._video.fps if self._video.fps else None

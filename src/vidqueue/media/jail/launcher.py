@@ -7,7 +7,6 @@ safe in a program with threads. Standard library only: nothing else is importabl
 import ctypes
 import json
 import os
-import platform
 import resource
 import signal
 import struct
@@ -74,7 +73,7 @@ def landlock_abi() -> int:
 
 def seccomp_offered() -> bool:
     """Whether this machine's calls can be filtered by the list here."""
-    return platform.machine() in REFUSED_CALLS and os.path.exists("/proc/sys/kernel/seccomp")  # noqa: PTH110 - pathlib is dear to import
+    return os.uname().machine in REFUSED_CALLS and os.path.exists("/proc/sys/kernel/seccomp")  # noqa: PTH110 - pathlib is dear to import
 
 
 def _die_with(parent: int) -> None:
@@ -131,7 +130,7 @@ def _close_doors(readable: list[str], writable: list[str]) -> None:
 
 
 def _filter_calls() -> None:
-    machine = platform.machine()
+    machine = os.uname().machine
     refused = sorted(REFUSED_CALLS.get(machine, {}).values())
     if not refused:
         return

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as nn
 
@@ -20,7 +22,8 @@ _DENOISE_RADIUS = 2
 _SHARPEN_GAIN = 1.5
 _BLUR = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 
-PlaneChange = Callable[[torch.Tensor], torch.Tensor]
+PlaneChange = Callable[[torch.Tensor], object]
+"""Changes a (height, width) plane of stored numbers in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +81,23 @@ class Adjustment:
         picture = host.to(self._device)
         luma, blue, red = self._picture.planes(picture)
         if self._settings.changes_luma:
-            luma.copy_(self._change_luma(luma))
+            self._change_luma(luma)
         if self._settings.changes_chroma:
-            blue.copy_(self._change_chroma(blue))
-            red.copy_(self._change_chroma(red))
+            self._change_chroma(blue)
+            self._change_chroma(red)
         if picture is not host:
             host.copy_(picture)
 
-    def _prepared(self, scale: tuple[int, int], change: PlaneChange, *, by_table: bool) -> PlaneChange:
-        """The change from stored numbers to stored numbers; `scale` is the number for zero and the span of one."""
+    def _prepared(
+        self, scale: tuple[int, int], change: Callable[[torch.Tensor], torch.Tensor], *, by_table: bool
+    ) -> PlaneChange:
+        """The change of a plane in place, from stored numbers to stored numbers.
+
+        Args:
+            scale: the number for zero and the span of one.
+            change: the same change on numbers about 0..1.
+            by_table: whether a sample's neighbours do not matter; then all answers are worked out once.
+        """
         zero, span = scale
 
         def changed(plane: torch.Tensor) -> torch.Tensor:
@@ -95,11 +106,11 @@ class Adjustment:
             return result.mul_(span).add_(zero + 0.5).clamp_(0, self._most).to(self._dtype)
 
         if not by_table:
-            return changed
-        # Where a sample's neighbours do not matter, all answers are worked out once.
+            return lambda plane: plane.copy_(changed(plane))
         table = changed(torch.arange(self._most + 1, device=self._device)[None])[0]
-        # index_select costs less than half of what plain indexing costs on a CPU.
-        return lambda plane: table.index_select(0, plane.flatten().int()).view_as(plane)
+        if self._device.type == "cpu":
+            return _looked_up(table, self._picture)
+        return lambda plane: plane.copy_(table.index_select(0, plane.flatten().int()).view_as(plane))
 
     def _luma(self, luma: torch.Tensor) -> torch.Tensor:
         settings = self._settings
@@ -117,6 +128,20 @@ class Adjustment:
         if self._settings.denoise > 0:
             chroma = denoised(chroma, self._settings.denoise)
         return chroma * self._settings.saturation
+
+
+def _looked_up(table: torch.Tensor, picture: PictureFormat) -> PlaneChange:
+    """A lookup on the CPU: cv2 does it in a quarter of the time that torch needs, and in place."""
+    answers = table.numpy().view(picture.dtype)
+    if picture.depth > 8:
+        # cv2 asks for an answer to each number of sixteen bits; none above the table ever comes from a decoder.
+        answers = np.pad(answers, (0, 65_536 - answers.size), mode="edge")
+
+    def change(plane: torch.Tensor) -> None:
+        samples = plane.numpy().view(picture.dtype)
+        cv2.LUT(samples, answers, dst=samples)
+
+    return change
 
 
 def denoised(plane: torch.Tensor, strength: float) -> torch.Tensor:
