@@ -5,6 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# A file name may hold anything, also what make or a shell would run: it reaches the program by the environment, unread.
+unexport VIDEO
+export DEMO_VIDEO := $(value VIDEO)
+
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -19,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/to/your.mp4)
-	@$(BIN)/vidqueue demo $(if $(VIDEO),--video '$(VIDEO)')
+	@$(BIN)/vidqueue demo $(if $(value VIDEO),--video="$$DEMO_VIDEO")
 
 test: $(STAMP) check ## run the gates and every test; what CI calls
 	$(BIN)/python -m pytest -n 2 --dist loadfile

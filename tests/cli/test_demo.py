@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine, Ran
 from tests.daemon import until
+from tests.docs.reading import ROOT
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
 
@@ -72,6 +74,33 @@ def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(alone: CommandLine, be
     running.communicate(timeout=60)
     assert running.returncode == 130
     until(lambda: leftovers(before) == set(), what="the temporary folder is gone")
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+@pytest.mark.parametrize(
+    "name",
+    ["plain.mp4", "two words.mp4", "it's.mp4", 'a"b.mp4', "$(touch ran)", "`touch ran`", "$(shell touch ran)", "$HOME",
+     "a;touch ran", "-x.mp4", "'; touch ran; '", "two\nlines.mp4", "a\\b", "#x", "a$$b", "${VIDEO}"],
+)  # fmt: skip
+def test_make_demo_takes_a_file_of_any_name(tmp_path: Path, name: str, how: str) -> None:
+    program = tmp_path / "vidqueue"
+    program.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    program.chmod(0o755)
+    command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", "demo"]
+    given = [f"VIDEO={name}"] if how == "argument" else []
+    environment = os.environ | ({} if given else {"VIDEO": name})
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "constraints.txt").touch()
+    done = subprocess.run(
+        [*command, f"BIN={tmp_path}", *given],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"demo|--video={name}|", done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_for_the_results_that_cannot_be_made_is_told_before_a_daemon_is_started(alone: CommandLine) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
@@ -78,15 +79,14 @@ def _promises(settings: Settings, screen: Screen) -> list[Check]:
             return asyncio.run(ask(bar))
         except (DatabaseUnfitError, EmbeddedError, MigrationError, TimeoutError) as error:
             hint = "`vidqueue doctor` tells more."
-            raise CommandError(str(error), exit=Exit.UNAVAILABLE, hint=hint) from None
+            raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint=hint) from None
 
 
 def _tell(screen: Screen, check: Check) -> None:
     if screen.json:
         screen.object({"name": check.name, "level": check.level, "found": check.found, "advice": check.advice})
         return
-    screen.out.print(f"[{STYLES[check.level]}]{check.level:<8}[/] {check.name:<12} ", end="")
-    screen.write(check.found)
+    screen.write(Text(f"{check.level:<8}", style=STYLES[check.level]), f"{check.name:<12} {check.found}")
     if check.advice:
         screen.write(f"{'':<22}{check.advice}")
 

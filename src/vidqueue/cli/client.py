@@ -58,7 +58,10 @@ class Client:
         with self._telling():
             response = self._http.request(method, path, **request)
         require_success(response)
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError:
+            raise CommandError(f"What answers at {self.url} is not a vidqueue daemon.", exit=Exit.UNAVAILABLE) from None
 
     @contextmanager
     def stream(self, path: str, **request: Any) -> Iterator[httpx2.Response]:

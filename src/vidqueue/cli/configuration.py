@@ -63,7 +63,7 @@ def show(
 @app.command
 def example() -> int:
     """Print config.example.toml: every key with its default, commented out."""
-    Screen(LOOK).write(_example().read_text(encoding="utf-8").rstrip())
+    Screen(LOOK).lines(_example().read_text(encoding="utf-8"))
     return Exit.OK
 
 

@@ -108,7 +108,7 @@ async def _migrate(settings: Settings) -> list[str]:
             await require_fit(address)
             return await apply_missing(address)
     except MigrationError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError.of(error) from None
     except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
         hint = "`vidqueue doctor` tells more."
-        raise CommandError(str(error) or "The database is too slow.", exit=Exit.UNAVAILABLE, hint=hint) from None
+        raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint=hint) from None

@@ -125,9 +125,9 @@ def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
         try:
             running = stack.enter_context(portal.wrap_async_context_manager(daemon.running(settings)))
         except daemon.DataFolderBusyError as error:
-            raise CommandError(str(error), exit=Exit.BUSY, hint="Choose another --data-dir.") from None
+            raise CommandError.of(error, exit=Exit.BUSY, hint="Choose another --data-dir.") from None
         except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
-            raise CommandError(str(error), exit=Exit.UNAVAILABLE, hint="`vidqueue doctor` tells more.") from None
+            raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint="`vidqueue doctor` tells more.") from None
         assert running.url is not None
         yield portal, running.url, running.database_url
 
@@ -173,15 +173,18 @@ def _show(
         results = [{"title": one.title, "path": str(one.path), **one.output} for one in delivered]
         screen.object({"results": results, "report": _plain(report), "invariant_violations": broken})
         return
-    screen.write("\nResults")
+    screen.lines("\nResults")
     screen.table(("FILE", "LENGTH", "PICTURE", "CODECS", "SIZE", "SHA256"), [one.row() for one in delivered])
     for job in jobs:
         if job["state"] != "succeeded":
-            screen.out.print(state_text(job["state"]), job["title"], (job["error"] or {}).get("message", ""))
-    screen.write(f"\n{REPORT};")
+            screen.write(state_text(job["state"]), job["title"], (job["error"] or {}).get("message", ""))
+    screen.lines(f"\n{REPORT};")
     screen.table([name.upper() for name in report[0]] if report else (), [_cells(line) for line in report])
-    screen.write(f"\n{VIOLATIONS};")
-    screen.write("\n".join(str(line) for line in broken) or "(0 rows: every promise was kept)")
+    screen.lines(f"\n{VIOLATIONS};")
+    for line in broken:
+        screen.write(str(line))
+    if not broken:
+        screen.write("(0 rows: every promise was kept)")
 
 
 def _cells(line: dict[str, Any]) -> list[str]:

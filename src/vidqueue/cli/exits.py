@@ -60,3 +60,9 @@ class CommandError(Exception):
         self.hint = hint
         self.code = code
         self.details = tuple(details)
+
+    @classmethod
+    def of(cls, error: Exception, *, exit: Exit = Exit.ERROR, hint: str = "") -> CommandError:  # noqa: A002
+        """From an error of our own, whose further lines become details."""
+        first, *more = str(error).splitlines() or ["The database is too slow."]
+        return cls(first, exit=exit, hint=hint, details=more)

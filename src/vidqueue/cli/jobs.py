@@ -125,7 +125,7 @@ def delete(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
 def show(screen: Screen, job: Job) -> None:
     """One job for people."""
     screen.write(f"{job['id']}  {job['processor']}  {job['title'] or ''}".rstrip())
-    screen.out.print(state_text(job["state"]), situation(job) if job["state"] != "failed" else ran_text(job))
+    screen.write(state_text(job["state"]), situation(job) if job["state"] != "failed" else ran_text(job))
     screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
     if error := job.get("error"):
         screen.write(f"{error['code']}: {error['message']}")

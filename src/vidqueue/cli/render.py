@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vidqueue.cli.client import FINAL, Job
-from vidqueue.cli.terminal import Screen, duration_text, state_text
+from vidqueue.cli.terminal import Screen, duration_text, state_text, visible
 
 LINE_EVERY_S = 10.0
 _ORDER = {"running": 0, "queued": 1}
@@ -130,12 +130,12 @@ def _pace(job: Job) -> list[str]:
     return [f"{fps:.0f} fps" if fps else "", f"{duration_text(eta)} left" if eta else ""]
 
 
-def _row(job: Job) -> tuple[str | Text | ProgressBar, ...]:
+def _row(job: Job) -> tuple[Text | ProgressBar, ...]:
     fraction = 1.0 if job["state"] == "succeeded" else job.get("progress") or 0.0
-    name = Text(name_of(job), overflow="ellipsis")
+    name = Text(visible(name_of(job)), overflow="ellipsis")
     name.truncate(40)
     bar = ProgressBar(total=1.0, completed=fraction, width=24)
-    return name, state_text(job["state"]), bar, situation(job)
+    return name, state_text(job["state"]), bar, Text(visible(situation(job)))
 
 
 def _place(job: Job) -> tuple[int, str]:

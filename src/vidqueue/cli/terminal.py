@@ -1,11 +1,17 @@
-"""What a person or a script gets to see: data on stdout, everything about the way there on stderr."""
+"""What the commands print: data on stdout, everything else on stderr.
+
+Titles, file names, log lines and messages come from other people. `visible` is the one place that takes the power over
+the terminal out of them; whatever is printed for people passes through it. JSON is printed as it is.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +32,29 @@ STATE_STYLES = {
 }
 
 
+# Characters that reorder the text around them (Unicode UAX 9), and those that end a line without being control codes.
+_REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_LINE_ENDS = "\u2028\u2029"
+
+
+def visible(text: str) -> str:
+    """The text with every character that controls a terminal written as an escape, on one line.
+
+    That is: control codes (C0, DEL, C1; line ends too), bidirectional controls, and halves of surrogate pairs, which
+    cannot be encoded. A tab becomes a space.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character == "\t":
+        return " "
+    harmful = character in _REORDERING or character in _LINE_ENDS or unicodedata.category(character) in ("Cc", "Cs")
+    return character.encode("unicode_escape").decode("ascii") if harmful else character
+
+
 class Screen:
     """The two streams of a command, as its flags want them."""
 
@@ -34,8 +63,8 @@ class Screen:
         plain = True if look.no_color else None
         self.json = look.json
         # Wide, so that rows stay whole where they are piped or searched; a narrow terminal breaks the lines itself.
-        self.out = Console(no_color=plain, highlight=False, soft_wrap=True, width=WIDTH)
-        self.err = Console(no_color=plain, highlight=False, soft_wrap=True, stderr=True)
+        self.out = _console(plain, stderr=False, width=WIDTH)
+        self.err = _console(plain, stderr=True)
 
     @property
     def live(self) -> bool:
@@ -44,15 +73,26 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line about what goes on, for people."""
-        self.err.print(text, markup=False)
+        self.err.print(Text(visible(text)))
 
-    def write(self, text: str) -> None:
-        """A line of the answer."""
-        self.out.print(text, markup=False)
+    def write(self, *parts: str | Text) -> None:
+        """A line of the answer; a part that is a Text keeps its style."""
+        self.out.print(*map(_harmless, parts))
+
+    def lines(self, text: str) -> None:
+        """Lines of our own text, such as a file of the program; text of others goes to `write`."""
+        for line in text.splitlines():
+            self.write(line)
 
     def object(self, value: Any) -> None:
         """One JSON object, on one line so that many of them are NDJSON."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+        try:
+            line = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            line.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            # Halves of surrogate pairs, or a stream that is not UTF-8: JSON can say everything in ASCII.
+            line = json.dumps(value, separators=(",", ":"))
+        sys.stdout.write(line + "\n")
 
     def table(self, headings: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> None:
         """A table without frames."""
@@ -60,25 +100,41 @@ class Screen:
         for heading in headings:
             table.add_column(heading, no_wrap=True)
         for line in lines:
-            table.add_row(*line)
+            table.add_row(*map(_harmless, line))
         self.out.print(table)
 
 
 def tell_error(error: CommandError) -> None:
     """Say on stderr what happened, each fault, what to do, and the code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text("error: ", style="bold red").append(error.message, style="not bold default"))
-    for detail in error.details:
-        console.print(f"  {detail}", markup=False)
-    if error.hint:
-        console.print(f"  {error.hint}", markup=False)
-    if error.code:
-        console.print(f"  code: {error.code}", markup=False)
+    console = _console(None, stderr=True)
+    console.print(Text("error: ", style="bold red").append(visible(error.message), style="not bold default"))
+    code = f"code: {error.code}" if error.code else ""
+    for line in filter(None, [*error.details, error.hint, code]):
+        console.print(Text(f"  {visible(line)}"))
+
+
+def warn(text: str) -> None:
+    """Say on stderr what does not stop the command but should be known."""
+    _console(None, stderr=True).print(Text("warning: ", style="bold yellow").append(visible(text), style="default"))
+
+
+def _console(plain: bool | None, *, stderr: bool, width: int | None = None) -> Console:
+    """A console that takes nothing in a text for markup, for the name of an emoji, or for something to highlight."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show must not end the command
+    return Console(
+        no_color=plain, stderr=stderr, width=width, highlight=False, soft_wrap=True, markup=False, emoji=False
+    )
+
+
+def _harmless(part: str | Text) -> str | Text:
+    return part if isinstance(part, Text) else Text(visible(part))
 
 
 def state_text(state: str) -> Text:
     """A state in its colour."""
-    return Text(state, style=STATE_STYLES.get(state, ""))
+    return Text(visible(state), style=STATE_STYLES.get(state, ""))
 
 
 def size_text(count: float | None) -> str:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, visible
 
 CHUNK = 1 << 20
 # How long the daemon may take to sync what it was sent.
@@ -122,12 +122,12 @@ def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: st
 def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
     """A bar for the time of the block; yields what tells it of so many more bytes."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(24),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=screen.err, disable=not screen.live or screen.json, transient=True) as progress:
-        task = progress.add_task(label, total=size)
+        task = progress.add_task(visible(label), total=size)
         yield lambda count: progress.advance(task, count)
