@@ -16,7 +16,7 @@ from tests.postgres import Postgres
 pytestmark = pytest.mark.slow
 
 # The channel asks `SELECT 1` now and then; procrastinate's listeners only ever listen.
-LISTENERS = "(query ILIKE 'listen%' OR query = 'SELECT 1' OR query LIKE '%FROM vidqueue.events WHERE number > %')"
+LISTENERS = "(query ILIKE 'listen%' OR query = 'SELECT 1' OR query LIKE '%FROM vidqueue.events%WHERE number > %')"
 
 
 def test_cut_listeners_come_back_and_nobody_misses_an_event(

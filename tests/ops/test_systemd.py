@@ -163,7 +163,7 @@ async def test_the_watchdog_is_fed_while_the_database_is_away(ear: Ear, tmp_path
 
 
 HANGS = {
-    "reaper": "reaper.Reaper._expired = hang_after(reaper.Reaper._expired)",
+    "reaper": "reaper.Reaper._look = hang_after(reaper.Reaper._look)",
     "dispatch": "attempts.dispatch = hang_after(attempts.dispatch)",
     "event_feed": "event_feed.EventFeed._catch_up = hang_after(event_feed.EventFeed._catch_up)",
     "embedded-postgres": "asyncio.subprocess.Process.wait = hang_after(asyncio.subprocess.Process.wait)",

@@ -25,7 +25,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.watchdog import Watchdog
 
-POLL_S = 1.0
+POLL_S = 2.0
 READ_S = 10.0
 # A storm of notifications is read in gulps; the first one after a silence does not wait.
 GATHER_S = 0.005

@@ -1,7 +1,7 @@
-"""Rescue: attempts whose daemon is dead or silent are given back, and jobs that waited past their deadline are ended.
+"""Reaper: gives back the attempts of daemons that are dead or silent, and fails jobs that have passed their deadline.
 
-Acts on proof (this data folder is ours now; the process is gone from this machine) or on an expired lease, never on how
-long a job has run. Every daemon does it; the fence makes any number of them safe.
+It acts on proof (this data folder is ours now; the process is gone from this machine) or on an expired lease, never on
+how long a job has run. Every daemon runs one; the fence makes any number of them safe.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.db.tables.lanes import Suspects
 from vidqueue.errors import KINDS, VidqueueError
 from vidqueue.job import AttemptRef, Interrupted
 from vidqueue.jobs.finish import finish
@@ -86,19 +87,26 @@ class Reaper:
                 if now - seen_at >= SEEN_EVERY_S:
                     await self._tell_of_us()
                     seen_at = now
-                await self._rescue(leases=now >= judges_from)
-                await self._expire()
+                found = await self._look()
+                await self._rescue(neighbours=found.neighbours, leases=found.leases and now >= judges_from)
+                if found.deadlines:
+                    await self._expire()
             except VidqueueError as error:
                 looked_at = float("-inf")
-                log.warning("rescue_waits_for_database", error=error.message)
+                log.warning("reaper_waits_for_database", error=error.message)
 
     async def _tell_of_us(self) -> None:
         async with self.database.transaction() as connection:
             await lanes.seen(connection, self.node, processes.own_name())
             await lanes.unseen_offline(connection, patience_s=max(UNSEEN_S, 2 * self.lease_s))
 
-    async def _rescue(self, *, leases: bool) -> None:
-        for ref in await self._of_dead_neighbours():
+    async def _look(self) -> Suspects:
+        """As a rule there is nothing to do, and one statement says so."""
+        async with self.database.statement() as connection:
+            return await lanes.suspects(connection, processes.machine(), but_of=self.node, lease_s=self.lease_s)
+
+    async def _rescue(self, *, neighbours: bool = True, leases: bool) -> None:
+        for ref in await self._of_dead_neighbours() if neighbours else []:
             await self._give_back(ref, "its daemon's process is gone")
         for ref in await self._expired() if leases else []:
             await self._give_back(ref, "its lane stopped renewing the lease")

@@ -24,6 +24,15 @@ WHERE state = 'online' AND process IS NOT NULL AND seen_at < clock_timestamp() -
 -- name: process_offline
 UPDATE vidqueue.lanes SET state = 'offline' WHERE process = %(process)s
 
+-- name: suspects
+-- Whether there is anything for the reaper to look at; the queries that it then asks say what.
+SELECT EXISTS (SELECT FROM vidqueue.lanes l WHERE starts_with(l.process, %(machine)s) AND l.node <> %(node)s
+               AND (l.state = 'online' OR EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL)))
+           AS neighbours,
+       EXISTS (SELECT FROM vidqueue.attempts a WHERE a.ended_at IS NULL AND a.lease_expires_at < clock_timestamp()
+               AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)) AS leases,
+       EXISTS (SELECT FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp()) AS deadlines
+
 -- name: online_on_machine
 SELECT DISTINCT process FROM vidqueue.lanes
 WHERE state = 'online' AND starts_with(process, %(machine)s) AND node <> %(node)s

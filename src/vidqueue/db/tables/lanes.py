@@ -102,6 +102,22 @@ async def unseen_offline(connection: Connection, *, patience_s: float) -> None:
     await execute(connection, "lanes", "unseen_offline", patience_s=patience_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Whether the reaper has to look closer: at other daemons of this machine, at leases, at deadlines."""
+
+    neighbours: bool
+    leases: bool
+    deadlines: bool
+
+
+async def suspects(connection: Connection, machine: str, *, but_of: UUID, lease_s: float) -> Suspects:
+    """What there is for the reaper to look at."""
+    found = await row(connection, "lanes", "suspects", machine=machine, node=but_of, lease_s=lease_s)
+    assert found is not None
+    return Suspects(**found)
+
+
 async def online_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[str]:
     """Names of the other daemons of this machine that have lanes on the list."""
     found = await rows(connection, "lanes", "online_on_machine", machine=machine, node=but_of)
