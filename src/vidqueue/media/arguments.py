@@ -1,4 +1,4 @@
-"""The parts of every jailed ffmpeg command line: how it speaks, how it opens what we hand it, how it writes."""
+"""Building the ffmpeg arguments that every jailed run shares: logging, opening an input, writing an output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERBOSE = ("-loglevel", "repeat+level+verbose")
 
 
 def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
-    """Open an untrusted file by its descriptor; no nested open, no exotic decoder, no huge picture.
+    """Arguments that open an untrusted file by its descriptor: no nested open, no exotic decoder, no huge picture.
 
     Args:
         descriptor: an open file at offset 0.
@@ -36,7 +36,7 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
 
 
 def output_arguments(descriptor: int, container: Container, limits: Limits, *, faststart: bool = True) -> list[str]:
-    """Write into an open descriptor, with nothing of the source's metadata.
+    """Arguments that write a container into an open descriptor, without the source's metadata.
 
     Args:
         descriptor: open for writing; the same file must be standard input where `faststart` applies.

@@ -1,4 +1,4 @@
-"""Which container carries what, under which name, and what becomes of sound that it cannot carry. Pure values."""
+"""Output containers: the codecs that each may hold, and how audio that it cannot hold is encoded. No IO."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AudioMode = Literal["keep", "drop", "reencode"]
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A kind of file that we write.
+    """A container format that vidqueue writes.
 
     Attributes:
         muxer: ffmpeg's name.
@@ -63,7 +63,7 @@ _AUDIO_KBIT_SURROUND = 384
 
 @dataclass(frozen=True, slots=True)
 class AudioPlan:
-    """What happens to each audio stream: arguments for ffmpeg, and sentences for the log where it is not copied."""
+    """The ffmpeg arguments for all audio streams, and a sentence for the log for each one that is not copied."""
 
     arguments: tuple[str, ...]
     notes: tuple[str, ...]
@@ -71,7 +71,7 @@ class AudioPlan:
 
 
 def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, input_number: int = 0) -> AudioPlan:
-    """Map every audio stream of the source into the container, copied where it can be and asked for."""
+    """Map every audio stream into the container; streams are copied where `mode` and the container allow it."""
     if mode == "drop":
         return AudioPlan(("-an",), (), 0)
     arguments: list[str] = []

@@ -1,4 +1,4 @@
-"""From a file to a stream of raw pictures with exact times: a jailed ffmpeg, and a thread that reads ahead."""
+"""Decoding a video track into raw frames with exact timestamps: a jailed ffmpeg, and a thread that reads ahead."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Decoder:
         self._open.close()
 
     def frames(self) -> Iterator[Frame]:
-        """Every picture in the order of its time; whoever takes one passes it on or releases it.
+        """Iterate over all frames in the order of their timestamps; the consumer passes each one on or releases it.
 
         Raises:
             VidqueueError: the decoder failed.

@@ -1,4 +1,4 @@
-"""From raw pictures with times to a finished file: a thread that writes, and a jailed ffmpeg that encodes and muxes.
+"""Encoding raw frames into a file: a thread that writes frames to a pipe, and a jailed ffmpeg that encodes and muxes.
 
 The sound is not decoded with the pictures: the encoder opens the source a second time and copies it from there,
 moved by the same offset as the pictures.
@@ -34,7 +34,7 @@ _WAITING = 2
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the pictures shall become.
+    """The output file of an encoder: container, codec settings, frame layout and audio.
 
     Attributes:
         path: a file that does not exist yet.
@@ -92,7 +92,7 @@ class EncodingPipe:
         self._open.close()
 
     def write(self, frame: Frame) -> None:
-        """Hand a frame over; its buffer goes back to its pool once it is written.
+        """Queue a frame for the encoder; its buffer returns to its pool when it is written.
 
         Raises:
             VidqueueError: the encoder failed.
@@ -104,7 +104,7 @@ class EncodingPipe:
             self._raise_reason()
 
     def finish(self) -> None:
-        """Write what is left and wait for the file to be complete.
+        """Write the remaining frames and wait until the file is complete.
 
         Raises:
             VidqueueError: the encoder failed.
@@ -116,7 +116,7 @@ class EncodingPipe:
 
     def _raise_reason(self) -> None:
         raise_if_failed(self._running.wait())
-        raise VidqueueError("output_incomplete", "The encoder ended before the pictures did.")
+        raise VidqueueError("output_incomplete", "The encoder ended before all frames were written.")
 
     def _arguments(self, pictures: int, file: int, output: int) -> list[str]:
         target, video = self._target, self._video

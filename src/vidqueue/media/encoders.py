@@ -1,4 +1,4 @@
-"""The video encoders: how each spells quality and effort, and which of them really work on this machine."""
+"""The video encoders: their arguments for quality and effort, and which of them work on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TRIAL_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One video encoder of ffmpeg.
+    """A video encoder of ffmpeg.
 
     Attributes:
         crf: the constant quality for low, medium and high; comparable between encoders, not equal.
@@ -46,7 +46,7 @@ class Encoder:
     gpu: bool = False
 
     def arguments(self, quality: Quality, effort: Effort, fps: float, container: Container) -> list[str]:
-        """What follows `-c:v` and itself; `fps` is the average rate of the source."""
+        """`-c:v` and the encoder's arguments; `fps` is the average rate of the source."""
         # hvc1 is the only name under which Apple's players accept HEVC.
         tag = ["-tag:v", "hvc1"] if self.codec == "h265" and container.has_faststart else []
         nominal = Fraction(fps or 25).limit_denominator(1001)
@@ -55,7 +55,7 @@ class Encoder:
         return ["-c:v", self.name, *chosen, *tag]
 
     def pixel_format(self, depth: int) -> str:
-        """What it is fed, for a source of this many bits."""
+        """The pixel format of its input for a source of this bit depth."""
         return self.ten_bit if depth > 8 and self.ten_bit else "yuv420p"
 
 
@@ -112,7 +112,7 @@ _NVENC: dict[VideoCodec, str] = {"h264": "h264_nvenc", "h265": "hevc_nvenc"}
 
 
 def encoder_named(choice: EncoderChoice, codec: VideoCodec) -> Encoder | None:
-    """The encoder that a choice means for a codec; None when the two do not go together."""
+    """The encoder that a choice means for a codec; None if the choice does not encode that codec."""
     if choice in ("auto", "software"):
         return ENCODERS[_SOFTWARE[codec]]
     if choice == "nvenc":
@@ -121,7 +121,7 @@ def encoder_named(choice: EncoderChoice, codec: VideoCodec) -> Encoder | None:
 
 
 def require(encoder: Encoder) -> None:
-    """Make sure the encoder works here before any work is done with it.
+    """Check that the encoder works on this machine.
 
     Raises:
         VidqueueError: `encoder_unavailable`; `out_of_memory` when the trial was killed.
@@ -131,13 +131,13 @@ def require(encoder: Encoder) -> None:
 
 
 def working_encoders() -> tuple[str, ...]:
-    """The encoders that have just encoded a picture here; being compiled in says little."""
+    """Names of the encoders that encode a test picture on this machine."""
     return tuple(name for name in ENCODERS if works(name))
 
 
 @cache
 def works(name: str) -> bool:
-    """Whether this encoder can encode one small grey picture, tried once per process.
+    """True if this encoder encodes a small test picture; tried once per process.
 
     Raises:
         VidqueueError: the trial was killed from outside, which says nothing about the encoder and is not remembered.

@@ -1,4 +1,4 @@
-"""What is known of a media file: values that travel between processes and into the database. No IO."""
+"""The facts of a media file: values that are sent between processes and stored in the database. No IO."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Facts(BaseModel):
 
 
 class Colour(_Facts):
-    """How numbers become colours, in ffmpeg's words; None where the file does not say.
+    """The colour tags of a video stream, in ffmpeg's words; None where the file does not say.
 
     Attributes:
         range: `tv` (limited) or `pc` (full).
@@ -35,7 +35,7 @@ class Colour(_Facts):
 
     @property
     def is_hdr(self) -> bool:
-        """Whether the transfer function is one of the two used for high dynamic range."""
+        """True if the transfer function is one of the two used for high dynamic range."""
         return self.transfer in {"smpte2084", "arib-std-b67"}
 
 
@@ -137,12 +137,12 @@ class MediaFacts(_Facts):
     estimated: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for jsonb and for the wire; `MediaFacts.model_validate` reads them back."""
+        """The facts as JSON values; `MediaFacts.model_validate` reads them back."""
         return self.model_dump(mode="json")
 
 
 def choose_video(videos: tuple[VideoFacts, ...]) -> VideoFacts | None:
-    """The track to work on: moving before still, the marked default before others, then most pictures, then pixels.
+    """Choose the track to work on: moving before still, the default before others, then most frames, then pixels.
 
     ffmpeg itself prefers the largest picture, which in a phone's motion photo is a two-frame preview.
     """
@@ -155,7 +155,7 @@ def choose_video(videos: tuple[VideoFacts, ...]) -> VideoFacts | None:
 
 
 def choose_audio(audios: tuple[AudioFacts, ...]) -> AudioFacts | None:
-    """The marked default, else the first."""
+    """Choose the audio track that is marked as default, else the first."""
     return next((audio for audio in audios if audio.default), audios[0] if audios else None)
 
 

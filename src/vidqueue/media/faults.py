@@ -1,4 +1,4 @@
-"""From the way a jailed run ended and its last words to an error with a stable code. No IO."""
+"""Mapping the exit status and the last messages of a jailed ffmpeg to an error with a stable code. No IO."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _BOUNDS = frozenset({"media_too_large", "too_many_streams"})
 
 
 def raise_if_failed(ended: Ended) -> None:
-    """Raise what a run's end stands for; return when it ended by itself and well.
+    """Raise the error that a run ended with; return if it ended by itself with status 0.
 
     Raises:
         CanceledError: someone asked for the job to stop.

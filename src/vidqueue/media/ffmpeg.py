@@ -1,4 +1,4 @@
-"""One jailed ffmpeg from start to end: its progress while it runs, and what it counted when it is done."""
+"""Running one jailed ffmpeg to its end: progress reports while it runs, and its counts of packets and frames."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOGGED_LINES = 40
 
 @dataclass(slots=True)
 class Tally:
-    """What ffmpeg says it did with the video, read from its verbose log line by line.
+    """The packet and frame counts that ffmpeg reports for the video, read from its verbose log.
 
     Attributes:
         stream: the input stream that counts, as `input:index`.
@@ -77,7 +77,7 @@ def _counts(line: Line) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One report of a running ffmpeg: pictures written, seconds of output, pictures and media seconds per second."""
+    """One progress report: frames written, seconds of output, frames per second, media seconds per second."""
 
     frame: int = 0
     out_time_s: float = 0.0
@@ -97,7 +97,7 @@ def run(
     tally: Tally | None = None,
     on_progress: ProgressCallback = lambda _: None,
 ) -> Tally:
-    """Run ffmpeg in the jail until it ends, and say what it counted.
+    """Run ffmpeg in the jail until it ends, and return what it counted.
 
     Args:
         arguments: without loglevel and progress, which are added here.
@@ -149,7 +149,7 @@ def _number(text: str | None) -> float:
 
 @cache
 def ffmpeg_version() -> str:
-    """The version that ffmpeg calls itself, such as `n9.0.2-17-g2a571b6068`."""
+    """The version that ffmpeg prints, such as `n9.0.2-17-g2a571b6068`."""
     words: list[str] = []
     with sandbox.start(["-version"], sandbox.SandboxLimits(Limits(), 30.0), stdout=subprocess.PIPE) as running:
         words = running.stdout.readline().decode("ascii", "replace").split()
@@ -158,6 +158,6 @@ def ffmpeg_version() -> str:
 
 @cache
 def ffmpeg_sha256() -> str:
-    """Fingerprint of the program, for `vidqueue doctor` and bug reports."""
+    """SHA-256 of the ffmpeg binary, for `vidqueue doctor` and bug reports."""
     with sandbox.ffmpeg_path().open("rb") as binary:
         return hashlib.file_digest(binary, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Filter strings, built from numbers and known words only: no text of a user or of a file ever gets into one."""
+"""Building ffmpeg filter strings from numbers and known words only; text of a user or a file is never put into one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _COARSE_ENOUGH = 1_000_000
 
 
 def is_rgb(pixel_format: str) -> bool:
-    """Whether pictures are stored as red, green and blue."""
+    """True if the pixel format stores red, green and blue."""
     return pixel_format.startswith(_RGB_NAMES)
 
 
 def output_colour(video: VideoFacts) -> Colour:
-    """The tags of our output: the source's, except that RGB has become limited-range BT.709."""
+    """The colour tags of the output: those of the source, except that RGB becomes limited-range BT.709."""
     if is_rgb(video.pixel_format):
         return Colour(range="tv", space="bt709", primaries="bt709", transfer="bt709")
     return video.colour
@@ -44,12 +44,12 @@ def even(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def output_time_base(video: VideoFacts) -> Fraction:
-    """Ticks for the output: the source's own, so that timestamps stay exact, unless they are absurdly fine."""
+    """The time base of the output: that of the source, so that timestamps stay exact, unless it is absurdly fine."""
     return video.time_base if video.time_base.denominator <= _COARSE_ENOUGH else _FINEST_TICK
 
 
 def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
-    """Turn what the decoder gives (already rotated by ffmpeg) into 4:2:0 of exactly this size.
+    """The filters that turn decoded frames (already rotated by ffmpeg) into 4:2:0 of exactly this size.
 
     Args:
         video: the source track.
@@ -72,7 +72,7 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
 
 
 def tagged(colour: Colour) -> str:
-    """Put colour tags on pictures that have none, such as those of a raw pipe; empty when nothing is known."""
+    """The filter that sets colour tags on frames without any, such as those of a raw pipe; empty if none are known."""
     tags = [
         f"range={colour.range}" if colour.range in ("tv", "pc") else "",
         f"colorspace={colour.space}" if colour.space in _SPACES else "",

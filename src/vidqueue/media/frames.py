@@ -1,4 +1,4 @@
-"""The way of every processor that touches pictures: decode, do something to each frame, encode, all at once.
+"""The frame pipeline of processors that change pictures: decoding, an operation on each frame, and encoding overlap.
 
 A jailed ffmpeg decodes into a pipe, a thread reads it into a pool of preallocated buffers, the operation runs in the
 calling thread (where torch and the device live), another thread writes to a jailed ffmpeg that encodes. Three stages
@@ -36,7 +36,7 @@ must take every frame that there is: only then is it known whether the source wa
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What came of it: frames decoded and written, and what was lost on the way in, as sentences."""
+    """The result of the pipeline: frames decoded and written, and a sentence for each kind of loss while decoding."""
 
     decoded: int
     written: int
@@ -78,7 +78,7 @@ def process_frames(
     """
     source, video = check_source(path), playable_video(facts)
     pool = FramePool(incoming or target.picture, RING)
-    # Only encoders know the card; the parser of untrusted bytes keeps the narrow doors.
+    # Only encoders use the GPU; the decoder of untrusted bytes stays fully confined.
     decoder = Decoder(source, video, pool, replace(bounds, gpu=False))
     encoder = EncodingPipe(source, facts, video, target, bounds)
     try:

@@ -1,4 +1,4 @@
-"""A bounded queue between two threads that either side can end, so that nobody waits for a partner who is gone."""
+"""A bounded queue between two threads that either side can close, so that no thread waits for one that has ended."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Item = TypeVar("Item")
 
 
 class ClosedError(Exception):
-    """The other side has ended; nothing more will come or be taken."""
+    """The queue is closed; no more items will be put or taken."""
 
 
 class Handoff(Generic[Item]):
-    """Hands items on in order. `finish` lets what is inside be taken still; `close` ends both sides at once."""
+    """A bounded queue. After `finish` the remaining items can still be taken; `close` ends both sides at once."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -24,10 +24,10 @@ class Handoff(Generic[Item]):
         self._closed = False
 
     def put(self, item: Item, *, even_if_closed: bool = False) -> None:
-        """Add an item; waits while the queue is full.
+        """Append an item; blocks while the queue is full.
 
         Raises:
-            ClosedError: nobody will take it.
+            ClosedError: the queue was closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
@@ -37,10 +37,10 @@ class Handoff(Generic[Item]):
             self._changed.notify_all()
 
     def get(self) -> Item:
-        """Take the oldest item; waits while there is none.
+        """Take the oldest item; blocks while the queue is empty.
 
         Raises:
-            ClosedError: nothing will come any more.
+            ClosedError: the queue is empty and finished, or was closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._finished or self._items)
@@ -51,13 +51,13 @@ class Handoff(Generic[Item]):
             return item
 
     def finish(self) -> None:
-        """No more items will be put."""
+        """Declare that no more items will be put."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End now: what is inside is dropped, and everyone who waits is woken."""
+        """Drop all items and wake every thread that waits."""
         with self._changed:
             self._closed = True
             self._items.clear()

@@ -1,4 +1,4 @@
-"""The few Matroska elements that give raw pictures in a pipe exact times and durations (RFC 9559).
+"""Writing the Matroska elements that give raw frames in a pipe exact timestamps and durations (RFC 9559).
 
 A raw video pipe has no clock, so variable frame rates die in it. Each picture goes into a cluster of its own, stamped
 in nanoseconds: coarse enough for 64 bits, fine enough that every time base in use comes back exactly.
@@ -42,7 +42,7 @@ _FOURCC = {8: b"I420", 10: b"Y3\x0b\x0a"}
 
 
 def stream_head(picture: PictureFormat, fps: float) -> bytes:
-    """What comes before the first picture; `fps` is only the nominal rate that encoders like to know."""
+    """The bytes before the first frame; `fps` is the nominal rate, which some encoders use."""
     nominal = min(max(fps, 1.0), 240.0)
     video = (
         _number(_PIXEL_WIDTH, picture.width)
@@ -67,7 +67,7 @@ def stream_head(picture: PictureFormat, fps: float) -> bytes:
 
 
 def picture_head(time_s: Fraction, duration_s: Fraction, size: int) -> bytes:
-    """What comes before each picture's bytes.
+    """The bytes before each frame.
 
     Args:
         time_s: when it is shown, in seconds, not negative.

@@ -19,7 +19,7 @@ _REORDER = 32
 
 @dataclass(slots=True)
 class Track:
-    """One stream as its packets tell it; times in ticks of `time_base`."""
+    """The sums over one stream's packets; times in ticks of `time_base`."""
 
     time_base: Fraction = Fraction(1)
     kind: str = ""
@@ -41,7 +41,7 @@ class Track:
     _sorted_up_to: int | None = None
 
     def add(self, pts: int, duration: int, flags: int) -> None:
-        """Count one packet. Those that an edit list hides are no pictures to anyone."""
+        """Count one packet; those that an edit list hides are not counted as frames."""
         self.corrupt += bool(flags & _FLAG_CORRUPT)
         if flags & _FLAG_DISCARD:
             return
@@ -82,7 +82,7 @@ class Track:
 
     @property
     def tail(self) -> int:
-        """How long the last packet stays, in ticks: as it says, else as long as the average."""
+        """Duration of the last packet in ticks: its own, else the average."""
         if self.last_duration > 0 or self.first is None or self.last is None or self.shown < 2:
             return self.last_duration
         return round((self.last - self.first) / (self.shown - 1))
@@ -96,7 +96,7 @@ class Track:
 
     @property
     def is_vfr(self) -> bool:
-        """Whether the gaps between pictures differ by more than rounding to milliseconds explains."""
+        """True if the gaps between frames differ by more than rounding to milliseconds explains."""
         # AVI and MPEG-PS leave out times that a decoder works out; those gaps say nothing.
         if self.untimed or self.smallest_gap is None or self.largest_gap is None:
             return False

@@ -1,4 +1,4 @@
-"""Raw pictures in memory: their layout, one picture with its time, and the pool their buffers come from."""
+"""Raw frames in memory: their layout, a frame with its timestamp, and the pool of their buffers."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class Frame:
         return memoryview(self.samples.view(np.uint8).data)
 
     def release(self) -> None:
-        """Give the buffer back; the samples must not be touched afterwards."""
+        """Return the buffer to the pool; the samples must not be touched afterwards."""
         self.pool.give_back(self.samples)
 
 
 @dataclass(slots=True)
 class FramePool:
-    """A fixed number of buffers, so that memory is bounded whoever is slow."""
+    """A fixed number of frame buffers, so that memory is bounded whichever stage is slow."""
 
     format: PictureFormat
     count: int
@@ -89,7 +89,7 @@ class FramePool:
             self._free.put(np.empty(self.format.samples, self.format.dtype))
 
     def take(self, pts: int = 0) -> Frame:
-        """A frame with undefined samples; waits until a buffer is free.
+        """Take a frame with undefined samples; blocks until a buffer is free.
 
         Raises:
             ClosedError: the pipeline is ending.
@@ -97,9 +97,9 @@ class FramePool:
         return Frame(self._free.get(), pts, self)
 
     def give_back(self, samples: Samples) -> None:
-        """Make a buffer free again."""
+        """Return a buffer to the pool."""
         self._free.put(samples, even_if_closed=True)
 
     def close(self) -> None:
-        """Wake everyone who waits for a buffer."""
+        """Wake every thread that waits for a buffer."""
         self._free.close()

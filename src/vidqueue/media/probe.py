@@ -1,4 +1,4 @@
-"""Finding out what a file is, in one jailed run: ffmpeg lists packets, nothing is decoded, nothing is believed.
+"""Probing a media file in one jailed run: ffmpeg lists its packets; nothing is decoded and no header is believed.
 
 No ffprobe is shipped. Copying all streams into the `framecrc` muxer yields exact packet times, and the banner on
 standard error has the rest; durations and rates come from packets, because headers lie.

@@ -1,4 +1,4 @@
-"""Makes short real clips with moving pictures and sound, for the demo and for tests, in the jail as everything else.
+"""Making short test clips with moving pictures and sound, for the demo and for tests, in the jail.
 
 Each second starts with a beep and a white flash, so that anyone can see and hear whether sound and picture agree.
 """

@@ -1,4 +1,4 @@
-"""The file a jailed ffmpeg writes: we create it and hand over descriptors, so no path ever enters the jail."""
+"""Creating the output file of a jailed ffmpeg, which gets open descriptors and never a path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Sink:
 
 @contextmanager
 def created(path: Path) -> Iterator[Sink]:
-    """A new file at `path` that nobody else can read; an existing one is an error, a link is never followed.
+    """Create a file at `path` that no other user can read; an existing file is an error, links are not followed.
 
     Raises:
         FileExistsError: something is there already.

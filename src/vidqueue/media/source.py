@@ -1,4 +1,4 @@
-"""Opening a file that someone else made: only a regular, non-empty file, never through a link, never blocking."""
+"""Opening an untrusted input file: only a regular, non-empty file, never through a link, never blocking."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OPEN_ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that passed the checks, and what makes it recognisable when it is opened again."""
+    """An input file that passed the checks, with the identity by which it is recognised when it is opened again."""
 
     path: Path
     device: int
@@ -36,7 +36,7 @@ class Source:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """A fresh read-only descriptor at offset 0, closed afterwards.
+        """Open the file read-only at offset 0 for the time of the block.
 
         Every run gets its own: a descriptor that was inherited by one ffmpeg keeps the offset where that one left it.
 
@@ -54,7 +54,7 @@ class Source:
 
 
 def check_source(path: Path) -> Source:
-    """Look at a file without believing anything about it.
+    """Check that a path is a regular, non-empty file and no playlist.
 
     Args:
         path: without links in any part, as `Inputs` hands it on.
@@ -81,7 +81,7 @@ def check_source(path: Path) -> Source:
 
 
 def is_playlist(head: bytes) -> bool:
-    """True if a file that begins with these bytes is a text whose whole point is to name other files.
+    """True if a file that begins with these bytes is a playlist or manifest, which refers to other files.
 
     The format whitelist refuses such files as well; looking first gives the user a better answer than "unsupported".
     The scan goes forward only, so it takes time in proportion to `head` whatever stands there.

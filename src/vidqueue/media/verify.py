@@ -1,4 +1,4 @@
-"""Whether a result is whole. Judged by pictures and seconds; ffmpeg's exit status says 0 for half a film.
+"""Verifying that a result is complete, by its frames and duration; ffmpeg exits with 0 for half a film, too.
 
 Decoding is tolerant, so that a phone clip with a small fault is still processed. What is lost is counted: up to
 2 % of the pictures missing, or 20 % visibly damaged, is a success that carries warnings; more is `media_damaged`.
@@ -45,7 +45,7 @@ class Expected:
 
 
 def playable_video(facts: MediaFacts) -> VideoFacts:
-    """The track to work on, if the file is a video that is whole enough to start.
+    """The video track to work on, if the file is a video that is complete enough.
 
     Raises:
         VidqueueError: `no_video_stream`, `still_image` or `media_damaged`.
@@ -61,7 +61,7 @@ def playable_video(facts: MediaFacts) -> VideoFacts:
 
 
 def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True) -> list[str]:
-    """What was lost between the file and the decoder, as sentences; empty when nothing was.
+    """Compare the decoder's counts with the probe; a sentence for each kind of loss.
 
     Args:
         video: the track, as probed.

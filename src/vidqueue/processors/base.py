@@ -1,4 +1,4 @@
-"""What a processor is, and what it is given. Imports neither torch nor cv2, so that the API can read parameters."""
+"""The base class of processors and the context of a run. Imports neither torch nor cv2, so that the API can load it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Parameters(BaseModel):
 
 
 class ModelCache:
-    """Things that are dear to load and stay loaded between jobs of one executor."""
+    """A cache of models and other values that are slow to load; it lives as long as the executor."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
 
     def get(self, key: str, load: Callable[[], Any]) -> Any:
-        """The thing under `key`, loaded now if this executor has not met it yet."""
+        """The value under `key`; `load` is called if it is not in the cache."""
         if key not in self._loaded:
             self._loaded[key] = load()
         return self._loaded[key]
@@ -57,13 +57,13 @@ class ModelCache:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a running processor may use. One per attempt.
+    """What a processor gets to run one attempt.
 
     Attributes:
         inputs: local file of each media parameter, by the parameter's name.
         workspace: an empty folder, removed after the attempt.
         device: `cpu` or `cuda:0`; the lane's own GPU is always the first one its executor can see.
-        canceled: set when the job shall stop.
+        canceled: set when the job was canceled.
     """
 
     inputs: Mapping[str, Path]
@@ -76,10 +76,10 @@ class Context:
     canceled: threading.Event = field(default_factory=threading.Event)
 
     def progress(self, progress: Progress) -> None:
-        """Tell how far the work is; also a place to stop at.
+        """Report progress; raises if the job was canceled.
 
         Raises:
-            CanceledError: the job shall stop.
+            CanceledError: the job was canceled.
         """
         self.check_canceled()
         self.report(progress)
@@ -89,16 +89,16 @@ class Context:
         self.write_log(LogLine(text, level))
 
     def check_canceled(self) -> None:
-        """Stop here if someone asked for it.
+        """Raise if the job was canceled.
 
         Raises:
-            CanceledError: the job shall stop.
+            CanceledError: the job was canceled.
         """
         if self.canceled.is_set():
             raise CanceledError
 
     def output_path(self, filename: str) -> Path:
-        """Where to write a file that shall become an output."""
+        """The path at which to write an output file."""
         return self.workspace / filename
 
 
@@ -115,7 +115,7 @@ class Processor(ABC):
     Params: ClassVar[type[Parameters]]
 
     def device_for(self, params: Any) -> Device:
-        """Kind of lane this job needs; processors whose parameters decide override it."""
+        """The kind of lane that this job needs; override it if the parameters decide."""
         del params
         return self.device
 

@@ -28,7 +28,7 @@ _REPORT_EVERY_S = 0.25
 
 
 class EnhanceParams(Parameters):
-    """What `enhance` can be asked for; every operation is neutral unless asked."""
+    """Parameters of `enhance`; the defaults change nothing."""
 
     video: VideoInput
     denoise: float = Field(0.0, ge=0, le=1, description="Smooth noise, keep edges; 0 is off, 1 is strongest.")

@@ -30,7 +30,7 @@ Resolution = Literal["source", "2160p", "1440p", "1080p", "720p", "540p", "480p"
 
 
 class TranscodeParams(Parameters):
-    """What `transcode` can be asked for."""
+    """Parameters of `transcode`."""
 
     video: VideoInput
     container: ContainerName = Field("mp4", description="Kind of file to write.")
@@ -59,13 +59,13 @@ class TranscodeParams(Parameters):
 
     @property
     def trims(self) -> bool:
-        """Whether only a part of the source is wanted."""
+        """True if only a part of the source is wanted."""
         return self.start_s > 0 or self.end_s is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What was found out about one job: its source and what the result must be. Times in seconds."""
+    """The source of one job and what its result must be; times in seconds."""
 
     path: Path
     facts: MediaFacts

@@ -1,4 +1,4 @@
-"""Which formats and codecs ffmpeg may open at all: what is common, and nothing that names other files."""
+"""The whitelists of formats and codecs that ffmpeg may open: common ones, and none that refer to other files."""
 
 from __future__ import annotations
 

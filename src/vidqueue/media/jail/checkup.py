@@ -1,4 +1,4 @@
-"""What the jail is really worth on this machine, found by sending ffmpeg against its walls."""
+"""Testing what the jail confines on this machine, by letting a jailed ffmpeg try what it must not do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class JailStatus:
-    """What holds here; `vidqueue doctor` shows it.
+    """The protections that work on this machine; `vidqueue doctor` shows them.
 
     Attributes:
         landlock_abi: version of Landlock that the kernel offers; 0 for none.
@@ -29,7 +29,7 @@ class JailStatus:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is missing, as sentences; empty when every wall stands."""
+        """A sentence for each protection that is missing."""
         found = []
         if not self.starts:
             found.append("A jailed ffmpeg does not start; no media can be processed.")
@@ -43,10 +43,10 @@ class JailStatus:
 
 
 def jail_status() -> JailStatus:
-    """Try the walls now; takes a few tenths of a second."""
+    """Test every protection now; takes a few tenths of a second."""
     return JailStatus(
         landlock_abi=launcher.landlock_abi(),
-        # The demuxer `data` takes any bytes, so only a wall can refuse.
+        # The demuxer `data` accepts any bytes, so only the jail can refuse.
         files_closed="Permission denied" in _words("-f", "data", "-i", "file:/etc/passwd"),
         network_closed="Operation not permitted" in _words("-f", "data", "-i", "udp://127.0.0.1:9?timeout=1000"),
         starts=_trial("-version").returncode == 0,

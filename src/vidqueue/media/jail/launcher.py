@@ -1,4 +1,4 @@
-"""The last steps before ffmpeg: bound this process, close its doors, then become ffmpeg.
+"""Confining a process and then executing ffmpeg in it: resource limits, Landlock, seccomp.
 
 Run as `python -I -S launcher.py SPEC -- ffmpeg ...` in a process of its own, because code between fork and exec is not
 safe in a program with threads. Standard library only: nothing else is importable here, and starting must stay cheap.
@@ -72,7 +72,7 @@ def landlock_abi() -> int:
 
 
 def seccomp_offered() -> bool:
-    """Whether this machine's calls can be filtered by the list here."""
+    """True if system calls can be filtered on this machine with the list here."""
     return os.uname().machine in REFUSED_CALLS and os.path.exists("/proc/sys/kernel/seccomp")  # noqa: PTH110 - pathlib is dear to import
 
 
@@ -147,12 +147,12 @@ def _filter_calls() -> None:
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
-    # A kernel without seccomp answers EINVAL; `vidqueue doctor` tells, and the other walls stand.
+    # A kernel without seccomp answers EINVAL; `vidqueue doctor` reports it, and the other protections work.
     _libc().prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0)
 
 
 def main(arguments: list[str]) -> None:
-    """Read the specification, confine this process, become the command after `--`."""
+    """Read the specification, confine this process, execute the command after `--`."""
     spec = json.loads(arguments[0])
     command = arguments[2:]
     _die_with(spec["parent"])

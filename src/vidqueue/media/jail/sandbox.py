@@ -55,8 +55,8 @@ class SandboxLimits:
     Attributes:
         limits: what the job may cost.
         timeout_s: wall time, in seconds; the whole process group is killed then.
-        canceled: set when the job shall stop; noticed within a tenth of a second.
-        gpu: whether this run needs the graphics card, which means wider doors and no bound on address space.
+        canceled: set when the job is canceled; noticed within a tenth of a second.
+        gpu: True if this run needs the GPU, which means access to its devices and no bound on address space.
     """
 
     limits: Limits

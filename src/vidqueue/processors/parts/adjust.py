@@ -28,7 +28,7 @@ PlaneChange = Callable[[torch.Tensor], object]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Strengths; the defaults change nothing. See `EnhanceParams` for their bounds."""
+    """The strengths of all operations; the defaults change nothing. `EnhanceParams` has their bounds."""
 
     denoise: float = 0.0
     sharpen: float = 0.0
@@ -39,27 +39,27 @@ class Settings:
 
     @property
     def changes_tone(self) -> bool:
-        """Whether the mapping from old to new luma is not the identity."""
+        """True if brightness, contrast or gamma change luma."""
         return (self.brightness, self.contrast, self.gamma) != (0.0, 1.0, 1.0)
 
     @property
     def changes_only_luma_tone(self) -> bool:
-        """Whether each luma sample changes by itself, whatever stands beside it."""
+        """True if a new luma sample depends on the old one only and not on its neighbours."""
         return self.denoise == 0 and self.sharpen == 0
 
     @property
     def changes_luma(self) -> bool:
-        """Whether any luma sample may change."""
+        """True if any luma sample may change."""
         return self.changes_tone or self.denoise > 0 or self.sharpen > 0
 
     @property
     def changes_chroma(self) -> bool:
-        """Whether any chroma sample may change."""
+        """True if any chroma sample may change."""
         return self.saturation != 1.0 or self.denoise > 0
 
 
 class Adjustment:
-    """The operations, prepared once for a kind of picture and a device."""
+    """The operations with given settings, prepared once for a frame layout and a device."""
 
     def __init__(self, settings: Settings, picture: PictureFormat, *, full_range: bool, device: str) -> None:
         self._settings, self._picture = settings, picture
@@ -171,5 +171,5 @@ def _box(plane: torch.Tensor) -> torch.Tensor:
 
 
 def out_of_device_memory(error: BaseException) -> bool:
-    """Whether an error says that the graphics card is full."""
+    """True if an error means that the GPU is out of memory."""
     return isinstance(error, torch.OutOfMemoryError)
