@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -279,3 +280,38 @@ async def test_a_number_that_is_none_is_refused(client: httpx2.AsyncClient, numb
 async def test_head_of_a_stream_answers_at_once(wire: httpx2.AsyncClient) -> None:
     answer = await asyncio.wait_for(wire.head("/v1/events"), 5)
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_replays_take_no_connection_from_anybody_and_none_is_cut_off(
+    services: Services, queue: Queue, server: str
+) -> None:
+    """More listeners than connections read all of a long log, while every connection of the others is in use."""
+    await queue.sql("SELECT vidqueue.submit('zoo', '{}') FROM generate_series(1, 1200)")
+    log = await log_of(queue)
+    async with AsyncExitStack() as stack:
+        limits = httpx2.Limits(max_connections=None)
+        client = await stack.enter_async_context(httpx2.AsyncClient(base_url=server, timeout=60, limits=limits))
+        for _ in range(services.database.pool.max_size):
+            await stack.enter_async_context(services.database.statement())
+        heard = await asyncio.gather(*(_first(client, "/v1/events", len(log)) for _ in range(30)))
+    assert all(numbers == log for numbers in heard)
+
+
+async def _first(client: httpx2.AsyncClient, url: str, count: int) -> list[int]:
+    numbers: list[int] = []
+    told = stream(client, url, after=0)
+    async for event in told:
+        numbers.append(event.number)
+        if len(numbers) == count:
+            break
+    await told.aclose()  # type: ignore[attr-defined]
+    return numbers
+
+
+async def test_readers_of_the_same_page_share_one_statement(services: Services, queue: Queue) -> None:
+    await queue.submit()
+    pages = await asyncio.gather(*(services.event_feed.log.page(0, job_id=None, owner="local") for _ in range(50)))
+    assert len({id(page) for page in pages}) == 1
+    assert [event.kind for event in pages[0]] == ["queued"]
+    later = await queue.submit()
+    assert (await services.event_feed.log.page(0, job_id=None, owner="local"))[-1].job_id == later

@@ -17,6 +17,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from vidqueue.db.event_log import EventLog
 from vidqueue.db.pool import Connection, Database, listen
 from vidqueue.db.tables import events
 from vidqueue.db.tables.events import Event
@@ -44,8 +45,20 @@ class Subscription:
         self.overflowed = False
 
     async def next(self) -> Event | None:
-        """The next event, or None when the channel closes or events were dropped (`overflowed`)."""
+        """The next event, or None when the feed closes or events were dropped (`overflowed`)."""
         return await self._queue.get()
+
+    async def next_many(self) -> list[Event]:
+        """All events that wait, at least one; empty when the feed closes or events were dropped (`overflowed`)."""
+        found = [] if (first := await self._queue.get()) is None else [first]
+        while found and not self._queue.empty():
+            event = self._queue.get_nowait()
+            if event is None:
+                # Said once more, to whoever asks next.
+                self._queue.put_nowait(None)
+                break
+            found.append(event)
+        return found
 
     def offer(self, event: Event) -> None:
         """Queue an event if it is one this listener wants."""
@@ -68,7 +81,11 @@ class Subscription:
 
 
 class EventFeed:
-    """Follows the event log for the time of an `async with` and hands each event to every listener."""
+    """Follows the event log for the time of an `async with` and hands each event to every listener.
+
+    Attributes:
+        log: what listeners read of the past.
+    """
 
     def __init__(self, database: Database, watchdog: Watchdog | None = None) -> None:
         self._database = database
@@ -77,8 +94,10 @@ class EventFeed:
         self._alarms: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
         self._read_at = float("-inf")
+        self.log = EventLog(database.url, query_timeout_s=database.query_timeout_s)
 
     async def __aenter__(self) -> Self:
+        await self.log.__aenter__()
         async with self._database.transaction() as connection:
             self._position = await events.latest(connection)
         self._follower = supervise(self._follow, "event_feed")
@@ -91,6 +110,7 @@ class EventFeed:
         await asyncio.gather(self._follower, return_exceptions=True)
         for subscription in self._subscriptions:
             subscription.close()
+        await self.log.__aexit__(kind, error, trace)
 
     @contextmanager
     def subscribe(

@@ -21,17 +21,16 @@ from starlette.types import Receive, Scope, Send
 
 from vidqueue.api.http.context import closing_of, owner_of, services_of
 from vidqueue.db.event_feed import Subscription
+from vidqueue.db.event_log import PAGE
 from vidqueue.db.tables import events, jobs
 from vidqueue.db.tables.events import Event
 from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL
-from vidqueue.jobs import control
 from vidqueue.services import Services
 
 PING_S = 15.0
 # A client that reads nothing for so long is dropped; it may come back with the last number it has seen.
 SEND_TIMEOUT_S = 30.0
-PAGE = 500
 
 GREETING = b"retry: 3000\n\n"
 PING = b": ping\n\n"
@@ -65,7 +64,9 @@ async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers
     """
     services, owner = services_of(request), owner_of(request)
     after = _begin(query, headers) or 0
-    await control.read(services.database, job_id, owner=owner)
+    async with services.event_feed.log.connection() as connection:
+        if await jobs.get(connection, job_id, owner=owner) is None:
+            raise VidqueueError("not_found", f"There is no job {job_id}.")
     if await _is_over(services, job_id, after):
         return Response(status_code=204)
     return EventStream(_until_over(services, job_id, owner, after), closing_of(request))
@@ -79,7 +80,7 @@ async def all_events(request: Request, query: StreamQuery, headers: StreamHeader
     services, owner = services_of(request), owner_of(request)
     after = _begin(query, headers)
     if after is None:
-        async with services.database.transaction() as connection:
+        async with services.event_feed.log.connection() as connection:
             after = await events.latest(connection)
     return EventStream(_without_end(services, owner, after), closing_of(request))
 
@@ -142,70 +143,68 @@ async def _client_left(receive: Receive) -> None:
 
 async def _until_over(services: Services, job_id: UUID, owner: str, after: int) -> AsyncIterator[bytes]:
     yield GREETING
-    async for event in _follow(services, owner, job_id, after):
-        if event is not None:
-            after = event.number
-            yield _frame(event)
-        if (event is None or event.kind in {*FINAL, "updated"}) and await _is_over(services, job_id, after):
+    async for told in _follow(services, owner, job_id, after):
+        if told:
+            after = told[-1].number
+            yield _frames(told)
+        ends = not told or any(event.kind in {*FINAL, "updated"} for event in told)
+        if ends and await _is_over(services, job_id, after):
             return
-        if event is None:
+        if not told:
             yield PING
 
 
 async def _without_end(services: Services, owner: str, after: int) -> AsyncIterator[bytes]:
     yield GREETING
-    async for event in _follow(services, owner, None, after):
-        yield PING if event is None else _frame(event)
+    async for told in _follow(services, owner, None, after):
+        yield _frames(told) if told else PING
 
 
-async def _follow(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event | None]:
-    """Every event above `after`, and None after each pause; ends when the channel closes."""
+async def _follow(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
+    """Every event above `after`, as many at a time as there are; none after a pause. Ends when the feed closes."""
     while True:
         # Subscribed before the log is read, so that nothing falls between the two.
         with services.event_feed.subscribe(job_id=job_id, owner=owner) as subscription:
-            async for event in _replay(services, owner, job_id, after):
-                after = event.number
-                yield event
+            async for page in _replay(services, owner, job_id, after):
+                after = page[-1].number
+                yield page
             async for live in _listen(subscription):
                 if subscription.overflowed:
                     # What is still queued has a gap; the log has none.
                     break
-                if live is None:
-                    yield None
-                elif live.number > after:
-                    after = live.number
-                    yield live
+                new = [event for event in live if event.number > after]
+                if new:
+                    after = new[-1].number
+                if new or not live:
+                    yield new
         if not subscription.overflowed:
             return
 
 
-async def _replay(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[Event]:
-    while True:
-        async with services.database.transaction() as connection:
-            page = await events.after(connection, after, job_id=job_id, owner=owner, limit=PAGE)
-        for event in page:
-            yield event
+async def _replay(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
+    while page := await services.event_feed.log.page(after, job_id=job_id, owner=owner):
+        yield page
         if len(page) < PAGE:
             return
         after = page[-1].number
 
 
-async def _listen(subscription: Subscription) -> AsyncIterator[Event | None]:
+async def _listen(subscription: Subscription) -> AsyncIterator[list[Event]]:
     while True:
         try:
             async with asyncio.timeout(PING_S):
-                event = await subscription.next()
+                told = await subscription.next_many()
         except TimeoutError:
-            yield None
+            yield []
             continue
-        if event is None:
+        if not told:
             return
-        yield event
+        yield told
 
 
 async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
     """Whether the job has ended (or is gone) and everything was told; a job may be retried or changed after its end."""
-    async with services.database.transaction() as connection:
+    async with services.event_feed.log.connection() as connection:
         state = await jobs.state(connection, job_id)
         if state is not None and state not in FINAL:
             return False
@@ -214,6 +213,10 @@ async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
 
 def _begin(query: StreamQuery, headers: StreamHeaders) -> int | None:
     return headers.last_event_id if headers.last_event_id is not None else query.after
+
+
+def _frames(told: list[Event]) -> bytes:
+    return b"".join(map(_frame, told))
 
 
 def _frame(event: Event) -> bytes:
