@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +17,9 @@ from vidqueue.db.tables.lanes import NewProcessor
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Failed, Failure, State
 from vidqueue.jobs.finish import finish
+from vidqueue.processors import registry
 from vidqueue.storage.local import Storage
+from vidqueue.worker.lanes import described
 
 
 async def test_submit_from_psql_belongs_to_the_callers_own_transaction(any_queue: Queue, any_database_url: str) -> None:
@@ -159,3 +162,30 @@ async def test_what_a_job_does_not_say_its_processor_says_for_every_door(any_que
         "SELECT extract(epoch FROM run_at - now())::float AS s FROM vidqueue.jobs WHERE id = %s", ref.job_id
     )
     assert 490 < waits["s"] <= 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "device"),
+    [({}, "cpu"), ({"encoder": "nvenc"}, "gpu"), ({"encoder": "software"}, "cpu"), ({"encoder": None}, "cpu")],
+)
+async def test_sql_knows_what_a_processor_needs_of_a_lane(
+    any_queue: Queue, given: dict[str, str | None], device: str
+) -> None:
+    declared = NewProcessor(
+        name="needy", device="cpu", description="", vram_mb=6000, gpu_when={"encoder": ["nvenc", "hevc_nvenc"]}
+    )
+    async with any_queue.database.transaction() as connection:
+        await lanes.register_processor(connection, declared)
+    (made,) = await any_queue.sql("SELECT vidqueue.submit('needy', %s::jsonb) AS id", json.dumps(given))
+    (kept,) = await any_queue.sql("SELECT device, vram_mb FROM vidqueue.jobs WHERE id = %s", made["id"])
+    assert (kept["device"], kept["vram_mb"]) == (device, 6000)
+
+
+@pytest.mark.parametrize("encoder", ["auto", "software", "nvenc"])
+async def test_transcode_needs_the_same_lane_by_sql_and_by_http(any_queue: Queue, encoder: str) -> None:
+    processor = registry.find("transcode")
+    async with any_queue.database.transaction() as connection:
+        await lanes.register_processor(connection, described(processor))
+    given = {"video": "/srv/in.mp4", "encoder": encoder}
+    (made,) = await any_queue.sql("SELECT vidqueue.submit('transcode', %s::jsonb) AS id", json.dumps(given))
+    assert (await any_queue.job(made["id"])).device == processor.device_for(registry.parse(processor, given))

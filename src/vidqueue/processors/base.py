@@ -107,6 +107,10 @@ class Processor(ABC):
 
     name: ClassVar[str]
     device: ClassVar[Device] = "cpu"
+    # Parameters whose value makes a job need a GPU lane, and GPU memory in MiB that a job needs. The database has them
+    # too, for jobs that are submitted by SQL.
+    gpu_when: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    default_vram_mb: ClassVar[int] = 0
     # What a job gets that does not say otherwise; seconds.
     max_attempts: ClassVar[int] = 3
     timeout_s: ClassVar[float] = 86_400
@@ -115,14 +119,14 @@ class Processor(ABC):
     Params: ClassVar[type[Parameters]]
 
     def device_for(self, params: Any) -> Device:
-        """The kind of lane that this job needs; override it if the parameters decide."""
-        del params
-        return self.device
+        """The kind of lane this job needs; override it only where `gpu_when` cannot say it."""
+        asked = any(getattr(params, name, None) in values for name, values in self.gpu_when.items())
+        return "gpu" if asked else self.device
 
     def vram_mb(self, params: Any) -> int:
-        """GPU memory the job needs, in MiB; 0 when it does not matter."""
+        """GPU memory the job needs, in MiB; 0 when it does not matter. SQL knows `default_vram_mb` only."""
         del params
-        return 0
+        return self.default_vram_mb
 
     @abstractmethod
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:

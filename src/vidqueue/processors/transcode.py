@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -11,7 +12,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Device, OutputDraft
+from vidqueue.job import OutputDraft
 from vidqueue.media import encoders, ffmpeg, verify
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS, AudioMode, ContainerName, VideoCodec, plan_audio
@@ -78,11 +79,10 @@ class Transcode(Processor):
     """Convert a video: container, codec, quality, size, rate, trim and sound."""
 
     name = "transcode"
+    gpu_when: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("nvenc", *(name for name, encoder in encoders.ENCODERS.items() if encoder.gpu))
+    }
     Params: ClassVar[type[Parameters]] = TranscodeParams
-
-    def device_for(self, params: TranscodeParams) -> Device:
-        """A GPU lane when its encoder is asked for, else a CPU lane."""
-        return "gpu" if fitting_encoder(params.container, params.codec, params.encoder).gpu else "cpu"
 
     def run(self, params: TranscodeParams, ctx: Context) -> list[OutputDraft]:
         """Probe, encode, check, and return the one output."""

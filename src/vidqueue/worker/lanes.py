@@ -168,13 +168,16 @@ async def _serve_lane(lane: Lane, own: Services, transport: Transport, stopping:
 async def _register_processors(database: Database) -> None:
     async with database.transaction() as connection:
         for processor in registry.catalogue().values():
-            await lanes.register_processor(connection, _in_words(processor))
+            await lanes.register_processor(connection, described(processor))
 
 
-def _in_words(processor: Processor) -> NewProcessor:
+def described(processor: Processor) -> NewProcessor:
+    """What the database is told of a processor."""
     return NewProcessor(
         name=processor.name,
         device=processor.device,
+        vram_mb=processor.default_vram_mb,
+        gpu_when={name: list(values) for name, values in processor.gpu_when.items()},
         description=(processor.__doc__ or "").strip().split("\n", 1)[0],
         max_attempts=processor.max_attempts,
         timeout_s=processor.timeout_s,

@@ -61,11 +61,12 @@ WHERE %(with_offline)s OR l.state = 'online'
 ORDER BY l.host, l.device DESC, l.name
 
 -- name: register_processor
-INSERT INTO vidqueue.processors (name, device, description, max_attempts, timeout_s, stall_timeout_s,
+INSERT INTO vidqueue.processors (name, device, vram_mb, gpu_when, description, max_attempts, timeout_s, stall_timeout_s,
                                  backoff_base_s, backoff_cap_s)
-VALUES (%(name)s, %(device)s, %(description)s, %(max_attempts)s, %(timeout_s)s, %(stall_timeout_s)s,
-        %(backoff_base_s)s, %(backoff_cap_s)s)
+VALUES (%(name)s, %(device)s, %(vram_mb)s, %(gpu_when)s, %(description)s, %(max_attempts)s, %(timeout_s)s,
+        %(stall_timeout_s)s, %(backoff_base_s)s, %(backoff_cap_s)s)
 ON CONFLICT (name) DO UPDATE SET
-    device = excluded.device, description = excluded.description, max_attempts = excluded.max_attempts,
-    timeout_s = excluded.timeout_s, stall_timeout_s = excluded.stall_timeout_s,
+    device = excluded.device, vram_mb = excluded.vram_mb, gpu_when = excluded.gpu_when,
+    description = excluded.description, max_attempts = excluded.max_attempts, timeout_s = excluded.timeout_s,
+    stall_timeout_s = excluded.stall_timeout_s,
     backoff_base_s = excluded.backoff_base_s, backoff_cap_s = excluded.backoff_cap_s, seen_at = now()

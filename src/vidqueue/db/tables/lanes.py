@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -20,6 +21,8 @@ class NewProcessor:
     name: str
     device: Device
     description: str
+    vram_mb: int = 0
+    gpu_when: dict[str, list[Any]] = field(default_factory=dict)
     max_attempts: int = 3
     timeout_s: float = 86_400
     stall_timeout_s: float = 300
@@ -77,7 +80,7 @@ class LaneRow:
 
 async def register(connection: Connection, lane: NewLane) -> UUID:
     """Write the lane as online and return its id."""
-    values = {field.name: getattr(lane, field.name) for field in fields(lane)} | {
+    values = {one.name: getattr(lane, one.name) for one in fields(lane)} | {
         "takes": list(lane.takes),
         "processors": Jsonb(dict(lane.processors)),
     }
@@ -152,5 +155,6 @@ async def page(connection: Connection, *, with_offline: bool = False) -> list[La
 
 async def register_processor(connection: Connection, processor: NewProcessor) -> None:
     """Tell the database that a processor exists, for vidqueue.submit() in psql."""
-    values = {field.name: getattr(processor, field.name) for field in fields(processor)}
+    values = {one.name: getattr(processor, one.name) for one in fields(processor)}
+    values |= {"gpu_when": Jsonb(processor.gpu_when)}
     await execute(connection, "lanes", "register_processor", **values)
