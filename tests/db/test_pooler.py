@@ -19,6 +19,7 @@ import pytest
 
 from tests.daemon import Daemon, until
 from vidqueue.db.embedded import server as embedded
+from vidqueue.db.embedded.system_user import SYSTEM_USER
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
 
@@ -46,7 +47,7 @@ def pooled(server: embedded.Server, folder: Path, mode: str) -> Iterator[str]:
         f"auth_type = any\npool_mode = {mode}\n"
     )
     # It refuses root as PostgreSQL does, and only the server's user comes to the server's socket.
-    owner = pwd.getpwnam(embedded.SYSTEM_USER) if os.geteuid() == 0 else None
+    owner = pwd.getpwnam(SYSTEM_USER) if os.geteuid() == 0 else None
     with (folder / "pgbouncer.log").open("wb") as log:
         process = subprocess.Popen(
             [str(PGBOUNCER), str(settings)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,53 @@ def test_every_key_has_a_variable_and_a_description() -> None:
     for key, info in keys():
         assert variable_of(key).isupper()
         assert info.description, key
+
+
+def locally(text: str = "[inputs]\nroots = ['/']\n") -> Path:
+    path = Path("vidqueue.toml").absolute()
+    path.write_text(text)
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    return path
+
+
+def test_a_file_of_the_start_folder_that_nobody_else_can_write_is_read() -> None:
+    locally()
+    loaded = load()
+    assert loaded.settings.inputs.roots == [Path("/")]
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize("who", ["file", "folder"])
+@pytest.mark.parametrize("mode", [0o020, 0o002, 0o1777])
+def test_a_file_that_others_can_write_or_replace_is_refused_unless_it_was_named(who: str, mode: int) -> None:
+    path = locally()
+    place = path if who == "file" else path.parent
+    place.chmod(place.stat().st_mode | mode)
+    with pytest.raises(ConfigError, match=r"is writable by its group or by everyone(.|\n)*was not read"):
+        load()
+    loaded = load(file=path)
+    assert loaded.settings.inputs.roots == [Path("/")]
+    assert "writable" in " ".join(loaded.warnings)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+@pytest.mark.parametrize("who", ["file", "folder", "link"])
+def test_a_file_of_another_user_is_refused_unless_it_was_named(who: str, tmp_path: Path) -> None:
+    path = locally()
+    if who == "link":
+        (tmp_path / "real").mkdir(mode=0o755)
+        path.rename(tmp_path / "real" / "any.toml")
+        path.symlink_to("real/any.toml")
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    else:
+        os.chown(path if who == "file" else path.parent, 65534, 65534)
+    with pytest.raises(ConfigError, match=r"65534(.|\n)*was not read"):
+        load()
+    assert "65534" in " ".join(load(file=path).warnings)
+
+
+def test_a_broken_link_in_the_start_folder_is_told_and_not_passed_over() -> None:
+    Path("vidqueue.toml").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load()

@@ -67,11 +67,18 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
 
 
 def url_of(settings: Settings) -> str:
-    """Address of the configured database, or of the embedded one."""
+    """Address of the configured database, or of the embedded one.
+
+    Raises:
+        CommandError: another user can listen where the embedded one should.
+    """
     from vidqueue.db.embedded import server as embedded
 
     given = settings.database.url
-    return given.get_secret_value() if given else embedded.url_of(settings.data_dir)
+    try:
+        return given.get_secret_value() if given else embedded.url_of(settings.data_dir)
+    except embedded.EmbeddedError as error:
+        raise CommandError.of(error, exit=Exit.UNAVAILABLE) from None
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import Source
+from vidqueue.cli.terminal import warn
 
 if TYPE_CHECKING:  # half a second that only these commands spend
     from vidqueue.settings.load import Loaded
@@ -22,7 +23,7 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
 
     given = {"data_dir": source.data_dir, **(flags or {})}
     try:
-        return reading.load(file=source.config, flags=_without_none(given))
+        loaded = reading.load(file=source.config, flags=_without_none(given))
     except reading.ConfigError as error:
         raise CommandError(
             "The configuration has faults.",
@@ -30,6 +31,9 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
             details=error.problems,
             hint="`vidqueue config show --origin` tells where values come from; config.example.toml has every key.",
         ) from None
+    for doubt in loaded.warnings:
+        warn(doubt)
+    return loaded
 
 
 def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from vidqueue.ops import failpoints
+from vidqueue.settings.file import ConfigFile, read, usual
 from vidqueue.settings.schema import PREFIX, Settings, keys, variable_of
 
 # Read by other parts: the CLI as a client, the choice of file, and the tests.
@@ -45,10 +46,16 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings and where they came from: `origins` maps `section.key` to `flag`, a variable, or a file."""
+    """Settings and where they came from.
+
+    Attributes:
+        origins: maps `section.key` to `flag`, a variable, or a file.
+        warnings: why a file that was named should not be trusted.
+    """
 
     settings: Settings
     origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Loaded:
@@ -62,8 +69,8 @@ def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Lo
         ConfigError: with every problem at once.
     """
     flags = flags or {}
-    path = _choose_file(file)
-    contents = _read(path) if path else {}
+    found = _read(file)
+    path, contents = (found.path, _parse(found)) if found else (None, {})
     problems = [*_unknown_keys(contents, path), *_unknown_variables(), *_unknown_failpoints()]
     contents = _with_credentials(contents)
     try:
@@ -75,7 +82,7 @@ def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Lo
         raise ConfigError([*problems, f"database.url_file: {error}"]) from None
     if problems:
         raise ConfigError(problems)
-    return Loaded(settings, _origins(flags, contents, path))
+    return Loaded(settings, _origins(flags, contents, path), found.doubts if found else ())
 
 
 def _reading(contents: dict[str, Any]) -> type[Settings]:
@@ -92,21 +99,29 @@ def _reading(contents: dict[str, Any]) -> type[Settings]:
     return FromFile
 
 
-def _choose_file(file: Path | None) -> Path | None:
-    if file or (given := os.environ.get("VIDQUEUE_CONFIG")):
-        chosen = file or Path(given or "")
-        if not chosen.is_file():
-            raise ConfigError([f"{chosen}: there is no such file"])
-        return chosen
-    usual = (Path("vidqueue.toml"), Path("/etc/vidqueue/vidqueue.toml"))
-    return next((path for path in usual if path.is_file()), None)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(file: Path | None) -> ConfigFile | None:
+    """The configuration file. One that was found and not named is refused if another user could have written it."""
+    given = file or (Path(variable) if (variable := os.environ.get("VIDQUEUE_CONFIG")) else None)
+    path = given or usual()
+    if path is None:
+        return None
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = read(path)
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: there is no such file"]) from None
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {error}"]) from None
+    if found.doubts and given is None:
+        advice = f"{path} was not read. Correct owner and mode, or name it with --config if you trust it."
+        raise ConfigError([*found.doubts, advice])
+    return found
+
+
+def _parse(file: ConfigFile) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{file.path}: {error}"]) from None
 
 
 def _flatten(contents: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ running after a kill.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -26,12 +27,12 @@ from pathlib import Path
 import structlog
 
 from vidqueue.db.embedded.disk_reserve import DiskReserve
+from vidqueue.db.embedded.system_user import SYSTEM_USER, SystemUserError, system_user
 from vidqueue.ops import parent_death
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
 
 FOLDER = "postgres"
-SYSTEM_USER = "vidqueue-pg"
 START_PATIENCE_S = 60
 WATCH_S = 5
 # A socket address holds 107 bytes, and PostgreSQL adds its own file name to the folder.
@@ -77,8 +78,20 @@ async def running(data_dir: Path, *, disk_reserve_mib: int = 0, watchdog: Watchd
 
 
 def url_of(data_dir: Path) -> str:
-    """Address of the embedded server of this data folder, whether it runs or not."""
-    return f"postgresql://postgres@/postgres?host={_socket_folder(data_dir / FOLDER)}"
+    """Address of the embedded server of this data folder, whether it runs or not.
+
+    Raises:
+        EmbeddedError: its socket folder lies in the temporary folder, and another user made it or can write to it.
+    """
+    folder = data_dir / FOLDER
+    sockets = _socket_folder(folder)
+    address = f"postgresql://postgres@/postgres?host={sockets}"
+    if sockets == folder:
+        return address
+    _require_private(sockets)
+    # Anyone can make that folder while it is missing: libpq asks the kernel which user listens there.
+    peer = _server_user(folder)
+    return f"{address}&requirepeer={peer}" if peer else address
 
 
 class Server:
@@ -165,7 +178,7 @@ class Server:
         for folder in (self._folder, self._sockets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), self._uid):
-                raise EmbeddedError(f"{folder} belongs to somebody else.")
+                raise EmbeddedError(f"{folder} belongs to another user.")
             if self._uid >= 0:
                 os.chown(folder, self._uid, self._gid)
                 _let_through(folder)
@@ -223,16 +236,51 @@ def _socket_folder(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"vidqueue-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
 
 
+def _require_private(sockets: Path) -> None:
+    """Refuse a socket folder in which another user could listen."""
+    try:
+        facts = sockets.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(facts.st_mode):
+        raise EmbeddedError(f"{sockets} is not a folder; remove it.")
+    if facts.st_uid not in _trusted_users():
+        raise EmbeddedError(f"{sockets} belongs to another user (uid {facts.st_uid}); remove it.")
+    if facts.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = f"{stat.S_IMODE(facts.st_mode):04o}"
+        raise EmbeddedError(f"{sockets} is open to other users (mode {mode}, not 0700); remove it.")
+
+
+def _trusted_users() -> set[int]:
+    """Root, this process, and the system user of the server; only root can give a folder to the last."""
+    trusted = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):
+        trusted.add(pwd.getpwnam(SYSTEM_USER).pw_uid)
+    return trusted
+
+
+def _server_user(folder: Path) -> str | None:
+    """Name of the user that runs the server of this folder; None where the system has no name for it."""
+    try:
+        return pwd.getpwuid(folder.stat().st_uid).pw_name
+    except (OSError, KeyError):
+        pass
+    if os.geteuid() == 0:
+        return SYSTEM_USER
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None
+
+
 def _unprivileged() -> tuple[int, int]:
     """User and group the server runs as; PostgreSQL refuses root, so root gets it a user of its own."""
     if os.geteuid() != 0:
         return -1, -1
     try:
-        entry = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER], check=True)  # noqa: S607
-        entry = pwd.getpwnam(SYSTEM_USER)
-    return entry.pw_uid, entry.pw_gid
+        return system_user()
+    except SystemUserError as error:
+        raise EmbeddedError(str(error)) from None
 
 
 def _let_through(folder: Path) -> None:
