@@ -34,6 +34,7 @@ DESIGNED = {
     "max_attempts",
     "lane",
     "position",
+    "position_is_bound",
     "wait_reason",
     "eta_s",
     "created_at",

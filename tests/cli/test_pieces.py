@@ -132,6 +132,10 @@ def test_lines_tell_each_change_of_state_and_otherwise_keep_to_their_interval(
     [
         ({"state": "queued", "position": 3, "wait_reason": "busy"}, "place 3  (busy)"),
         (
+            {"state": "queued", "position": 1000, "position_is_bound": True, "wait_reason": "busy"},
+            "place 1000+  (busy)",
+        ),
+        (
             {"progress": 0.42, "stage": "encode", "fps": 61.3, "eta_s": 75.0, "lane": "gpu0"},
             "42%  encode  61 fps  1:15 left  gpu0",
         ),

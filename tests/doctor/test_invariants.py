@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from tests.daemon import Daemon, until
@@ -96,3 +97,12 @@ def test_the_command_names_each_invariant_and_ends_with_one_when_something_is_br
     ill = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ill.returncode == 1
     assert "error    I8 " in ill.stdout
+
+
+async def test_counters_that_somebody_made_wrong_are_found(daemon: Daemon) -> None:
+    async with await psycopg.AsyncConnection.connect(daemon.database_url, autocommit=True) as connection:
+        await connection.execute("SELECT vidqueue.recount_jobs(); UPDATE vidqueue.job_counts SET jobs = jobs + 3")
+        found = await broken(daemon)
+        await connection.execute("SELECT vidqueue.recount_jobs()")
+    assert found["I21"].endswith("off by 3")
+    assert "I21" not in await broken(daemon)

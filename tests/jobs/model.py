@@ -262,14 +262,17 @@ class Model:
             return "busy"
         return min((lane.blocked_by for lane in fitting if lane.blocked_by and not lane.paused), default="paused")
 
-    def position(self, job: Job) -> int | None:
-        """How many wait for the same lanes and stand before it, itself included."""
-        if job.state != "queued":
+    def position(self, job: Job, at: Decimal) -> int | None:
+        """How many wait for their turn on the same lanes and stand before it, itself included."""
+        if not self._in_line(job, at):
             return None
         return sum(
-            other.state == "queued" and self._pool(other) == self._pool(job) and other.place <= job.place
+            self._in_line(other, at) and self._pool(other) == self._pool(job) and other.place <= job.place
             for other in self.jobs
         )
+
+    def _in_line(self, job: Job, at: Decimal) -> bool:
+        return job.state == "queued" and self.waits_for(job, at) not in ("dependency", "backoff", "scheduled")
 
     def _pool(self, job: Job) -> list[Lane]:
         return [lane for lane in self.lanes if lane.online and job.device in lane.takes]
@@ -511,7 +514,7 @@ class Model:
             "error_code": job.error,
             "version": job.version,
             "wait_reason": self.waits_for(job, at),
-            "position": self.position(job),
+            "position": self.position(job, at),
             "outputs": ["text"] if job.state == "succeeded" else [],
             "needs": sorted(needed.name for needed in job.needs),
             "events": job.events,

@@ -262,3 +262,36 @@ async def _file(queue: Queue, node: UUID) -> UUID:
     async with queue.database.statement() as connection:
         await files.add(connection, new)
     return new.id
+
+
+async def test_a_job_that_cannot_run_yet_stands_in_no_line(any_queue: Queue) -> None:
+    needed = await any_queue.submit()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    scheduled = await any_queue.submit(run_at=later, priority=1000)
+    dependent = await any_queue.submit(input={"video": f"vq:jobs/{needed}/text"}, priority=1000)
+    last = await any_queue.submit(priority=-1000)
+    looks = {job_id: (job.position, job.wait_reason) for job_id in (needed, scheduled, dependent, last)
+             if (job := await any_queue.job(job_id))}  # fmt: skip
+    assert looks[scheduled] == (None, "scheduled")
+    assert looks[dependent] == (None, "dependency")
+    assert (looks[needed][0], looks[last][0]) == (1, 2)
+    async with any_queue.database.transaction() as connection:
+        page = await jobs.page(connection, JobFilter())
+    assert {job.id: (job.position, job.wait_reason) for job in page} == looks
+    # Its time comes, and nobody has looked since.
+    await any_queue.sql("UPDATE vidqueue.jobs SET run_at = now() - interval '1 s' WHERE id = %s", scheduled)
+    assert (await any_queue.job(scheduled)).position is not None
+
+
+async def test_places_are_exact_among_the_first_thousand_and_a_bound_beyond(any_queue: Queue) -> None:
+    await any_queue.sql(
+        "INSERT INTO vidqueue.jobs (processor, input, device, queued_at, run_at) SELECT 'zoo', '{}', 'cpu', at, at"
+        " FROM (SELECT now() - interval '1 day' + interval '1 s' * n AS at FROM generate_series(1, 1002) n) x"
+    )
+    async with any_queue.database.transaction() as connection:
+        whole = await jobs.page(connection, JobFilter(limit=2000))
+    line = sorted(whole, key=lambda job: job.run_at)
+    expected = [(min(place, 1000), place > 1000) for place in range(1, 1003)]
+    assert [(job.position, job.position_is_bound) for job in line] == expected
+    for place in (1, 999, 1000, 1001, 1002):
+        assert await any_queue.job(line[place - 1].id) == line[place - 1]

@@ -100,7 +100,7 @@ def situation(job: Job) -> str:
     """Where a job is, in a few words."""
     match job["state"]:
         case "queued":
-            place = f"place {job['position']}" if job.get("position") else ""
+            place = f"place {job['position']}{'+' * bool(job.get('position_is_bound'))}" if job.get("position") else ""
             words = [place, f"({job['wait_reason']})" if job.get("wait_reason") else "", job.get("message") or ""]
         case "running":
             words = [f"{job.get('progress') or 0:.0%}", job.get("stage") or "", *_pace(job), job.get("lane") or ""]

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
@@ -35,6 +36,7 @@ JOBS = 5000
 LOOKED_AFTER = {
     "I15": "the files of this data folder are those of the rows, byte for byte",
     "I16": "no process of ours works without a running attempt",
+    "I21": "the counters tell how many jobs there are",
 }
 
 # What is looked at, how many of them were, and how many there are.
@@ -53,6 +55,7 @@ async def examine(url: str, settings: Settings, tell: Progress = lambda what, se
     # Some questions look at everything at once: a grown database takes minutes.
     async with Database(url, query_timeout_s=600) as opened:
         checks = await _examine_rows(opened, tell)
+        checks.append(await _examine_counters(opened))
         checks.append(await _examine_files(opened, storage, tell))
         checks.append(await _examine_processes(opened, storage.node))
     return sorted(checks, key=lambda check: int(check.name.removeprefix("I")))
@@ -89,6 +92,14 @@ def _told(violation: Violation | None) -> list[str]:
     if violation is None:
         return []
     return [f"job {violation.job_id}: {violation.detail}" if violation.job_id else violation.detail]
+
+
+async def _examine_counters(opened: Database) -> Check:
+    """They are wrong where somebody has changed jobs with the triggers switched off."""
+    async with opened.transaction() as connection:
+        wrong = await invariants.miscounted(connection)
+    check = _check("I21", LOOKED_AFTER["I21"], len(wrong), *wrong[:1])
+    return replace(check, advice="SELECT vidqueue.recount_jobs() sets them right.") if wrong else check
 
 
 async def _examine_files(opened: Database, storage: Storage, tell: Progress) -> Check:

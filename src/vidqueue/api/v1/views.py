@@ -66,7 +66,13 @@ class JobView(BaseModel):
     attempt: int = Field(description="Number of the newest attempt, 0 before the first.")
     max_attempts: int
     lane: str | None = Field(description="Where it runs or ran; before that, the lane it asked for.")
-    position: int | None = Field(description="While it waits: 1 is next among the jobs for this kind of lane.")
+    position: int | None = Field(
+        description="While it stands in a line: 1 is next among the jobs for this kind of lane. Null for a job that "
+        "cannot run yet (dependency, backoff, scheduled): it stands in no line."
+    )
+    position_is_bound: bool = Field(
+        description="True if the place is `position` or a later one: the first 1,000 are exact."
+    )
     wait_reason: str | None = Field(
         description="While it waits: dependency, backoff, scheduled, no_lane, no_space, gpu_lost, paused or busy."
     )

@@ -14,12 +14,14 @@ pools AS MATERIALIZED (
 )
 
 -- part: shown
--- The jobs of `picked` as the outside sees them; one that waits has its reason, and its place from `line`.
+-- The jobs of `picked` as the outside sees them; one that waits has its reason, and one that stands in the line its place:
+-- exact among the first thousand.
 SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
        j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,
-       w.position,
+       CASE WHEN w.id IS NOT NULL THEN least(w.position, 1000) END AS position,
+       w.id IS NOT NULL AND w.position > 1000 AS position_is_bound,
        CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
        coalesce(o.outputs, '[]') AS outputs
 FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
@@ -35,11 +37,18 @@ WITH
 , picked AS MATERIALIZED (
     SELECT id FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 ), line AS (
-    SELECT j.id, (SELECT count(*) FROM vidqueue.jobs w JOIN pools theirs ON theirs.device = w.device
-                  WHERE w.state = 'queued' AND (w.rank, w.id) <= (j.rank, j.id)
-                    AND theirs.lanes IS NOT DISTINCT FROM ours.lanes) AS position
-    FROM picked JOIN vidqueue.jobs j ON j.id = picked.id JOIN pools ours ON ours.device = j.device
-    WHERE j.state = 'queued'
+    SELECT j.id, (SELECT count(*) FROM pools AS theirs CROSS JOIN LATERAL (
+                      (SELECT FROM vidqueue.jobs w
+                       WHERE w.ready AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
+                       ORDER BY w.rank, w.id LIMIT 1001)
+                      UNION ALL
+                      (SELECT FROM vidqueue.jobs w
+                       WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now()
+                         AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
+                       LIMIT 1001)) ahead
+                  WHERE theirs.lanes IS NOT DISTINCT FROM ours.lanes) AS position
+    FROM picked JOIN vidqueue.jobs j ON j.id = picked.id JOIN pools AS ours ON ours.device = j.device
+    WHERE j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
 )
 -- include: shown
 
@@ -47,11 +56,24 @@ WITH
 SELECT state FROM vidqueue.jobs WHERE id = %(id)s
 
 -- part: page
--- The places of those on the page that wait; the line is not looked at where none does.
-, line AS (
+-- In the line stand the jobs that could run at once if a lane were free: those that are ready, and those whose time has
+-- come since dispatch last looked. The line is not looked at where nobody on the page stands in it.
+, waiting AS MATERIALIZED (
+    SELECT j.id FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
+    WHERE j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
+), front AS (
     SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
-    FROM vidqueue.jobs q JOIN pools ON pools.device = q.device
-    WHERE q.state = 'queued' AND EXISTS (SELECT FROM picked WHERE picked.state = 'queued')
+    FROM pools CROSS JOIN LATERAL (
+        (SELECT w.id, w.rank FROM vidqueue.jobs w
+         WHERE w.ready AND w.device = pools.device
+         ORDER BY w.rank, w.id LIMIT 1000)
+        UNION ALL
+        (SELECT w.id, w.rank FROM vidqueue.jobs w
+         WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now() AND w.device = pools.device
+         LIMIT 1000)) q
+    WHERE EXISTS (SELECT FROM waiting)
+), line AS (
+    SELECT waiting.id, coalesce(front.position, 1001) AS position FROM waiting LEFT JOIN front ON front.id = waiting.id
 )
 -- include: shown
 ORDER BY j.id DESC

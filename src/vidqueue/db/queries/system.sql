@@ -6,7 +6,7 @@ SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recov
 SELECT id, invariant, job_id, detail, broken
 FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
       FROM vidqueue_report.invariant_violations v
-      WHERE v.job_id > %(after)s AND v.job_id <= %(upto)s AND v.id NOT IN ('I5', 'I13', 'I21')
+      WHERE v.job_id > %(after)s AND v.job_id <= %(upto)s AND v.id NOT IN ('I5', 'I13')
       WINDOW each AS (PARTITION BY v.id)) v
 WHERE place = 1 ORDER BY id
 
@@ -15,7 +15,7 @@ WHERE place = 1 ORDER BY id
 SELECT id, invariant, job_id, detail, broken
 FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
       FROM vidqueue_report.invariant_violations v
-      WHERE v.id IN ('I5', 'I13', 'I21')
+      WHERE v.id IN ('I5', 'I13')
       WINDOW each AS (PARTITION BY v.id)) v
 WHERE place = 1 ORDER BY id
 
@@ -26,6 +26,14 @@ SELECT id FROM vidqueue.jobs WHERE id > %(after)s ORDER BY id OFFSET %(jobs)s - 
 -- name: newest
 -- The id that only so many jobs are above.
 SELECT id FROM vidqueue.jobs ORDER BY id DESC OFFSET %(jobs)s LIMIT 1
+
+-- name: miscounted
+-- Which counters are wrong, and by how much.
+SELECT format('%%s %%s jobs of %%s on %%s lanes: off by %%s', m.state, m.processor, m.owner, m.device, -m.jobs) AS detail
+FROM vidqueue.jobs_miscounted m
+UNION ALL
+SELECT format('%%s %%s jobs of %%s that ended in the hour from %%s: off by %%s', m.state, m.processor, m.owner, m.hour, -m.jobs)
+FROM vidqueue.hours_miscounted m
 
 -- name: invariants
 SELECT id, invariant FROM vidqueue_report.invariants

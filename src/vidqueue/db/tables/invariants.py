@@ -43,6 +43,11 @@ async def between_jobs(connection: Connection) -> list[Violation]:
     return [Violation(**one) for one in await rows(connection, "system", "violations_between_jobs")]
 
 
+async def miscounted(connection: Connection) -> list[str]:
+    """Which counters of jobs are wrong, and by how much."""
+    return [one["detail"] for one in await rows(connection, "system", "miscounted")]
+
+
 async def end_of_range(connection: Connection, after: UUID, jobs: int) -> UUID:
     """The id up to which the next jobs of that number are."""
     found = await row(connection, "system", "last_of_next", after=after, jobs=jobs)

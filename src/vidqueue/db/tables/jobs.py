@@ -42,7 +42,11 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """A job as the database tells it; `position` and `wait_reason` only while it waits."""
+    """A job as the database tells it.
+
+    `wait_reason` only while it waits, `position` only while it stands in a line; the place is that or a later one where
+    `position_is_bound`.
+    """
 
     id: UUID
     batch_id: UUID | None
@@ -78,6 +82,7 @@ class JobRow:
     started_at: datetime | None
     finished_at: datetime | None
     position: int | None
+    position_is_bound: bool
     wait_reason: str | None
     outputs: list[dict[str, Any]]
 
