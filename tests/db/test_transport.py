@@ -15,6 +15,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from tests.factory import Queue, eventually
+from vidqueue.db import transport as transport_module
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts
 from vidqueue.db.transport import LaneWorker, Transport
@@ -117,6 +118,35 @@ async def test_a_ticket_whose_fetch_lost_its_answer_is_delivered_all_the_same(
     assert await asyncio.wait_for(received.get(), 15) == ref
     assert lost == 1
     await eventually(lambda: _table_is_empty(queue))
+    stopping.set()
+    await asyncio.wait_for(serving, 10)
+
+
+async def test_a_notification_that_comes_during_an_empty_fetch_is_not_lost(
+    queue: Queue, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream clears its flag after the fetch; the delivery would wait for the next poll then."""
+    lane = await queue.lane(queue=QUEUE)
+    real, fetched = JobManager.fetch_job, asyncio.Event()
+    delivered: list[AttemptRef | None] = []
+
+    async def slow(self: JobManager, *args: Any, **values: Any) -> Any:
+        job = await real(self, *args, **values)
+        if job is None and not delivered:
+            # It found nothing; before it has returned, the delivery comes and is notified.
+            await queue.submit()
+            delivered.append(await queue.dispatch(lane))
+            await asyncio.sleep(0.5)
+            fetched.set()
+        return job
+
+    monkeypatch.setattr(JobManager, "fetch_job", slow)
+    monkeypatch.setattr(transport_module, "POLL_S", 60.0)
+    received: asyncio.Queue[AttemptRef] = asyncio.Queue()
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(transport.serve(QUEUE, received.put, stopping))
+    await asyncio.wait_for(fetched.wait(), 20)
+    assert await asyncio.wait_for(received.get(), 10) == delivered[0]
     stopping.set()
     await asyncio.wait_for(serving, 10)
 

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,13 +17,15 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from tests.daemon import alive, promised
 from tests.factory import Queue, eventually
 from vidqueue import daemon
-from vidqueue.db.pool import Connection
+from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import attempts
 from vidqueue.db.tables.jobs import JobRow
+from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, AttemptRef, State, Succeeded
 from vidqueue.jobs import control, reaper
 from vidqueue.ops import failpoints, processes
@@ -428,3 +432,76 @@ async def test_a_data_folder_of_another_database_is_refused(services: Services) 
     (services.settings.data_dir / "database_id").write_text(str(uuid4()))
     with pytest.raises(daemon.NotAllowedError, match="files of another database"):
         await daemon._require_own_database(services)
+
+
+async def test_a_lane_goes_from_job_to_job_with_one_delivery(queue: Queue, services: Services) -> None:
+    """All of them wait already when the lanes open: each lane is delivered one, and goes on by itself."""
+    jobs = [await act(queue, "work", lane="cpu0") for _ in range(5)]
+    async with open_lanes(services, Drain()):
+        for job_id in jobs:
+            assert (await ended(queue, job_id)).state is State.SUCCEEDED
+    sequence = "procrastinate.procrastinate_jobs_id_seq"
+    assert await queue.sql(f"SELECT last_value AS deliveries FROM {sequence}") == [{"deliveries": 1}]
+    assert await queue.violations() == []
+
+
+async def test_a_crowd_that_takes_every_connection_of_people_delays_no_lease_and_no_job(
+    queue: Queue, services: Services
+) -> None:
+    async with Database(services.database.url, pool_size=2) as peoples, AsyncExitStack() as crowd:
+        crowded = replace(services, database=peoples)
+        async with open_lanes(crowded, Drain()):
+            at_work = await act(queue, "work", seconds=6)
+            await in_stage(queue, at_work, "work")
+            for _ in range(2):
+                await crowd.enter_async_context(peoples.statement())
+            with pytest.raises(VidqueueError) as refused:
+                async with peoples.statement():
+                    pass
+            assert refused.value.code == "overloaded"
+            # More than its lease of 3 s, and a job from its submit to its end.
+            assert (await ended(queue, await act(queue, "work"))).state is State.SUCCEEDED
+            assert (await ended(queue, at_work)).attempt == 1
+            await crowd.aclose()
+    assert await queue.violations() == []
+
+
+async def test_a_processor_that_this_daemon_lacks_is_no_failure_of_the_job(zoo: Queue) -> None:
+    """The lane's row says otherwise, as that of a daemon whose package was removed while it ran would."""
+    await zoo.sql('UPDATE vidqueue.lanes SET processors = processors || \'{"vanished": "1.0"}\'')
+    job_id = await zoo.submit(processor="vanished")
+
+    async def given_back() -> bool:
+        attempts_ = await zoo.sql("SELECT outcome FROM vidqueue.attempts WHERE job_id = %s", job_id)
+        return [row["outcome"] for row in attempts_][:1] == ["interrupted"]
+
+    await eventually(given_back)
+    job = await zoo.job(job_id)
+    assert (job.state, job.failures, job.wait_reason) == (State.QUEUED, 0, "backoff")
+    assert "vanished" in (job.message or "")
+
+
+async def test_a_failed_attempt_is_logged_as_a_warning_with_its_code(zoo: Queue) -> None:
+    with capture_logs() as logs:
+        await ended(zoo, await act(zoo, "refuse"))
+        await eventually(lambda: _logged(logs))
+    (told,) = [entry for entry in logs if entry["event"] == "attempt_failed"]
+    assert (told["log_level"], told["code"], told["job_state"]) == ("warning", "unsupported_format", "failed")
+
+
+async def _logged(logs: Sequence[MutableMapping[str, Any]]) -> bool:
+    return any(entry["event"] == "attempt_failed" for entry in logs)
+
+
+async def test_the_stall_clock_begins_when_the_executor_has_the_job(
+    zoo: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Executor.start
+
+    async def slow(self: Executor) -> None:
+        await asyncio.sleep(1.5)
+        await real(self)
+
+    monkeypatch.setattr(Executor, "start", slow)
+    job = await ended(zoo, await act(zoo, "work", stall_timeout_s=1))
+    assert job.state is State.SUCCEEDED

@@ -31,6 +31,8 @@ from vidqueue.worker.staging import stage
 # Memory that was not given back, or a context that is broken: only a new process is rid of them.
 SPOILS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
 RETRY_S = 0.5
+# Inputs that are fetched and an executor that starts may take so long before the job counts as stalled.
+PREPARATION_S = 300.0
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +126,8 @@ async def _worked(begun: Begun, lane: Lane, services: Services, workspace: Path,
         return guard.ended.result()
     running = services.settings.running
     reporter = Reporter(services.database, begun.ref, max_log_lines=running.max_log_lines)
-    guard.watch(reporter, timeout_s=begun.timeout_s, stall_timeout_s=begun.stall_timeout_s)
+    guard.watch_wall(begun.timeout_s)
+    guard.watch_stall(reporter, max(begun.stall_timeout_s, PREPARATION_S))
     outcome: Outcome | Lost | None = None
     try:
         outcome = await _work_under_guard(begun, lane, services, workspace, guard, reporter)
@@ -137,7 +140,7 @@ async def _work_under_guard(
     begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
 ) -> Outcome | Lost:
     """Wait for the work or for the first reason to end it; then make sure that the work has stopped."""
-    working = asyncio.create_task(_work(begun, lane, services, workspace, reporter), name=f"{lane.name}-work")
+    working = asyncio.create_task(_work(begun, lane, services, workspace, guard, reporter), name=f"{lane.name}-work")
     reasons: list[asyncio.Future[Any]] = [working, guard.ended]
     try:
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
@@ -154,13 +157,21 @@ async def _work_under_guard(
             await asyncio.gather(working, return_exceptions=True)
 
 
-async def _work(begun: Begun, lane: Lane, services: Services, workspace: Path, reporter: Reporter) -> Outcome:
+async def _work(
+    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
+) -> Outcome:
     """Stage the inputs, then let the executor do it."""
+
+    def on_start() -> None:
+        # However long the inputs and the executor took, the processor has not stood still yet.
+        reporter.touch()
+        guard.watch_stall(reporter, begun.stall_timeout_s)
+
     order = await stage(begun, services, workspace)
     if not isinstance(order, RunJob):
         return order
     await failpoints.reach("run.staged")
-    return await lane.executor.run(order, reporter.hear)
+    return await lane.executor.run(order, reporter.hear, on_start=on_start)
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:

@@ -59,37 +59,43 @@ class Guard:
         self.ref = ref
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Outcome | Lost] = self._loop.create_future()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._wall: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
 
     def end(self, outcome: Outcome | Lost) -> None:
         """End the attempt, unless another reason came first."""
         if not self.ended.done():
             self.ended.set_result(outcome)
 
-    def watch(self, reporter: Reporter, *, timeout_s: float, stall_timeout_s: float) -> None:
-        """Start the clocks: the attempt may run for `timeout_s`, and `stall_timeout_s` without a step forward."""
+    def watch_wall(self, timeout_s: float) -> None:
+        """Let the attempt run for `timeout_s` at most."""
         ran_out = Failed(Failure.of("timed_out", f"The attempt ran longer than {timeout_s:g} s."))
-        self._timers.append(self._loop.call_later(timeout_s, self.end, ran_out))
-        self._watch_stall(reporter, stall_timeout_s, float("-inf"))
+        self._wall = self._loop.call_later(timeout_s, self.end, ran_out)
 
-    def _watch_stall(self, reporter: Reporter, stall_timeout_s: float, deaf_until: float) -> None:
-        """A daemon that stood still itself has heard nothing and knows nothing: the time begins anew then."""
+    def watch_stall(self, reporter: Reporter, stall_timeout_s: float, *, deaf_until: float = float("-inf")) -> None:
+        """Let the attempt run for `stall_timeout_s` without a step forward, from now on in place of any earlier bound.
+
+        A daemon that stood still itself has heard nothing and knows nothing: the time begins anew then.
+        """
         due = max(reporter.heard_at, deaf_until) + stall_timeout_s
 
         def look() -> None:
             late = self._loop.time() - due
             deaf = self._loop.time() if late > LONGEST_GAP_S else deaf_until
             if max(reporter.heard_at, deaf) + stall_timeout_s > self._loop.time():
-                self._watch_stall(reporter, stall_timeout_s, deaf)
+                self.watch_stall(reporter, stall_timeout_s, deaf_until=deaf)
             else:
                 self.end(Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s.")))
 
-        self._timers[1:] = [self._loop.call_at(due, look)]
+        if self._stall is not None:
+            self._stall.cancel()
+        self._stall = self._loop.call_at(due, look)
 
     def stop(self) -> None:
         """Stop the clocks."""
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (self._wall, self._stall):
+            if timer is not None:
+                timer.cancel()
 
 
 class Guards:

@@ -119,13 +119,17 @@ class Executor:
             # asyncio waits for a child in a thread; where there is no room for one, it says so in its own way.
             raise OSError(str(error)) from error
 
-    async def run(self, order: RunJob, listener: Listener) -> Outcome:
-        """Run one job to its end; a child that dies is an outcome too, and is replaced at the next job."""
+    async def run(self, order: RunJob, listener: Listener, *, on_start: Callable[[], None] = lambda: None) -> Outcome:
+        """Run one job to its end; a child that dies is an outcome too, and is replaced at the next job.
+
+        `listener` gets each report, `on_start` is called once the child runs and takes the order.
+        """
         self._told_to_stop = False
         try:
             await self.start()
         except (OSError, TimeoutError) as error:
             return await self._not_started(str(error) or f"it was not ready after {START_PATIENCE_S} s")
+        on_start()
         # One that is gone already is found to be by the next word from it.
         with contextlib.suppress(OSError):
             await self._send(order)

@@ -1,0 +1,57 @@
+"""What an attempt reports: thinned, never lost, and costing nothing where there is nothing to tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.factory import Queue, eventually
+from vidqueue.job import AttemptRef
+from vidqueue.progress import LogLine, Progress, Throttle
+from vidqueue.worker.reporter import Reporter
+
+
+async def running(queue: Queue) -> AttemptRef:
+    await queue.submit()
+    ref = await queue.dispatch(await queue.lane())
+    assert ref is not None
+    return ref
+
+
+async def test_the_last_report_of_a_burst_is_written_although_silence_follows(queue: Queue) -> None:
+    ref = await running(queue)
+    reporter = Reporter(queue.database, ref, max_log_lines=10)
+    for percent in range(1, 91):
+        reporter.hear(Progress(percent / 100, stage="encode"))
+
+    async def newest() -> bool:
+        return round((await queue.job(ref.job_id)).progress, 2) == 0.9
+
+    await eventually(newest, within_s=5)
+    await reporter.close(succeeded=False)
+    told = await queue.sql("SELECT count(*) AS n FROM vidqueue.events WHERE kind = 'progress'")
+    assert told[0]["n"] <= 3, "ninety reports at once are no ninety events"
+
+
+async def test_an_attempt_that_reports_nothing_writes_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = await running(queue)
+    monkeypatch.delattr(type(queue.database), "statement")
+    reporter = Reporter(queue.database, ref, max_log_lines=10)
+    await reporter.close(succeeded=True)
+
+
+async def test_lines_of_the_log_are_written_at_the_end_of_an_attempt_also_after_a_success(queue: Queue) -> None:
+    ref = await running(queue)
+    reporter = Reporter(queue.database, ref, max_log_lines=10)
+    reporter.hear(LogLine("nearly done"))
+    reporter.hear(Progress(0.99, stage="encode"))
+    await reporter.close(succeeded=True)
+    assert await queue.sql("SELECT text FROM vidqueue.attempt_logs") == [{"text": "nearly done"}]
+    assert (await queue.job(ref.job_id)).progress == 0
+
+
+def test_a_change_of_stage_waits_less_than_a_step_of_the_same() -> None:
+    throttle = Throttle(interval_s=0.5, least_s=0.1)
+    assert throttle.due_at(Progress(0, stage="decode")) == float("-inf")
+    throttle.wrote(Progress(0, stage="decode"), 10.0)
+    assert throttle.due_at(Progress(0.1, stage="decode")) == 10.5
+    assert throttle.due_at(Progress(0.1, stage="encode")) == 10.1
