@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
 
 from tests.api.test_jobs import run, submit, success
 from tests.api.test_refusals import problem
@@ -22,6 +24,7 @@ from tests.factory import Queue, eventually
 from vidqueue.api.app import build
 from vidqueue.api.v1 import files as door
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs import probes
 from vidqueue.media.facts import MediaFacts
 from vidqueue.services import Services
 
@@ -85,7 +88,7 @@ async def test_what_is_no_media_is_stored_and_the_problem_told(client: httpx2.As
 
 
 async def test_media_is_probed(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "probe", lambda path, limits, canceled: MediaFacts(container="mov", size=11))
+    monkeypatch.setattr(probes, "probe", lambda path, limits, canceled: MediaFacts(container="mov", size=11))
     file = (await raw(client, b"a real clip")).json()
     assert (file["facts"]["container"], file["problem"]) == ("mov", None)
 
@@ -319,6 +322,51 @@ async def test_a_probe_that_fails_in_an_unknown_way_still_answers(
     def stuck(*_: Any) -> MediaFacts:
         raise VidqueueError("timed_out", "The probe took too long.")
 
-    monkeypatch.setattr(door, "probe", stuck)
+    monkeypatch.setattr(probes, "probe", stuck)
     answer = await raw(client, b"x")
     assert (answer.status_code, answer.json()["problem"]["code"]) == (201, "timed_out")
+
+
+async def test_an_upload_is_answered_while_slow_probes_go_on_and_gets_its_facts_later(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(path: Path, *_: Any) -> MediaFacts:
+        assert go_on.wait(60)
+        return MediaFacts(container="mov", size=path.stat().st_size)
+
+    monkeypatch.setattr(probes, "probe", slow)
+    monkeypatch.setattr(door, "PATIENCE_S", 0.05)
+    try:
+        # Many more than there are probes at once.
+        answers = await asyncio.gather(*(raw(client, b"x" * size) for size in range(1, 9)))
+        uploads = [answer.json() for answer in answers]
+        assert {answer.status_code for answer in answers} == {201}
+        assert {one["problem"]["code"] for one in uploads} == {"probe_pending"}
+        assert {one["facts"] for one in uploads} == {None}
+        request = {"processor": "transcode", "input": {"video": uploads[0]["reference"]}}
+        assert (await client.post("/v1/jobs", json=request)).status_code == 202
+    finally:
+        go_on.set()
+
+    async def known() -> bool:
+        read = [(await client.get(one["urls"]["self"])).json() for one in uploads]
+        return [one["facts"] and one["facts"]["size"] for one in read] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+    await eventually(known)
+
+
+async def test_a_late_probe_that_fails_leaves_the_file_as_it_is(
+    client: httpx2.AsyncClient, app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "PATIENCE_S", 0)
+    file = (await raw(client, b"just a text")).json()
+    assert file["problem"]["code"] == "probe_pending"
+
+    async def over() -> bool:
+        return not app.state.probes._tasks
+
+    await eventually(over)
+    assert (await client.get(file["urls"]["self"])).json()["facts"] is None
+    assert (await client.delete(file["urls"]["self"])).status_code == 204

@@ -12,12 +12,13 @@ from starlette.middleware import Middleware
 from vidqueue.api.http import openapi, problems
 from vidqueue.api.http.endpoint import routes
 from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
-from vidqueue.api.v1.files import PROBES_AT_ONCE
 from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs.probes import Probes
 from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.settings.schema import ApiSettings
+from vidqueue.storage.disk_space import Reservations
 
 
 def build(services: Services) -> Starlette:
@@ -39,7 +40,9 @@ def build(services: Services) -> Starlette:
     app.router.redirect_slashes = False
     app.state.services = services
     app.state.closing = asyncio.Event()
-    app.state.probing = asyncio.Semaphore(PROBES_AT_ONCE)
+    settings = services.settings
+    app.state.probes = Probes(services.database, services.storage, settings.limits)
+    app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib)
     app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
     return app
 
@@ -47,6 +50,7 @@ def build(services: Services) -> Starlette:
 def end_streams(app: Starlette) -> None:
     """Let every event stream and every `Prefer: wait` end; a server that shuts down would otherwise wait for them."""
     app.state.closing.set()
+    app.state.probes.close()
 
 
 def _names(settings: ApiSettings) -> list[str]:

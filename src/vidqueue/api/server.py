@@ -56,6 +56,8 @@ def _listen(host: str, port: int, family: socket.AddressFamily) -> socket.socket
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))
+        # Now: whoever is told the address may come before uvicorn listens.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise CannotListenError(f"Cannot listen on {host}:{port}: {error.strerror}.") from error

@@ -3,13 +3,58 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+from vidqueue.errors import VidqueueError
 
 MEBIBYTE = 1 << 20
 # Free space that must exist above the mark before work begins again, so that lanes do not flutter around it.
 MARGIN = 1.1
+# What an upload that does not tell its size reserves at a time.
+STEP = 16 * MEBIBYTE
 
 
 def is_short_of_space(folder: Path, low_water_mib: int, *, was_short: bool = False) -> bool:
     """True if the folder's volume has less free space than the mark (MiB); one that `was_short` needs a tenth more."""
     return shutil.disk_usage(folder).free < low_water_mib * MEBIBYTE * (MARGIN if was_short else 1)
+
+
+class Reservations:
+    """Space that uploads will need, so that all of them together leave the low-water mark (MiB) free."""
+
+    def __init__(self, folder: Path, low_water_mib: int) -> None:
+        self._folder = folder
+        self._low_water = low_water_mib * MEBIBYTE
+        # Bytes that each upload has reserved and not written yet.
+        self._unwritten: dict[object, int] = {}
+
+    async def counted(self, body: AsyncIterator[bytes], announced: int | None) -> AsyncIterator[bytes]:
+        """The pieces of an upload, as long as there is room for it; `announced` is its size, where it is told.
+
+        Raises:
+            VidqueueError: `no_space`, before the first piece or between two.
+        """
+        upload = object()
+        self._unwritten[upload] = checked_at = written = 0
+        try:
+            self._reserve(upload, announced or STEP)
+            async for piece in body:
+                if len(piece) > self._unwritten[upload]:
+                    self._reserve(upload, max(STEP, len(piece)))
+                elif written - checked_at >= STEP:
+                    # Jobs and other programs write too.
+                    self._reserve(upload, 0)
+                    checked_at = written
+                yield piece
+                # The consumer asks for the next piece once this one is on the disk.
+                self._unwritten[upload] -= len(piece)
+                written += len(piece)
+        finally:
+            del self._unwritten[upload]
+
+    def _reserve(self, upload: object, size: int) -> None:
+        wanted = sum(self._unwritten.values()) + size
+        if shutil.disk_usage(self._folder).free - wanted < self._low_water:
+            raise VidqueueError("no_space", "There is too little room on the disk for this upload.")
+        self._unwritten[upload] += size

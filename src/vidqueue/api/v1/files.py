@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import re
-import threading
 import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -27,15 +25,13 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
-from vidqueue.media.probe import probe
+from vidqueue.jobs.probes import PATIENCE_S, Facts, Probes
 from vidqueue.services import Services
-from vidqueue.storage.disk_space import is_short_of_space
+from vidqueue.storage.disk_space import Reservations
 from vidqueue.storage.local import Stored
 
 # What a form may add to the file: boundaries and the headers of one part.
 FORM_ALLOWANCE = 16 * 1024
-# A probe holds a thread while it runs; uploads need threads too.
-PROBES_AT_ONCE = 2
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 
@@ -69,11 +65,10 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     """Store a file.
 
     Either a form with one part named `file`, or the raw bytes. Media is probed; what cannot be read as media is stored
-    all the same, and `problem` says why.
+    all the same, and `problem` says why. A probe that takes longer than two seconds goes on after the answer: `problem`
+    is `probe_pending` then, and the facts appear in the file once they are there.
     """
     services = services_of(request)
-    if is_short_of_space(services.settings.data_dir, services.settings.disk.low_water_mib):
-        raise VidqueueError("no_space", "There is too little room on the disk; uploads wait until there is more.")
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
     try:
         if media_type_of(request) == "multipart/form-data":
@@ -83,11 +78,15 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     except OSError as error:
         raise _storage_refuses(error) from error
     label = query.name or received.name or _name_in(headers.content_disposition)
+    probes: Probes = request.app.state.probes
+    probing = probes.begin(received.stored.id, owner=owner_of(request))
     try:
-        facts, problem = await _look_at(request, services, received.stored)
+        facts, problem = await _look_at(probing, services, received.stored)
         file = await _write_down(services, received, _label(label), owner_of(request), facts)
     finally:
         services.storage.release(received.stored.id)
+    if not probing.done():
+        probes.write_later(probing, file.id)
     view = UploadView(problem=problem, **dict(file_view(file)))
     return json_answer(view, 201, {"Location": view.urls.self})
 
@@ -110,16 +109,23 @@ async def delete_file(request: Request, file_id: UUID) -> Response:
 
 async def _receive_raw(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit)
-    stored = await services.storage.receive(chunks(request), limit=limit)
+    stored = await services.storage.receive(_with_room(request, chunks(request)), limit=limit)
     return Received(stored, "", media_type_of(request))
 
 
 async def _receive_form(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit + FORM_ALLOWANCE)
     part = FilePart(request.headers["content-type"])
-    body = _at_most(chunks(request), limit + FORM_ALLOWANCE)
+    body = _at_most(_with_room(request, chunks(request)), limit + FORM_ALLOWANCE)
     stored = await services.storage.receive(part.data(body), limit=limit)
     return Received(stored, part.name, part.media_type.partition(";")[0].strip().lower())
+
+
+def _with_room(request: Request, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The body, refused where the disk has no room for it besides what other uploads have reserved."""
+    reservations: Reservations = request.app.state.reservations
+    announced = request.headers.get("content-length", "")
+    return reservations.counted(body, int(announced) if announced.isdecimal() else None)
 
 
 async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
@@ -133,27 +139,23 @@ async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
 
 
 async def _look_at(
-    request: Request, services: Services, stored: Stored
-) -> tuple[dict[str, Any] | None, ErrorView | None]:
-    """The facts of a media file, or why there are none."""
-    left = threading.Event()
-    probing: asyncio.Semaphore = request.app.state.probing
+    probing: asyncio.Task[Facts], services: Services, stored: Stored
+) -> tuple[Facts | None, ErrorView | None]:
+    """The facts of a media file, or why there are none (yet)."""
     try:
-        async with probing:
-            facts = await asyncio.to_thread(probe, services.storage.path(stored.id), services.settings.limits, left)
+        await asyncio.wait([probing], timeout=PATIENCE_S)
+        if not probing.done():
+            raise VidqueueError("probe_pending", "The file is being examined.")
+        return probing.result(), None
     except VidqueueError as error:
         return None, ErrorView(code=error.code, message=error.message, hint=error.hint)
     except asyncio.CancelledError:
-        # A thread cannot be canceled; the jail it waits for can.
-        left.set()
+        probing.cancel()
         services.storage.delete(stored.id)
         raise
-    return facts.as_json(), None
 
 
-async def _write_down(
-    services: Services, received: Received, label: str, owner: str, facts: dict[str, Any] | None
-) -> FileRow:
+async def _write_down(services: Services, received: Received, label: str, owner: str, facts: Facts | None) -> FileRow:
     stored = received.stored
     new = NewFile(
         id=stored.id,

@@ -2,6 +2,10 @@
 INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, facts, node, published)
 VALUES (%(id)s, %(owner)s, %(name)s, %(media_type)s, %(size)s, %(sha256)s, %(facts)s, %(node)s, %(published)s)
 
+-- name: set_facts
+-- Facts that came later than the row.
+UPDATE vidqueue.files SET facts = %(facts)s WHERE id = %(id)s
+
 -- name: get
 SELECT id, owner, name, media_type, size, sha256, facts, created_at, node, missing_at FROM vidqueue.files
 WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)

@@ -50,6 +50,11 @@ async def add(connection: Connection, file: NewFile, *, published: bool = False)
     await execute(connection, "files", "add", **{**values, "facts": facts}, published=published)
 
 
+async def set_facts(connection: Connection, file_id: UUID, facts: dict[str, Any]) -> None:
+    """Write down what a probe has found."""
+    await execute(connection, "files", "set_facts", id=file_id, facts=Jsonb(facts))
+
+
 async def get(connection: Connection, file_id: UUID, *, owner: str | None = None) -> FileRow | None:
     """One file, or None where this owner has none of that id."""
     found = await row(connection, "files", "get", id=file_id, owner=owner)
