@@ -26,7 +26,7 @@ demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/t
 	@$(BIN)/vidqueue demo $(if $(value VIDEO),--video="$$DEMO_VIDEO")
 
 test: $(STAMP) check ## run the gates and every test; what CI calls
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 storm: $(STAMP) ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
 	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -40,8 +40,19 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP) ## measure against other queues and servers; one table (ONLY="queue backlog" SHORT=1)
+bench: $(STAMP) .venv-bench/.installed ## measure against other queues and servers; one table (ONLY="queue backlog" SHORT=1)
 	@$(BIN)/python -m benchmarks $(ONLY) $(if $(SHORT),--short)
+
+# Celery and its brokers are measured beside ours where they can be had; the table says which were not.
+.venv-bench/.installed: Makefile
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check 'celery[redis]==5.7.*' \
+	  || echo "Celery cannot be installed: it will be skipped"
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v redis-server && command -v rabbitmq-server; } >/dev/null; then \
+	  echo "installing redis-server and rabbitmq-server; they are not started"; \
+	  apt-get update -qq; RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    redis-server rabbitmq-server >/dev/null || echo "they cannot be installed: they will be skipped"; fi
+	@touch $@
 
 run: $(STAMP) ## run a daemon in this terminal
 	$(BIN)/vidqueue serve

@@ -7,6 +7,8 @@ dispatch to the last job's end. vidqueue runs as a real daemon and publishes one
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -15,14 +17,25 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.contenders.base import Contender
+from benchmarks.contenders.celery_workers import celery_rabbitmq, celery_redis
+from benchmarks.contenders.children import SkippedError
 from benchmarks.contenders.ours import Vidqueue, vidqueue
+from benchmarks.contenders.raw import raw_one_commit, raw_two_commits
+from benchmarks.contenders.stock import procrastinate
 from benchmarks.measure import Report, interleaved, machine, percentile
 from tests.postgres import Postgres, own_postgres
 
 PART = "queue"
 Opened = Callable[[Postgres, Path], AbstractContextManager[Contender]]
 
-CONTENDERS: dict[str, Opened] = {"vidqueue": vidqueue}
+CONTENDERS: dict[str, Opened] = {
+    "vidqueue": vidqueue,
+    "Celery+Redis": celery_redis,
+    "Celery+RabbitMQ": celery_rabbitmq,
+    "procrastinate": procrastinate,
+    "SKIP LOCKED, one commit": raw_one_commit,
+    "SKIP LOCKED, two commits": raw_two_commits,
+}
 
 HOW = """
 examples:
@@ -99,6 +112,8 @@ def count(report: Report, contender: Vidqueue, jobs: int, lanes: int) -> None:
 def main() -> None:
     """Measure and print one table."""
     wanted = arguments()
+    # A terminated run closes its servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     report = Report(machine=machine())
     with (
         own_postgres() as postgres,
@@ -107,7 +122,12 @@ def main() -> None:
     ):
         folder = Path(name)
         folder.chmod(0o755)
-        opened = {one: stack.enter_context(CONTENDERS[one](postgres, folder)) for one in wanted.only}
+        opened = {}
+        for one in wanted.only:
+            try:
+                opened[one] = stack.enter_context(CONTENDERS[one](postgres, folder))
+            except SkippedError as error:
+                report.skip(one, str(error))
         rounds = {one: partial(one_round, contender, wanted) for one, contender in opened.items()}
         add(report, interleaved(rounds, wanted.rounds), wanted.lanes)
         ours = opened.get("vidqueue")

@@ -60,6 +60,13 @@ async def server_url(postgres_folder: Path) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.fixture
+def server_log(server_url: str, postgres_folder: Path) -> Path:
+    """The log that the embedded PostgreSQL writes."""
+    del server_url
+    return postgres_folder / "embedded" / "postgres" / "server.log"
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=["18", *map(str, other_postgres())])
 async def any_server_url(request: pytest.FixtureRequest, server_url: str, postgres_folder: Path) -> AsyncIterator[str]:
     """Each PostgreSQL there is: the embedded one, and every other major of the machine."""

@@ -18,7 +18,8 @@ import pytest
 from vidqueue.media.jail.sandbox import ffmpeg_path
 from vidqueue.media.sample import make_sample
 
-FOLDER = Path(os.environ.get("VIDQUEUE_TEST_MEDIA") or Path(__file__).parents[3] / "shared" / "media")
+# Resolved, because a path that leads through a symbolic link is refused.
+FOLDER = Path(os.environ.get("VIDQUEUE_TEST_MEDIA") or Path(__file__).parents[3] / "shared" / "media").resolve()
 MANIFEST = FOLDER / "manifest.csv"
 
 Samples = Callable[[str], Path]
