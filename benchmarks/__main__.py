@@ -13,7 +13,7 @@ from benchmarks.measure import Report, machine
 
 # Name of the part, its module, and the arguments of its short form.
 PARTS: dict[str, tuple[str, list[str]]] = {
-    "queue": ("benchmarks.queues", ["--jobs", "200", "--pickups", "30"]),
+    "queue": ("benchmarks.queues", ["--jobs", "200", "--pickups", "30", "--rounds", "1"]),
     "frames": ("benchmarks.frames", ["--rounds", "2", "--quick"]),
     "backlog": ("benchmarks.backlog", []),
     "failpoints": ("benchmarks.failpoints", []),

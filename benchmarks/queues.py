@@ -40,11 +40,11 @@ CONTENDERS: dict[str, Opened] = {
 HOW = """
 examples:
   python -m benchmarks.queues                                          everything (make bench ONLY=queue)
-  python -m benchmarks.queues --only vidqueue --jobs 400 --lanes 4     one figure, in less than a minute
+  python -m benchmarks.queues --only vidqueue --jobs 400 --lanes 4     vidqueue alone, in a minute or so
   python -m benchmarks.queues --only vidqueue --count 200              statements and commits a job, by text
 
 Run it from the root of the repository, as a module. The figures of different runs do not compare on a shared machine;
-run --rounds 3 or more before and after a change.
+measure before and after a change.
 """
 
 
@@ -147,7 +147,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="which queues")
     parser.add_argument("--jobs", type=int, default=800, help="jobs for each drain with the most consumers (800)")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4], help="consumers: 1, 4 or both (both)")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds; the table shows their medians (1)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the table shows their medians (3)")
     parser.add_argument("--pickups", type=int, default=50, help="pickups in each round, 0 for none (50)")
     parser.add_argument("--count", type=int, default=0, metavar="JOBS", help="also count statements over JOBS jobs (0)")
     parser.add_argument("--out", type=Path, help="file to write the table to, as .md and .json")
