@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "config": ("configuration:app", DAEMON, "Check or show the daemon's configuration."),
     "db": ("database:app", DAEMON, "The daemon's database: its address, its migrations, a prompt."),
     "submit": ("submit:app", JOBS, "Submit a job; each processor has its own flags."),
+    "batch": ("batch:app", JOBS, "Submit many jobs at once; show, cancel or retry a batch."),
     "status": ("jobs:status", JOBS, "Show one job."),
     "list": ("jobs:list_jobs", JOBS, "List jobs, newest first."),
     "watch": ("watch:watch", JOBS, "Watch jobs until they end."),

@@ -1,0 +1,215 @@
+"""`vidqueue batch`: submit many jobs at once, from a list or for many files; read, cancel and retry a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from vidqueue.cli import job_list
+from vidqueue.cli.client import Client
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.inputs import Inputs
+from vidqueue.cli.members import check, flags_on
+from vidqueue.cli.options import DOOR, LOOK, Door, Look
+from vidqueue.cli.terminal import Screen
+from vidqueue.cli.watch import verdict, wait_for
+
+LARGEST = 1000
+
+app = App(name="batch", help="Submit many jobs at once; show, cancel or retry a batch.")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class BatchFlags:
+    """What holds for the whole batch, and for each job whose list does not say otherwise."""
+
+    processor: str | None = None
+    """The processor of every file, or of listed jobs that name none. Its own flags may follow, as with `submit`."""
+    title: str | None = None
+    """A label of the batch for people."""
+    tag: tuple[str, ...] | None = None
+    """A label of each job to filter by; may be given more than once."""
+    priority: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None
+    """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
+    max_attempts: int | None = None
+    """Failed attempts after which a job fails."""
+    timeout: float | None = None
+    """Longest run of one attempt, in seconds."""
+    lane: str | None = None
+    """Only this lane."""
+    idempotency_key: str | None = None
+    """A word of your own; the same word with the same request makes no second batch."""
+    wait: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Watch the jobs until they end. Ends with 3 if any failed; Ctrl-C stops the watching, not the jobs."""
+    upload: bool = True
+    """Send local files to the daemon, each once. With --no-upload it opens them itself, by path."""
+
+    def of_each_job(self) -> dict[str, Any]:
+        """The part of each job that flags give."""
+        given = {
+            "processor": self.processor,
+            "tags": list(self.tag or ()) or None,
+            "priority": self.priority,
+            "max_attempts": self.max_attempts,
+            "timeout_s": self.timeout,
+            "lane": self.lane,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+NO_FLAGS = BatchFlags()
+# Names that mean something else on this command line.
+_TAKEN = frozenset({"files"}).union(field.name for kind in (BatchFlags, Door, Look) for field in fields(kind))
+
+
+@app.default
+def submit(
+    *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    flags: BatchFlags = NO_FLAGS,
+    door: Door = DOOR,
+    look: Look = LOOK,
+) -> int:
+    """Submit up to 1,000 jobs at once: all of them are queued, or none.
+
+    Args:
+        sources: Lists of jobs (.json, .ndjson, .jsonl, .csv, or `-` for JSON on standard input); or with --processor
+            media files and patterns such as '*.mp4', one job for each file.
+        flags: What holds for the batch and its jobs.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    title, jobs = _jobs(sources, flags)
+    if not 1 <= len(jobs) <= LARGEST:
+        raise CommandError(f"A batch has 1 to {LARGEST} jobs; this one has {len(jobs)}.", exit=Exit.USAGE)
+    members = check(jobs)
+    inputs = Inputs(may_upload=flags.upload)
+    inputs.check(member.input[field] for member in members for field in member.media)
+    with Client(door.url) as client:
+        for member in members:
+            for field in member.media:
+                member.input[field] = inputs.reference(client, screen, member.input[field])
+        headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
+        body = {"jobs": jobs} | ({"title": title} if title else {})
+        batch = client.call("POST", "/v1/batches", json=body, headers=headers)
+        if flags.wait:
+            screen.say(f"submitted {batch['id']}")
+            return _wait(client, screen, batch["id"], batch["jobs"])
+    _tell(screen, batch, brief=True)
+    return Exit.OK
+
+
+@app.command
+def status(
+    batch_id: Annotated[str, Parameter(name="ID")],
+    *,
+    wait: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    door: Door = DOOR,
+    look: Look = LOOK,
+) -> int:
+    """Show a batch: how many jobs are in each state, and which have failed.
+
+    Args:
+        batch_id: The batch.
+        wait: Watch its jobs until they end. Ends with 3 if any failed, 5 if any was canceled.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    with Client(door.url) as client:
+        batch = client.get(f"/v1/batches/{batch_id}")
+        if wait:
+            return _wait(client, screen, batch_id)
+    _tell(screen, batch)
+    return Exit.OK
+
+
+@app.command
+def cancel(batch_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Cancel every job of a batch that has not ended.
+
+    Args:
+        batch_id: The batch.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    with Client(door.url) as client:
+        _tell(Screen(look), client.call("POST", f"/v1/batches/{batch_id}/cancel"))
+    return Exit.OK
+
+
+@app.command
+def retry(
+    batch_id: Annotated[str, Parameter(name="ID")],
+    *,
+    wait: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    door: Door = DOOR,
+    look: Look = LOOK,
+) -> int:
+    """Run the failed jobs of a batch once more.
+
+    Args:
+        batch_id: The batch.
+        wait: Watch its jobs until they end. Ends with 3 if any failed, 5 if any was canceled.
+        door: Which daemon is asked.
+        look: How the answer is written.
+    """
+    screen = Screen(look)
+    with Client(door.url) as client:
+        batch = client.call("POST", f"/v1/batches/{batch_id}/retry")
+        if wait:
+            return _wait(client, screen, batch_id)
+    _tell(screen, batch)
+    return Exit.OK
+
+
+def _jobs(sources: Sequence[str], flags: BatchFlags) -> tuple[str | None, list[dict[str, Any]]]:
+    """The jobs as the daemon takes them, apart from local files; a title of the flags goes before that of a list."""
+    files: list[str] = list(sources)
+    given: dict[str, Any] = {}
+    media: str | None = None
+    if flags.processor is not None:
+        files, given, media = flags_on(flags.processor, sources, _TAKEN)
+    if stray := [one for one in files if one.startswith("-") and one != job_list.STDIN]:
+        hint = "" if flags.processor else "The flags of a processor need --processor."
+        raise CommandError(f"{stray[0]} is no known flag here.", exit=Exit.USAGE, hint=hint)
+    title, jobs = flags.title, list[dict[str, Any]]()
+    for source in files:
+        if job_list.is_list(source):
+            listed, found = job_list.read(source)
+            title = title or listed
+            jobs += found
+        elif media is not None:
+            jobs += [{"title": name.rpartition("/")[2], "input": {media: name}} for name in job_list.files_of(source)]
+        else:
+            hint = "Name a processor with --processor, or a list of jobs (.json, .ndjson, .jsonl, .csv)."
+            raise CommandError(f"{source} is not a list of jobs.", exit=Exit.USAGE, hint=hint)
+    return title, [{**flags.of_each_job(), **job, "input": {**given, **job.get("input", {})}} for job in jobs]
+
+
+def _wait(client: Client, screen: Screen, batch_id: str, ids: list[str] | None = None) -> int:
+    if ids is None:
+        ids = [job["id"] for job in client.jobs(limit=None, batch=batch_id)]
+    jobs = wait_for(client, screen, ids)
+    _tell(screen, client.get(f"/v1/batches/{batch_id}"))
+    return verdict(list(jobs.values()))
+
+
+def _tell(screen: Screen, batch: dict[str, Any], *, brief: bool = False) -> None:
+    if screen.json:
+        screen.object(batch)
+        return
+    if brief:
+        screen.write(batch["id"])
+        if screen.out.is_terminal:
+            screen.say(f"Watch it with: vidqueue batch status {batch['id']} --wait")
+        return
+    counts = ", ".join(f"{count} {state}" for state, count in batch["counts"].items() if count)
+    screen.write(f"{batch['id']}  {batch['state']}  {batch['progress']:.0%}  {batch['title'] or ''}".rstrip())
+    screen.write(f"{batch['size']} jobs: {counts or 'all deleted'}")
+    for job_id in batch["failed_jobs"]:
+        screen.write(f"failed {job_id}")
