@@ -1,4 +1,4 @@
-"""The words of the domain: states, outcomes of an attempt, and what follows from an outcome. No IO.
+"""The domain model: states of a job, outcomes of an attempt, and the verdict over an outcome. No IO.
 
 The database holds the same rules as CHECKs; a test compares the two.
 """
@@ -18,7 +18,7 @@ Device = Literal["cpu", "gpu"]
 
 
 class State(StrEnum):
-    """Where a job is. Every job ends in exactly one of the three final states."""
+    """State of a job. Every job ends in exactly one of the three final states."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -50,13 +50,13 @@ class Failure:
 
     @classmethod
     def of(cls, code: str, message: str, *, hint: str | None = None, detail: str = "") -> Failure:
-        """A failure whose hint defaults to the one of its code."""
+        """Return a failure whose hint defaults to that of its code."""
         known = KINDS.get(code)
         return cls(code, message, hint or (known.hint if known else ""), detail)
 
     @classmethod
     def from_error(cls, error: VidqueueError, *, detail: str = "") -> Failure:
-        """The failure that a raised error stands for."""
+        """Return the failure that a raised error means."""
         return cls(error.code, error.message, error.hint, detail)
 
 
@@ -72,7 +72,7 @@ class OutputDraft:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The processor returned; its outputs wait in the workspace."""
+    """The processor returned; its outputs are in the workspace."""
 
     outputs: tuple[OutputDraft, ...]
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt ended by its own doing.
+    """The attempt failed by itself.
 
     `crashed` says that it took its executor with it; three of those are poison.
     """
@@ -91,7 +91,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """Someone asked for the job to stop, and it did."""
+    """The job was canceled on request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Tries:
 
 POISON_CRASHES = 3
 POISON_LOSSES = 10
-# A full disk is not freed in a second.
+# It takes a while until somebody frees space on a full disk.
 PATIENT_CODES = {"no_space": Backoff(15, 600)}
 
 
@@ -160,7 +160,7 @@ class Verdict:
 
 
 def verdict(outcome: Outcome, tries: Tries) -> Verdict:
-    """Decide what follows from an outcome; the only place that does."""
+    """Return the verdict over an outcome; nothing else decides what becomes of a job."""
     match outcome:
         case Succeeded():
             return Verdict(State.SUCCEEDED)

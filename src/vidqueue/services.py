@@ -1,4 +1,4 @@
-"""The open rooms of one process, as one value: what the verbs and the HTTP door are handed instead of globals."""
+"""The open dependencies of one process, as one value, which is passed on instead of globals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidqueue.storage.local import Storage
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Opened by the daemon, closed by the daemon."""
+    """The open dependencies of one process; the daemon opens and closes them."""
 
     settings: Settings
     database: Database

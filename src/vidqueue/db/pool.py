@@ -1,4 +1,4 @@
-"""The connection pool and what its errors mean. psycopg is imported here, in store/, migrate and channel only.
+"""The connection pool, and the stable codes that its errors mean.
 
 A transaction is bounded in time: libpq has no read timeout, and a frozen backend must not freeze the daemon.
 """
@@ -28,7 +28,7 @@ Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
 # procrastinate's functions name their tables without a schema.
 SEARCH_PATH = "procrastinate, public"
 RECONNECT_S = 0.5  # after a failed attempt to connect the second is made, and a new pair begun
-# For a session inside a transaction: it may hold the lock of the event log, and would stop everybody.
+# Limit for a session inside a transaction: it may hold the lock of the event log, and would block every writer.
 IDLE_IN_TRANSACTION_MS = 3000
 CONNECT_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -40,19 +40,19 @@ CONNECT_OPTIONS: dict[str, Any] = {
 }
 
 
-# It may serve again in a while; a managed server that is full turns read-only.
+# Errors that pass by themselves; a managed server turns read-only while it is full.
 _FOR_NOW = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
 AWAY = (PoolTimeout, psycopg.OperationalError, *_FOR_NOW)
 # The server is well, and one statement is not: it took too long, or waited too long for a lock.
 _TOO_SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
-# Two transactions were in each other's way, and the server ended one of them.
+# Two transactions conflicted, and the server ended one of them.
 _CROWDED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 # Of one transaction's time, what one statement may take: the server cancels it before the whole is hung up on.
 STATEMENT_SHARE = 0.9
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """psycopg's pool, quicker after a restart of the server, and bounded in time where the server is frozen.
+    """psycopg's pool, faster after a restart of the server, and with timeouts for a frozen server.
 
     Its own `check` costs a round trip at each checkout and waits a second or more after each dead connection, so that
     a pool full of them times out. Here a dead connection is seen without asking the server, and the next one is taken
@@ -76,7 +76,7 @@ class Pool(AsyncConnectionPool[Connection]):
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - the signature of psycopg_pool
-        """A connection for one transaction, hung up when that takes too long; its idle neighbours are distrusted then.
+        """Yield a connection for one transaction; if that takes too long, close it and replace the idle connections.
 
         Raises:
             PoolTimeout: none could be had within `timeout` seconds.
@@ -92,7 +92,7 @@ class Pool(AsyncConnectionPool[Connection]):
             raise
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - the signature of psycopg_pool
-        """A connection whose server has not hung up.
+        """Return a connection that the server has not closed.
 
         Raises:
             PoolTimeout: none could be had within `timeout` seconds.
@@ -106,7 +106,7 @@ class Pool(AsyncConnectionPool[Connection]):
             await self.putconn(connection)
 
     async def _given_or_cancelled(self, timeout_s: float) -> Connection:
-        """As the pool gives it, but a cancellation that comes in the same moment is not lost.
+        """Get a connection from the pool without losing a cancellation that arrives at the same moment.
 
         The pool waits with asyncio.wait_for, and Python 3.11's returns the result then. A guard that was told to end
         would go on for ever, and its lane with it.
@@ -120,7 +120,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return connection
 
     async def reconnect_failed(self) -> None:
-        """Begin anew while somebody waits; without that only the next caller would."""
+        """Try to connect again while callers wait; psycopg would only do so for the next caller."""
         if self._waiting:
             self._maybe_grow_pool()
 
@@ -135,7 +135,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10, keep_plans: bool = False) -> None:
         self.url = url
         self.query_timeout_s = query_timeout_s
-        # Set when the process shall end: whoever waits for the database gives up then.
+        # Set when the process exits: whoever waits for the database stops waiting.
         self.abandoned = False
         self.pool = Pool(
             url,
@@ -193,7 +193,7 @@ class Database:
             raise
 
     async def _refusal(self, error: PoolTimeout | SilentError) -> VidqueueError:
-        """The error of a caller who got no connection, or no answer: the server may be well all the same."""
+        """Return the error for a caller without a connection or an answer; the server may be healthy all the same."""
         if not await self._server.answers():
             return VidqueueError("database_unavailable", f"The database does not answer: {error}")
         if isinstance(error, PoolTimeout):
@@ -202,7 +202,7 @@ class Database:
 
 
 async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
-    """Set up a new session, whoever opened it: names, bounds in time, the zone of what it tells."""
+    """Configure a new session: search path, timeouts, time zone."""
     with hung_up_after(timeout_s, connection):
         await connection.execute(f"SET search_path = {SEARCH_PATH}")
         await connection.execute(f"SET statement_timeout = {int(timeout_s * STATEMENT_SHARE * 1000)}")
@@ -223,25 +223,25 @@ async def _prepare_in_autocommit(
 
 
 async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
-    """All rows of the named query."""
+    """Run the named query and return all rows."""
     cursor = await connection.execute(_text(family, name), values)
     return await cursor.fetchall()
 
 
 async def row(connection: Connection, family: str, name: str, /, **values: Any) -> DictRow | None:
-    """The first row of the named query, if there is one."""
+    """Run the named query and return the first row, if there is one."""
     cursor = await connection.execute(_text(family, name), values)
     return await cursor.fetchone()
 
 
 async def execute(connection: Connection, family: str, name: str, /, **values: Any) -> int:
-    """Run the named query and return how many rows it touched."""
+    """Run the named query and return the number of rows that it affected."""
     cursor = await connection.execute(_text(family, name), values)
     return cursor.rowcount
 
 
 async def listen(url: str, channel: str) -> Connection:
-    """A connection of its own, outside the pool, that listens on `channel`."""
+    """Open a connection outside the pool that listens on `channel`."""
     connection: Connection = await psycopg.AsyncConnection.connect(
         url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS
     )
@@ -251,7 +251,7 @@ async def listen(url: str, channel: str) -> Connection:
 
 
 def _hung_up(connection: Connection) -> bool:
-    """Whether an idle connection has something to read: its server said good-bye, or went without."""
+    """True if an idle connection has something to read, which means that the server has closed it."""
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN | select.POLLHUP)
     return bool(poller.poll(0))

@@ -14,14 +14,14 @@ import psycopg
 
 
 class SilentError(psycopg.OperationalError):
-    """The server said nothing for too long, and was hung up on."""
+    """The server did not answer in time, and the connection was closed."""
 
 
 @contextmanager
 def hung_up_after(
     seconds: float, *connections: psycopg.AsyncConnection[Any]
 ) -> Iterator[Callable[[psycopg.AsyncConnection[Any]], None]]:
-    """Hang up, after `seconds`, the connections the block is busy with; it yields what adds one.
+    """Close the connections that the block uses after `seconds`; yields a function that adds a connection.
 
     Cancelling would not do: psycopg asks the server for leave to cancel, and a frozen one keeps it waiting.
 
@@ -48,7 +48,7 @@ def hung_up_after(
 
 
 def _shut_down(connection: psycopg.AsyncConnection[Any]) -> None:
-    """End the talk without ending the descriptor, which the event loop still watches."""
+    """Shut the socket down without closing its descriptor, which the event loop still watches."""
     with (
         contextlib.suppress(OSError, psycopg.OperationalError),
         socket.socket(fileno=os.dup(connection.fileno())) as end,

@@ -1,7 +1,7 @@
-"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per attempt.
+"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per shift.
 
-Its row carries ids and the fence only and is deleted when the attempt ends, so its table stays tiny and its status
-never argues with ours. Retries, timeouts and fencing are vidqueue's own; this is the postman.
+Its row carries ids and the fence only and is deleted when the lane's shift ends, so its table stays tiny and its status
+cannot contradict ours. Retries, timeouts and fencing are vidqueue's own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from vidqueue.db.pool import Database, prepare
 from vidqueue.job import AttemptRef
 
 SCHEMA_VERSION = "3.10"
-# As vidqueue.deliver() has it.
+# The same name as in vidqueue.deliver().
 TASK = "vidqueue.run_attempt"
-# A delivery is notified; this is how long one waits whose notification was lost.
+# How long a delivery waits whose notification was lost.
 POLL_S = 5.0
 
 Handler = Callable[[AttemptRef], Awaitable[None]]
@@ -44,7 +44,7 @@ class Transport:
     """procrastinate's application on the pool of the lanes, open for the time of an `async with`."""
 
     def __init__(self, database: Database) -> None:
-        # Its own logger tells each job's arguments and outcome at INFO; ours does that once, in our words.
+        # Its own logger writes each job's arguments and outcome at INFO; ours does that already.
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
         self._database = database
         # Its listener has a session of its own, outside the pool.
@@ -70,7 +70,7 @@ class Transport:
             await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
 
     async def serve(self, queue: str, handler: Handler, stopping: asyncio.Event) -> None:
-        """Run the lane's worker until `stopping`; start it anew whenever it returns or raises before that.
+        """Run the lane's worker until `stopping`; restart it whenever it returns or raises before that.
 
         A worker may end by itself: its row was pruned, or two fetches raced for one lock. A lane must not.
         """
@@ -81,7 +81,7 @@ class Transport:
                 name=queue,
                 concurrency=1,
                 fetch_job_polling_interval=POLL_S,
-                # Nobody aborts an attempt this way.
+                # vidqueue never aborts an attempt through procrastinate.
                 abort_job_polling_interval=3600,
                 delete_jobs="always",
                 install_signal_handlers=False,
@@ -110,7 +110,7 @@ async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: in
 
 
 class LaneWorker(Worker):
-    """A worker that outlives the loss of its database and keeps its heartbeat through a drain.
+    """A procrastinate worker that survives the loss of its database and keeps its heartbeat during a drain.
 
     Stock 3.10 loses its listener silently (procrastinate#1597), stops its heartbeat before it waits for running jobs
     (PR #1585), loses a notification that comes during an empty fetch, and leaves when a fetch fails. Each override
@@ -164,13 +164,13 @@ class LaneWorker(Worker):
         except exceptions.ConnectorException as error:
             self._answer_lost = True
             if isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):
-                # Another daemon heard nothing of this worker for long and took its row away; `serve` makes a new one.
+                # Another daemon has pruned this worker's row for lack of a heartbeat; `serve` registers a new one.
                 raise
             log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
             await asyncio.sleep(0.5)
 
     async def _take_back(self) -> None:
-        """A fetch whose answer was lost may have claimed a ticket that nobody runs; it waits in the queue again."""
+        """Requeue a delivery that a fetch without an answer may have claimed."""
         if not self._answer_lost or self._running_jobs:
             return
         await self.app.connector.execute_query_async(

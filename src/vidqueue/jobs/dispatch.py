@@ -1,4 +1,4 @@
-"""Dispatch: give each free lane its next job, in one statement with the delivery to that lane's queue."""
+"""Dispatch: gives each idle lane its next job, in one statement with the delivery to that lane's queue."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vidqueue.job import AttemptRef
 from vidqueue.ops import failpoints
 from vidqueue.ops.watchdog import Heartbeat
 
-# Jobs whose time comes, and lanes that may work again, are looked for so often; everything else is notified.
+# How often to look for jobs whose run_at has come and for lanes that are rested; everything else is notified.
 TICK_S = 1.0
-# After these a lane may be free, or a job may wait that did not before.
+# Events after which a job may be ready that was not before.
 WAKING = frozenset({"queued", "interrupted", "succeeded", "failed", "canceled", "updated"})
 
 log = structlog.get_logger(__name__)
@@ -28,9 +28,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
-    """Serves the idle lanes of one daemon; any number of daemons may do so against one database.
+    """Dispatches to the idle lanes of one daemon; any number of daemons may do so against one database.
 
-    A lane at work needs none of it: the end of its attempt gives it the next one.
+    A lane at work is not asked for: the statement that ends its attempt gives it the next one.
     """
 
     database: Database
@@ -41,9 +41,9 @@ class Dispatcher:
     async def run(
         self, idle: Callable[[], Sequence[UUID]], came_to_rest: asyncio.Event, stopping: asyncio.Event
     ) -> None:
-        """Dispatch at every event that may ready a job, when a lane has come to rest, and once a tick without either.
+        """Dispatch after every event that may ready a job, when a lane becomes idle, and once a tick.
 
-        `idle` tells each time which lanes may be given work.
+        `idle` returns the lanes that may be given work.
         """
         with self.event_feed.wakes_on(WAKING, came_to_rest) as wake:
             while not stopping.is_set():

@@ -1,4 +1,4 @@
-"""Finish an attempt: what it came to becomes what the job is, in one transaction, behind the fence.
+"""Finish: ends an attempt and moves its job to the next state, in one transaction, behind the fence.
 
 Every attempt ends here, whoever ends it: its own lane, a drain, or the reaper. A lane that goes on gets its next
 attempt in the same transaction.
@@ -37,7 +37,7 @@ from vidqueue.sanitize import sanitize_text
 from vidqueue.storage.local import Storage
 
 RETRY_S = 0.5
-# A success and a cancel mean the same whatever the job has used up.
+# The verdict over a success and a cancel does not depend on what the job has used up.
 _ANY_TRIES = Tries(0, 0, 1)
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The fence was not ours any more: the job was given away, and nothing was written.
+    """The attempt's fence is outdated: the job was given to another lane, and nothing was written.
 
     `next` is the attempt that a COMMIT without an answer had opened for the lane, where that is why.
     """
@@ -131,7 +131,7 @@ async def _commit_until_it_lands(
             unclear = True
             await asyncio.sleep(RETRY_S)
         except Exception:
-            # What the database refuses once it refuses always; an attempt that cannot end would run again for ever.
+            # What the database refuses once it refuses always; an attempt that cannot be ended would repeat for ever.
             if outcome == unwritable:
                 raise
             log.exception("finish_refused_by_database")
@@ -157,13 +157,13 @@ async def _commit(
 
 
 async def _resumed(database: Database, shift: Shift) -> Ended:
-    """After a COMMIT without an answer: it may have ended the attempt, and opened the next one of the lane."""
+    """Return the lane's open attempt: a COMMIT whose answer was lost may have ended the last one and opened it."""
     async with database.statement() as connection:
         return Ended(None, await attempts.resume(connection, shift.lane, lease_s=shift.lease_s))
 
 
 def _ending(outcome: Outcome, decided: Verdict) -> dict[str, Any]:
-    """The outcome of the attempt and the verdict over the job, as vidqueue.finish() takes them."""
+    """Return the attempt's outcome and the verdict over its job as vidqueue.finish() takes them."""
     ending: dict[str, Any] = {
         "state": decided.state.value,
         "burned": int(decided.burned),
@@ -193,7 +193,7 @@ def _error(failure: Failure | None) -> dict[str, str]:
 
 
 def _message(outcome: Outcome, state: State) -> str | None:
-    """What a job that waits again says of its last attempt."""
+    """Return the message of a job that is queued again, about its last attempt."""
     if state is not State.QUEUED:
         return None
     match outcome:
@@ -206,7 +206,7 @@ def _message(outcome: Outcome, state: State) -> str | None:
 
 
 async def _discard_unpublished(database: Database, storage: Storage, publications: list[Publication]) -> None:
-    """Remove bytes that no row names. Asked of the database, because a lost COMMIT may have happened all the same."""
+    """Remove bytes that no row names. The database is asked, because a COMMIT may have happened without an answer."""
     if not publications:
         return
     ids = [publication.stored.id for publication in publications]

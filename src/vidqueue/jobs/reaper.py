@@ -24,19 +24,19 @@ from vidqueue.ops.watchdog import Heartbeat
 from vidqueue.storage.local import Storage
 
 ROUND_S = 1.0
-# Rounds further apart than this mean that the daemon itself was stopped.
+# If rounds are further apart than this, the daemon itself was stopped.
 LONGEST_GAP_S = 5.0
-# How often a daemon says that it lives, and after what silence its lanes are taken off the list.
+# How often a daemon updates its lanes' seen_at, and after how long without that its lanes are marked offline.
 SEEN_EVERY_S = 5.0
 UNSEEN_S = 30.0
-# How long one attempt may hold up the rescue of the others; a later round finds it again.
+# How long one attempt may delay the others; a later round finds it again.
 PATIENCE_S = 30.0
 
 log = structlog.get_logger(__name__)
 
 
 async def recover(database: Database, storage: Storage, node: UUID) -> int:
-    """Give back what the last daemon on this data folder left in hand, and how many that were.
+    """Give back the open attempts of the last daemon on this data folder, and return how many there were.
 
     The lock on the folder is ours, so that daemon is dead, and its executors were tethered to it: no lease has to
     run out first.
@@ -48,7 +48,7 @@ async def recover(database: Database, storage: Storage, node: UUID) -> int:
 
 
 async def give_back(database: Database, storage: Storage, node: UUID, why: Interrupted) -> int:
-    """Take the lanes of a data folder off the list and interrupt what is open on them; how many attempts that were."""
+    """Mark the lanes of a data folder offline and interrupt their open attempts; return how many there were."""
     async with database.transaction() as connection:
         await lanes.node_offline(connection, node)
         open_ = await attempts.open_of_node(connection, node)
@@ -59,7 +59,7 @@ async def give_back(database: Database, storage: Storage, node: UUID, why: Inter
 
 @dataclass(slots=True)
 class Reaper:
-    """The watch of one daemon over everybody's attempts.
+    """Watches the attempts of all daemons, from one of them.
 
     A lease proves nothing while its holder could not renew it. So after a time in which this daemon had no database,
     or stood still itself, or was not there at all, the lanes get a while to speak first; after a start of the server
@@ -73,8 +73,8 @@ class Reaper:
     heartbeat: Heartbeat
 
     async def run(self) -> None:
-        """Watch until cancelled."""
-        # From the start, and after a fault: what was before this is not known either.
+        """Look once a second, until cancelled."""
+        # At the start and after an error nothing is known about the time before.
         looked_at, seen_at, judges_from = float("-inf"), float("-inf"), float("-inf")
         while True:
             self.heartbeat()
@@ -101,7 +101,7 @@ class Reaper:
             await lanes.unseen_offline(connection, patience_s=max(UNSEEN_S, 2 * self.lease_s))
 
     async def _look(self) -> Suspects:
-        """As a rule there is nothing to do, and one statement says so."""
+        """Ask in one statement whether there is anything to do; usually there is not."""
         async with self.database.statement() as connection:
             return await lanes.suspects(connection, processes.machine(), but_of=self.node, lease_s=self.lease_s)
 
@@ -124,7 +124,7 @@ class Reaper:
         await failpoints.reach("rescue.given_back")
 
     async def _of_dead_neighbours(self) -> list[AttemptRef]:
-        """Attempts in the hands of daemons of this machine that are gone; their lanes are taken off the list too."""
+        """Return the open attempts of daemons of this machine that are gone, and mark their lanes offline."""
         async with self.database.transaction() as connection:
             neighbours = await lanes.online_on_machine(connection, processes.machine(), but_of=self.node)
             gone = {name for name in neighbours if processes.is_gone(name)}
@@ -148,5 +148,5 @@ class Reaper:
 
 
 def _clock() -> float:
-    """Seconds that also pass while the machine sleeps or this process is stopped; never set back."""
+    """Return CLOCK_BOOTTIME in seconds: it also runs while the machine sleeps, and is never set back."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

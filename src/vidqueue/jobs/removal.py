@@ -1,4 +1,4 @@
-"""How finished jobs and unused files leave: locked, rows deleted in the same transaction, bytes after its commit.
+"""Removes finished jobs and unused files: lock, delete the rows in the same transaction, then remove the bytes.
 
 What anything unfinished needs never leaves. Who asks for it stands in `control` and `retention`.
 """
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 async def removable(connection: Connection, locked: list[UUID]) -> FilesOf:
-    """Those of these locked jobs that nothing unfinished needs, each with the files it published, locked too."""
+    """Return those of these locked jobs that no unfinished job needs, with their output files, which are locked too."""
     published: FilesOf = {job_id: [] for job_id in locked}
     for job_id, file_id in await files.of_jobs(connection, locked):
         published[job_id].append(file_id)
@@ -41,7 +41,7 @@ async def remove_rows(connection: Connection, removed: FilesOf) -> None:
 
 
 async def remove_bytes(storage: Storage, file_ids: Iterable[UUID]) -> None:
-    """Remove the bytes of files whose rows are gone; a crash before leaves bytes that no row names to the sweep."""
+    """Remove the bytes of files whose rows are deleted; after a crash before that, reconcile removes them."""
 
     def remove() -> None:
         for file_id in file_ids:

@@ -1,4 +1,4 @@
-"""One attempt on a lane: staged, worked, judged, published, settled.
+"""Runs an attempt on a lane: staged, worked, judged, published, settled.
 
 A delivery begins a shift: the transaction that ends an attempt gives its lane the next one, until nothing fits.
 """
@@ -28,10 +28,10 @@ from vidqueue.worker.guards import Drain, Guard, Guards, Lost
 from vidqueue.worker.reporter import Reporter
 from vidqueue.worker.staging import stage
 
-# Memory that was not given back, or a context that is broken: only a new process is rid of them.
+# After these the executor leaks memory or has a broken CUDA context; only a new process helps.
 SPOILS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
 RETRY_S = 0.5
-# Inputs that are fetched and an executor that starts may take so long before the job counts as stalled.
+# Staging and the start of an executor may take this long before the job counts as stalled.
 PREPARATION_S = 300.0
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ class Lane:
 
 
 async def run_shift(ref: AttemptRef, lane: Lane, services: Services) -> None:
-    """Run attempts on a lane, beginning with the one that was delivered, until there is no next one."""
+    """Run attempts on a lane, from the delivered one on, until no job fits the lane."""
     lane.at_work = True
     try:
         begun = await _begin(ref, services)
@@ -82,7 +82,7 @@ async def run_shift(ref: AttemptRef, lane: Lane, services: Services) -> None:
 
 
 async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
-    """Run one attempt to its end, and return the one that the lane goes on with."""
+    """Run one attempt to its end, and return the lane's next attempt, if there is one."""
     ref = begun.ref
     with (
         structlog.contextvars.bound_contextvars(job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name),
@@ -100,14 +100,14 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
         except Exception as error:
             if services.database.abandoned:
                 raise
-            # A fault of our own ends the attempt now, with a code, instead of when its lease runs out.
+            # An error in vidqueue ends the attempt now, with a code, instead of when its lease expires.
             log.exception("attempt_fault")
             await lane.executor.kill()
             return await _settled(begun, lane, services, Failed(_failure_of(error)), None)
 
 
 async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
-    """Retried while the database is away: the lease of the dispatch decides how long that may take."""
+    """Begin the attempt; retry while the database is away. None if the attempt was given to another lane meanwhile."""
     while True:
         try:
             async with services.database.statement() as connection:
@@ -119,7 +119,7 @@ async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
 
 
 async def _worked(begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard) -> Outcome | Lost:
-    """What the executor, or the first guard that ended the work, says."""
+    """Return the outcome of the executor, or of the guard that ended the attempt first."""
     if lane.drain.begun.is_set():
         guard.end(Interrupted("the daemon shuts down"))
     if guard.ended.done():
@@ -139,7 +139,7 @@ async def _worked(begun: Begun, lane: Lane, services: Services, workspace: Path,
 async def _work_under_guard(
     begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
 ) -> Outcome | Lost:
-    """Wait for the work or for the first reason to end it; then make sure that the work has stopped."""
+    """Wait for the work or for its guard; then make sure that the work has stopped."""
     working = asyncio.create_task(_work(begun, lane, services, workspace, guard, reporter), name=f"{lane.name}-work")
     reasons: list[asyncio.Future[Any]] = [working, guard.ended]
     try:
@@ -160,10 +160,10 @@ async def _work_under_guard(
 async def _work(
     begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
 ) -> Outcome:
-    """Stage the inputs, then let the executor do it."""
+    """Stage the inputs, then run the executor."""
 
     def on_start() -> None:
-        # However long the inputs and the executor took, the processor has not stood still yet.
+        # However long staging and the start took, the processor has not stalled yet.
         reporter.touch()
         guard.watch_stall(reporter, begun.stall_timeout_s)
 
@@ -175,7 +175,7 @@ async def _work(
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
-    """Ask politely, wait, kill; work that has not come to the executor yet is dropped."""
+    """Ask the executor to stop, kill it after the grace period; cancel work that has not reached the executor."""
     await executor.cancel()
     await asyncio.wait([working], timeout=grace_s)
     if not working.done():
@@ -185,13 +185,13 @@ async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: flo
 
 
 async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Outcome | Lost:
-    """After a fault of CUDA the executor is useless; whether the job is to blame, the driver knows."""
+    """After a CUDA error replace the executor; if the GPU does not respond, the error was not the job's."""
     if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
         return outcome
     await lane.executor.kill()
     if lane.gpu_uuid is None or await gpus.answers_in_time(lane.gpu_uuid):
         return outcome
-    # Blocked before the job waits again: it would come straight back to this lane.
+    # The lane is blocked before the job is queued again, or the job would come straight back.
     with contextlib.suppress(VidqueueError):
         async with services.database.statement() as connection:
             await lanes.block(connection, {lane.id: "gpu_lost"})
@@ -200,7 +200,7 @@ async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Ou
 
 
 async def _remember_warmth(begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost) -> None:
-    """Tell dispatch what is warm here; a hint, so a failing database does not matter."""
+    """Write which processors are warm on this lane; only a hint to dispatch, so database errors are ignored."""
     ran = {begun.processor} if isinstance(outcome, Succeeded | Failed) else set()
     warm = sorted({*lane.warm} | ran) if lane.executor.alive else []
     if warm != lane.warm:
@@ -213,7 +213,7 @@ async def _remember_warmth(begun: Begun, lane: Lane, services: Services, outcome
 async def _settled(
     begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost, workspace: Path | None
 ) -> Begun | None:
-    """Publish and finish; the next attempt comes from the same transaction, unless the lane shall come to rest."""
+    """Publish and finish, and return the next attempt from the same transaction, unless the lane drains or rests."""
     if isinstance(outcome, Lost):
         log.warning("lease_lost")
         return None

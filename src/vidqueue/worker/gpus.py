@@ -1,4 +1,4 @@
-"""Which GPUs this machine has, and whether they answer, asked of the driver through NVML.
+"""NVML: which GPUs this machine has, and whether they respond.
 
 torch is never imported for it. A driver that has lost a GPU may never come back from a question.
 """
@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-# A driver that is well answers in milliseconds.
+# A healthy driver answers within milliseconds.
 PATIENCE_S = 10.0
 
 
@@ -25,7 +25,7 @@ class Gpu:
 
 
 def discover() -> list[Gpu]:
-    """Every GPU the driver tells of; empty where there is no driver."""
+    """Return every GPU that the driver lists; an empty list without a driver."""
     import pynvml  # noqa: PLC0415 - only a daemon with GPU lanes asks
 
     try:
@@ -40,7 +40,7 @@ def discover() -> list[Gpu]:
 
 
 def answers(uuid: str) -> bool:
-    """Whether the driver still reaches a GPU. One that fell off the bus, or whose driver restarts, does not answer."""
+    """True if the driver still reaches the GPU, which has not fallen off the bus and whose driver does not restart."""
     import pynvml  # noqa: PLC0415 - only a daemon with GPU lanes asks
 
     try:
@@ -56,7 +56,7 @@ def answers(uuid: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a GPU was asked, and since when it owes the answer."""
+    """A query to one GPU that has not returned yet, and when it was sent."""
 
     answer: Future[bool] = field(default_factory=Future)
     asked_at: float = field(default_factory=time.monotonic)
@@ -66,11 +66,11 @@ _open: dict[str, Question] = {}
 
 
 async def answers_in_time(uuid: str) -> bool:
-    """Whether a GPU answers within its time. One that has not come back from a question is not asked another one."""
+    """True if the GPU answers in time. A GPU with a pending query is not queried again."""
     question = _open.get(uuid)
     if question is None or question.answer.done():
         question = _open[uuid] = Question()
-        # A thread of its own: one of a pool would be missing there, and be waited for when the daemon ends.
+        # A thread of its own: a pool would lose one of its threads, and wait for it when the daemon ends.
         threading.Thread(target=_ask, args=(uuid, question.answer), name=f"nvml-{uuid}", daemon=True).start()
     left_s = question.asked_at + PATIENCE_S - time.monotonic()
     if left_s > 0:

@@ -1,4 +1,4 @@
-"""What may end an attempt before it ends itself: a cancel, a lost lease, a drain, the wall time, a stall.
+"""Guards: end an attempt early, for a cancel, a lost lease, a drain, its wall time, or a stall.
 
 One `Guards` serves all lanes of a daemon, so that one statement renews the leases of all of them; each attempt has a
 `Guard`, whose future is the first reason that came.
@@ -25,7 +25,7 @@ from vidqueue.ops.supervise import supervise
 from vidqueue.settings.schema import RunningSettings
 from vidqueue.worker.reporter import Reporter
 
-# A timer that is later than this was not late: the whole process stood still.
+# If a timer fires later than this, the whole process was stopped.
 LONGEST_GAP_S = 2.0
 RETRY_S = 0.5
 # Longer than an attempt takes from the statement that opened it to its guard.
@@ -36,16 +36,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The attempt belongs to someone else now; whatever comes of it is thrown away."""
+    """The attempt was given to another lane; its outcome is discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The end of a daemon's lanes.
+    """Tells a daemon's lanes to drain.
 
     Attributes:
-        begun: no new work is taken; what runs may finish.
-        hurried: what still runs is given back now.
+        begun: set when no new work is taken; running jobs may finish.
+        hurried: set when running jobs are given back at once.
     """
 
     begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,7 +53,7 @@ class Drain:
 
 
 class Guard:
-    """The reasons to end one attempt early. `ended` is a future with the outcome that the first of them means."""
+    """Ends one attempt early. The future `ended` gets the outcome for the first reason that occurs."""
 
     def __init__(self, ref: AttemptRef) -> None:
         self.ref = ref
@@ -75,7 +75,7 @@ class Guard:
     def watch_stall(self, reporter: Reporter, stall_timeout_s: float, *, deaf_until: float = float("-inf")) -> None:
         """Let the attempt run for `stall_timeout_s` without a step forward, from now on in place of any earlier bound.
 
-        A daemon that stood still itself has heard nothing and knows nothing: the time begins anew then.
+        A daemon that was stopped itself has received no reports, so the time starts again after such a gap.
         """
         due = max(reporter.heard_at, deaf_until) + stall_timeout_s
 
@@ -99,10 +99,10 @@ class Guard:
 
 
 class Guards:
-    """Watches over the attempts of one daemon's lanes, for the time of an `async with`.
+    """Guards the attempts of one daemon's lanes, for the duration of an `async with`.
 
-    While the database is away the work goes on, even past the lease: without the database nobody can take the job, and
-    once it is back the first renewal tells whether somebody did.
+    While the database is away the work continues, even past the lease: nobody else can take the job without the
+    database, and the first renewal after its return tells whether somebody has.
     """
 
     def __init__(self, database: Database, event_feed: EventFeed, drain: Drain, running: RunningSettings) -> None:
@@ -129,7 +129,7 @@ class Guards:
 
     @contextmanager
     def over(self, ref: AttemptRef, *, cancel_requested: bool = False) -> Iterator[Guard]:
-        """A guard over an attempt, whose lease is kept for the time of the block: to the end of its publication."""
+        """Yield the guard of an attempt; its lease is renewed inside the block, to the end of the finish."""
         guard = Guard(ref)
         self._guards.add(guard)
         if cancel_requested:
@@ -137,7 +137,7 @@ class Guards:
         if self._drained:
             guard.end(Interrupted("the daemon shut down"))
         if self._cancel_heard_at > asyncio.get_running_loop().time() - RECENT_S:
-            # The cancel of this attempt may have been heard of before its guard was there.
+            # The event of this attempt's cancel may have arrived before its guard existed.
             self._rechecks.add(recheck := asyncio.create_task(self._renew(), name="leases-recheck"))
             recheck.add_done_callback(self._rechecks.discard)
         try:
@@ -147,7 +147,7 @@ class Guards:
             guard.stop()
 
     async def _keep_leases(self) -> None:
-        """Renew all leases in time, and at once when somebody asks for a cancel: the renewal tells of whom."""
+        """Renew all leases periodically, and at once after a cancel event: the renewal returns what is canceled."""
         loop = asyncio.get_running_loop()
         with self._event_feed.wakes_on(frozenset({"cancel_requested"})) as asked:
             while True:
@@ -159,7 +159,7 @@ class Guards:
                 await self._renew()
 
     async def _renew(self) -> None:
-        """Renew once, however long the database is away."""
+        """Renew all leases once; retry while the database is away."""
         while guards := list(self._guards):
             try:
                 async with self._database.statement() as connection:
@@ -181,7 +181,7 @@ class Guards:
             return
 
     async def _heed_drain(self) -> None:
-        """Wait for a drain, and then for as long as it lets running jobs go on; then give them all back."""
+        """Give running jobs back when a drain is hurried, or when its time is over."""
         await self._drain.begun.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._running.drain_timeout_s):

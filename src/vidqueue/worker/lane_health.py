@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WatchedLane:
-    """A lane of this daemon, and the GPU it stands for if it is one of a GPU."""
+    """A lane of this daemon, and the UUID of its GPU if it has one."""
 
     id: UUID
     gpu_uuid: str | None = None
@@ -45,7 +45,7 @@ class LaneHealth:
     _full: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Check every two seconds, until cancelled."""
         while True:
             self.heartbeat()
             try:
@@ -55,7 +55,7 @@ class LaneHealth:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Look once, and write down what has changed.
+        """Check once, and write the lanes' rows.
 
         Raises:
             VidqueueError: `database_unavailable`.
@@ -73,6 +73,6 @@ class LaneHealth:
 
 async def _lost_gpus(watched: Sequence[WatchedLane]) -> set[str | None]:
     uuids = [lane.gpu_uuid for lane in watched if lane.gpu_uuid is not None]
-    # All at once: several that hang cost a round no more time than one.
+    # All at once: several GPUs that hang delay a round no longer than one.
     reached = await asyncio.gather(*map(gpus.answers_in_time, uuids))
     return {uuid for uuid, is_reached in zip(uuids, reached, strict=True) if not is_reached}

@@ -1,4 +1,4 @@
-"""The lanes of one daemon: which ones it offers, how they are fed, and how they come to rest."""
+"""The lanes of one daemon: registers them, dispatches work to them, and drains them at shutdown."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from vidqueue.worker.lane_health import LaneHealth, WatchedLane
 log = structlog.get_logger(__name__)
 
 
-# How long lanes may take to come to rest once their jobs were given back.
+# How long lanes may take to become idle after their jobs were given back.
 REST_S = 8.0
-# Of the lanes' own pool, beside one a lane: dispatch, leases, the reaper, and deliveries that are fetched.
+# Connections of the lanes' pool beyond one for each lane: for dispatch, leases, the reaper, and fetched deliveries.
 SPARE_CONNECTIONS = 4
 
 
 @asynccontextmanager
 async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
-    """The worker half: recover what a dead daemon left, offer the lanes, feed them; drain at the end.
+    """Run the worker half: recover what a dead daemon left, register the lanes, dispatch; drain at the end.
 
-    It has connections of its own, so that no crowd of readers delays a lease.
+    It has a connection pool of its own, so that HTTP clients cannot delay a lease.
     """
     settings = services.settings
     offered = _offered(settings, services.storage.node)
@@ -80,17 +80,17 @@ async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
 
 
 async def _recover(own: Services) -> None:
-    """Give back what the last daemon on this data folder left in hand, and end what its executors left running."""
+    """Give back the open attempts of the last daemon on this data folder, and kill what its executors left running."""
     node = own.storage.node
     if left := await asyncio.to_thread(processes.kill_marked, queue_prefix(node)):
-        log.warning("strays_killed", processes=left)
+        log.warning("stray_processes_killed", processes=left)
     if orphans := await reaper.recover(own.database, own.storage, node):
         log.warning("orphans_given_back", jobs=orphans)
 
 
 @asynccontextmanager
 async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards: Guards) -> AsyncIterator[list[Lane]]:
-    """The lanes, written as online; at the end their executors stop."""
+    """Register the lanes as online; stop their executors at the end."""
     threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
     came_to_rest = asyncio.Event()
     opened: list[Lane] = []
@@ -107,9 +107,9 @@ async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards:
 
 
 def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
-    """The tasks that last as long as the lanes: the reaper, the watch over disk and GPUs, retention.
+    """Start the background tasks of the worker half: the reaper, lane health, retention.
 
-    Retention reads much, so it shares the connections of people and not those of leases.
+    Retention runs long statements, so it uses the pool of HTTP clients and not that of leases.
     """
     reaping = reaper.Reaper(
         own.database, own.storage, own.storage.node, own.settings.running.lease_s, own.watchdog.of("reaper")
@@ -129,7 +129,7 @@ def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[as
 
 
 async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, drain: Drain) -> None:
-    """Dispatch until the drain, then let the workers end: after that nothing is delivered to a lane that has left."""
+    """Dispatch until the drain, then stop the lanes' procrastinate workers."""
     stopping = asyncio.Event()
     workers = [asyncio.create_task(_serve_lane(lane, own, transport, stopping)) for lane in opened]
     lease_s, heartbeat = own.settings.running.lease_s, own.watchdog.of("dispatch")
@@ -146,7 +146,7 @@ async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, dra
 
 
 async def _rest(feeding: asyncio.Task[None], services: Services, drain: Drain) -> None:
-    """Wait for the lanes as long as a drain may take; then give the database up, which may be what they wait for."""
+    """Wait until the lanes are idle, as long as a drain may take; then stop waiting for the database."""
     hurry = asyncio.create_task(drain.hurried.wait())
     patience_s = services.settings.running.drain_timeout_s
     await asyncio.wait([feeding, hurry], timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +172,7 @@ async def _register_processors(database: Database) -> None:
 
 
 def described(processor: Processor) -> NewProcessor:
-    """What the database is told of a processor."""
+    """Return the processor's row."""
     return NewProcessor(
         name=processor.name,
         device=processor.device,
@@ -188,7 +188,7 @@ def described(processor: Processor) -> NewProcessor:
 
 
 async def _leave(own: Services, transport: Transport) -> None:
-    """Give back what was delivered and never begun. Where the database is away, the next daemon does it."""
+    """Give back attempts that were delivered and never begun. If the database is away, the next daemon does so."""
     node = own.storage.node
     with contextlib.suppress(VidqueueError, TimeoutError):
         async with asyncio.timeout(REST_S):
@@ -197,12 +197,12 @@ async def _leave(own: Services, transport: Transport) -> None:
 
 
 def queue_prefix(node: UUID) -> str:
-    """What the names of this folder's queues begin with; a channel holds 40 characters, less than a host's name."""
+    """Return the prefix of this data folder's queues; a channel's name is shorter (40) than a host's may be."""
     return f"lane:{hashlib.sha256(node.bytes).hexdigest()[:12]}:"
 
 
 def _offered(settings: Settings, node: UUID) -> list[NewLane]:
-    """One lane per GPU, and the configured number of CPU lanes."""
+    """Return one lane for each GPU, and the configured number of CPU lanes."""
     found = gpus.discover() if settings.lanes.gpu == "auto" else []
     takes = _cpu_lanes_take(settings.lanes, bool(found))
     if not found:

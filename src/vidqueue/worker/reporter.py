@@ -1,4 +1,4 @@
-"""Carries an attempt's progress and log lines to the database: thinned, in order, and buffered while it is away."""
+"""Writes an attempt's progress and log lines to the database: throttled, in order, buffered while it is away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef
 from vidqueue.progress import LogLine, Progress, Throttle
 
-# How long a line of the log may wait for others.
+# How long a log line may wait for others, to be written with them.
 LINES_WAIT_S = 0.25
 RETRY_S = 0.5
 LEVELS = frozenset({"debug", "info", "warning", "error"})
@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 
 class Reporter:
-    """Writes what one attempt reports. `hear` never waits; an attempt that reports nothing costs nothing.
+    """Writes the reports of one attempt. `hear` never blocks; without reports there are no statements.
 
-    The newest progress is always written in the end: a report that comes too soon after another one waits for its turn.
+    The newest progress is always written in the end: a report that comes too soon after another one is delayed.
     """
 
     def __init__(self, database: Database, ref: AttemptRef, *, max_log_lines: int) -> None:
@@ -48,16 +48,16 @@ class Reporter:
         self.heard_at = time.monotonic()
 
     def hear(self, message: Progress | LogLine) -> None:
-        """Take a message of the executor."""
+        """Queue a message of the executor."""
         match message:
             case LogLine(text, level):
                 self._hear_line(LogLine(text, level if level in LEVELS else "info"))
             case Progress():
-                # What was no number in the child is none here.
+                # A fraction that was not a number in the child arrives as None.
                 self._hear_progress(replace(message, fraction=message.fraction or 0.0))
 
     async def close(self, *, succeeded: bool) -> None:
-        """Write what is left. The progress of a success is complete whatever was reported last."""
+        """Write what is buffered. The progress of a success is not written, because finishing sets it to 1."""
         if succeeded:
             self._progress = None
         if self._timer is not None:
@@ -67,7 +67,7 @@ class Reporter:
         await self._try_to_write()
 
     def _hear_line(self, line: LogLine) -> None:
-        """Keep a line, up to the bound of one attempt."""
+        """Buffer a log line, up to the limit of one attempt."""
         self._lines_left -= 1
         if self._lines_left < 0:
             return
@@ -76,7 +76,7 @@ class Reporter:
         self._write_by(self._loop.time() + LINES_WAIT_S)
 
     def _hear_progress(self, progress: Progress) -> None:
-        # Only a step forward counts: a processor that goes round in circles is as stuck as a silent one.
+        # Only a step forward counts: a processor that repeats itself is as stuck as a silent one.
         if progress.fraction > self._furthest or progress.stage not in self._stages:
             self.touch()
             self._furthest = max(self._furthest, progress.fraction)
@@ -85,7 +85,7 @@ class Reporter:
         self._write_by(self._throttle.due_at(progress))
 
     def _write_by(self, moment: float) -> None:
-        """Write at this moment, or earlier if something else is due earlier."""
+        """Schedule a write for this moment, unless an earlier one is scheduled."""
         if self._timer is None or moment < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
@@ -99,7 +99,7 @@ class Reporter:
             self._write_by(self._loop.time() + RETRY_S)
 
     async def _try_to_write(self) -> None:
-        """Words about an attempt never decide how it ends."""
+        """Write what is buffered; an error here never decides the outcome of the attempt."""
         try:
             await self._write()
         except VidqueueError:

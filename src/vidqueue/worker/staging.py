@@ -1,4 +1,4 @@
-"""Staging: everything the executor needs for one attempt, with each media reference as a local file."""
+"""Stages an attempt: resolves its media references to local files, and makes the order for the executor."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.worker.executor.messages import RunJob
 
-# What this lane cannot do another one may: the job is given back, and stays away for a moment.
+# Another lane may be able to do what this one cannot: the job is given back, and waits a moment.
 ELSEWHERE = frozenset({"unknown_processor", "file_elsewhere"})
 ELSEWHERE_S = 5.0
 RETRY_S = 0.5
 
 
 async def stage(begun: Begun, services: Services, workspace: Path) -> RunJob | Failed | Interrupted:
-    """The order for the executor, or the outcome of an attempt that cannot be staged.
+    """Return the order for the executor, or the outcome of an attempt that cannot be staged.
 
-    Waits while the database is away, which is no fault of the job.
+    It waits while the database is away, because that is not the job's fault.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Attempts: opened by dispatch, kept by leases, ended once. Every late write carries the fence."""
+"""Rows of attempts: opened by dispatch, kept by leases, ended once. Every late write carries the fence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of the job (None: the fence was not ours any more), and the lane's next attempt."""
+    """The state that the job came to (None: the fence was outdated), and the lane's next attempt."""
 
     state: State | None
     next: Begun | None
@@ -69,25 +69,25 @@ class LogRow:
 
 
 async def dispatch(connection: Connection, lanes: Sequence[UUID], *, lease_s: float) -> list[tuple[AttemptRef, str]]:
-    """Give each of these lanes that is free the best job for it, and deliver it; the attempts with their queues."""
+    """Give each of these lanes that is free its next job, and deliver it; return the attempts with their queues."""
     found = await rows(connection, "attempts", "dispatch", lanes=list(lanes), lease_s=lease_s)
     return [(_ref(one), one["queue"]) for one in found]
 
 
 async def begin(connection: Connection, ref: AttemptRef, *, lease_s: float) -> Begun | None:
-    """Take the attempt in hand; None if it was given away meanwhile."""
+    """Begin the attempt; None if it was given to another lane meanwhile."""
     found = await row(connection, "attempts", "begin", **_ids(ref), lease_s=lease_s)
     return _begun(found) if found else None
 
 
 async def resume(connection: Connection, lane: UUID, *, lease_s: float) -> Begun | None:
-    """Take in hand the attempt that is open on a lane, if there is one."""
+    """Begin the attempt that is open on a lane, if there is one."""
     found = await row(connection, "attempts", "resume", lane=lane, lease_s=lease_s)
     return _begun(found) if found else None
 
 
 async def renew(connection: Connection, refs: Sequence[AttemptRef], *, lease_s: float) -> dict[int, bool]:
-    """Renew leases. Whether someone asked to cancel, by fence; an attempt that is not ours any more is left out."""
+    """Renew leases. Returns, by fence, whether the job is to be canceled; outdated fences are missing."""
     job_ids, fences = [ref.job_id for ref in refs], [ref.fence for ref in refs]
     found = await rows(connection, "attempts", "renew", job_ids=job_ids, fences=fences, lease_s=lease_s)
     return {one["fence"]: one["cancel_requested"] for one in found}
@@ -118,7 +118,7 @@ async def report(
 
 
 async def lock(connection: Connection, ref: AttemptRef) -> Tries | None:
-    """Lock the job for its end, and say what it has used up; None if the fence is not ours any more."""
+    """Lock the job for its end, and return what it has used up; None if the fence is outdated."""
     found = await row(connection, "attempts", "lock", **_ids(ref))
     if found is None:
         return None
@@ -137,28 +137,28 @@ async def finish(
 
 
 async def of_job(connection: Connection, job_id: UUID, *, owner: str | None) -> list[AttemptRow]:
-    """Every attempt of a job, first to last."""
+    """Return every attempt of a job, first to last."""
     return [AttemptRow(**found) for found in await rows(connection, "attempts", "of_job", job_id=job_id, owner=owner)]
 
 
 async def open_of_node(connection: Connection, node: UUID) -> list[AttemptRef]:
-    """Attempts that the last daemon on this data folder left open."""
+    """Return the attempts that the last daemon on this data folder left open."""
     return [AttemptRef(**found) for found in await rows(connection, "attempts", "open_of_node", node=node)]
 
 
 async def expired(connection: Connection, *, lease_s: float) -> list[AttemptRef]:
-    """Open attempts whose lease has run out, on any host."""
+    """Return open attempts whose lease has expired, on any host."""
     return [AttemptRef(**found) for found in await rows(connection, "attempts", "expired", lease_s=lease_s)]
 
 
 async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[tuple[AttemptRef, str]]:
-    """Open attempts of other data folders whose daemon runs, or ran, on this machine; each with its daemon's name."""
+    """Return open attempts of other daemons that run, or ran, on this machine; each with its daemon's process name."""
     found = await rows(connection, "attempts", "open_on_machine", machine=machine, node=but_of)
     return [(AttemptRef(one["job_id"], one["attempt"], one["fence"]), one["process"]) for one in found]
 
 
 async def read_log(connection: Connection, job_id: UUID, attempt: int, *, after: int, limit: int) -> list[LogRow]:
-    """Lines of an attempt's log with a number above `after`."""
+    """Return the lines of an attempt's log with a number above `after`."""
     found = await rows(connection, "attempts", "read_log", job_id=job_id, attempt=attempt, after=after, limit=limit)
     return [LogRow(**one) for one in found]
 

@@ -1,4 +1,4 @@
-"""Lanes and processors, as each daemon registers them."""
+"""Rows of lanes and processors, as each daemon registers them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidqueue.job import Device
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewProcessor:
-    """A kind of work as the catalogue of the database has it; what its jobs get that say nothing of their own."""
+    """The row of a processor, with the defaults of its jobs."""
 
     name: str
     device: Device
@@ -53,7 +53,7 @@ class NewLane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneRow:
-    """A lane and the job in its hands, if there is one."""
+    """A lane and the job that it runs, if there is one."""
 
     id: UUID
     name: str
@@ -96,12 +96,12 @@ async def node_offline(connection: Connection, node: UUID) -> None:
 
 
 async def seen(connection: Connection, node: UUID, process: str) -> None:
-    """Say that the daemon which serves these lanes lives."""
+    """Update the time at which the daemon of these lanes was last seen."""
     await execute(connection, "lanes", "seen", node=node, process=process)
 
 
 async def unseen_offline(connection: Connection, *, patience_s: float) -> None:
-    """Mark lanes as offline whose daemon has not said for so long that it lives."""
+    """Mark lanes as offline whose daemon was not seen for `patience_s` seconds."""
     await execute(connection, "lanes", "unseen_offline", patience_s=patience_s)
 
 
@@ -115,14 +115,14 @@ class Suspects:
 
 
 async def suspects(connection: Connection, machine: str, *, but_of: UUID, lease_s: float) -> Suspects:
-    """What there is for the reaper to look at."""
+    """Return what the reaper has to look at more closely."""
     found = await row(connection, "lanes", "suspects", machine=machine, node=but_of, lease_s=lease_s)
     assert found is not None
     return Suspects(**found)
 
 
 async def online_on_machine(connection: Connection, machine: str, *, but_of: UUID) -> list[str]:
-    """Names of the other daemons of this machine that have lanes on the list."""
+    """Return the process names of other daemons of this machine with online lanes."""
     found = await rows(connection, "lanes", "online_on_machine", machine=machine, node=but_of)
     return [one["process"] for one in found]
 
@@ -133,28 +133,28 @@ async def process_offline(connection: Connection, process: str) -> None:
 
 
 async def working(connection: Connection, node: UUID) -> dict[str, bool]:
-    """Which lanes of a data folder are online, by their queue, and whether they have an attempt in hand."""
+    """Return whether each online lane of a data folder has an open attempt, by the lane's queue."""
     return {one["queue"]: one["works"] for one in await rows(connection, "lanes", "working", node=node)}
 
 
 async def block(connection: Connection, wanted: dict[UUID, str | None]) -> dict[str, str | None]:
-    """Block lanes for a reason, or unblock them (None); what changed, by the name of the lane."""
+    """Block lanes for a reason, or unblock them (None); return what changed, by the name of the lane."""
     found = await rows(connection, "lanes", "block", ids=list(wanted), reasons=list(wanted.values()))
     return {one["name"]: one["blocked_by"] for one in found}
 
 
 async def warmed(connection: Connection, lane_id: UUID, processors: list[str]) -> None:
-    """Write down what is warm on a lane."""
+    """Write which processors are warm on a lane."""
     await execute(connection, "lanes", "warmed", id=lane_id, warm=processors)
 
 
 async def page(connection: Connection, *, with_offline: bool = False) -> list[LaneRow]:
-    """Every lane with the job it runs."""
+    """Return every lane with the job that it runs."""
     return [LaneRow(**found) for found in await rows(connection, "lanes", "page", with_offline=with_offline)]
 
 
 async def register_processor(connection: Connection, processor: NewProcessor) -> None:
-    """Tell the database that a processor exists, for vidqueue.submit() in psql."""
+    """Write the row of a processor, which vidqueue.submit() in psql reads."""
     values = {one.name: getattr(processor, one.name) for one in fields(processor)}
     values |= {"gpu_when": Jsonb(processor.gpu_when)}
     await execute(connection, "lanes", "register_processor", **values)

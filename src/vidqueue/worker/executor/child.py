@@ -73,7 +73,7 @@ def main() -> None:
     arguments = _arguments()
     _die_with(arguments.parent)
     _die_first_of_memory()
-    # The lane decides when we end; a Ctrl-C in the daemon's terminal is not for us.
+    # The lane decides when this process exits; a Ctrl-C in the daemon's terminal is not meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire = Wire(socket.socket(fileno=arguments.fd))
     jobs: SimpleQueue[RunJob | None] = SimpleQueue()
@@ -110,7 +110,7 @@ def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Even
     for order in wire.orders():
         match order:
             case RunJob():
-                # A word to stop that crossed with the last job's end must not meet this one.
+                # A cancel that crossed with the end of the last job must not stop this one.
                 canceled.clear()
                 jobs.put(order)
             case CancelJob():

@@ -27,7 +27,7 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """Do this. `inputs` maps the name of each media parameter to a local path."""
+    """Run this job. `inputs` maps the name of each media parameter to a local path."""
 
     processor: str
     params: dict[str, Any]
@@ -38,12 +38,12 @@ class RunJob:
 
 @dataclass(frozen=True, slots=True)
 class CancelJob:
-    """Stop what you do now, politely; the next word is a kill."""
+    """Stop the running job; if it does not, the executor is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """No more work will come."""
+    """Exit; no more jobs will come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """The job failed; the executor is well."""
+    """The job failed; the executor can run the next one."""
 
     code: str
     message: str

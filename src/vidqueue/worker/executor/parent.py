@@ -1,4 +1,4 @@
-"""The lane's side of its executor: starts it, gives it one job at a time, stops it, replaces it when it died."""
+"""The lane's side of its executor: starts it, sends it one job at a time, stops it, replaces it after a crash."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Executor:
 
     @property
     def alive(self) -> bool:
-        """Whether the child runs."""
+        """True if the child process runs."""
         return self._process is not None and self._process.returncode is None
 
     @property
     def rested(self) -> bool:
-        """Whether the lane may have work: not for a while after its executor could not be started."""
+        """False for a while after the executor could not be started; the lane gets no work then."""
         return time.monotonic() >= self._rests_until
 
     async def start(self) -> None:
@@ -95,10 +95,10 @@ class Executor:
         words, words_end = os.pipe()
         with theirs, os.fdopen(words_end, "wb") as output:
             self._last_words.clear()
-            # Before the child, so that whoever finds it alive can speak to it and reap it.
+            # Before the child, so that whoever finds it running can send to it and reap it.
             self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
             self._listener = asyncio.create_task(self._hear_words(words), name=f"{self._lane}-words")
-            # Spawned from the event loop's thread: the child's tether is tied to the life of that thread.
+            # Spawned from the event loop's thread: the parent-death signal follows the thread that spawned the child.
             self._process = await self._spawn(theirs, output)
         async with asyncio.timeout(START_PATIENCE_S):
             if not isinstance(await self._next(), Ready):
@@ -120,7 +120,7 @@ class Executor:
             raise OSError(str(error)) from error
 
     async def run(self, order: RunJob, listener: Listener, *, on_start: Callable[[], None] = lambda: None) -> Outcome:
-        """Run one job to its end; a child that dies is an outcome too, and is replaced at the next job.
+        """Run one job and return its outcome. A child that dies is an outcome too; the next job gets a new one.
 
         `listener` gets each report, `on_start` is called once the child runs and takes the order.
         """
@@ -130,7 +130,7 @@ class Executor:
         except (OSError, TimeoutError) as error:
             return await self._not_started(str(error) or f"it was not ready after {START_PATIENCE_S} s")
         on_start()
-        # One that is gone already is found to be by the next word from it.
+        # If the child is gone already, reading from it says so.
         with contextlib.suppress(OSError):
             await self._send(order)
         while (message := await self._next()) is not None:
@@ -148,7 +148,7 @@ class Executor:
         return await self._died()
 
     async def _not_started(self, why: str) -> Outcome:
-        """No fault of the job: it goes back to its line, and this lane rests so that another one can take it."""
+        """Interrupt the job, which is not at fault, and let this lane rest so that another one can take the job."""
         if self._killed_by_us:
             return Canceled()
         rest_s = min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(self._failed_starts, 16))
@@ -166,7 +166,7 @@ class Executor:
                 await self._send(CancelJob())
 
     async def kill(self) -> None:
-        """Kill the child with its whole process group, and reap it; its own children are tethered to it."""
+        """Kill the child with its whole process group, and reap it; its own children die with it (parent_death)."""
         if self._process is None:
             return
         self._killed_by_us = True
@@ -189,7 +189,7 @@ class Executor:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _environment(self) -> dict[str, str]:
-        """A few harmless names: neither secrets nor settings of the daemon reach the child."""
+        """Return the child's environment: a few harmless names, without secrets and settings of the daemon."""
         kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         # The operator's own choice, but an empty or relative entry means the working folder.
@@ -210,7 +210,7 @@ class Executor:
         await self._writer.drain()
 
     async def _next(self) -> Any:
-        """The next message, or None when the child is gone, or speaks in a way that makes it useless."""
+        """Return the next message; None if the child is gone or has sent what is not a message."""
         try:
             line = await self._reader.readline()
             return decode(line) if line.endswith(b"\n") else None
@@ -222,7 +222,7 @@ class Executor:
             return None
 
     async def _hear_words(self, words: int) -> None:
-        """Keep what libraries print: the last words explain a crash."""
+        """Keep the last lines of the child's output: they explain a crash."""
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(words, "rb"))
@@ -269,7 +269,7 @@ class Executor:
         if self._process is process:
             self._process = None
         if left := await asyncio.to_thread(processes.kill_marked, self._mark, whole=True):
-            log.warning("strays_killed", lane=self._lane, processes=left)
+            log.warning("stray_processes_killed", lane=self._lane, processes=left)
         return code
 
     async def _end_of(self, process: asyncio.subprocess.Process) -> int | None:
