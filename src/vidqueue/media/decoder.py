@@ -19,6 +19,11 @@ from vidqueue.media.jail import sandbox
 from vidqueue.media.picture import Frame, FramePool
 from vidqueue.media.source import Source
 
+# YUV4MPEG2: one line for the stream, then this before each frame.
+_FRAME = b"FRAME\n"
+_LONGEST_HEAD = 4096
+_BLOCK = 1024 * 1024
+
 
 class Decoder:
     """Decodes one track, upright, into frames of the pool's format. Use it in a `with` block, from a long-lived thread.
@@ -83,11 +88,13 @@ class Decoder:
             "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth),
             "-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(self._video)),
             "-stats_enc_pre:v", f"pipe:{times}", "-stats_enc_pre_fmt:v", "{pts}",
-            "-f", "rawvideo", "pipe:1",
+            # The rawvideo muxer copies each picture once more, into fresh memory; this one needs `strict` for ten bits.
+            "-strict", "-1", "-blocksize", str(_BLOCK), "-f", "yuv4mpegpipe", "pipe:1",
         ]  # fmt: skip
 
     def _read(self) -> None:
         last = -(2**62)
+        self._running.stdout.readline(_LONGEST_HEAD)
         try:
             while True:
                 frame = self._pool.take()
@@ -104,5 +111,7 @@ class Decoder:
 
 
 def _fill(running: sandbox.Sandboxed, frame: Frame) -> bool:
-    """Read one whole picture; False at the end, or where the decoder was cut off."""
+    """Read one whole frame; False at the end, or where the decoder was cut off."""
+    if running.stdout.read(len(_FRAME)) != _FRAME:
+        return False
     return running.stdout.readinto(frame.bytes) == len(frame.bytes)

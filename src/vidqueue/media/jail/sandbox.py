@@ -7,7 +7,7 @@ plain blocking reads, which end when the supervisor has killed. What happens ins
 from __future__ import annotations
 
 import fcntl
-import json
+import marshal
 import os
 import selectors
 import signal
@@ -231,7 +231,7 @@ def start(
     messages, child_end = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(spec), "--", str(binary), *arguments],
+            [sys.executable, "-I", "-S", str(_LAUNCHER), marshal.dumps(spec).hex(), "--", str(binary), *arguments],
             stdin=stdin,
             stdout=stdout,
             stderr=child_end,

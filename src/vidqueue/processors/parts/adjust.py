@@ -132,6 +132,8 @@ class Adjustment:
 
 def _looked_up(table: torch.Tensor, picture: PictureFormat) -> PlaneChange:
     """A lookup on the CPU: cv2 does it in a quarter of the time that torch needs, and in place."""
+    # Its threads would spin between pictures on the cores that the encoder needs.
+    cv2.setNumThreads(1)
     answers = table.numpy().view(picture.dtype)
     if picture.depth > 8:
         # cv2 asks for an answer to each number of sixteen bits; none above the table ever comes from a decoder.
