@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
+import psycopg
 import pytest
 
 from tests.factory import Queue, eventually
@@ -344,3 +345,26 @@ async def test_another_owners_job_is_not_found(client: httpx2.AsyncClient, queue
     path = f"/v1/jobs/{theirs}" + ("" if call.isupper() else f"/{call}")
     answer = await client.request(method, path, json={} if method == "PATCH" else None)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_submit_and_read_send_few_statements_and_no_begin_or_commit(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, execute = [], psycopg.AsyncConnection.execute
+
+    async def counting(self: Any, query: Any, *values: Any, **how: Any) -> Any:
+        # The event feed reads on its own connection meanwhile.
+        if "FROM vidqueue.events" not in str(query):
+            sent.append(str(query))
+        return await execute(self, query, *values, **how)
+
+    def none(*_: Any) -> None:
+        raise AssertionError("a transaction of several statements was opened")
+
+    job = await submit(client)
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", counting)
+    monkeypatch.setattr(psycopg.AsyncConnection, "transaction", none)
+    assert (await client.get(job["urls"]["self"])).status_code == 200
+    read, sent[:] = [*sent], []
+    await submit(client)
+    assert (len(read), len(sent)) == (1, 2)

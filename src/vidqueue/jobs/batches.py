@@ -35,7 +35,7 @@ async def submit(
         VidqueueError: the code of the first fault, with every fault in `errors`; nothing was queued.
     """
     request_hash = fingerprint(request) if idempotency_key is not None else None
-    async with database.transaction() as connection:
+    async with database.statement() as connection:
         if earlier := await _made_before(connection, owner, idempotency_key, request_hash):
             return earlier
         batch_id, *ids = await batches.new_ids(connection, len(request.jobs) + 1)
@@ -68,7 +68,7 @@ async def read(database: Database, batch_id: UUID, *, owner: str | None) -> Batc
     Raises:
         VidqueueError: `not_found`, also for another owner's batch.
     """
-    async with database.transaction() as connection:
+    async with database.statement() as connection:
         return await _require(connection, batch_id, owner)
 
 

@@ -20,7 +20,7 @@ async def read(database: Database, job_id: UUID, *, owner: str | None) -> JobRow
     Raises:
         VidqueueError: `not_found`, also for another owner's job.
     """
-    async with database.transaction() as connection:
+    async with database.statement() as connection:
         return await _require(connection, job_id, owner)
 
 

@@ -67,7 +67,7 @@ class Inputs:
         found: dict[str, FileRow] = {}
         refused: dict[str, VidqueueError] = {}
         if stored or outputs:
-            async with self._database.transaction() as connection:
+            async with self._database.statement() as connection:
                 rows = await files.get_many(connection, stored.values(), owner=owner)
                 made = await files.outputs(connection, outputs.values(), owner=owner)
             found = {name: rows[file_id] for name, file_id in stored.items() if file_id in rows}
@@ -125,7 +125,7 @@ class Inputs:
         return path
 
     async def _stored(self, file_id: UUID, owner: str) -> Path:
-        async with self._database.transaction() as connection:
+        async with self._database.statement() as connection:
             found = await files.get(connection, file_id, owner=owner)
         if found is None:
             raise _no_file(file_id)
@@ -133,13 +133,13 @@ class Inputs:
 
     async def _check_output(self, job_id: UUID, name: str, owner: str) -> None:
         """Whether that job exists is checked where this one is queued, and it may be at work still."""
-        async with self._database.transaction() as connection:
+        async with self._database.statement() as connection:
             found = await files.output(connection, job_id, name, owner=owner)
         if found is not None:
             await self.locate(found)
 
     async def _output(self, job_id: UUID, name: str, owner: str) -> Path:
-        async with self._database.transaction() as connection:
+        async with self._database.statement() as connection:
             found = await files.output(connection, job_id, name, owner=owner)
         if found is None:
             raise VidqueueError("input_not_found", f"Job {job_id} has no output {name!r}.")
@@ -161,7 +161,7 @@ class Inputs:
                 f"The bytes of file {file.id} ({file.name}) are not here, and no daemon has said yet that it has them."
             )
             raise VidqueueError("file_elsewhere", told)
-        async with self._database.transaction() as connection:
+        async with self._database.statement() as connection:
             host = await files.host_of(connection, file.node)
         place = f"in the data folder of {host}" if host else "in another data folder"
         raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) lie {place}, not here.")

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
+from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
@@ -107,18 +108,20 @@ async def submit(
     for _, reference, _ in registry.media_inputs(params):
         await inputs.check(reference, owner=owner)
     new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
-    async with database.transaction() as connection:
-        job_id, created = await jobs.enqueue(connection, new)
-        row = await jobs.get(connection, job_id)
+    async with database.statement() as connection:
         await failpoints.reach("submit.before_commit")
-    await failpoints.reach("submit.committed")
-    assert row is not None
+        # One statement that queues the job, tells of it, and commits.
+        job_id, created = await jobs.enqueue(connection, new)
+        await failpoints.reach("submit.committed")
+        row = await jobs.get(connection, job_id)
+    if row is None:
+        raise VidqueueError("not_found", f"Job {job_id} was deleted a moment ago.")
     return Submitted(row, created)
 
 
 async def _made_before(request: JobRequest, database: Database, owner: str, key: str) -> JobRow | None:
     """The job this request made earlier, answered even when its inputs are gone by now."""
-    async with database.transaction() as connection:
+    async with database.statement() as connection:
         known = await jobs.of_key(connection, owner, key)
         # Another request under this key goes on, and is refused where the job would be queued.
         if known is None or known[1] != fingerprint(request):

@@ -34,7 +34,7 @@ class RangeHeaders(BaseModel):
 
 async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHeaders) -> Response:
     """Download an output of a job."""
-    async with services_of(request).database.transaction() as connection:
+    async with services_of(request).database.statement() as connection:
         found = await files.output(connection, job_id, name, owner=owner_of(request))
     if found is None:
         raise VidqueueError("not_found", f"Job {job_id} has no output {name!r}.")
@@ -43,7 +43,7 @@ async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHe
 
 async def get_file_content(request: Request, file_id: UUID, headers: RangeHeaders) -> Response:
     """Download a stored file."""
-    async with services_of(request).database.transaction() as connection:
+    async with services_of(request).database.statement() as connection:
         found = await files.get(connection, file_id, owner=owner_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")

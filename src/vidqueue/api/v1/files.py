@@ -93,7 +93,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
 
 async def get_file(request: Request, file_id: UUID) -> Response:
     """Read what is known of a file."""
-    async with services_of(request).database.transaction() as connection:
+    async with services_of(request).database.statement() as connection:
         found = await files.get(connection, file_id, owner=owner_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")

@@ -39,7 +39,7 @@ async def list_attempts(request: Request, job_id: UUID) -> Response:
     """List the attempts of a job, first to last."""
     services, owner = services_of(request), owner_of(request)
     await control.read(services.database, job_id, owner=owner)
-    async with services.database.transaction() as connection:
+    async with services.database.statement() as connection:
         found = await attempts.of_job(connection, job_id, owner=owner)
     return json_answer(AttemptList(attempts=[attempt_view(job_id, one) for one in found]))
 
@@ -51,7 +51,7 @@ async def read_log(request: Request, job_id: UUID, query: LogQuery, headers: Log
     number = query.attempt or job.attempt
     if number > job.attempt:
         raise VidqueueError("not_found", f"The job has {job.attempt} attempts, and no attempt {number}.")
-    async with services.database.transaction() as connection:
+    async with services.database.statement() as connection:
         lines = await attempts.read_log(connection, job_id, number, after=query.after, limit=query.limit)
     follows = _address(request, number, lines[-1].number, query.limit) if len(lines) == query.limit else None
     link = {"Link": f'<{follows}>; rel="next"'} if follows else {}

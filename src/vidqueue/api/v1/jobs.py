@@ -128,7 +128,7 @@ async def list_jobs(request: Request, query: JobQuery) -> Response:
     )
     if query.owner not in (None, wanted.owner):
         return json_answer(JobPage(jobs=[], next=None))
-    async with services_of(request).database.transaction() as connection:
+    async with services_of(request).database.statement() as connection:
         found = await jobs.page(connection, wanted)
     shown = found[: query.limit]
     next_page = _next_page(request, shown[-1].id) if len(found) > len(shown) else None

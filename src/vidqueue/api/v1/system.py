@@ -109,7 +109,7 @@ async def get_processor(request: Request, name: str) -> Response:
 async def list_lanes(request: Request, query: LaneQuery) -> Response:
     """List the lanes of all hosts, each with what it does."""
     owner = owner_of(request)
-    async with services_of(request).database.transaction() as connection:
+    async with services_of(request).database.statement() as connection:
         found = await lanes.page(connection, with_offline=query.offline)
     return json_answer(LaneList(lanes=[lane_view(lane, owner=owner) for lane in found]))
 
