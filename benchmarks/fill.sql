@@ -21,11 +21,14 @@ FROM (SELECT n, date_trunc('milliseconds', now()) - interval '2 minutes'
       FROM generate_series(1, %(finished)s + %(waiting)s) n) numbers;
 
 INSERT INTO vidqueue.jobs (id, owner, processor, input, tags, device, state, attempt, failures, lane, progress, error_code,
-                           error_message, created_at, queued_at, run_at, rank, started_at, finished_at)
+                           error_message, created_at, queued_at, run_at, rank, ready, waits_since, demand, started_at,
+                           finished_at)
 SELECT id, owner, processor, '{"video": "/srv/in.mp4", "quality": "high"}', tags, 'cpu', state,
        CASE WHEN state IN ('succeeded', 'failed') THEN 1 ELSE 0 END, CASE state WHEN 'failed' THEN 1 ELSE 0 END, 'cpu0',
        CASE state WHEN 'succeeded' THEN 1 ELSE 0 END, CASE state WHEN 'failed' THEN 'ffmpeg_failed' END,
-       CASE state WHEN 'failed' THEN 'It broke.' END, at, at, at, extract(epoch FROM at),
+       CASE state WHEN 'failed' THEN 'It broke.' END, at, at, at, extract(epoch FROM at), state = 'queued', at,
+       -- As the trigger stamp_job makes it.
+       CASE state WHEN 'queued' THEN hashtextextended(concat_ws(E'\x1f', processor, 'cpu', 0, '', ''), 0) END,
        CASE WHEN state IN ('succeeded', 'failed') THEN at + interval '5 s' END,
        CASE WHEN state <> 'queued' THEN at + interval '65 s' END
 FROM made;
@@ -54,5 +57,9 @@ FROM made CROSS JOIN LATERAL (
     LIMIT CASE WHEN state = 'queued' THEN 1 ELSE 3 END) told
 ORDER BY at + after;
 
+INSERT INTO vidqueue.job_tags (owner, tag, state, job_id) SELECT owner, tag, state, id FROM made, unnest(tags) AS tag;
+
 DROP TABLE made;
 RESET session_replication_role;
+RESET synchronous_commit;
+SELECT vidqueue.recount_jobs();

@@ -145,12 +145,15 @@ WITH
     FROM
 -- include: owners
     AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
-        SELECT j.id, j.state FROM vidqueue.job_tags t JOIN vidqueue.jobs j ON j.id = t.job_id
+        SELECT j.id, j.state FROM vidqueue.job_tags t CROSS JOIN LATERAL (
+            SELECT j.id, j.state FROM vidqueue.jobs j
+            WHERE j.id = t.job_id AND j.owner = t.owner AND j.state = t.state AND j.tags @> ARRAY[t.tag]
+              AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
+              AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+              AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+            -- Keeps the look at the job inside the walk, which ends at the limit; a join would read all jobs of the state.
+            OFFSET 0) j
         WHERE t.owner = o.name AND t.tag = %(tag)s AND t.state = s.state AND t.job_id < %(before)s AND t.job_id >= %(from)s
-          AND j.owner = t.owner AND j.state = t.state AND j.tags @> ARRAY[t.tag]
-          AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
-          AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
-          AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
         ORDER BY t.job_id DESC LIMIT %(limit)s) found
     ORDER BY found.id DESC LIMIT %(limit)s
 )

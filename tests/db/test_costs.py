@@ -1,0 +1,145 @@
+"""No question reads more because the queue or its history is long.
+
+Each named reading query is planned without regard to its values, as PostgreSQL does after some calls, and run on a
+database with some ten thousand rows. It may not scan a table that grows, and may read only so many rows and pages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from tests.conftest import TEMPLATE, in_database
+from vidqueue.db import queries
+
+FINISHED, WAITING = 12_000, 3_000
+ROWS, PAGES = 3_500, 1_500
+GROWS = {"jobs", "events", "attempts", "attempt_logs", "files", "outputs", "job_tags", "job_files", "job_hours"}
+FILL = Path(__file__).parents[2] / "benchmarks" / "fill.sql"
+# What reads history, and says so where it is asked for.
+READS_HISTORY = {
+    ("retention", "bytes_here"), ("files", "count_of_node"), ("system", "miscounted"),
+    ("system", "violations_of_jobs"), ("system", "violations_between_jobs"),
+}  # fmt: skip
+
+LONG_AGO, NOW = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC)
+VALUES: dict[str, Any] = {
+    "owner": "local", "processor": "rare", "tag": "nightly", "states": ["failed", "queued"], "limit": 50,
+    "before": UUID(int=(1 << 128) - 1), "from": UUID(int=0), "created_after": LONG_AGO, "created_before": NOW,
+    "number": 0, "name": "video", "node": UUID("00000000-0000-7000-8000-00000000000b"), "key": "k",
+    "after_id": UUID(int=0),
+    "keep": FINISHED - 300, "lease_s": 30, "machine": "m", "with_offline": True, "since": NOW, "attempt": 1,
+    "jobs_days": 90, "logs_days": 30, "events_days": 30, "uploads_days": 30, "jobs": 1000, "patience_s": 30,
+    "process": "p", "count": 3, "fence": 1, "names": ["video"], "sha256": "0" * 64,
+}  # fmt: skip
+# The same word for other things, by the family of the queries.
+OF_FAMILY: dict[str, dict[str, Any]] = {
+    "retention": {"before": NOW - timedelta(days=29), "after": LONG_AGO},
+    "files": {"after": UUID(int=0)},
+    "attempts": {"after": 0},
+    "system": {"after": UUID(int=0)},
+}
+
+
+def reading() -> Iterator[tuple[str, str]]:
+    """Every query that changes nothing; those that only lock read too."""
+    for family in queries.families():
+        for name, text in queries.load(family).items():
+            body = re.sub(r"--.*", "", text)
+            if not re.search(
+                r"\b(INSERT|DELETE)\b|\bUPDATE vidqueue|vidqueue\.(accept|record_event|begin|choose|finish)\w*\(",
+                body,
+            ):
+                yield family, name
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def filled_url(any_server_url: str) -> AsyncIterator[str]:
+    """A database with history, on each PostgreSQL of the machine."""
+    name = f"test_{uuid4().hex[:12]}"
+    async with await psycopg.AsyncConnection.connect(any_server_url, autocommit=True) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"'.encode())
+    url = in_database(any_server_url, name)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        cursor = psycopg.AsyncClientCursor(connection)
+        await cursor.execute(FILL.read_bytes(), {"finished": FINISHED, "waiting": WAITING})
+        await connection.execute("VACUUM ANALYZE")
+    yield url
+    async with await psycopg.AsyncConnection.connect(any_server_url, autocommit=True) as connection:
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The plan and everything below it."""
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+def pages(node: dict[str, Any]) -> int:
+    """How many pages a node of a plan has read, with everything below it."""
+    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """How many rows were read from tables and indexes, with those that did not fit."""
+    removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return sum(
+        round((node["Actual Rows"] + sum(node.get(why, 0) for why in removed)) * node["Actual Loops"])
+        for node in nodes(plan)
+        if "Relation Name" in node
+    )
+
+
+async def values_of(connection: psycopg.AsyncConnection[Any], family: str) -> dict[str, Any]:
+    """What a query is asked with: the last job in the line, and some others."""
+    cursor = await connection.execute("SELECT id FROM vidqueue.jobs WHERE ready ORDER BY rank DESC LIMIT 1")
+    (last,) = await cursor.fetchone() or (None,)
+    cursor = await connection.execute("SELECT id FROM vidqueue.jobs ORDER BY id LIMIT 50")
+    some = [id_ for (id_,) in await cursor.fetchall()]
+    known = {
+        "id": last,
+        "job_id": some[0],
+        "ids": some,
+        "job_ids": some,
+        "after": some[-1],
+        "upto": some[-1],
+        "batch": last,
+    }
+    return VALUES | known | OF_FAMILY.get(family, {})
+
+
+@pytest.mark.parametrize(("family", "name"), sorted(set(reading()) - READS_HISTORY), ids=lambda word: word)
+async def test_a_question_reads_little_however_long_the_queue_is(filled_url: str, family: str, name: str) -> None:
+    names: dict[str, int] = {}
+    text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", queries.load(family)[name])
+    async with await psycopg.AsyncConnection.connect(filled_url) as connection:
+        values = await values_of(connection, family)
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE asked AS {text}".replace("%%", "%").encode())
+        given = f"({', '.join(['%s'] * len(names))})" if names else ""
+        cursor = psycopg.AsyncClientCursor(connection)
+        await cursor.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked {given}".encode(), [values[word] for word in names]
+        )
+        ((explained,),) = await cursor.fetchall()
+        await connection.rollback()
+    plan = explained[0]["Plan"]
+    # An empty table is scanned too, and costs nothing.
+    scans = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan" and pages(node) > 1}
+    assert not scans & GROWS, json.dumps(plan, indent=1)
+    assert pages(plan) <= PAGES, json.dumps(plan, indent=1)
+    assert rows_read(plan) <= ROWS, json.dumps(plan, indent=1)
+
+
+async def test_what_reads_history_is_still_there_to_say_so() -> None:
+    assert set(reading()) >= READS_HISTORY
