@@ -26,7 +26,7 @@ LANES = 4
 class Vidqueue:
     """Submits by SQL and lets lanes go by ending their pause."""
 
-    def __init__(self, daemon: Daemon, postgres: Postgres, marks: Marks) -> None:
+    def __init__(self, daemon: Daemon, marks: Marks, postgres: Postgres | None = None) -> None:
         self._daemon = daemon
         self._postgres = postgres
         self._marks = marks
@@ -77,6 +77,7 @@ class Vidqueue:
 
     def counted(self, jobs: int, lanes: int) -> tuple[Counted, float]:
         """What a drain of `jobs` costs in statements and commits, and the syncs of PostgreSQL's log for each job."""
+        assert self._postgres, "statements are counted in the log of a server of our own"
         self.batch(jobs)
         syncs = self._syncs()
         with counted(self._daemon.database_url, self._postgres.log) as found:
@@ -116,7 +117,9 @@ class Vidqueue:
         return float(self._one("SELECT wal_sync FROM pg_stat_wal")[0])
 
     def _cpu_s(self) -> dict[str, float]:
-        return usage.cpu_s(self._daemon.process.pid, self._postgres.postmaster)
+        # An embedded server is a child of the daemon.
+        server = [self._postgres.postmaster] if self._postgres else []
+        return usage.cpu_s(self._daemon.process.pid, *server)
 
     def _one(self, query: str, *values: object) -> TupleRow:
         found: Any = self._connection.execute(query.encode(), values or None).fetchone()
@@ -124,20 +127,25 @@ class Vidqueue:
         return tuple(found)
 
 
-@contextmanager
-def vidqueue(postgres: Postgres, folder: Path) -> Iterator[Vidqueue]:
-    """A daemon with paused, warm lanes."""
+def daemon_with_noop(folder: Path, **variables: str) -> Daemon:
+    """A daemon, not started, with four lanes and the processor that does nothing."""
     path = os.environ.get("PYTHONPATH", "")
-    daemon = Daemon(
-        folder / "vidqueue",
-        VIDQUEUE_DATABASE__URL=postgres.database("vidqueue"),
+    return Daemon(
+        folder,
         VIDQUEUE_LANES__CPU=str(LANES),
         VIDQUEUE_LANES__GPU="off",
         VIDQUEUE_DISK__LOW_WATER_MIB="0",
         PYTHONPATH=os.pathsep.join([str(NOOP), *filter(None, [path])]),
-    ).start()
+        **variables,
+    )
+
+
+@contextmanager
+def vidqueue(postgres: Postgres, folder: Path) -> Iterator[Vidqueue]:
+    """A daemon with paused, warm lanes."""
+    daemon = daemon_with_noop(folder / "vidqueue", VIDQUEUE_DATABASE__URL=postgres.database("vidqueue")).start()
     try:
-        contender = Vidqueue(daemon, postgres, Marks(folder / "vidqueue.marks"))
+        contender = Vidqueue(daemon, Marks(folder / "vidqueue.marks"), postgres)
         contender.warm()
         yield contender
     finally:
