@@ -15,6 +15,7 @@ from benchmarks.measure import Report, machine
 PARTS: dict[str, tuple[str, list[str]]] = {
     "queue": ("benchmarks.queues", ["--jobs", "200", "--pickups", "30", "--rounds", "1"]),
     "frames": ("benchmarks.frames", ["--rounds", "2", "--quick"]),
+    "http": ("benchmarks.web", ["--rounds", "2", "--requests", "320", "--listeners", "1", "100"]),
     "rest": ("benchmarks.rest", ["--rounds", "2", "--seconds", "10"]),
     "backlog": ("benchmarks.backlog", []),
     "failpoints": ("benchmarks.failpoints", []),
