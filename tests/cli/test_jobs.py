@@ -86,7 +86,7 @@ def test_watching_without_ids_follows_what_waits_and_runs_and_then_ends(vidqueue
     assert ran.code == 0, ran.err
     last = {job["id"]: job["state"] for job in ran.lines}
     assert {job_id: last.get(job_id, "succeeded") for job_id in ids} == dict.fromkeys(ids, "succeeded")
-    assert vidqueue("watch").err == "No job waits or runs.\n"
+    assert vidqueue("watch").err == "No job is waiting or running.\n"
 
 
 def test_watching_survives_a_daemon_that_is_killed_and_comes_back(vidqueue: CommandLine, daemon: Daemon) -> None:

@@ -43,7 +43,7 @@ def test_db_migrate_starts_the_embedded_server_for_its_time_only(alone: CommandL
     assert first.code == 0, first.err
     assert "0001_foundation" in first.json["applied"]
     assert not (alone.folder / "unused" / "postgres" / "postmaster.pid").exists()
-    assert alone("db", "migrate").out == "Nothing to do: the database is up to date.\n"
+    assert alone("db", "migrate").out == "The database is up to date.\n"
 
 
 def test_db_migrate_leaves_the_server_of_a_running_daemon_running(vidqueue: CommandLine, daemon: Daemon) -> None:

@@ -67,7 +67,7 @@ def test_sizes_are_named_by_the_unit_they_are_measured_in() -> None:
 
 
 def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         load(file=tmp_path / "missing.toml")
     with pytest.raises(ConfigError, match=r"given\.toml"):
         load(file=written(tmp_path, "[api\n"))
@@ -154,5 +154,5 @@ def test_a_file_of_another_user_is_refused_unless_it_was_named(who: str, tmp_pat
 
 def test_a_broken_link_in_the_start_folder_is_told_and_not_passed_over() -> None:
     Path("vidqueue.toml").symlink_to("nowhere")
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         load()

@@ -1,6 +1,6 @@
-"""The command line door. `main` is the entry; each other module holds the commands its name says.
+"""The command line. `main` is the entry point; the other modules contain the commands.
 
-Modules load only what a command needs, so that asking for a job's state stays quick.
+Modules import only what a command needs, so that commands start quickly.
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ class BatchFlags:
     timeout: float | None = None
     """Longest run of one attempt, in seconds."""
     lane: str | None = None
-    """Only this lane."""
+    """Run on this lane only."""
     idempotency_key: str | None = None
-    """A word of your own; the same word with the same request makes no second batch."""
+    """A key of your choice. Sending the same request with the same key again does not create a second batch."""
     wait: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    """Watch the jobs until they end. Ends with 3 if any failed; Ctrl-C stops the watching, not the jobs."""
+    """Watch the jobs until they end. The exit code is 3 if any failed. Ctrl-C stops watching; the jobs continue."""
     upload: bool = True
     """Send local files to the daemon, each once. With --no-upload it opens them itself, by path."""
 
@@ -79,8 +79,8 @@ def submit(
         sources: Lists of jobs (.json, .ndjson, .jsonl, .csv, or `-` for JSON on standard input); or with --processor
             media files and patterns such as '*.mp4', one job for each file.
         flags: What holds for the batch and its jobs.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     title, jobs = _jobs(sources, flags)
@@ -116,8 +116,8 @@ def status(
     Args:
         batch_id: The batch.
         wait: Watch its jobs until they end. Ends with 3 if any failed, 5 if any was canceled.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:
@@ -134,8 +134,8 @@ def cancel(batch_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR,
 
     Args:
         batch_id: The batch.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     with Client(door.url) as client:
         _tell(Screen(look), client.call("POST", f"/v1/batches/{batch_id}/cancel"))
@@ -155,8 +155,8 @@ def retry(
     Args:
         batch_id: The batch.
         wait: Watch its jobs until they end. Ends with 3 if any failed, 5 if any was canceled.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:
@@ -176,7 +176,7 @@ def _jobs(sources: Sequence[str], flags: BatchFlags) -> tuple[str | None, list[d
         files, given, media = flags_on(flags.processor, sources, _TAKEN)
     if stray := [one for one in files if one.startswith("-") and one != job_list.STDIN]:
         hint = "" if flags.processor else "The flags of a processor need --processor."
-        raise CommandError(f"{stray[0]} is no known flag here.", exit=Exit.USAGE, hint=hint)
+        raise CommandError(f"{stray[0]} is not a known flag here.", exit=Exit.USAGE, hint=hint)
     title, jobs = flags.title, list[dict[str, Any]]()
     for source in files:
         if job_list.is_list(source):

@@ -1,4 +1,4 @@
-"""`vidqueue doctor`: shows what the examination found, and what to do."""
+"""`vidqueue doctor`: runs the checks and prints what they found and what to do."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def doctor(
     source: Source = SOURCE,
     look: Look = LOOK,
 ) -> int:
-    """Check everything a daemon needs on this machine, and say what to do. Ends with 1 when something is an error.
+    """Check whether this machine has what a daemon needs, and say what to do. The exit code is 1 after an error.
 
     Args:
         invariants: Check instead whether vidqueue has kept its promises: each invariant by its number, the stored files
             byte for byte, the processes.
-        source: Where the configuration is read from.
-        look: How the answer is written.
+        source: The configuration to read.
+        look: The format of the output.
     """
     settings, screen = load(source).settings, Screen(look)
     from vidqueue.ops import logs
 
-    # The checks tell what matters; an embedded server that is only tried has nothing to add.
+    # The checks report what matters; the log of an embedded server that is started only for them does not.
     logs.configure("error")
     worst: set[str] = set()
     for check in _promises(settings, screen) if invariants else _needs(settings):
@@ -78,7 +78,7 @@ def _promises(settings: Settings, screen: Screen) -> list[Check]:
         try:
             return asyncio.run(ask(bar))
         except (DatabaseUnfitError, EmbeddedError, MigrationError, TimeoutError) as error:
-            hint = "`vidqueue doctor` tells more."
+            hint = "Run `vidqueue doctor` for details."
             raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint=hint) from None
 
 

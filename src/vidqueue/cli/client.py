@@ -1,4 +1,4 @@
-"""Speaks to the daemon over HTTP and turns its refusals into CommandErrors. A job is the daemon's JSON object."""
+"""HTTP client of the daemon. Errors become CommandErrors; a job is the JSON object that the daemon sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Client:
             base_url=self.url,
             headers=headers,
             timeout=httpx2.Timeout(30, connect=5),
-            # A proxy of the environment is no way to this very machine.
+            # A proxy from the environment cannot reach this machine.
             trust_env=not _is_local(_host(self.url)),
         )
 
@@ -44,7 +44,7 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """The JSON that lies at `path`; queries of None are left out."""
+        """The JSON at `path`. Query parameters of None are left out."""
         given = {name: value for name, value in query.items() if value is not None}
         # An empty set of parameters would take away those that stand in the path.
         return self.call("GET", path, params=given or None)
@@ -53,7 +53,7 @@ class Client:
         """Send one request and return the JSON of the answer, None where it has no body.
 
         Raises:
-            CommandError: the daemon does not answer, or refused.
+            CommandError: the daemon does not answer, or it refused the request.
         """
         with self._telling():
             response = self._http.request(method, path, **request)
@@ -65,7 +65,7 @@ class Client:
 
     @contextmanager
     def stream(self, path: str, **request: Any) -> Iterator[httpx2.Response]:
-        """An answer that is read while it comes. Errors of the transport inside the block are the reader's."""
+        """A response that is read as it arrives. The caller handles transport errors inside the block."""
         with self._http.stream("GET", path, **request) as response:
             if response.is_error:
                 response.read()
@@ -74,7 +74,7 @@ class Client:
 
     @contextmanager
     def download(self, path: str) -> Iterator[httpx2.Response]:
-        """The bytes at `path`, whose transport errors end the command."""
+        """A response with the bytes at `path`. Transport errors become CommandErrors."""
         with self._telling(), self.stream(path) as response:
             yield response
 
@@ -84,7 +84,7 @@ class Client:
         return found
 
     def jobs(self, *, limit: int | None, **filters: Any) -> Iterator[Job]:
-        """Jobs, newest first, page by page; `limit` of None means every one."""
+        """Jobs, newest first, read page by page. A `limit` of None means all of them."""
         left = limit
         page = self.get("/v1/jobs", limit=PAGE if left is None else min(left, PAGE), **filters)
         while True:
@@ -103,21 +103,21 @@ class Client:
             raise CommandError(
                 f"No daemon answers at {self.url}.",
                 exit=Exit.UNAVAILABLE,
-                hint="Start one with `vidqueue serve`, or name another with --url or $VIDQUEUE_URL.",
+                hint="Start one with `vidqueue serve`, or give its address with --url or $VIDQUEUE_URL.",
             ) from None
         except httpx2.TransportError as error:
             raise CommandError(
-                f"The connection to {self.url} broke: {error or type(error).__name__}.",
+                f"The connection to {self.url} was lost: {error or type(error).__name__}.",
                 exit=Exit.UNAVAILABLE,
-                hint="Try again; `vidqueue list` shows what arrived.",
+                hint="Try again. `vidqueue list` shows which jobs were accepted.",
             ) from None
 
 
 def require_success(response: httpx2.Response) -> None:
-    """Pass an answer that is a success.
+    """Check that a response reports success.
 
     Raises:
-        CommandError: with what the daemon said.
+        CommandError: with the message of the daemon.
     """
     if response.is_success:
         return
@@ -132,7 +132,7 @@ def require_success(response: httpx2.Response) -> None:
 
 
 def _problem(response: httpx2.Response) -> dict[str, Any]:
-    """The problem document (RFC 9457) of a refusal; empty when something else than the daemon answered."""
+    """The problem document (RFC 9457) of an error response; empty if the response has none."""
     try:
         body = response.json()
     except ValueError:
@@ -147,7 +147,7 @@ def _host(url: str) -> str:
             return parts.hostname
     except ValueError:
         pass
-    hint = "It begins with http:// or https://; see --url and $VIDQUEUE_URL."
+    hint = "An address begins with http:// or https://; see --url and $VIDQUEUE_URL."
     raise CommandError(f"{url!r} is not the address of a daemon.", exit=Exit.USAGE, hint=hint)
 
 

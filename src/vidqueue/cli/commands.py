@@ -1,4 +1,4 @@
-"""The list of commands. Each is named here with its sentence of help, and imported when it is called."""
+"""The list of commands with their help. The module of a command is imported when it is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MACHINE = Group("Machine", sort_key=3)
 
 app = App(
     name="vidqueue",
-    help="A durable queue for video work. Commands other than those of the daemon speak to it over HTTP.",
+    help="A durable queue for video work. Commands outside the group Daemon talk to a running daemon over HTTP.",
     help_format="plaintext",
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -22,23 +22,23 @@ app = App(
 # command: (where it lives, its group, its help)
 COMMANDS: dict[str, tuple[str, Group, str]] = {
     "serve": ("serve:serve", DAEMON, "Run the daemon until Ctrl-C or SIGTERM."),
-    "demo": ("demo:demo", DAEMON, "Start a daemon, run a handful of real jobs, show the results, stop."),
-    "doctor": ("checkup:doctor", DAEMON, "Check everything a daemon needs on this machine."),
+    "demo": ("demo:demo", DAEMON, "Start a temporary daemon, run six jobs, show the results, stop."),
+    "doctor": ("checkup:doctor", DAEMON, "Check whether this machine has what a daemon needs."),
     "config": ("configuration:app", DAEMON, "Check or show the daemon's configuration."),
-    "db": ("database:app", DAEMON, "The daemon's database: its address, its migrations, a prompt."),
-    "submit": ("submit:app", JOBS, "Submit a job; each processor has its own flags."),
+    "db": ("database:app", DAEMON, "Print the address of the database, migrate it, or open psql."),
+    "submit": ("submit:app", JOBS, "Submit a job. Each processor has its own flags."),
     "batch": ("batch:app", JOBS, "Submit many jobs at once; show, cancel or retry a batch."),
     "status": ("jobs:status", JOBS, "Show one job."),
     "list": ("jobs:list_jobs", JOBS, "List jobs, newest first."),
     "watch": ("watch:watch", JOBS, "Watch jobs until they end."),
     "logs": ("logs:logs", JOBS, "Show the log of a job's attempt."),
     "result": ("result:result", JOBS, "Download an output of a job."),
-    "cancel": ("jobs:cancel", JOBS, "Cancel jobs that wait or run."),
-    "retry": ("jobs:retry", JOBS, "Queue failed or canceled jobs once more."),
-    "priority": ("jobs:priority", JOBS, "Change how soon a waiting job gets its turn."),
-    "delete": ("jobs:delete", JOBS, "Remove finished jobs, their logs and their files."),
+    "cancel": ("jobs:cancel", JOBS, "Cancel waiting or running jobs."),
+    "retry": ("jobs:retry", JOBS, "Queue failed or canceled jobs again."),
+    "priority": ("jobs:priority", JOBS, "Change the priority of a job."),
+    "delete": ("jobs:delete", JOBS, "Delete finished jobs with their logs and files."),
     "processors": ("system:processors", MACHINE, "List the processors, or show the parameters of one."),
-    "lanes": ("system:lanes", MACHINE, "Show the lanes and what they do."),
+    "lanes": ("system:lanes", MACHINE, "Show the lanes and the jobs they run."),
 }
 
 for _name, (_place, _group, _help) in COMMANDS.items():

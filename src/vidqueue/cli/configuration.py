@@ -1,4 +1,4 @@
-"""`vidqueue config`: check the daemon's configuration, or show each value and its origin; secrets stay hidden."""
+"""`vidqueue config`: check the configuration, or show each value and its origin. Passwords are masked."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ app = App(name="config", help="Check or show the daemon's configuration.")
 
 @app.command
 def check(*, source: Source = SOURCE, look: Look = LOOK) -> int:
-    """Check the configuration; every fault at once, exit code 78."""
+    """Check the configuration and report every error. The exit code is 78 if there is one."""
     load(source)
     screen = Screen(look)
     if screen.json:
         screen.object({"ok": True})
     else:
-        screen.write("The configuration is good.")
+        screen.write("The configuration is valid.")
     return Exit.OK
 
 
@@ -40,9 +40,9 @@ def show(
     """Show every key with its value.
 
     Args:
-        origin: Tell for each key where its value comes from.
-        source: Where the configuration is read from.
-        look: How the answer is written.
+        origin: Show for each key where its value comes from.
+        source: The configuration to read.
+        look: The format of the output.
     """
     from vidqueue.settings.schema import keys
 

@@ -1,4 +1,4 @@
-"""`vidqueue db`: the daemon's database, whether embedded or the user's own."""
+"""`vidqueue db`: address, migrations and psql for the database, embedded or external."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 # A daemon holds it for as long as it runs.
 LOCK = "lock"
 
-app = App(name="db", help="The daemon's database: its address, its migrations, a prompt.")
+app = App(name="db", help="Print the address of the database, migrate it, or open psql.")
 
 
 @app.command
 def url(*, source: Source = SOURCE) -> int:
     """Print the address of the database, with its password if it has one, for psql and other programs.
 
-    The embedded database answers while a daemon runs on its data folder.
+    The embedded database accepts connections while a daemon runs on its data folder.
     """
     Screen(Look()).write(url_of(load(source).settings))
     return Exit.OK
@@ -38,7 +38,7 @@ def url(*, source: Source = SOURCE) -> int:
 
 @app.command
 def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
-    """Bring the database to the shape that this version needs; `vidqueue serve` does the same when it starts."""
+    """Apply the migrations that the database lacks. `vidqueue serve` does the same when it starts."""
     from vidqueue.ops import logs
 
     settings, screen = load(source).settings, Screen(look)
@@ -46,7 +46,7 @@ def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     applied = asyncio.run(_migrate(settings))
     if screen.json:
         screen.object({"applied": applied})
-    for name in [] if screen.json else applied or ["Nothing to do: the database is up to date."]:
+    for name in [] if screen.json else applied or ["The database is up to date."]:
         screen.write(name)
     return Exit.OK
 
@@ -57,7 +57,7 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
 
     Args:
         arguments: Handed on to psql; put `--` before the first.
-        source: Where the configuration is read from.
+        source: The configuration to read.
     """
     from vidqueue.db.embedded.server import bundled_programs
 
@@ -83,7 +83,7 @@ def url_of(settings: Settings) -> str:
 
 @asynccontextmanager
 async def reachable(settings: Settings) -> AsyncIterator[str]:
-    """Address of the database while it can be spoken to; an embedded one is started unless a daemon runs it already.
+    """Address of a running database. An embedded one is started for the block unless a daemon already runs it.
 
     Raises:
         EmbeddedError: the embedded one does not start.
@@ -117,5 +117,5 @@ async def _migrate(settings: Settings) -> list[str]:
     except MigrationError as error:
         raise CommandError.of(error) from None
     except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
-        hint = "`vidqueue doctor` tells more."
+        hint = "Run `vidqueue doctor` for details."
         raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint=hint) from None

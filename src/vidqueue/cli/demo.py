@@ -1,4 +1,4 @@
-"""`vidqueue demo`: the whole way of a few real jobs, from an empty folder to files that play, then a clean stop."""
+"""`vidqueue demo`: starts a temporary daemon, runs a few jobs from upload to download, and stops it."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def demo(
     keep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     look: Look = LOOK,
 ) -> int:
-    """Start a daemon with a database of its own, run a handful of real jobs, show the results, stop.
+    """Start a daemon with its own database, run six jobs, show the results, stop.
 
-    Nothing of your configuration is used, and no other daemon is touched. Ends with 0 only when every job succeeded
-    and every result lies where the table says.
+    Your configuration is not used, and other daemons are not affected. The exit code is 0 only if every job succeeded
+    and every result was written.
 
     Args:
-        video: Your own video. Without it a short clip with sound is made.
+        video: A video of yours. The default is a generated clip with sound.
         out: Folder for the results. It stays, and no file in it is replaced.
-        data_dir: Folder for the daemon's files and database, kept afterwards; else a temporary one.
+        data_dir: Folder for the files and database of the daemon. It is kept. The default is a temporary folder.
         keep: Keep the temporary folder too.
-        look: How the answer is written.
+        look: The format of the output.
     """
     screen = Screen(look)
     if video is not None:
@@ -87,19 +87,19 @@ def _make_out(out: Path) -> None:
 
 @contextmanager
 def _folder(given: Path | None, *, keep: bool, screen: Screen) -> Iterator[Path]:
-    """The folder to work in; a temporary one is removed at the end unless it shall be kept."""
+    """The data folder of the daemon. A temporary one is removed at the end, unless `keep` is set."""
     folder = given.absolute() if given else Path(tempfile.mkdtemp(prefix="vidqueue-demo-"))
     try:
         yield folder
     finally:
         if given or keep:
-            screen.say(f"The daemon's folder stays: vidqueue serve --data-dir {folder}")
+            screen.say(f"The data folder is kept: vidqueue serve --data-dir {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _settings(folder: Path) -> Settings:
-    """Settings of a daemon that has nothing to do with the one this machine may run."""
+    """Settings of a daemon that is independent of any other daemon on this machine."""
     for name in [*os.environ]:
         if name.startswith("VIDQUEUE_") or name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY"):
             del os.environ[name]
@@ -111,7 +111,7 @@ def _settings(folder: Path) -> Settings:
 
 @contextmanager
 def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
-    """A daemon in a thread of its own, so that Ctrl-C reaches this one: a way to call into it, its two addresses."""
+    """A daemon in another thread, so that Ctrl-C reaches this one; yields its portal, its URL and its database URL."""
     from anyio.from_thread import start_blocking_portal
 
     from vidqueue import daemon
@@ -127,7 +127,7 @@ def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
         except daemon.DataFolderBusyError as error:
             raise CommandError.of(error, exit=Exit.BUSY, hint="Choose another --data-dir.") from None
         except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
-            raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint="`vidqueue doctor` tells more.") from None
+            raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint="Run `vidqueue doctor` for details.") from None
         assert running.url is not None
         yield portal, running.url, running.database_url
 
@@ -154,7 +154,7 @@ def _make_clip(folder: Path) -> Path:
 
 
 async def _ask(database_url: str, query: str) -> list[dict[str, Any]]:
-    """What a person would ask in psql."""
+    """Run a query as a person would in psql."""
     from vidqueue.db.pool import Database
 
     async with Database(database_url) as database, database.transaction() as connection:
@@ -184,7 +184,7 @@ def _show(
     for line in broken:
         screen.write(str(line))
     if not broken:
-        screen.write("(0 rows: every promise was kept)")
+        screen.write("(0 rows: no invariant is violated)")
 
 
 def _cells(line: dict[str, Any]) -> list[str]:
@@ -192,7 +192,7 @@ def _cells(line: dict[str, Any]) -> list[str]:
 
 
 def _plain(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Decimals become numbers that JSON knows."""
+    """The rows with decimals as JSON numbers."""
     return [
         {name: value if isinstance(value, str | int) else float(value) for name, value in one.items()} for one in report
     ]

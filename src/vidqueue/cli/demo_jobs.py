@@ -1,4 +1,4 @@
-"""What the demo asks for: both processors, four containers, and one job that works on another one's result."""
+"""The jobs of the demo: both processors, four containers, and one job whose input is the output of another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENHANCE_FIRST = "cleaned and sharpened"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A job of the demo. Without `after` it works on the clip, else on the result of the wish with that title."""
+    """A job of the demo. Its input is the clip, or with `after` the output of the job with that title."""
 
     title: str
     processor: str
@@ -39,7 +39,7 @@ WISHES = (
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A result that lies on this machine, and what the daemon says of it."""
+    """A downloaded result, and the daemon's description of it."""
 
     title: str
     path: Path
@@ -47,7 +47,7 @@ class Delivered:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is really there, in full."""
+        """Whether the file exists and has the expected size."""
         return self.path.is_file() and self.path.stat().st_size == self.output["size"]
 
     def row(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class Delivered:
 
 
 def submit_all(client: Client, clip: str) -> list[Job]:
-    """Submit every wish; `clip` is the reference of the clip."""
+    """Submit every job; `clip` is the reference of the clip."""
     by_title: dict[str, Job] = {}
     for wish in WISHES:
         video = f"vq:jobs/{by_title[wish.after]['id']}/video" if wish.after else clip

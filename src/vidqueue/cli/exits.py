@@ -1,4 +1,4 @@
-"""Exit codes, and the one exception by which a command ends early. The codes are a promise to scripts."""
+"""Exit codes, and the exception that ends a command with one. Scripts rely on the codes."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ class Exit(IntEnum):
 
 
 MEANINGS: dict[Exit, str] = {
-    Exit.OK: "done",
-    Exit.ERROR: "it did not work; stderr says why",
-    Exit.USAGE: "the command line is wrong",
+    Exit.OK: "success",
+    Exit.ERROR: "error; stderr says why",
+    Exit.USAGE: "invalid command line",
     Exit.JOB_FAILED: "the job failed",
     Exit.NOT_FOUND: "there is no such job, output or processor",
     Exit.JOB_CANCELED: "the job was canceled",
-    Exit.UNAVAILABLE: "no daemon answers, or the daemon's database cannot serve",
-    Exit.BUSY: "busy now; the same command may work in a moment",
+    Exit.UNAVAILABLE: "no daemon answers, or its database is not usable",
+    Exit.BUSY: "busy; try the same command again later",
     Exit.NOT_PERMITTED: "the API key is missing or not allowed to do this",
-    Exit.CONFIG: "the configuration has faults",
-    Exit.INTERRUPTED: "Ctrl-C; jobs that were submitted go on",
+    Exit.CONFIG: "the configuration is invalid",
+    Exit.INTERRUPTED: "interrupted with Ctrl-C; submitted jobs continue",
 }
 
 
 class CommandError(Exception):
-    """Ends the command: what happened, what to do, and the exit code.
+    """Ends the command with a message, a hint and an exit code.
 
     Attributes:
         code: the daemon's stable error code, where the daemon refused.
-        details: further faults, one a line.
+        details: further lines of the message, such as one for each error.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Flags made from a processor's parameter model: the same names, bounds and sentences as everywhere else."""
+"""Command line flags made from the parameter model of a processor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Flag:
 
     Attributes:
         field: its name in the model.
-        argument: how the parser is told of it.
+        argument: the parser's description of it.
         media: whether its value names media.
         as_json: whether its value is written as JSON, for shapes that flags cannot have.
     """
@@ -37,7 +37,7 @@ class Flag:
     as_json: bool = False
 
     def read(self, value: Any) -> Any:
-        """The parameter from what the parser gave."""
+        """The value of the parameter from the value that the parser returned."""
         if self.as_json and isinstance(value, str):
             return json.loads(value)
         return list(value) if isinstance(value, tuple) else value
@@ -79,7 +79,7 @@ def _flag(field: str, info: FieldInfo, name: str, *, media: bool, positional: bo
 
 
 def _flag_type(annotation: Any) -> Any:
-    """The type a flag can have for this annotation; None where only JSON can say it."""
+    """The type of the flag for this annotation; None if the value must be written as JSON."""
     if get_origin(annotation) is Annotated:
         return _flag_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""Follows jobs to their end: events tell that something happened, the job is then read again."""
+"""Follows jobs until they end. An event says that a job changed; the job is then read again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ UNFINISHED = "queued,running"
 
 
 def changes(client: Client, wanted: Collection[str] | None, *, tell: Callable[[str], None]) -> Iterator[Job]:
-    """Each wanted job whenever something about it was learned, until all have ended.
+    """Yields each wanted job when it has changed, until all of them have ended.
 
-    With `wanted` of None every job is followed, new ones too, and only Ctrl-C ends it. `tell` gets a sentence when
-    the daemon goes away and when it is back.
+    With `wanted` of None all jobs are followed, including new ones, until Ctrl-C. `tell` gets a message when the
+    connection to the daemon is lost and when it is back.
     """
     follower, away = _Follower(client, wanted), False
     for arrived in stream.messages(client, "/v1/events"):
@@ -53,7 +53,7 @@ class _Follower:
         return all(self._has_ended(job_id) for job_id in self._wanted)
 
     def read_again(self) -> Iterator[Job]:
-        """The truth about every job that has not ended; events are hints and may have been missed."""
+        """Read every job that has not ended, because events may have been missed."""
         if self._wanted is None:
             yield from map(self._remember, self._unfinished())
         ids = self._known if self._wanted is None else self._wanted
@@ -61,7 +61,7 @@ class _Follower:
             yield from self._read(job_id)
 
     def learn(self, kind: str, data: Job) -> Iterator[Job]:
-        """What an event tells."""
+        """Yield the job that an event is about, if it is followed."""
         job_id = str(data.get("job_id", ""))
         if self._wanted is not None and job_id not in self._wanted:
             return
@@ -76,7 +76,7 @@ class _Follower:
             yield self._remember(self._client.job(job_id))
         except CommandError as error:
             if error.exit in _AWAY:
-                return  # the stream will break too, and everything is read again after that
+                return  # the stream breaks too, and all jobs are read again afterwards
             if error.exit is not Exit.NOT_FOUND:
                 raise
             # Someone deleted it while it was watched.

@@ -21,8 +21,8 @@ def status(job_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, l
 
     Args:
         job_id: The job.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:
@@ -50,10 +50,10 @@ def list_jobs(
         state: Only jobs in this state; may be given more than once.
         processor: Only jobs of this processor.
         tag: Only jobs with this tag.
-        limit: How many at most.
-        every: All of them, however many.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        limit: Largest number of jobs.
+        every: List all jobs.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:
@@ -70,23 +70,23 @@ def list_jobs(
 
 
 def cancel(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Cancel jobs. One that waits ends at once; one that runs is stopped within seconds.
+    """Cancel jobs. A waiting job ends at once; a running job is stopped within seconds.
 
     Args:
         ids: The jobs.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     return _each(ids, door, look, lambda client, job_id: client.call("POST", f"/v1/jobs/{job_id}/cancel"))
 
 
 def retry(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Queue failed or canceled jobs once more, with all their attempts anew.
+    """Queue failed or canceled jobs again, with a full number of attempts.
 
     Args:
         ids: The jobs.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     return _each(ids, door, look, lambda client, job_id: client.call("POST", f"/v1/jobs/{job_id}/retry"))
 
@@ -103,8 +103,8 @@ def priority(
     Args:
         job_id: The job.
         level: From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     return _each(
         (job_id,), door, look, lambda client, one: client.call("PATCH", f"/v1/jobs/{one}", json={"priority": level})
@@ -112,18 +112,18 @@ def priority(
 
 
 def delete(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Remove finished jobs, their logs and their files.
+    """Delete finished jobs with their logs and files.
 
     Args:
         ids: The jobs.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     return _each(ids, door, look, lambda client, job_id: client.call("DELETE", f"/v1/jobs/{job_id}"))
 
 
 def show(screen: Screen, job: Job) -> None:
-    """One job for people."""
+    """Print one job."""
     screen.write(f"{job['id']}  {job['processor']}  {job['title'] or ''}".rstrip())
     screen.write(state_text(job["state"]), situation(job) if job["state"] != "failed" else ran_text(job))
     screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
@@ -135,11 +135,13 @@ def show(screen: Screen, job: Job) -> None:
 
 
 def _each(ids: Sequence[str], door: Door, look: Look, act: Callable[[Client, str], Job | None]) -> int:
-    """Do the same to each job, all of them even when one refuses; the exit code is that of the first refusal."""
+    """Act on each job, even after an error with one of them, and raise the first error at the end."""
     screen = Screen(look)
     refusals: list[CommandError] = []
     if not ids:
-        raise CommandError("Which job?", exit=Exit.USAGE, hint="Give one or more ids; `vidqueue list` shows them.")
+        raise CommandError(
+            "No job was given.", exit=Exit.USAGE, hint="Give one or more ids; `vidqueue list` shows them."
+        )
     with Client(door.url) as client:
         for job_id in ids:
             try:

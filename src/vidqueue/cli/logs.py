@@ -1,4 +1,4 @@
-"""`vidqueue logs`: what an attempt of a job wrote."""
+"""`vidqueue logs`: prints the log of an attempt."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def logs(
 
     Args:
         job_id: The job.
-        attempt: Which attempt; the latest when not given.
-        follow: Wait for more lines until the job ends.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        attempt: Number of the attempt. The default is the latest.
+        follow: Print new lines until the job ends.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:

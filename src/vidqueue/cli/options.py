@@ -1,4 +1,4 @@
-"""Flags that many commands share: where the daemon is, and how the answer looks."""
+"""Flags that several commands share: the address of the daemon, the output format, the configuration file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARED = Group("Shared flags", sort_key=90)
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Which daemon is asked. The key comes from $VIDQUEUE_API_KEY alone: arguments can be seen by every user."""
+    """The daemon to talk to. The API key is read from $VIDQUEUE_API_KEY only: other users can see arguments."""
 
     url: Annotated[str, Parameter(env_var="VIDQUEUE_URL", group=SHARED)] = DEFAULT_URL
     """Address of the daemon."""
@@ -25,38 +25,38 @@ class Door:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the answer is written."""
+    """The format of the output."""
 
     json: Annotated[bool, Parameter(negative="", show_default=False, group=SHARED)] = False
-    """Write JSON: one object, or one a line for lists."""
+    """Write JSON: one object, or one object per line for lists."""
     no_color: Annotated[bool, Parameter(negative="", show_default=False, group=SHARED)] = False
-    """Plain text; setting $NO_COLOR does the same."""
+    """Do not use colors, like $NO_COLOR."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the daemon's configuration is read from."""
+    """The configuration to read."""
 
     config: Annotated[Path | None, Parameter(env_var="VIDQUEUE_CONFIG")] = None
-    """Configuration file; else ./vidqueue.toml, else /etc/vidqueue/vidqueue.toml."""
+    """Configuration file. The default is ./vidqueue.toml, otherwise /etc/vidqueue/vidqueue.toml."""
     data_dir: Path | None = None
-    """Folder of files, work and the embedded database."""
+    """Folder for stored files, temporary files and the embedded database."""
 
 
 def not_a_flag(kind: object, value: object) -> None:
-    """Refuse what looks like a flag where `-` alone is allowed.
+    """Refuse a value that looks like a flag where only `-` may begin with a hyphen.
 
     Raises:
-        ValueError: the parser tells it.
+        ValueError: the parser reports it.
     """
     del kind
     if value is not None and str(value).startswith("-") and str(value) != "-":
-        raise ValueError(f"{value} is no known flag here; write ./{value} for a file of that name.")
+        raise ValueError(f"{value} is not a known flag; write ./{value} for a file of that name.")
 
 
 # A place where `-` means standard input or output.
 DASH = Parameter(allow_leading_hyphen=True, validator=not_a_flag)
 
-# Commands are given these where a command line says nothing of them.
+# Defaults for command lines without these flags.
 DOOR, LOOK, SOURCE = Door(), Look(), Source()

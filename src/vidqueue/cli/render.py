@@ -1,4 +1,4 @@
-"""Shows followed jobs: bars that move on a terminal, a line now and then where there is none."""
+"""Shows the progress of jobs: bars on a terminal, otherwise lines."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _ORDER = {"running": 0, "queued": 1}
 
 
 class Board(Protocol):
-    """Takes the newest state of jobs."""
+    """Displays the latest state of jobs."""
 
     def put(self, job: Job) -> None:
-        """Show this job as it is now."""
+        """Display the current state of a job."""
 
 
 @contextmanager
 def board(screen: Screen) -> Iterator[Board]:
-    """The board that fits this screen, for the time of the block."""
+    """The kind of display that fits the screen, open during the block."""
     if screen.json:
         yield Feed(screen)
     elif screen.live:
@@ -41,7 +41,7 @@ def board(screen: Screen) -> Iterator[Board]:
 
 
 class Feed:
-    """Every change as one JSON object a line."""
+    """Writes the job as one line of JSON at each change."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -53,7 +53,7 @@ class Feed:
 
 
 class Lines:
-    """A line at each change of state, and one every ten seconds for a job that runs on."""
+    """Writes a line at each change of state, and every ten seconds for a running job."""
 
     def __init__(self, screen: Screen, *, every_s: float = LINE_EVERY_S) -> None:
         self._screen = screen
@@ -61,7 +61,7 @@ class Lines:
         self._told: dict[str, tuple[str, float]] = {}
 
     def put(self, job: Job) -> None:
-        """Write a line if there is something to tell."""
+        """Write a line if it is due."""
         state, told_at = self._told.get(job["id"], ("", 0.0))
         now = time.monotonic()
         if job["state"] == state and (state in FINAL or now - told_at < self._every_s):
@@ -71,7 +71,7 @@ class Lines:
 
 
 class Bars:
-    """A row for each job: those that run first, then those that wait, then the latest that ended."""
+    """Draws a row for each job: running jobs first, then waiting jobs, then the latest that ended."""
 
     def __init__(self, *, height: int) -> None:
         self._rows = max(3, height - 3)
@@ -97,7 +97,7 @@ class Bars:
 
 
 def situation(job: Job) -> str:
-    """Where a job is, in a few words."""
+    """The situation of a job in a few words, such as its progress or its error."""
     match job["state"]:
         case "queued":
             place = f"place {job['position']}{'+' * bool(job.get('position_is_bound'))}" if job.get("position") else ""

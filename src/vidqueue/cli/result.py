@@ -1,4 +1,4 @@
-"""`vidqueue result`: an output of a job, as a file on this machine."""
+"""`vidqueue result`: downloads an output of a job."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def result(
         output: File or folder to write to, or `-` for standard output. The default is a file in the current folder,
             named after the job and the output.
         force: Replace an existing file. An input of the job is never replaced.
-        name: Which output, where the job has several.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        name: Name of the output, if the job has several.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:
@@ -123,7 +123,7 @@ def choose(job: Job, name: str | None) -> dict[str, Any]:
         raise CommandError(
             f"The job is {job['state']} and has no outputs.",
             exit=Exit.BUSY if job["state"] in ("queued", "running") else Exit.NOT_FOUND,
-            hint=f"`vidqueue status {job['id']}` tells more.",
+            hint=f"`vidqueue status {job['id']}` shows the job.",
         )
     wanted = name or (USUAL if USUAL in outputs or len(outputs) > 1 else next(iter(outputs)))
     if wanted not in outputs:

@@ -1,4 +1,4 @@
-"""`vidqueue serve`: the daemon. Flags outrank the environment, which outranks the file."""
+"""`vidqueue serve`: runs the daemon. Flags override the environment, which overrides the file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Overrides:
     host: str | None = None
     """Address to listen on."""
     port: int | None = None
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free port."""
     database_url: str | None = None
-    """postgresql:// address of your server; else an embedded one runs. Other users can see arguments: where the
-    address holds a password, set database.url_file instead."""
+    """Address (postgresql://) of your own server. Other users can see arguments: if the address contains a password,
+    set database.url_file instead."""
     cpu_lanes: int | None = None
     """Number of CPU lanes."""
     gpu: Literal["auto", "off"] | None = None
-    """`auto` makes one lane per GPU, `off` none."""
+    """`auto` creates one lane for each GPU, `off` creates none."""
     inputs_root: tuple[str, ...] | None = None
     """Folder whose files jobs may name by path; may be given more than once."""
     log_level: Literal["debug", "info", "warning", "error"] | None = None
-    """Least level of the log that is written."""
+    """Lowest level of the log that is written."""
 
     def as_settings(self) -> dict[str, Any]:
         """Nested as in the file."""
@@ -52,15 +52,15 @@ def serve(
     source: Source = SOURCE,
     overrides: Overrides = NO_OVERRIDES,
 ) -> int:
-    """Run the daemon until Ctrl-C or SIGTERM; running jobs may finish first.
+    """Run the daemon until Ctrl-C or SIGTERM. Running jobs get time to finish.
 
-    Exit codes: 0 after a clean stop, 69 when the database cannot serve, 75 when another daemon uses the data folder,
-    78 for a faulty configuration.
+    Exit codes: 0 after a clean stop, 69 if the database is not usable, 75 if another daemon uses the data folder, 78 if
+    the configuration is invalid.
 
     Args:
-        role: `api` takes jobs, `worker` runs them, `all` does both.
-        source: Where the configuration is read from.
-        overrides: What is set by flags.
+        role: `api` accepts jobs, `worker` runs them, `all` does both.
+        source: The configuration to read.
+        overrides: Configuration set by flags.
     """
     settings = load(source, overrides.as_settings()).settings
     from vidqueue import daemon

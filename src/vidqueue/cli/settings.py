@@ -1,4 +1,4 @@
-"""The daemon's configuration for commands that need it, with its faults told the way of the command line."""
+"""Reads the daemon's configuration for commands that need it, and reports its errors as a CommandError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
     """Read and check the configuration; flags of None are those that were not given.
 
     Raises:
-        CommandError: with every fault at once.
+        CommandError: with every error.
     """
     from vidqueue.settings import load as reading
 
@@ -26,10 +26,10 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
         loaded = reading.load(file=source.config, flags=_without_none(given))
     except reading.ConfigError as error:
         raise CommandError(
-            "The configuration has faults.",
+            "The configuration is invalid.",
             exit=Exit.CONFIG,
             details=error.problems,
-            hint="`vidqueue config show --origin` tells where values come from; config.example.toml has every key.",
+            hint="`vidqueue config example` prints every key with its description.",
         ) from None
     for doubt in loaded.warnings:
         warn(doubt)

@@ -1,4 +1,4 @@
-"""Server-sent events: read, and read on after a broken connection without missing one.
+"""Reads server-sent events, and resumes after a lost connection without missing any.
 
 (WHATWG HTML, section 9.2: "Server-sent events".)
 """
@@ -16,7 +16,7 @@ import httpx2
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 
-# The daemon sends a sign of life every 15 seconds.
+# The daemon sends a comment every 15 seconds.
 SILENCE_S = 40.0
 PATIENCE_S = 300.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
@@ -33,7 +33,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Watchdog:
-    """No event, but the line is alive, or was just opened: a moment to read the truth again."""
+    """The connection was opened or is alive; a moment to read the jobs again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Broken:
 
 
 def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[Message | Watchdog | Broken]:
-    """Events of `path`, for ever. A first connection that fails raises; later ones are made again.
+    """Events of `path`, without end. If the first connection fails this raises; later ones are tried again.
 
     Raises:
         CommandError: the daemon refused, or was away for longer than PATIENCE_S.
@@ -56,7 +56,7 @@ def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[
                 reached, alive_at, pause = True, time.monotonic(), FIRST_PAUSE_S
                 last = (arrived.number or last) if isinstance(arrived, Message) else last
                 yield arrived
-            reason = "it closed the stream"
+            reason = "the daemon closed the stream"
         except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
         except CommandError as error:
@@ -65,7 +65,7 @@ def messages(client: Client, path: str, *, last: str | None = None) -> Iterator[
                 raise
             reason = error.message
         if not reached or time.monotonic() - alive_at > PATIENCE_S:
-            hint = "Submitted jobs are kept; watch again when it is back."
+            hint = "Submitted jobs are kept. Watch them again when the daemon is back."
             raise CommandError(f"No daemon answers at {client.url}: {reason}.", exit=Exit.UNAVAILABLE, hint=hint)
         yield Broken(reason)
         time.sleep(pause)

@@ -1,4 +1,4 @@
-"""`vidqueue submit PROCESSOR`: one command for each processor, with flags made from its parameter model."""
+"""`vidqueue submit PROCESSOR`: a command for each processor, with flags made from its parameter model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAITING = Group("Files and waiting", sort_key=30)
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class JobFlags:
-    """What every job can be given."""
+    """Flags that every job can have."""
 
     title: Annotated[str | None, Parameter(group=JOB)] = None
     """A label for people."""
@@ -41,25 +41,25 @@ class JobFlags:
     run_at: Annotated[datetime | None, Parameter(group=JOB)] = None
     """Not before this time, such as 2027-01-31T22:00; local unless it names a zone."""
     expires_at: Annotated[datetime | None, Parameter(group=JOB)] = None
-    """Fail if it has not begun by this time; local unless it names a zone."""
+    """Fail if it has not started by this time; local unless it names a zone."""
     max_attempts: Annotated[int | None, Parameter(group=JOB)] = None
-    """Failed attempts after which the job fails."""
+    """Number of failed attempts after which the job fails."""
     timeout: Annotated[float | None, Parameter(group=JOB)] = None
-    """Longest run of one attempt, in seconds."""
+    """Longest time one attempt may run, in seconds."""
     stall_timeout: Annotated[float | None, Parameter(group=JOB)] = None
     """Longest time without progress, in seconds."""
     lane: Annotated[str | None, Parameter(group=JOB)] = None
-    """Only this lane."""
+    """Run on this lane only."""
     idempotency_key: Annotated[str | None, Parameter(group=JOB)] = None
-    """A word of your own; the same word with the same request makes no second job."""
+    """A key of your choice. Sending the same request with the same key again does not create a second job."""
     wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
-    """Watch the job until it ends; Ctrl-C stops the watching, not the job."""
+    """Watch the job until it ends. Ctrl-C stops watching; the job continues."""
     output: Annotated[str | None, DASH, Parameter(group=WAITING, alias="-o")] = None
     """Wait, and download the result to this file or folder, or `-` for standard output."""
     force: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
     """Replace an existing file with the result. An input is never replaced."""
     upload: Annotated[bool, Parameter(group=WAITING)] = True
-    """Send local files to the daemon. With --no-upload it opens them itself, by path, under its inputs.roots."""
+    """Upload local files. With --no-upload the daemon opens them itself by path, under its inputs.roots."""
 
     def request(self) -> dict[str, Any]:
         """The part of the request that says how to run the job; what was not given is left to the daemon."""
@@ -97,7 +97,7 @@ class SubmitCommand:
         self.__doc__ = inspect.getdoc(processor)
 
     def __call__(self, *positional: Any, **given: Any) -> int:
-        """Submit a job, and wait for it if that was asked."""
+        """Submit a job, and wait for it if requested."""
         bound = self.__signature__.bind(*positional, **given).arguments
         job_flags, door, look = (bound.pop(name, kind()) for name, kind in _SHARED.items())
         request = {"processor": self._processor.name, "input": self._input(bound), **job_flags.request()}
@@ -112,7 +112,7 @@ class SubmitCommand:
         return [flag.field for flag in self._flags if flag.media and _is_given(flag, bound)]
 
     def _check(self, values: dict[str, Any]) -> None:
-        """Find what is wrong before a large file is sent for nothing."""
+        """Check the parameters before a file is uploaded."""
         try:
             registry.parse(self._processor, values)
         except VidqueueError as error:

@@ -1,4 +1,4 @@
-"""Commands that show what the daemon can do and is doing: `processors` and `lanes`."""
+"""Commands that show the daemon's processors and lanes: `processors` and `lanes`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def processors(
 
     Args:
         name: The processor to show.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:

@@ -1,4 +1,4 @@
-"""Bytes to and from the daemon, with a bar on a terminal. A download is whole and checked, or it is not there."""
+"""Uploads and downloads, with a progress bar on a terminal. A download is complete and verified, or not written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTLE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Bytes that the daemon has, and what it promises of them: the size in bytes, the sha256 in hex."""
+    """Bytes that the daemon has: their address, size in bytes and sha256 in hex."""
 
     address: str
     size: int
@@ -100,7 +100,9 @@ def fetch(client: Client, screen: Screen, source: Source, file: BinaryIO, *, lab
             file.write(chunk)
             advance(len(chunk))
     if digest.hexdigest() != source.sha256:
-        raise CommandError(f"What arrived of {label} is damaged.", hint="Try again; else retry the job.")
+        raise CommandError(
+            f"The download of {label} is damaged: its sha256 is wrong.", hint="Try again; otherwise retry the job."
+        )
 
 
 def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: str) -> None:
@@ -120,7 +122,7 @@ def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: st
 
 @contextmanager
 def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
-    """A bar for the time of the block; yields what tells it of so many more bytes."""
+    """A progress bar during the block; yields a function that advances it by a number of bytes."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(24),

@@ -1,4 +1,4 @@
-"""`vidqueue watch`, and waiting for jobs in general."""
+"""`vidqueue watch`: shows jobs until they end. Other commands wait with `wait_for`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def watch(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Watch jobs until they end; Ctrl-C stops the watching, not the jobs.
+    """Watch jobs until they end. Ctrl-C stops watching; the jobs continue.
 
-    Bars on a terminal; elsewhere a line at each change and one every ten seconds. Ends with 3 when a job failed,
-    5 when one was canceled.
+    Shows bars on a terminal, otherwise a line at each change and every ten seconds. The exit code is 3 if a job
+    failed, 5 if one was canceled.
 
     Args:
-        ids: The jobs; without any, all that wait or run now.
+        ids: The jobs. The default is all jobs that wait or run now.
         follow_all: Every job, new ones too, until Ctrl-C.
-        door: Which daemon is asked.
-        look: How the answer is written.
+        door: The daemon to talk to.
+        look: The format of the output.
     """
     screen = Screen(look)
     with Client(door.url) as client:
@@ -40,16 +40,16 @@ def watch(
             found = [client.job(job_id) for job_id in ids] if ids else client.jobs(limit=None, state=UNFINISHED)
             wanted = [job["id"] for job in found]
             if not wanted:
-                screen.say("No job waits or runs.")
+                screen.say("No job is waiting or running.")
                 return Exit.OK
         return verdict(list(wait_for(client, screen, wanted).values()))
 
 
 def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None) -> dict[str, Job]:
-    """Show jobs until they have ended; their last state by id.
+    """Show jobs until they have ended, and return their last state by id.
 
     Raises:
-        KeyboardInterrupt: after saying that the jobs go on and how to come back.
+        KeyboardInterrupt: after a message that the jobs continue and how to watch them again.
     """
     seen: dict[str, Job] = {}
     try:
@@ -59,13 +59,13 @@ def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None) -> 
                 shown.put(job)
     except KeyboardInterrupt:
         again = " ".join(wanted) if wanted and len(wanted) <= 5 else ""
-        screen.say(f"Detached; the jobs go on. Come back with: vidqueue watch {again}".rstrip())
+        screen.say(f"Detached; the jobs continue. Watch them again with: vidqueue watch {again}".rstrip())
         raise
     return seen
 
 
 def verdict(jobs: Collection[Job]) -> Exit:
-    """The exit code that tells how jobs ended; a failure weighs most."""
+    """The exit code for jobs that have ended: failed goes before canceled."""
     states = {job["state"] for job in jobs}
     if "failed" in states:
         return Exit.JOB_FAILED

@@ -1,4 +1,4 @@
-"""Configure: read the settings once, check them wholly, freeze them.
+"""Reads the configuration from flags, environment and file, and reports every error at once.
 
 Order of precedence: flags, environment (`VIDQUEUE_SECTION__KEY`), the file given by --config or $VIDQUEUE_CONFIG,
 else ./vidqueue.toml, else /etc/vidqueue/vidqueue.toml, then systemd credentials, then defaults.
@@ -37,7 +37,7 @@ RENAMED = {
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` names every fault, each with its place."""
+    """The configuration is invalid. `problems` has one message for each error, with its place."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -59,14 +59,14 @@ class Loaded:
 
 
 def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Loaded:
-    """Read, check and freeze the configuration.
+    """Read and check the configuration.
 
     Args:
         file: the TOML file to use instead of the usual places.
         flags: values from the command line, nested like the file.
 
     Raises:
-        ConfigError: with every problem at once.
+        ConfigError: with a message for every error.
     """
     flags = flags or {}
     found = _read(file)
@@ -86,7 +86,7 @@ def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Lo
 
 
 def _reading(contents: dict[str, Any]) -> type[Settings]:
-    """Settings that take from a file's contents what neither a flag nor the environment gives."""
+    """A settings class that takes values from a file if neither a flag nor the environment gives them."""
 
     class FromFile(Settings):
         @classmethod
@@ -108,7 +108,7 @@ def _read(file: Path | None) -> ConfigFile | None:
     try:
         found = read(path)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: there is no such file"]) from None
+        raise ConfigError([f"{path}: no such file"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {error}"]) from None
     if found.doubts and given is None:
@@ -166,7 +166,7 @@ def _unknown_failpoints() -> list[str]:
 
 
 def _known_only(contents: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what _unknown_keys has already told, so that each fault is told once."""
+    """The contents without unknown keys, which _unknown_keys reports, so that each error is reported once."""
     known = {key for key, _ in keys()}
     kept: dict[str, Any] = {}
     for name, value in contents.items():

@@ -1,4 +1,4 @@
-"""What an operator may set: sections, keys, defaults, bounds. How it is read stands in `configure`."""
+"""The keys of the configuration with their types, defaults, bounds and descriptions. `load` reads them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PREFIX = "VIDQUEUE_"
 
 
 class Section(BaseModel):
-    """Base of the sections: unknown keys are errors, values never change."""
+    """Base class of the sections. Unknown keys are errors, and values cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatabaseSettings(Section):
-    """Where the truth lives. Without a URL an embedded PostgreSQL 18 runs under the data folder."""
+    """The PostgreSQL database. Without an address an embedded PostgreSQL 18 runs in the data folder."""
 
-    url: SecretStr | None = Field(None, description="postgresql:// address of your server, 14 or newer.")
+    url: SecretStr | None = Field(None, description="Address (postgresql://) of your own server, version 14 or newer.")
     url_file: Path | None = Field(
-        None, description="File that holds the address, so that it stays out of the environment."
+        None, description="File that contains the address, so that it is not in the environment."
     )
     pool_size: int = Field(8, ge=2, le=100, description="Connections for the daemon's own queries.")
-    query_timeout_s: float = Field(10, gt=0, le=60, description="Longest wait for one transaction, in seconds.")
+    query_timeout_s: float = Field(10, gt=0, le=60, description="Longest time one transaction may take, in seconds.")
     disk_reserve_mib: int = Field(
         64,
         ge=0,
@@ -48,32 +48,35 @@ class DatabaseSettings(Section):
 
 
 class ApiSettings(Section):
-    """The HTTP door."""
+    """The HTTP server."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 chooses a free port.")
     allowed_hosts: list[str] = Field(
-        ["localhost", "127.0.0.1", "[::1]"], description="Host names a request may be addressed to."
+        ["localhost", "127.0.0.1", "[::1]"],
+        description="Host names that requests may be addressed to (the `Host` header).",
     )
-    max_wait_s: float = Field(60, gt=0, description="Longest `Prefer: wait`, in seconds.")
+    max_wait_s: float = Field(60, gt=0, description="Longest time that `Prefer: wait` may ask for, in seconds.")
 
 
 class LanesSettings(Section):
-    """Places where one job runs at a time."""
+    """The lanes of this machine. Each lane runs one job at a time."""
 
     cpu: int = Field(2, ge=0, le=64, description="Number of CPU lanes.")
-    gpu: Literal["auto", "off"] = Field("auto", description="`auto` makes one lane per GPU that NVML finds.")
+    gpu: Literal["auto", "off"] = Field(
+        "auto", description="`auto` creates one lane for each GPU that NVML finds; `off` creates none."
+    )
     gpu_work_on_cpu: Literal["auto", "always", "never"] = Field(
-        "auto", description="Whether CPU lanes take GPU work; `auto` does where no GPU is found."
+        "auto", description="Whether CPU lanes run GPU jobs; `auto` allows it if no GPU is found."
     )
 
 
 class InputsSettings(Section):
-    """What a job may read."""
+    """The files that a job may read."""
 
-    roots: list[Path] = Field([], description="Folders whose files may be given as absolute paths.")
-    max_upload_mib: int = Field(4096, ge=1, description="Largest upload, in MiB.")
-    upload_idle_s: float = Field(30, gt=0, description="Longest pause inside an upload, in seconds.")
+    roots: list[Path] = Field([], description="Folders whose files jobs may name by absolute path.")
+    max_upload_mib: int = Field(4096, ge=1, description="Largest size of an upload, in MiB.")
+    upload_idle_s: float = Field(30, gt=0, description="Longest time an upload may pause, in seconds.")
 
     @field_validator("roots")
     @classmethod
@@ -85,56 +88,74 @@ class InputsSettings(Section):
 
 
 class DiskSettings(Section):
-    """How much of the disk is left alone."""
+    """How much disk space is kept free."""
 
     low_water_mib: int = Field(
         1024,
         ge=0,
-        description="Room in MiB on the disk of data_dir below which lanes and uploads wait; 0 for no bound.",
+        description="Free space on the disk of data_dir, in MiB, below which no job starts and uploads are refused; "
+        "0 for no limit.",
     )
 
 
 class RunningSettings(Section):
-    """How attempts are watched."""
+    """How running attempts are supervised."""
 
     lease_s: float = Field(
-        30, ge=3, description="A lane renews its attempt at a third of this; rescue waits for all of it."
+        30,
+        ge=3,
+        description="Time without a renewal after which an attempt counts as interrupted, in seconds. Lanes "
+        "renew three times as often.",
     )
-    cancel_grace_s: float = Field(1.0, gt=0, description="Time a canceled job has to stop by itself, in seconds.")
-    drain_timeout_s: float = Field(60, ge=0, description="Time running jobs have to finish at shutdown, in seconds.")
-    max_log_lines: int = Field(2000, ge=10, description="Lines kept of one attempt's log.")
+    cancel_grace_s: float = Field(
+        1.0, gt=0, description="Time a canceled job has to stop before it is killed, in seconds."
+    )
+    drain_timeout_s: float = Field(
+        60, ge=0, description="Time running jobs have to finish when the daemon stops, in seconds."
+    )
+    max_log_lines: int = Field(2000, ge=10, description="Number of log lines kept of each attempt.")
 
 
 class RetentionSettings(Section):
-    """What is kept, and for how long; 0 keeps it for ever."""
+    """What is kept and for how long; 0 means no limit."""
 
     jobs_days: float = Field(
-        90, ge=0, le=36_500, description="Finished jobs go so many days after their end, with all that they left."
+        90,
+        ge=0,
+        le=36_500,
+        description="Days after its end when a finished job is removed, with its log, events and outputs.",
     )
-    max_jobs: int = Field(0, ge=0, description="Finished jobs that are kept; the oldest beyond that go.")
+    max_jobs: int = Field(0, ge=0, description="Largest number of finished jobs; the oldest are removed first.")
     logs_days: float = Field(
-        30, ge=0, le=36_500, description="Logs of attempts go so many days after the end of the job."
+        30, ge=0, le=36_500, description="Days after the end of a job when the logs of its attempts are removed."
     )
-    events_days: float = Field(30, ge=0, le=36_500, description="Events go so many days after the end of the job.")
+    events_days: float = Field(
+        30, ge=0, le=36_500, description="Days after the end of a job when its events are removed."
+    )
     uploads_days: float = Field(
-        30, ge=0, le=36_500, description="Uploads go so many days after they came, or a job that read them ended."
+        30,
+        ge=0,
+        le=36_500,
+        description="Days after its arrival, or after the end of the last job that read it, when an upload is removed.",
     )
     max_files_gib: float = Field(
-        0, ge=0, description="GiB that files in this data folder may take; what was of no use for longest goes."
+        0,
+        ge=0,
+        description="Largest size of all files in this data folder, in GiB; the least recently used are removed first.",
     )
 
 
 class LogSettings(Section):
     """The daemon's own log."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is written.")
     format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto` is JSON unless stderr is a terminal."
+        "auto", description="`auto` writes JSON unless stderr is a terminal."
     )
 
 
 def default_data_dir() -> Path:
-    """The folder systemd gives the service, else the user's state folder."""
+    """The state directory that systemd gives the service, otherwise the state folder of the user."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -142,14 +163,15 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Everything an operator may set. One instance is made at start and handed on."""
+    """The whole configuration. One instance is created at start and passed on."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
     )
 
     data_dir: Path = Field(
-        default_factory=default_data_dir, description="Folder of files, work and the embedded database."
+        default_factory=default_data_dir,
+        description="Folder for stored files, temporary files and the embedded database.",
     )
     host_name: str = Field(default_factory=socket.gethostname, description="Name of this machine in reports.")
     database: DatabaseSettings = DatabaseSettings()
