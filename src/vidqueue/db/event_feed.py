@@ -28,7 +28,7 @@ from vidqueue.ops.watchdog import Watchdog
 
 POLL_S = 2.0
 READ_S = 10.0
-# A storm of notifications is read in gulps; the first one after a silence does not wait.
+# Many notifications in a short time are answered by one read; the first one after a pause does not wait.
 GATHER_S = 0.005
 PAGE = 500
 
@@ -54,7 +54,7 @@ class Subscription:
         while found and not self._queue.empty():
             event = self._queue.get_nowait()
             if event is None:
-                # Said once more, to whoever asks next.
+                # Put back for the next call, which then returns nothing.
                 self._queue.put_nowait(None)
                 break
             found.append(event)

@@ -1,4 +1,4 @@
-"""What people do to jobs that exist: cancel, retry, change, delete. Each is one transaction."""
+"""Cancel, retry, change and delete jobs and files. Each is one transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Submit: check everything that can be known now, then queue the job in one transaction."""
+"""Submit a job: validate the request, check its inputs, and queue it in one transaction."""
 
 from __future__ import annotations
 

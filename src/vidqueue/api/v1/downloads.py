@@ -1,4 +1,4 @@
-"""The bytes of stored files: whole or in ranges, as downloads that no browser will run."""
+"""Downloads of stored files, whole or in ranges, as attachments that no browser executes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ _RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 
 
 class RangeHeaders(BaseModel):
-    """Which part of the bytes, and what the client has already."""
+    """Range and conditional headers of a download."""
 
     range: str | None = Field(None, alias="Range", description="`bytes=0-1023`; several ranges are possible.")
-    if_range: str | None = Field(None, alias="If-Range", description="Send the range only if this ETag still holds.")
-    if_none_match: str | None = Field(None, alias="If-None-Match", description="304 when this ETag still holds.")
+    if_range: str | None = Field(
+        None, alias="If-Range", description="Send the range only if this ETag is current, else the whole file."
+    )
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", description="The answer is 304 if this ETag is current."
+    )
 
 
 async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHeaders) -> Response:

@@ -52,15 +52,15 @@ class StreamHeaders(BaseModel):
     """What EventSource sends when it connects again."""
 
     last_event_id: EventNumber | None = Field(
-        None, alias="Last-Event-ID", description="Begin after this number; goes before `after`."
+        None, alias="Last-Event-ID", description="Begin after this number; takes precedence over `after`."
     )
 
 
 async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers: StreamHeaders) -> Response:
     """Follow one job.
 
-    Tells every event of the job, from the first or from after the number given, and ends when the job has ended.
-    Answers 204 when the job has ended and nothing is left to tell, which makes EventSource stop.
+    Sends every event of the job, from the first or from after the number given, and ends when the job has ended.
+    Answers 204 when the job has ended and no event is left to send, which makes EventSource stop.
     """
     services, owner = services_of(request), owner_of(request)
     after = _begin(query, headers) or 0
@@ -108,7 +108,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _fed(self, receive: Receive, send: Send) -> bool:
-        """Send the frames; whether there is still someone to say goodbye to."""
+        """Send the frames; False if the client is gone."""
         feeding = asyncio.create_task(self._feed(send))
         leaving = asyncio.create_task(_client_left(receive))
         closing = asyncio.create_task(self._closing.wait())
@@ -203,7 +203,7 @@ async def _listen(subscription: Subscription) -> AsyncIterator[list[Event]]:
 
 
 async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
-    """Whether the job has ended (or is gone) and everything was told; a job may be retried or changed after its end."""
+    """True if the job has ended (or is deleted) and has no event above `after`; a job may be retried after its end."""
     async with services.event_feed.log.connection() as connection:
         state = await jobs.state(connection, job_id)
         if state is not None and state not in FINAL:

@@ -1,4 +1,4 @@
-"""Files over HTTP: a streamed upload (a form or the raw bytes), what is known of a file, its removal."""
+"""Files over HTTP: streamed uploads (a form or the raw bytes), metadata, deletion."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 
 
 class UploadQuery(BaseModel):
-    """What a raw body cannot say of itself."""
+    """Query of an upload."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, max_length=1024, description="A label for people; raw bodies have no other.")
+    name: str | None = Field(None, max_length=1024, description="File name to show to people.")
 
 
 class UploadHeaders(BaseModel):
-    """What a raw body says of itself."""
+    """Headers of an upload."""
 
     content_disposition: str | None = Field(
         None, alias="Content-Disposition", description="`attachment; filename=...` also gives the label."
@@ -54,7 +54,7 @@ class UploadHeaders(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Bytes in storage, and what their sender calls them."""
+    """Stored bytes, with the name and media type that the client gave."""
 
     stored: Stored
     name: str
@@ -92,7 +92,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
 
 
 async def get_file(request: Request, file_id: UUID) -> Response:
-    """Read what is known of a file."""
+    """Read the metadata and media facts of a file."""
     async with services_of(request).database.statement() as connection:
         found = await files.get(connection, file_id, owner=owner_of(request))
     if found is None:
@@ -129,7 +129,7 @@ def _with_room(request: Request, body: AsyncIterator[bytes]) -> AsyncIterator[by
 
 
 async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """Storage counts the file; this counts the form around it."""
+    """Limit the size of the whole form; storage limits the file inside it."""
     size = 0
     async for chunk in body:
         size += len(chunk)

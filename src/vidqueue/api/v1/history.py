@@ -20,7 +20,7 @@ from vidqueue.jobs import control
 
 
 class LogQuery(BaseModel):
-    """Which part of which log."""
+    """Attempt and part of its log."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +30,7 @@ class LogQuery(BaseModel):
 
 
 class LogHeaders(BaseModel):
-    """How the log shall look."""
+    """Format of the log."""
 
     accept: str | None = Field(None, alias="Accept", description="`text/plain` for lines instead of JSON.")
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, read, list, change, cancel, retry, delete. The acts themselves are in submit and control."""
+"""Jobs over HTTP: submit, read, list, change, cancel, retry, delete. `jobs.submit` and `jobs.control` do the work."""
 
 from __future__ import annotations
 
@@ -61,31 +61,37 @@ class JobQuery(BaseModel):
     processor: str | None = Field(None, max_length=64)
     tag: str | None = Field(None, max_length=64)
     batch: UUID | None = Field(None, description="Only the jobs of this batch.")
-    owner: str | None = Field(None, max_length=255, description="Only this owner's jobs, among those you may see.")
-    created_after: QueryTime | None = Field(None, description="RFC 3339 time, included.")
-    created_before: QueryTime | None = Field(None, description="RFC 3339 time, not included.")
+    owner: str | None = Field(None, max_length=255, description="Only the jobs of this owner.")
+    created_after: QueryTime | None = Field(None, description="Only jobs created at or after this time (RFC 3339).")
+    created_before: QueryTime | None = Field(None, description="Only jobs created before this time (RFC 3339).")
     limit: int = Field(50, ge=1, le=500, description="Jobs on one page.")
-    cursor: str | None = Field(None, max_length=64, description="From `next` of the page before.")
+    cursor: str | None = Field(
+        None, max_length=64, description="Where the page begins; taken from `next` of the previous page."
+    )
 
 
 class ReadHeaders(BaseModel):
-    """What the client has already."""
+    """Conditional headers of a read."""
 
     if_none_match: str | None = Field(
-        None, alias="If-None-Match", description="ETags that you have; 304 when one of them still holds."
+        None,
+        alias="If-None-Match",
+        description="ETags of copies that the client has; the answer is 304 if one of them is current.",
     )
 
 
 class PatchHeaders(BaseModel):
-    """What a change is based on."""
+    """Conditional headers of a change."""
 
     if_match: str | None = Field(
-        None, alias="If-Match", description="ETag the change is based on; 412 when the job has changed since."
+        None,
+        alias="If-Match",
+        description="ETag of the copy that the change is based on; the answer is 412 if the job has changed since.",
     )
 
 
 class JobChanges(BaseModel):
-    """What may be changed about a job; what is left out stays."""
+    """Changes to a job; a field that is left out is not changed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -185,12 +191,12 @@ async def retry_job(request: Request, job_id: UUID) -> Response:
 
 
 def etag_of(job: JobRow) -> str:
-    """Changes whenever the job's JSON does; begins with the row's version, which `If-Match` compares."""
+    """ETag of a job: changes whenever its JSON does; begins with the row's version, which `If-Match` compares."""
     return _tag(job, job_view(job))
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether one of the tags a client has is this one."""
+    """True if `If-None-Match` names this ETag."""
     if if_none_match is None:
         return False
     known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]

@@ -1,4 +1,4 @@
-"""Every address of the HTTP door, once: the routing and the OpenAPI document are both made from this list."""
+"""The list of all HTTP endpoints; the routing and the OpenAPI document are both made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine over HTTP: what it can do (processors), where it works (lanes), how it goes (statistics)."""
+"""Processors, lanes and statistics over HTTP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ProcessorView(BaseModel):
 
 
 class ProcessorList(BaseModel):
-    """The catalogue."""
+    """All processors."""
 
     processors: list[ProcessorView]
 
@@ -77,7 +77,7 @@ class LaneCounts(BaseModel):
 
 
 class Statistics(BaseModel):
-    """How it goes."""
+    """Statistics of the queue."""
 
     jobs: JobCounts
     last_24_h: list[RecentView]
@@ -107,7 +107,7 @@ async def get_processor(request: Request, name: str) -> Response:
 
 
 async def list_lanes(request: Request, query: LaneQuery) -> Response:
-    """List the lanes of all hosts, each with what it does."""
+    """List the lanes of all hosts, each with the job it runs."""
     owner = owner_of(request)
     async with services_of(request).database.statement() as connection:
         found = await lanes.page(connection, with_offline=query.offline)
@@ -115,7 +115,7 @@ async def list_lanes(request: Request, query: LaneQuery) -> Response:
 
 
 async def get_stats(request: Request) -> Response:
-    """Read how it goes: jobs by state, the last 24 hours, the lanes."""
+    """Read statistics: jobs by state, the last 24 hours, the lanes."""
     owner = owner_of(request)
     async with services_of(request).database.transaction() as connection:
         counts = await jobs.counts(connection, owner=owner)
@@ -134,7 +134,7 @@ async def get_stats(request: Request) -> Response:
 
 
 def queue_eta_s(waiting: list[Waiting], recent: list[Recent], online: list[LaneRow]) -> float | None:
-    """About how many seconds the waiting jobs will take, or None where it cannot be told honestly."""
+    """About how many seconds the waiting jobs will take, or None if there is no basis for an estimate."""
     medians = {one.processor: one.median_run_s for one in recent}
     work_s: dict[Device, float] = {}
     for group in waiting:

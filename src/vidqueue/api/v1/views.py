@@ -1,4 +1,4 @@
-"""What the wire shows: the models of every answer, and how rows become them. Times are UTC, durations seconds."""
+"""Response models of the HTTP API, and functions that make them from rows. Times are UTC, durations are seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OutputView(BaseModel):
     """A file that a job published."""
 
     name: str
-    url: str = Field(description="Where its bytes are; takes ranges.")
+    url: str = Field(description="Address of its bytes; supports ranges.")
     filename: str = Field(description="The name a download gets.")
     media_type: str
     size: int = Field(description="In bytes.")
@@ -54,8 +54,8 @@ class JobView(BaseModel):
     processor: str
     state: State
     progress: float = Field(description="Share of the work done, 0 to 1.")
-    stage: str | None = Field(description="What happens right now, in a word.")
-    message: str | None = Field(description="A sentence about it.")
+    stage: str | None = Field(description="The current step, in one word.")
+    message: str | None = Field(description="The current step, in a sentence.")
     title: str | None
     tags: list[str]
     priority: int
@@ -78,7 +78,7 @@ class JobView(BaseModel):
     )
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
-    eta_s: float | None = Field(description="Seconds until it is done, where it can be told.")
+    eta_s: float | None = Field(description="Estimated seconds until it is done.")
     cancel_requested_at: datetime | None
     created_at: datetime
     run_at: datetime = Field(description="Not before this time.")
@@ -98,7 +98,7 @@ class JobPage(BaseModel):
 class AttemptError(ErrorView):
     """Why an attempt failed."""
 
-    detail: str | None = Field(description="Last words of the program that failed.")
+    detail: str | None = Field(description="Last output of the program that failed.")
 
 
 class AttemptView(BaseModel):
@@ -153,10 +153,12 @@ class FileView(BaseModel):
     id: UUID
     reference: str = Field(description="What to give a processor as its input: `vq:files/<id>`.")
     name: str = Field(description="A label for people.")
-    media_type: str = Field(description="What the sender called it.")
+    media_type: str = Field(description="As the client declared it, or guessed from the name.")
     size: int = Field(description="In bytes.")
     sha256: str = Field(description="In hex.")
-    facts: dict[str, Any] | None = Field(description="What a probe found; null where it is no media.")
+    facts: dict[str, Any] | None = Field(
+        description="What a probe found; null if it is not media, or if the probe is not finished."
+    )
     created_at: datetime
     urls: FileUrls
 
@@ -164,11 +166,11 @@ class FileView(BaseModel):
 class UploadView(FileView):
     """A file that was just stored."""
 
-    problem: ErrorView | None = Field(description="Why it could not be read as media; it is stored all the same.")
+    problem: ErrorView | None = Field(description="Why there are no facts (yet); the file is stored all the same.")
 
 
 class LaneJob(BaseModel):
-    """The job in a lane's hands."""
+    """The job that a lane runs."""
 
     id: UUID
     processor: str
@@ -196,7 +198,7 @@ class LaneView(BaseModel):
     blocked_by: str | None = Field(description="Why the daemon has blocked this lane: no_space or gpu_lost.")
     busy: bool
     warm: list[str] = Field(description="Processors it has run since its executor started.")
-    job: LaneJob | None = Field(description="What it runs, if that is yours.")
+    job: LaneJob | None = Field(description="The job that it runs, if you own it.")
 
 
 class LaneList(BaseModel):
@@ -206,7 +208,7 @@ class LaneList(BaseModel):
 
 
 def job_view(job: JobRow) -> JobView:
-    """A job's row as the wire shows it."""
+    """A job's row as a response model."""
     path = f"/v1/jobs/{job.id}"
     shown = {name: getattr(job, name) for name in JobView.model_fields if name in JobRow.__slots__}
     shown |= {
@@ -227,7 +229,7 @@ def job_view(job: JobRow) -> JobView:
 
 
 def attempt_view(job_id: UUID, attempt: AttemptRow) -> AttemptView:
-    """An attempt's row as the wire shows it."""
+    """An attempt's row as a response model."""
     return AttemptView(
         number=attempt.number,
         lane=attempt.lane,
@@ -250,12 +252,12 @@ def attempt_view(job_id: UUID, attempt: AttemptRow) -> AttemptView:
 
 
 def log_line_view(line: LogRow) -> LogLineView:
-    """A line of a log as the wire shows it."""
+    """A line of a log as a response model."""
     return LogLineView(number=line.number, at=line.at, level=line.level, text=line.text)
 
 
 def file_view(file: FileRow) -> FileView:
-    """A file's row as the wire shows it."""
+    """A file's row as a response model."""
     path = f"/v1/files/{file.id}"
     return FileView(
         id=file.id,
@@ -271,7 +273,7 @@ def file_view(file: FileRow) -> FileView:
 
 
 def lane_view(lane: LaneRow, *, owner: str) -> LaneView:
-    """A lane's row as the wire shows it to `owner`."""
+    """A lane's row as a response model for `owner`."""
     shown = {name: getattr(lane, name) for name in LaneView.model_fields if name in LaneRow.__slots__}
     return LaneView(**shown, busy=lane.job_id is not None, job=_lane_job(lane) if lane.owner == owner else None)
 
