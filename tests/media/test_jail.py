@@ -209,6 +209,13 @@ def test_the_child_leads_its_own_session_and_writes_no_core(tmp_path: Path) -> N
     assert core.split()[4:6] == ["0", "0"]
 
 
+def test_the_kernel_takes_it_before_the_daemon_when_memory_runs_out() -> None:
+    with sandbox.start(ENDLESS, bounds()) as running:
+        wait_until_ffmpeg(running.pid)
+        score = int(Path(f"/proc/{running.pid}/oom_score_adj").read_text())
+    assert score > int(Path("/proc/self/oom_score_adj").read_text())
+
+
 @needs_landlock
 def test_a_file_that_everybody_may_read_is_closed_to_it() -> None:
     end = ended([*QUIET, "-f", "data", "-i", "file:/etc/passwd", "-map", "0", "-f", "null", "pipe:1"], bounds())

@@ -58,7 +58,7 @@ def _never(packets: int) -> bool:
 
 def _enough_from_now() -> Callable[[int], bool]:
     until = time.monotonic() + _MOST_SECONDS
-    return lambda packets: packets >= MOST_PACKETS or (packets % 256 == 0 and time.monotonic() > until)
+    return lambda packets: packets >= MOST_PACKETS or time.monotonic() > until
 
 
 def _list_packets(
@@ -70,9 +70,10 @@ def _list_packets(
             *QUIET, *INFORMATIVE,
             # The file's own clock, so that times here are those a decoder will speak of.
             "-copyts", *input_arguments(descriptor, bounds.limits),
-            # Flushing each packet by itself would take as long as everything else together.
+            # Flushing each packet by itself would take as long as everything else together; with larger blocks a few
+            # hundred huge packets would be read before the first is heard of.
             "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-flush_packets", "0",
-            "-f", "framecrc", "pipe:1",
+            "-blocksize", "2048", "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
         running = sandbox.start(arguments, bounds, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
         with running:

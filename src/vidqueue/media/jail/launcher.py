@@ -12,6 +12,7 @@ import struct
 import sys
 
 SIGKILL = 9  # importing signal, or json for the specification, takes longer than everything else here
+OOM_SCORE = 800
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
@@ -81,6 +82,17 @@ def _die_with(parent: int) -> None:
     # The parent may have died before the line above: then no signal will ever come.
     if os.getppid() != parent:
         sys.exit("the parent is gone")
+
+
+def _die_first_of_memory() -> None:
+    """Let the kernel's out-of-memory killer choose this process before the daemon and PostgreSQL."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as score:  # noqa: PTH123 - pathlib is dear to import
+            if int(score.read()) < OOM_SCORE:
+                score.seek(0)
+                score.write(str(OOM_SCORE))
+    except OSError:
+        return  # a container may forbid it; it is no protection against the file
 
 
 def _bound(limits: dict[str, int]) -> None:
@@ -157,6 +169,7 @@ def main(arguments: list[str]) -> None:
     command = arguments[2:]
     _die_with(spec["parent"])
     os.umask(0o077)
+    _die_first_of_memory()
     _libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _close_doors(spec["readable"], spec["writable"])
     if spec["filter_calls"]:
