@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,9 @@ TEMPLATE = "vidqueue_template"
 # The zoo is a package installed from outside: found by its entry point, in this process and in every child.
 sys.path.insert(0, str(ZOO))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ZOO), *filter(None, [os.environ.get("PYTHONPATH")])])
+# A shell that starts the tests in the background lets them ignore SIGINT, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("VIDQUEUE_") and not name.startswith("VIDQUEUE_TEST_")]:
     del os.environ[name]
 

@@ -63,7 +63,7 @@ class Daemon:
                 [*self.under, sys.executable, "-m", "vidqueue", "serve"],
                 env=os.environ | self._variables, stdout=output, stderr=output,
             )  # fmt: skip
-        self.url = until(lambda: self._announced(mark), what=f"ready; see {self.log}")
+        self.url = until(lambda: self._announced(mark), within_s=promised(30), what=f"ready; see {self.log}")
         self.http = httpx2.Client(base_url=self.url, timeout=30)
         return self
 
