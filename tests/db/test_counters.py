@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -102,4 +103,18 @@ async def test_counts_that_somebody_made_wrong_are_found_and_set_right(any_queue
         await connection.execute(wrong.encode())
     assert await any_queue.sql(MISCOUNTED) != []
     await any_queue.sql("SELECT vidqueue.recount_jobs()")
+    await assert_right(any_queue)
+
+
+async def test_what_cannot_run_yet_is_queued_but_does_not_stand_in_the_line(any_queue: Queue) -> None:
+    needed = await any_queue.submit()
+    scheduled = await any_queue.submit(run_at=datetime.now(UTC) + timedelta(hours=1))
+    await any_queue.submit(input={"video": f"vq:jobs/{needed}/text"})
+    await assert_right(any_queue)
+    async with any_queue.database.transaction() as connection:
+        assert [group.jobs for group in await jobs.waiting(connection)] == [1]
+        assert (await jobs.counts(connection, owner="local"))["queued"] == 3
+    await any_queue.sql("UPDATE vidqueue.jobs SET run_at = now() WHERE id = %s", scheduled)
+    async with any_queue.database.transaction() as connection:
+        assert [group.jobs for group in await jobs.waiting(connection)] == [2]
     await assert_right(any_queue)

@@ -84,8 +84,8 @@ class Statistics(BaseModel):
     lanes: LaneCounts
     paused: bool = Field(description="Whether no lane takes new jobs because every one is paused.")
     queue_eta_s: float | None = Field(
-        description="About how long the waiting jobs will take: their processors' median run of the last 24 hours, "
-        "shared by the lanes that take them. Null where a processor has no history or no lane."
+        description="About how long the jobs that could run now will take: their processors' median run of the last "
+        "24 hours, shared by the lanes that take them. Null where a processor has no history or no lane."
     )
 
 

@@ -244,11 +244,11 @@ DELETE FROM vidqueue.jobs WHERE id = ANY (%(ids)s) RETURNING batch_id
 DELETE FROM vidqueue.events WHERE job_id = ANY (%(ids)s)
 
 -- name: counts
-SELECT state, sum(jobs)::bigint AS jobs
+SELECT CASE c.state WHEN 'later' THEN 'queued' ELSE c.state END AS state, sum(c.jobs)::bigint AS jobs
 FROM
 -- include: owners
 AS o (name) JOIN vidqueue.jobs_counted c ON c.owner = o.name
-GROUP BY state
+GROUP BY 1
 
 -- name: recent
 -- The last 24 hours in figures, per processor: whole hours, so up to 25 of them. The medians are those of the newest jobs
@@ -275,7 +275,7 @@ FROM ended e LEFT JOIN LATERAL (
 GROUP BY e.processor, ran.median_wait_s, ran.median_run_s ORDER BY e.processor
 
 -- name: waiting
--- What stands in the line, of all owners: they share the lanes.
+-- What stands in the line, of all owners: they share the lanes. Queued jobs that cannot run yet are counted as `later`.
 SELECT processor, device, sum(jobs)::bigint AS jobs FROM vidqueue.jobs_counted WHERE state = 'queued'
 GROUP BY processor, device HAVING sum(jobs) > 0
 

@@ -243,7 +243,7 @@ async def recent(connection: Connection, *, owner: str | None) -> list[Recent]:
 
 
 async def waiting(connection: Connection) -> list[Waiting]:
-    """The jobs that wait, of all owners, in groups."""
+    """The jobs that wait for a lane, of all owners, in groups; those that cannot run yet do not count."""
     return [Waiting(**found) for found in await rows(connection, "jobs", "waiting")]
 
 
