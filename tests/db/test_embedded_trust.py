@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,7 +18,14 @@ import pytest
 from vidqueue.db.embedded import server
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("useradd"), reason="needs root and useradd")
-ASK = "import sys; from vidqueue.db.embedded.system_user import system_user; print(*system_user(sys.argv[1]))"
+# Says that it is ready, and asks when all of them are.
+ASK = """
+import sys
+from vidqueue.db.embedded.system_user import system_user
+print("ready", flush=True)
+sys.stdin.readline()
+print(*system_user(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -29,14 +37,20 @@ def name() -> Iterator[str]:
 
 @as_root
 def test_processes_that_start_at_once_get_the_same_user(name: str) -> None:
-    asking = [
-        subprocess.Popen([sys.executable, "-c", ASK, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(6)
-    ]
+    command = [sys.executable, "-c", ASK, name]
+    streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    asking = [subprocess.Popen(command, text=True, **streams) for _ in range(8)]
+    for one in asking:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in asking:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
     told = [one.communicate(timeout=60) for one in asking]
     assert {one.returncode for one in asking} == {0}, told
     entry = pwd.getpwnam(name)
-    assert {out.decode().strip() for out, _ in told} == {f"{entry.pw_uid} {entry.pw_gid}"}
+    assert {out.strip() for out, _ in told} == {f"{entry.pw_uid} {entry.pw_gid}"}
 
 
 @pytest.fixture

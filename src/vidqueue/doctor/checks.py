@@ -1,6 +1,6 @@
-"""Examines whether this machine can run a daemon: each check finds something out and says what to do about it.
+"""Checks whether this machine can run a daemon. Each check reports what it found and what to do.
 
-The checks try things instead of asking about them. torch and cv2 are tried in a child process, never loaded here.
+The checks try things out instead of reading versions. torch and cv2 are tried in a child process, never loaded here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEWEST_JOBS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was examined, how it is, what was found, and what to do where it is not ok."""
+    """The result of one check: what was examined, its level, what was found, and what to do if it is not ok."""
 
     name: str
     level: Level
@@ -47,7 +47,7 @@ class Check:
 
 
 def examine_machine(settings: Settings) -> Iterator[Check]:
-    """Everything but the database."""
+    """Check everything except the database."""
     gpu_names = [gpu.name for gpu in gpus.discover()]
     examinations: list[tuple[str, Callable[[], Check]]] = [
         ("data folder", lambda: check_folder(settings.data_dir)),
@@ -64,17 +64,17 @@ def examine_machine(settings: Settings) -> Iterator[Check]:
         try:
             yield examination()
         except (OSError, RuntimeError, VidqueueError, subprocess.SubprocessError) as error:
-            yield Check(name, "error", f"could not be examined: {error}", "Mend this first, then ask again.")
+            yield Check(name, "error", f"the check failed: {error}", "Solve this first, then run the check again.")
 
 
 def check_folder(folder: Path) -> Check:
-    """Whether the data folder is ours alone, and can be written to."""
+    """Check that the data folder is writable, and closed to other users."""
     name = "data folder"
     if not folder.exists():
         parent = next(one for one in folder.parents if one.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            return Check(name, "ok", f"{folder} will be made at the first start")
-        return Check(name, "error", f"{folder} cannot be made", f"Make it, or let this user write to {parent}.")
+            return Check(name, "ok", f"{folder} will be created at the first start")
+        return Check(name, "error", f"{folder} cannot be created", f"Create it, or let this user write to {parent}.")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return Check(name, "error", f"{folder} cannot be written to", "Give it to the user that runs the daemon.")
     facts = folder.stat()
@@ -85,7 +85,7 @@ def check_folder(folder: Path) -> Check:
 
 
 def check_disk(folder: Path) -> Check:
-    """Whether there is room for results."""
+    """Check the free disk space."""
     place = next(one for one in (folder, *folder.parents) if one.exists())
     free = shutil.disk_usage(place).free
     found = f"{free / GIB:.1f} GiB free at {place}"
@@ -97,39 +97,41 @@ def check_disk(folder: Path) -> Check:
 
 
 def check_roots(roots: list[Path]) -> Check:
-    """Whether the folders that inputs may lie in are there."""
+    """Check that the folders of inputs.roots exist and are readable."""
     if not roots:
         return Check("inputs", "ok", "uploads only; inputs.roots names no folder")
     unread = [str(root) for root in roots if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK))]
     if unread:
-        return Check("inputs", "warning", f"cannot be read: {', '.join(unread)}", "Make them, or correct inputs.roots.")
+        return Check(
+            "inputs", "warning", f"cannot be read: {', '.join(unread)}", "Create them, or correct inputs.roots."
+        )
     return Check("inputs", "ok", ", ".join(map(str, roots)))
 
 
 def check_gpu(names: list[str], *, wanted: bool) -> Check:
-    """Which GPUs the driver tells of."""
+    """Check which GPUs the driver reports."""
     if names:
         return Check("gpu", "ok", ", ".join(names) if wanted else f"{', '.join(names)}; not used, lanes.gpu is off")
     if not wanted:
-        return Check("gpu", "ok", "none, and none wanted: lanes.gpu is off")
+        return Check("gpu", "ok", "none used: lanes.gpu is off")
     advice = 'Install the NVIDIA driver, or set lanes.gpu = "off" if this machine has no GPU.'
     return Check("gpu", "warning", "NVML finds none; GPU work runs on CPU lanes, slowly", advice)
 
 
 def check_torch(*, cuda_wanted: bool) -> Check:
-    """Whether torch loads, and sees the GPU where there is one."""
+    """Check that torch can be imported, and finds the GPU if there is one."""
     ended = _python("import torch; print(torch.__version__, torch.cuda.is_available())")
     if ended.returncode != 0:
         return Check("torch", "error", _last_line(ended.stderr), "Reinstall vidqueue; `enhance` needs torch.")
     version, cuda = ended.stdout.split()
     if cuda_wanted and cuda != "True":
         advice = "Install the torch build that fits your driver: https://pytorch.org/get-started/locally/"
-        return Check("torch", "warning", f"{version} does not see the GPU", advice)
+        return Check("torch", "warning", f"{version} does not find the GPU", advice)
     return Check("torch", "ok", f"{version}, {'CUDA' if cuda == 'True' else 'CPU only'}")
 
 
 def check_opencv() -> Check:
-    """Whether cv2 loads; it needs libraries of the system that servers often lack."""
+    """Check that cv2 can be imported. It needs system libraries that servers often lack."""
     ended = _python("import cv2; print(cv2.__version__)")
     if ended.returncode != 0:
         advice = "Debian and Ubuntu: apt install libgl1 libglib2.0-0. Processors that need it do not work until then."
@@ -138,12 +140,12 @@ def check_opencv() -> Check:
 
 
 def check_ffmpeg() -> Check:
-    """Which ffmpeg is used, and whether it starts."""
+    """Check that ffmpeg starts, and report its version and path."""
     return Check("ffmpeg", "ok", f"{ffmpeg.ffmpeg_version()} at {sandbox.ffmpeg_path()}")
 
 
 def check_encoders(*, gpu: bool) -> Check:
-    """Which encoders really encode a picture here."""
+    """Check which encoders can encode a picture on this machine."""
     working = encoders.working_encoders()
     missing = [name for name, one in encoders.ENCODERS.items() if name not in working and (gpu or not one.gpu)]
     found = ", ".join(working) or "none"
@@ -155,22 +157,22 @@ def check_encoders(*, gpu: bool) -> Check:
 
 
 def check_jail() -> Check:
-    """Whether the walls around untrusted media hold."""
+    """Check that ffmpeg can be confined for untrusted media."""
     status = jail_status()
     if not status.starts:
         return Check("jail", "error", " ".join(status.warnings), "See whether seccomp or a container forbids it.")
     if status.warnings:
         advice = "Use a kernel of 5.13 or newer with Landlock on, or run the daemon in a container of its own."
         return Check("jail", "warning", " ".join(status.warnings), advice)
-    return Check("jail", "ok", f"files and network are closed to ffmpeg (Landlock {status.landlock_abi})")
+    return Check("jail", "ok", f"ffmpeg has no access to files and network (Landlock {status.landlock_abi})")
 
 
 async def examine_database(url: str, *, kind: str) -> list[Check]:
-    """The server, its schema, and whether the queue has kept its promises."""
+    """Check the server, its schema, and the invariants of the queue."""
     try:
         version = await require_fit(url)
     except DatabaseUnfitError as error:
-        return [Check("database", "error", str(error), "Mend the server or correct database.url.")]
+        return [Check("database", "error", str(error), "Repair the server, or correct database.url.")]
     server = Check("database", "ok", f"PostgreSQL {version}, {kind}; LISTEN works")
     try:
         missing = await migrate.pending(url)
