@@ -26,6 +26,9 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     # The request itself.
+    "bad_request": Kind(400, False, "Send well-formed HTTP/1.1."),
+    "uri_too_long": Kind(414, False, "Send fewer or shorter parameters."),
+    "headers_too_large": Kind(431, False, "Send fewer or shorter headers."),
     "invalid_json": Kind(400, False, "Send a JSON object; the position of the first fault is in the detail."),
     "invalid_request": Kind(422, False, "Correct the fields named in `errors`."),
     "invalid_params": Kind(422, False, "Correct the fields named in `errors`; GET /v1/processors shows the schema."),
@@ -34,7 +37,7 @@ KINDS: dict[str, Kind] = {
     "method_not_allowed": Kind(405, False, "The `Allow` header names the methods of this address."),
     "payload_too_large": Kind(413, False, "Send a smaller body or raise inputs.max_upload_mib."),
     "unsupported_media_type": Kind(415, False, "Send application/json, multipart/form-data or the raw bytes."),
-    "request_timeout": Kind(408, True, "The upload stalled; send it again over a steadier connection."),
+    "request_timeout": Kind(408, True, "The request stalled; send it again over a steadier connection."),
     "conflict": Kind(409, False, "Read the job again; its state does not allow this."),
     "precondition_failed": Kind(412, False, "The job changed since it was read; read it again and repeat."),
     "range_not_satisfiable": Kind(416, False, "Ask for a range inside the size that Content-Range tells."),

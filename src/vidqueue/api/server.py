@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,6 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from vidqueue.api.app import build, end_streams
+from vidqueue.api.http.connections import BACKLOG, Acceptor, most_connections
+from vidqueue.api.http.protocol import BoundedProtocol
 from vidqueue.services import Services
 
 
@@ -30,20 +34,20 @@ async def listening(services: Services) -> AsyncIterator[str]:
     app = build(services)
     config = uvicorn.Config(
         app,
-        http="httptools",
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=5,
         server_header=False,
     )
-    server = _Server(config)
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = _Server(config, most_connections(settings.max_connections, descriptors))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
         host = f"[{settings.host}]" if is_ipv6 else settings.host
         yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         end_streams(app)
-        server.should_exit = True
+        server.exit()
         await asyncio.gather(serving, return_exceptions=True)
 
 
@@ -56,8 +60,8 @@ def _listen(host: str, port: int, family: socket.AddressFamily) -> socket.socket
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))
-        # Now: whoever is told the address may come before uvicorn listens.
-        listener.listen()
+        # Now: whoever is told the address may come before the server accepts.
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise CannotListenError(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
@@ -65,8 +69,37 @@ def _listen(host: str, port: int, family: socket.AddressFamily) -> socket.socket
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
+    """uvicorn with bounded connections, and without its signal handlers: the daemon has its own."""
+
+    def __init__(self, config: uvicorn.Config, limit: int) -> None:
+        super().__init__(config)
+        self._limit = limit
+        self._exiting = asyncio.Event()
+
+    def exit(self) -> None:
+        """End `serve` when the requests at work are answered."""
+        self.should_exit = True
+        self._exiting.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets is not None
+        (listener,) = sockets
+
+        def make(reserved: bool) -> BoundedProtocol:
+            return BoundedProtocol(self.config, self.server_state, acceptor, reserved=reserved)
+
+        acceptor = Acceptor(listener, make, limit=self._limit)
+        acceptor.start()
+        self.servers = [acceptor]  # type: ignore[list-item]  # it has the two methods that uvicorn calls
+        self.started = True
+
+    async def main_loop(self) -> None:
+        """Renew the Date header once a second; uvicorn's own loop wakes up ten times a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._exiting.wait()

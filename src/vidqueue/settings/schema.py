@@ -56,6 +56,11 @@ class ApiSettings(Section):
         ["localhost", "127.0.0.1", "[::1]"],
         description="Host names that requests may be addressed to (the `Host` header).",
     )
+    max_connections: int = Field(
+        4096,
+        ge=16,
+        description="Open connections at once; fewer where the limit of open files (ulimit -n) leaves room for less.",
+    )
     max_wait_s: float = Field(60, gt=0, description="Longest time that `Prefer: wait` may ask for, in seconds.")
 
 

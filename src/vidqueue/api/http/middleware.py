@@ -110,13 +110,18 @@ class TrustedHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "http" and "*" not in self._allowed:
-            given = Headers(scope=scope).get("host", "")
-            if _host_name(given) not in self._allowed:
-                refusal = VidqueueError("host_not_allowed", f"This daemon is not called {given[:100]!r}.")
-                await problems.answer(Request(scope), refusal)(scope, receive, send)
-                return
+        if scope["type"] == "http" and (told := self._refusal(Headers(scope=scope).getlist("host"))):
+            await problems.answer(Request(scope), VidqueueError("host_not_allowed", told))(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    def _refusal(self, hosts: list[str]) -> str | None:
+        if len(hosts) > 1:
+            # A proxy in front may have judged the other one (RFC 9112, 3.2).
+            return "The request has more than one Host header."
+        if "*" in self._allowed or _host_name("".join(hosts)) in self._allowed:
+            return None
+        return f"This daemon is not called {''.join(hosts)[:100]!r}."
 
 
 class SameSite:
@@ -144,5 +149,7 @@ def _is_foreign(headers: Headers) -> bool:
 
 def _host_name(host: str) -> str:
     """A Host header without its port."""
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) and not host.endswith("]") else host
+    name, _, port = host.rpartition(":")
+    if not name or not (port.isascii() and port.isdecimal()):
+        name = host
     return name.lower().rstrip(".")

@@ -55,9 +55,9 @@ class Problem(BaseModel):
     instance: str = Field(description="Path of the request.")
 
 
-def answer(request: Request, error: VidqueueError) -> Response:
-    """The response that tells a VidqueueError."""
-    problem = Problem(
+def problem(error: VidqueueError, *, request_id: str = "", instance: str = "") -> Problem:
+    """The document that describes a VidqueueError."""
+    return Problem(
         type=f"/problems/{error.code}",
         title=title_of(error.code),
         status=error.status,
@@ -65,11 +65,16 @@ def answer(request: Request, error: VidqueueError) -> Response:
         code=error.code,
         hint=error.hint,
         errors=[Fault(**fault) for fault in error.errors],
-        request_id=getattr(request.state, "request_id", ""),
-        instance=request.url.path,
+        request_id=request_id,
+        instance=instance,
     )
+
+
+def answer(request: Request, error: VidqueueError) -> Response:
+    """The response that describes a VidqueueError."""
+    described = problem(error, request_id=getattr(request.state, "request_id", ""), instance=request.url.path)
     headers = {**_HEADERS.get(error.code, {}), **getattr(error, "headers", {})}
-    return Response(problem.model_dump_json(), error.status, headers, MEDIA_TYPE)
+    return Response(described.model_dump_json(), error.status, headers, MEDIA_TYPE)
 
 
 def title_of(code: str) -> str:
