@@ -1,6 +1,6 @@
-"""The sweep: bytes that no row names are removed, and rows whose bytes are gone are marked.
+"""Reconciles stored bytes with rows: removes bytes that no row names, and marks rows whose bytes are gone.
 
-A crash leaves the first, a restored backup the second. It looks at one data folder, beside everything else that runs.
+A crash leaves the first, a restored backup the second. It looks at one data folder, while everything else runs.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ async def mark_missing(database: Database, storage: Storage) -> int:
 
 
 def _look(storage: Storage, page: dict[UUID, int]) -> dict[UUID, bool]:
-    """Which of these files have their bytes; one that cannot be looked at is left as it was."""
+    """Whether the bytes of these files are there; a file that cannot be looked at is left out."""
     found = {}
     for file_id, size in page.items():
         try:

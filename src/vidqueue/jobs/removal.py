@@ -1,6 +1,6 @@
 """Removes finished jobs and unused files: lock, delete the rows in the same transaction, then remove the bytes.
 
-What anything unfinished needs never leaves. Who asks for it stands in `control` and `retention`.
+Nothing that an unfinished job needs is removed. The callers are `control` and `retention`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Retention: what is finished and old enough, or one too many, goes in small batches; `removal` keeps what is needed.
+"""Retention: removes what is finished and too old, or one too many, in small batches; `removal` keeps what is needed.
 
 Safe in any number of daemons: a row that another has locked is passed over, and nobody leads.
 """
@@ -44,7 +44,7 @@ class Round:
 
 
 async def keep_tidy(database: Database, storage: Storage, settings: RetentionSettings) -> None:
-    """Sweep once, then prune every few minutes; where the database is away, the next round does it."""
+    """Reconcile once, then prune every few minutes; a round that finds no database is repeated by the next."""
     swept = False
     while True:
         try:
@@ -179,7 +179,7 @@ async def _remove_bytes_of(this: Round, removed: FilesOf) -> None:
 
 
 async def _forget_some(connection: Connection, ids: list[UUID], gone: Counter[str]) -> bool:
-    """Delete some of the history of jobs that go, and tell whether that was all: a long job may have 100,000 events."""
+    """Delete some of the history of these jobs; True if that was all, for a long job may have 100,000 events."""
     logs = await retention.forget(connection, "logs", ids, limit=LINES)
     events = await retention.forget(connection, "events", ids, limit=LINES)
     gone.update(logs=logs, events=events)
