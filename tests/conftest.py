@@ -1,4 +1,4 @@
-"""Real servers and real rooms for the tests. There is no fake of PostgreSQL anywhere."""
+"""Fixtures: real PostgreSQL servers, databases of one's own, and the open services. PostgreSQL is never faked."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest_asyncio.fixture
 async def services(settings: Settings, database: Database) -> AsyncIterator[Services]:
-    """Every room open, no lanes."""
+    """All services open, without lanes."""
     watchdog = Watchdog()
     async with EventFeed(database, watchdog) as event_feed:
         storage = Storage(settings.data_dir)

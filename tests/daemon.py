@@ -32,7 +32,7 @@ def until(condition: Callable[[], Any], *, within_s: float = 30, what: str = "")
 
 
 def promised(seconds: float) -> float:
-    """What a promise in seconds comes to here and now: with more to do than there are cores, everything stretches."""
+    """Scales a time limit by the load of the machine: with more to do than there are cores, everything takes longer."""
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
@@ -137,7 +137,7 @@ class Daemon:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+    """True if the process runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A PostgreSQL that belongs to a test and so outlives daemons: stopped, killed, frozen and brought back at will."""
+"""A PostgreSQL server that a test owns: it outlives daemons, and can be stopped, killed, frozen and restarted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vidqueue.db.embedded import server as embedded
 
 
 class Postgres:
-    """The embedded server on a folder of its own; its tether wants a thread that lives as long as it."""
+    """The embedded server on a folder of its own, started from a thread that lives as long as the server does."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -115,7 +115,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def frozen(pids: list[int]) -> Iterator[None]:
-    """SIGSTOP for the time of the block, or until the block thaws them itself."""
+    """Stops processes with SIGSTOP during the block, or until the block continues them itself."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -125,7 +125,7 @@ def frozen(pids: list[int]) -> Iterator[None]:
 
 
 def thaw(pids: list[int]) -> None:
-    """SIGCONT to those that are still there."""
+    """Sends SIGCONT to those processes that still exist."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGCONT)

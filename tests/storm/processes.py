@@ -1,4 +1,4 @@
-"""Who runs below this process, read from /proc. The storm adopts what its daemons leave behind, so nothing can hide."""
+"""Lists descendants of this process from /proc. The storm is a subreaper, so it sees what its daemons leave behind."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def name_of(pid: int) -> str | None:
 
 
 def send(pid: int, what: signal.Signals) -> bool:
-    """Signal a process that may be gone already; whether it was there."""
+    """Signals a process that may have ended already; true if it existed."""
     try:
         os.kill(pid, what)
     except ProcessLookupError:

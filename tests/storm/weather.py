@@ -1,4 +1,4 @@
-"""The one who makes the faults: draws them from a shuffled deck, one or two at a time, and notes when each struck."""
+"""Injects the faults: draws them from a shuffled deck, one or two at a time, and records when each began."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ground a storm stands on: one PostgreSQL, two daemons with data folders of their own, a clip. It cleans up."""
+"""The environment of a storm: one PostgreSQL, two daemons with data folders of their own, and a clip."""
 
 from __future__ import annotations
 
