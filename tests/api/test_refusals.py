@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 from uuid import UUID
 
@@ -180,7 +181,8 @@ async def test_what_is_not_there_is_not_found(client: httpx2.AsyncClient, method
 
 async def test_a_wrong_method_is_told_every_right_one(client: httpx2.AsyncClient) -> None:
     answer = await client.put("/v1/jobs", json={})
-    problem(answer, 405, "method_not_allowed")
+    told = problem(answer, 405, "method_not_allowed")
+    assert told["detail"] == "PUT is not supported here. Use GET, HEAD or POST."
     assert answer.headers["allow"] == "GET, HEAD, POST"
     other = await client.post(f"/v1/jobs/{NOBODY}", json={})
     assert other.headers["allow"] == "DELETE, GET, HEAD, PATCH"
@@ -312,3 +314,21 @@ async def test_texts_from_people_come_back_as_they_went(client: httpx2.AsyncClie
     read = (await client.get(job["urls"]["self"])).json()
     assert (read["title"], read["tags"]) == (title, ["ä,b", "'; DROP TABLE jobs"])
     assert json.dumps(read)
+
+
+@pytest.mark.parametrize("keys", [900, 60_000])
+@pytest.mark.parametrize("inside", [False, True], ids=["body", "input"])
+async def test_a_flood_of_unknown_names_is_refused_at_once(client: httpx2.AsyncClient, keys: int, inside: bool) -> None:
+    unknown = {f"key{number}": 1 for number in range(keys)}
+    body = {"processor": "zoo", **({"input": unknown} if inside else unknown)}
+    began = time.perf_counter()
+    answer = await client.post("/v1/jobs", json=body)
+    assert time.perf_counter() - began < 2
+    assert answer.status_code in (400, 422)
+    assert len(answer.json()["errors"]) <= 50
+
+
+@pytest.mark.parametrize("reference", [f"vq:files/{NOBODY}\n", f"vq:jobs/{NOBODY}/video\n"])
+async def test_a_reference_with_a_newline_at_its_end_is_none(client: httpx2.AsyncClient, reference: str) -> None:
+    answer = await client.post("/v1/jobs", json={"processor": "transcode", "input": {"video": reference}})
+    problem(answer, 422, "unsupported_input")

@@ -14,6 +14,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.processors.base import MediaRef, Parameters, Processor
 
 GROUP = "vidqueue.processors"
+FAULTS_TOLD = 50
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
     except ValidationError as error:
         faults = [
             {"pointer": "/input/" + "/".join(map(str, fault["loc"])), "detail": fault["msg"]}
-            for fault in error.errors(include_url=False)
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)[:FAULTS_TOLD]
         ]
         first = f"{faults[0]['pointer']}: {faults[0]['detail']}"
         raise VidqueueError(

@@ -101,7 +101,7 @@ class Address:
             allowed = ", ".join(self.methods)
             raise RefusedError(
                 "method_not_allowed",
-                f"{request.method} is not possible at {request.url.path}; {allowed} are.",
+                f"{request.method} is not supported here. Use {_either(self.methods)}.",
                 headers={"Allow": allowed},
             )
         response = await endpoint.call(request)
@@ -117,6 +117,10 @@ def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
 def json_answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response with a model as JSON."""
     return Response(model.model_dump_json(), status, headers, JSON)
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 @cache

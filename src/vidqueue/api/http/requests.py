@@ -19,6 +19,12 @@ JSON_LIMIT = 1 << 20
 # A body that brings less than this in one idle time is stalled, however regularly it drips.
 LEAST_GAIN = 16 * 1024
 
+# A body of a megabyte could hold 85,000 unknown names, and the search for a similar name is slow.
+MEMBERS_LIMIT = 1000
+FAULTS_TOLD = 50
+SUGGESTIONS = 5
+LONGEST_SUGGESTED = 64
+
 Place = Literal["body", "query", "headers"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -103,6 +109,8 @@ def _require_json(request: Request) -> None:
 def _refuse_what_no_database_keeps(value: Any) -> None:
     """JSON has huge numbers and NUL characters; PostgreSQL keeps neither. The parser has bounded the depth."""
     if isinstance(value, dict):
+        if len(value) > MEMBERS_LIMIT:
+            raise VidqueueError("invalid_json", f"An object of the body has more than {MEMBERS_LIMIT} members.")
         for key, inner in value.items():
             _refuse_what_no_database_keeps(key)
             _refuse_what_no_database_keeps(inner)
@@ -154,16 +162,15 @@ def validate(model: type[Model], raw: Any, *, place: Place) -> Model:
     """The raw value as a model.
 
     Raises:
-        VidqueueError: `invalid_request`, with one entry in `errors` per fault.
+        VidqueueError: `invalid_request`, with one entry in `errors` for each of the first faults.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-    faults = [
-        {"pointer": _pointer(fault["loc"], place), "detail": fault["msg"] + _suggestion(model, fault)}
-        for fault in found
-    ]
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    faults = [{"pointer": _pointer(fault["loc"], place), "detail": fault["msg"]} for fault in found[:FAULTS_TOLD]]
+    for told, fault in list(zip(faults, found, strict=False))[:SUGGESTIONS]:
+        told["detail"] += _suggestion(model, fault)
     first = f"{faults[0]['pointer'] or 'body'}: {faults[0]['detail']}"
     raise VidqueueError("invalid_request", f"The {place} cannot be accepted. {first}", errors=faults)
 
@@ -180,7 +187,7 @@ def _pointer(loc: tuple[int | str, ...], place: Place) -> str:
 
 
 def _suggestion(model: type[BaseModel], fault: Any) -> str:
-    if fault["type"] != "extra_forbidden" or len(fault["loc"]) != 1:
+    if fault["type"] != "extra_forbidden" or len(fault["loc"]) != 1 or len(str(fault["loc"][0])) > LONGEST_SUGGESTED:
         return ""
     close = difflib.get_close_matches(str(fault["loc"][0]), list(model.model_fields), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

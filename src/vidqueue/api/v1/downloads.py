@@ -21,7 +21,8 @@ from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
 
 _RANGES = re.compile(r"bytes\s*=\s*(.+)", re.IGNORECASE)
-_RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
+# More digits than any file has bytes are not understood; int() refuses thousands of them.
+_RANGE = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class RangeHeaders(BaseModel):
