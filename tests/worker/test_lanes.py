@@ -505,3 +505,24 @@ async def test_the_stall_clock_begins_when_the_executor_has_the_job(
     monkeypatch.setattr(Executor, "start", slow)
     job = await ended(zoo, await act(zoo, "work", stall_timeout_s=1))
     assert job.state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_path_that_this_machine_lacks_is_tried_by_another_daemon_before_the_job_fails(
+    zoo: Queue, there: bool, tmp_path: Path
+) -> None:
+    node = uuid4()
+    if there:
+        await zoo.lane("cpu0", node=node, processors={"transcode": "1.0"})
+    job_id = await zoo.submit(processor="transcode", input={"video": str(tmp_path / "elsewhere.mp4")})
+
+    async def tried() -> bool:
+        rows = await zoo.sql("SELECT outcome FROM vidqueue.attempts WHERE job_id = %s AND outcome IS NOT NULL", job_id)
+        return bool(rows)
+
+    await eventually(tried)
+    (row,) = await zoo.sql("SELECT state, node, failures, error_code FROM vidqueue.jobs WHERE id = %s", job_id)
+    if there:
+        assert row == {"state": "queued", "node": node, "failures": 0, "error_code": None}
+    else:
+        assert (row["state"], row["error_code"]) == ("failed", "input_not_found")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from vidqueue.db.tables import attempts
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import Failed, Failure, Interrupted
@@ -12,6 +13,8 @@ from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.worker.executor.messages import RunJob
 
+# A path may exist on another machine only, and another daemon may read other folders.
+PERHAPS_ELSEWHERE = frozenset({"input_not_found", "input_forbidden"})
 # Another lane may be able to do what this one cannot: the job is given back, and waits a moment.
 ELSEWHERE = frozenset({"unknown_processor", "file_elsewhere"})
 ELSEWHERE_S = 5.0
@@ -29,9 +32,20 @@ async def stage(begun: Begun, services: Services, workspace: Path) -> RunJob | F
         except VidqueueError as error:
             if error.code in ELSEWHERE:
                 return Interrupted(error.message, delay_s=ELSEWHERE_S)
+            if error.code in PERHAPS_ELSEWHERE and await _moved(begun, services):
+                return Interrupted(f"another daemon tries it, because of this one: {error.message}")
             if error.code not in DATABASE_BUSY:
                 return Failed(Failure.from_error(error))
             await asyncio.sleep(RETRY_S)
+
+
+async def _moved(begun: Begun, services: Services) -> bool:
+    """True if the job was reserved for the lanes of another data folder that has not tried it yet."""
+    try:
+        async with services.database.statement() as connection:
+            return await attempts.move(connection, begun.ref)
+    except VidqueueError:
+        return False  # the database is away: the failure is what this lane knows
 
 
 async def _order(begun: Begun, services: Services, workspace: Path) -> RunJob:

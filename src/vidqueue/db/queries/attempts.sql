@@ -51,6 +51,20 @@ SELECT vidqueue.record_event(id, owner, 'progress', jsonb_strip_nulls(jsonb_buil
     'attempt', attempt, 'progress', progress, 'stage', stage, 'message', message,
     'fps', fps, 'speed', speed, 'eta_s', eta_s))) AS event FROM seen
 
+-- name: move
+-- Let a data folder that has not tried the job yet have it, where one is online with a lane for it. Not a job whose stored
+-- inputs say where it must run. No row: there is no such folder.
+UPDATE vidqueue.jobs j SET node = untried.node
+FROM (SELECT w.id, (SELECT l.node FROM vidqueue.lanes l
+                    WHERE l.state = 'online' AND w.device = ANY (l.takes) AND (w.wanted_lane IS NULL OR w.wanted_lane = l.name)
+                      AND (l.device = 'cpu' OR w.vram_mb <= l.vram_mb) AND l.processors ? w.processor
+                      AND l.node NOT IN (SELECT t.node FROM vidqueue.attempts a JOIN vidqueue.lanes t ON t.id = a.lane_id
+                                         WHERE a.job_id = w.id)
+                    ORDER BY l.node LIMIT 1) AS node
+      FROM vidqueue.jobs w WHERE w.id = %(job_id)s AND w.fence = %(fence)s) untried
+WHERE j.id = untried.id AND j.fence = %(fence)s AND untried.node IS NOT NULL AND vidqueue.node_of_inputs(j.id) IS NULL
+RETURNING j.node
+
 -- name: lock
 -- Lock the job for its end. No row: the fence is not ours, the writer is too late.
 SELECT j.failures, j.crashes, j.losses, j.max_attempts,

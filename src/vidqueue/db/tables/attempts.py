@@ -117,6 +117,11 @@ async def report(
     )
 
 
+async def move(connection: Connection, ref: AttemptRef) -> bool:
+    """Reserve the job for a data folder that has not tried it yet; False if no such folder is online."""
+    return await row(connection, "attempts", "move", job_id=ref.job_id, fence=ref.fence) is not None
+
+
 async def lock(connection: Connection, ref: AttemptRef) -> Tries | None:
     """Lock the job for its end, and return what it has used up; None if the fence is outdated."""
     found = await row(connection, "attempts", "lock", **_ids(ref))
