@@ -115,7 +115,7 @@ def test_a_job_can_be_canceled_while_the_daemon_drains(daemon: Daemon) -> None:
     job_id = daemon.submit(act="work", seconds=50)
     until(lambda: daemon.job(job_id)["stage"] == "work")
     daemon.process.send_signal(signal.SIGTERM)
-    until(lambda: '"daemon_drains"' in daemon.log.read_text())
+    until(lambda: '"drain_started"' in daemon.log.read_text())
     assert daemon.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
     assert daemon.process.wait(timeout=20) == 0
     daemon.start()
@@ -126,7 +126,7 @@ def test_a_second_sigterm_gives_running_jobs_back_at_once(daemon: Daemon) -> Non
     job_id = daemon.submit(act="work", seconds=50)
     until(lambda: daemon.job(job_id)["stage"] == "work")
     daemon.process.send_signal(signal.SIGTERM)
-    until(lambda: '"daemon_drains"' in daemon.log.read_text())
+    until(lambda: '"drain_started"' in daemon.log.read_text())
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(timeout=20) == 0
     daemon.start()

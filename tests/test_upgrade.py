@@ -58,7 +58,7 @@ async def test_a_newer_program_migrates_while_an_older_one_drains_and_no_job_not
         waiting = daemon.submit(act="work")
         await asyncio.to_thread(until, lambda: _in_hand(daemon, *jobs), what="both jobs at work")
         daemon.process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(until, lambda: '"daemon_drains"' in daemon.log.read_text())
+        await asyncio.to_thread(until, lambda: '"drain_started"' in daemon.log.read_text())
 
         with monkeypatch.context() as newer:
             steps = [*migrate.known(), Migration("9000_newer", EXPANDS)]
@@ -69,7 +69,7 @@ async def test_a_newer_program_migrates_while_an_older_one_drains_and_no_job_not
 
         assert await asyncio.to_thread(daemon.process.wait, 60) == 0
         text = daemon.log.read_text()
-        assert "task_begins_again" not in text
+        assert "task_restarted" not in text
         assert "attempt_fault" not in text
         rows = _rows(server.url, "SELECT id::text, state::text, attempt, failures FROM vidqueue.jobs")
         states = {row[0]: row[1:] for row in rows}

@@ -1,4 +1,4 @@
-"""Opens the rooms, starts the halves, waits for a signal, closes everything in order. It only connects."""
+"""The daemon: opens its services, starts the API and the lanes, waits for a signal, closes everything in order."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from vidqueue.worker.lanes import open_lanes
 
 Role = Literal["all", "api", "worker"]
 
-# How often the pulse is felt where no watchdog asks for it.
-FEEL_EVERY_S = 15.0
+# How often heartbeats are checked if the service manager has no watchdog.
+CHECK_EVERY_S = 15.0
 # Enough for thousands of event streams; some machines would allow a billion, which nobody needs.
 DESCRIPTORS = 65_536
 
@@ -49,21 +49,21 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A daemon that takes jobs. `url` is None for a worker."""
+    """A running daemon. `url` is None for `--role worker`."""
 
     url: str | None
     database_url: str
 
 
 class DataFolderBusyError(Exception):
-    """Another daemon holds the data folder."""
+    """Another daemon has locked the data folder."""
 
 
 class NotAllowedError(Exception):
     """The configuration asks for something unsafe."""
 
 
-# What a daemon that cannot start says, and its exit code (sysexits.h).
+# Log event and exit code (sysexits.h) of a daemon that cannot start.
 REFUSALS: dict[type[Exception], tuple[str, int]] = {
     DatabaseUnfitError: ("database_cannot_serve", 69),
     migrate.MigrationError: ("database_cannot_serve", 69),
@@ -81,7 +81,7 @@ def serve(settings: Settings, role: Role = "all") -> int:
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     if failpoints.armed:
         log.warning("failpoints_armed", points=sorted(failpoints.armed))
-    # A watchdog that finds us hung sends SIGABRT: the log shall show where we hung.
+    # A watchdog sends SIGABRT to a daemon that hangs: the log then shows where.
     faulthandler.enable()
     _allow_descriptors()
     try:
@@ -98,7 +98,7 @@ async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
 
     def on_signal() -> None:
         if stop.is_set():
-            log.warning("daemon_hurries")
+            log.warning("drain_aborted")
             drain.hurried.set()
         stop.set()
 
@@ -108,30 +108,30 @@ async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
     async with running(settings, role, drain, watchdog) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
-        # Ends with the event loop, so that the watchdog is fed through the drain.
-        feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.of("watchdog")), "watchdog")
+        # Ends with the event loop, so that systemd gets watchdog messages during the drain too.
+        feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.register("watchdog")), "watchdog")
         await stop.wait()
-        log.info("daemon_drains", drain_timeout_s=settings.running.drain_timeout_s)
+        log.info("drain_started", drain_timeout_s=settings.running.drain_timeout_s)
         manager.tell(STOPPING="1", STATUS="Draining: running jobs may finish")
     feeding.cancel()
 
 
 async def _feed_watchdog(manager: Manager, watchdog: Watchdog, heartbeat: Heartbeat) -> None:
-    """Tell the manager that we live, for as long as everything we live by does."""
+    """Send watchdog messages to the service manager while no background task is stuck."""
     while True:
         heartbeat()
         if stuck := watchdog.stuck():
             log.error("daemon_is_stuck", tasks=stuck)
         else:
             manager.tell(WATCHDOG="1")
-        await asyncio.sleep(manager.feed_every_s or FEEL_EVERY_S)
+        await asyncio.sleep(manager.feed_every_s or CHECK_EVERY_S)
 
 
 @asynccontextmanager
 async def running(
     settings: Settings, role: Role = "all", drain: Drain | None = None, watchdog: Watchdog | None = None
 ) -> AsyncIterator[Running]:
-    """A daemon for the time of the block; drains at its end, at once if `drain` is hurried.
+    """Run a daemon for the block. It drains at the end, or interrupts its jobs at once if `drain` is hurried.
 
     Raises:
         DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
@@ -139,13 +139,13 @@ async def running(
     _require_loopback(settings)
     watchdog = watchdog or Watchdog()
     async with AsyncExitStack() as stack:
-        # An API process may share the folder with a worker; two of the same kind may not.
+        # An API process may share the folder with a worker; two processes of the same role may not.
         stack.enter_context(_only_daemon(settings.data_dir, "api.lock" if role == "api" else "lock"))
         database_url = await _database_url(settings, role, stack, watchdog)
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
-        services = await _open_rooms(settings, database_url, stack, watchdog)
+        services = await _open_services(settings, database_url, stack, watchdog)
         await _require_own_database(services)
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
@@ -168,7 +168,7 @@ async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, w
     )
 
 
-async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitStack, watchdog: Watchdog) -> Services:
+async def _open_services(settings: Settings, database_url: str, stack: AsyncExitStack, watchdog: Watchdog) -> Services:
     database = await stack.enter_async_context(
         Database(
             database_url,
@@ -182,7 +182,7 @@ async def _open_rooms(settings: Settings, database_url: str, stack: AsyncExitSta
 
 
 def _allow_descriptors() -> None:
-    """Raise the soft limit of open files: it is 1024 for the sake of select(2), which nobody here calls."""
+    """Raise the soft limit of open files: its default of 1024 is for select(2), which is not used here."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -190,21 +190,21 @@ def _allow_descriptors() -> None:
 
 
 async def _require_own_database(services: Services) -> None:
-    """A sweep removes bytes that no row names: against another database that would be all of them."""
+    """Refuse another database than before: reconciliation removes bytes without a row, which would be all of them."""
     async with services.database.transaction() as connection:
         found = await row(connection, "system", "installation")
     assert found is not None
-    if services.storage.remembered("database_id", str(found["id"])) != str(found["id"]):
+    if services.storage.read_or_create("database_id", str(found["id"])) != str(found["id"]):
         folder = services.settings.data_dir
         raise NotAllowedError(
-            f"{folder} holds the files of another database. Give that database, or another data_dir; "
-            f"if the database was restored from a dump of the same, remove {folder}/database_id."
+            f"{folder} belongs to another database. Use that database, or another data_dir; "
+            f"if this database was restored from a dump of that one, remove {folder}/database_id."
         )
 
 
 @contextmanager
 def _only_daemon(data_dir: Path, name: str) -> Iterator[None]:
-    """Hold the data folder; the lock goes with the process, however it ends."""
+    """Lock the data folder for the block; the kernel releases the lock when the process ends, however it ends."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / name).open("a+") as lock:
         try:
@@ -219,7 +219,7 @@ def _only_daemon(data_dir: Path, name: str) -> Iterator[None]:
 
 
 def _require_loopback(settings: Settings) -> None:
-    """There are no API keys yet, so nobody but this machine may talk to the daemon."""
+    """Refuse to listen on other addresses than loopback, because there are no API keys yet."""
     host = settings.api.host
     with contextlib.suppress(ValueError):
         if ip_address(host).is_loopback:

@@ -62,7 +62,7 @@ async def test_a_file_that_no_folder_has_claimed_yet_is_not_called_lost(
     services.storage.delete(file_id)
     await queue.sql("UPDATE vidqueue.files SET node = NULL")
     told = problem(await client.get(f"/v1/files/{file_id}/content"), 409, "file_elsewhere")["detail"]
-    assert "no daemon has said yet" in told
+    assert "no daemon has reported" in told
 
 
 async def test_bytes_that_are_here_are_served_whatever_the_row_says(client: httpx2.AsyncClient, queue: Queue) -> None:

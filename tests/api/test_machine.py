@@ -99,7 +99,7 @@ async def test_the_process_is_healthy_without_anyone(client: httpx2.AsyncClient)
 async def test_a_process_in_which_something_hangs_is_neither_healthy_nor_ready(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "LONGEST_ROUND_S", -1)
+    monkeypatch.setattr(watchdog, "HEARTBEAT_TIMEOUT_S", -1)
     for path in ("/healthz", "/readyz"):
         told = problem(await client.get(path), 503, "not_ready")
         assert told["errors"] == [{"pointer": "watchdog", "detail": "Stuck in the daemon: event_feed. Restart it."}]

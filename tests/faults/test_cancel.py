@@ -282,7 +282,7 @@ def test_running_and_waiting_jobs_can_be_canceled_during_a_drain(start: Daemons)
     until(lambda: daemon.job(job_id)["state"] == "running")
     waiting = daemon.submit(act="work")
     daemon.process.send_signal(signal.SIGTERM)
-    until(lambda: '"daemon_drains"' in daemon.log.read_text(), what="the drain")
+    until(lambda: '"drain_started"' in daemon.log.read_text(), what="the drain")
     assert cancel(daemon, waiting).json()["state"] == "canceled"
     assert cancel(daemon, job_id).json()["state"] == "running"
     assert daemon.process.wait(timeout=PATIENCE_S) == 0

@@ -31,7 +31,7 @@ def test_a_drain_waits_for_a_database_that_comes_back_and_loses_nothing(
     waiting = [daemon.submit(act="work") for daemon in daemons]
 
     before.process.send_signal(signal.SIGTERM)
-    until(lambda: '"daemon_drains"' in before.log.read_text(), what="the first drains")
+    until(lambda: '"drain_started"' in before.log.read_text(), what="the first drains")
     postgres.crash()
     time.sleep(1)
     during.process.send_signal(signal.SIGTERM)

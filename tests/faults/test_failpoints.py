@@ -69,11 +69,11 @@ PROMISES: dict[tuple[str, str], Promise] = {
     ("finish.committed", "kill"): Promise({ONCE}),
     ("finish.committed", "error"): Promise({ONCE}),
     # Found again by the next round, of this daemon or another.
-    ("rescue.found", "kill"): Promise({AGAIN}),
-    ("rescue.found", "error"): Promise({AGAIN}),
+    ("reaper.found", "kill"): Promise({AGAIN}),
+    ("reaper.found", "error"): Promise({AGAIN}),
     # Given back already; a lane may have the next attempt when the daemon dies.
-    ("rescue.given_back", "kill"): Promise({AGAIN, ("interrupted", *AGAIN)}),
-    ("rescue.given_back", "error"): Promise({AGAIN}),
+    ("reaper.given_back", "kill"): Promise({AGAIN, ("interrupted", *AGAIN)}),
+    ("reaper.given_back", "error"): Promise({AGAIN}),
 }
 
 
@@ -130,7 +130,7 @@ def home(tmp_path: Path, database_url: str) -> Iterator[Home]:
 def test_a_job_ends_as_promised_when_the_daemon_dies_or_fails(home: Home, point: str, act: str) -> None:
     promise, key = PROMISES[point, act], uuid4().hex
     daemon = home.start(f"{point}={act}")
-    job_id = asyncio.run(_lost_attempt(home.database_url)) if point.startswith("rescue.") else _submit(daemon, key)
+    job_id = asyncio.run(_lost_attempt(home.database_url)) if point.startswith("reaper.") else _submit(daemon, key)
     until(lambda: f'"point": "{point}"' in daemon.log.read_text(), within_s=PATIENCE_S, what="the point is reached")
     if act == "kill":
         assert daemon.process.wait(timeout=PATIENCE_S) == -signal.SIGKILL

@@ -11,7 +11,7 @@ async def test_owners_take_turns_however_much_one_of_them_asks_for() -> None:
     turns, served, gate = Turns(1), list[str](), asyncio.Event()
 
     async def ask(owner: str) -> None:
-        async with turns.of(owner):
+        async with turns.slot(owner):
             await gate.wait()
             served.append(owner)
 
@@ -26,7 +26,7 @@ async def test_one_who_leaves_the_line_takes_no_slot_with_him() -> None:
     turns = Turns(2)
 
     async def ask(owner: str) -> None:
-        async with turns.of(owner):
+        async with turns.slot(owner):
             await asyncio.sleep(0)
 
     for _ in range(30):

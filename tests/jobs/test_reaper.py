@@ -76,7 +76,7 @@ def test_nothing_of_another_machine_is_ever_judged(elsewhere: str) -> None:
 
 
 def reaper_of(services: Services, *, lease_s: float = 3) -> Reaper:
-    return Reaper(services.database, services.storage, uuid4(), lease_s, services.watchdog.of("reaper"))
+    return Reaper(services.database, services.storage, uuid4(), lease_s, services.watchdog.register("reaper"))
 
 
 async def held_by(queue: Queue, process: str | None, *, lease_s: float = 3600) -> AttemptRef:

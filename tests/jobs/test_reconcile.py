@@ -78,8 +78,8 @@ async def test_bytes_without_a_row_are_removed_and_others_stay(stock: Stock) -> 
     await run_sweep(stock)
     assert not old.exists()
     assert young.exists()
-    assert stock.storage.holds(upload, 10)
-    assert stock.storage.holds(output, 10)
+    assert stock.storage.has(upload, 10)
+    assert stock.storage.has(output, 10)
 
 
 async def test_bytes_in_the_hands_of_another_process_stay_whatever_the_clock_says(stock: Stock, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ async def test_a_file_that_cannot_be_read_stops_neither_the_sweep_nor_the_prunin
     unreadable, lost, old = await stock.uploaded(), await stock.uploaded(), await stock.uploaded(days=999)
     strays = [stray(stock, old=True) for _ in range(2)]
     stock.storage.delete(lost)
-    real = {name: getattr(stock.storage, name) for name in ("holds", "delete")}
+    real = {name: getattr(stock.storage, name) for name in ("has", "delete")}
 
     def failing(name: str) -> Callable[..., Any]:
         def method(file_id: UUID, *more: int) -> Any:

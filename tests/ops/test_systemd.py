@@ -146,7 +146,7 @@ async def test_the_watchdog_is_fed_while_the_database_is_away(ear: Ear, tmp_path
         VIDQUEUE_DATABASE__URL=server.url,
         VIDQUEUE_RUNNING__DRAIN_TIMEOUT_S="1",
         **ear.variables(),
-        **_planted(tmp_path, "watchdog.LONGEST_ROUND_S = 8"),
+        **_planted(tmp_path, "watchdog.HEARTBEAT_TIMEOUT_S = 8"),
     )
     try:
         await asyncio.to_thread(daemon.start)
@@ -184,7 +184,7 @@ def test_the_watchdog_starves_once_something_hangs_that_the_daemon_lives_by(
                         await asyncio.sleep(3600)
                 return await act(*given, **named)
             return perhaps
-        watchdog.LONGEST_ROUND_S = 7
+        watchdog.HEARTBEAT_TIMEOUT_S = 7
         {HANGS[task]}
     """
     daemon = Daemon(tmp_path / "data", **ear.variables(), **_planted(tmp_path, hang))
@@ -213,8 +213,8 @@ def test_a_daemon_that_the_watchdog_ends_says_where_it_hung(tmp_path: Path) -> N
 
 
 async def test_a_task_that_is_gone_is_missed_and_one_that_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "LONGEST_ROUND_S", 0.05)
-    felt, stop = Watchdog(), asyncio.Event()
+    monkeypatch.setattr(watchdog, "HEARTBEAT_TIMEOUT_S", 0.05)
+    heartbeats, stop = Watchdog(), asyncio.Event()
 
     async def go_round(heartbeat: Heartbeat) -> None:
         while not stop.is_set():
@@ -223,17 +223,17 @@ async def test_a_task_that_is_gone_is_missed_and_one_that_ended_is_not(monkeypat
 
     async def stuck_are(*names: str) -> None:
         async with asyncio.timeout(5):
-            while felt.stuck() != list(names):
+            while heartbeats.stuck() != list(names):
                 await asyncio.sleep(0.01)
 
-    ended, gone = (supervise(partial(go_round, felt.of(name)), name) for name in ("ended", "gone"))
+    ended, gone = (supervise(partial(go_round, heartbeats.register(name)), name) for name in ("ended", "gone"))
     await stuck_are()
     gone.cancel()
     await stuck_are("gone")
     stop.set()
     await ended
     await stuck_are("ended", "gone")
-    felt.rest("ended")
+    heartbeats.unregister("ended")
     await stuck_are("gone")
 
 

@@ -65,7 +65,7 @@ async def test_an_upload_ends_when_others_take_the_room(volume: Volume) -> None:
     pieces = reservations.counted(body(4 * SIZE), None)
     await anext(pieces)
     volume.fill(leaving=LOW_WATER_MIB * MEBIBYTE)
-    with pytest.raises(VidqueueError, match="too little room"):
+    with pytest.raises(VidqueueError, match="not enough free disk space"):
         async for _ in pieces:
             pass
     volume.make_room()

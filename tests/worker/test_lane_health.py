@@ -178,7 +178,7 @@ async def test_a_driver_that_hangs_is_a_lost_gpu_and_is_asked_once_until_it_is_b
         hung.hangs = True
         job_id = await gpu_job(queue, "cuda_error", max_attempts=1)
         await eventually(lambda: _waits_for(queue, job_id, "gpu_lost"))
-        heartbeat = services.watchdog._beats["lane_health"]
+        heartbeat = services.watchdog._last_heartbeats["lane_health"]
         await eventually(lambda: _is_later(services, heartbeat))
         await queue.sql('UPDATE vidqueue.jobs SET input = \'{"act": "work"}\' WHERE id = %s', job_id)
         assert hung.asked == 1
@@ -194,14 +194,14 @@ async def test_a_driver_that_hangs_costs_an_idle_lane_no_thread_and_no_round(
     async with working(services):
         hung.hangs = True
         await eventually(lambda: _is_held(queue))
-        heartbeat = services.watchdog._beats["lane_health"]
+        heartbeat = services.watchdog._last_heartbeats["lane_health"]
         await eventually(lambda: _is_later(services, heartbeat))
         assert hung.asked == len([one for one in threading.enumerate() if one.name.startswith("nvml-")]) == 1
 
 
 async def _is_later(services: Services, heartbeat: float) -> bool:
     await asyncio.sleep(0)
-    return services.watchdog._beats["lane_health"] > heartbeat
+    return services.watchdog._last_heartbeats["lane_health"] > heartbeat
 
 
 async def _is_online(queue: Queue) -> bool:

@@ -89,7 +89,7 @@ class EventFeed:
 
     def __init__(self, database: Database, watchdog: Watchdog | None = None) -> None:
         self._database = database
-        self._beat = (watchdog or Watchdog()).of("event_feed")
+        self._beat = (watchdog or Watchdog()).register("event_feed")
         self._subscriptions: set[Subscription] = set()
         self._alarms: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None

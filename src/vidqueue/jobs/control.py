@@ -15,7 +15,7 @@ from vidqueue.storage.local import Storage
 
 
 async def read(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
-    """The job.
+    """Return a job.
 
     Raises:
         VidqueueError: `not_found`, also for another owner's job.
@@ -25,13 +25,13 @@ async def read(database: Database, job_id: UUID, *, owner: str | None) -> JobRow
 
 
 async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
-    """Cancel a waiting job at once, or ask a running one to stop; asking again changes nothing.
+    """Cancel a waiting job at once, or ask a running one to stop; a second request changes nothing.
 
     Raises:
         VidqueueError: `not_found`; `conflict` once the job has succeeded or failed.
     """
     async with database.transaction() as connection:
-        # Or somebody could ask for a failed job again between the look at its state and the answer.
+        # Otherwise another client could retry a failed job between the update and the read of its state.
         await jobs.lock(connection, job_id)
         await jobs.request_cancel(connection, [job_id], owner=owner)
         job = await _require(connection, job_id, owner)
@@ -41,7 +41,7 @@ async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobR
 
 
 async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
-    """Queue a failed or canceled job once more; a job that waits or runs is left as it is.
+    """Queue a failed or canceled job again; a queued or running job stays as it is.
 
     Raises:
         VidqueueError: `not_found`; `conflict` once the job has succeeded; `dependency_failed`.
@@ -53,7 +53,7 @@ async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRo
         await jobs.retry(connection, [job_id], owner=owner)
         job = await _require(connection, job_id, owner)
     if job.state is State.SUCCEEDED:
-        raise VidqueueError("conflict", "The job has succeeded; submit it anew to run it again.")
+        raise VidqueueError("conflict", "The job has succeeded; submit it again to run it again.")
     return job
 
 
@@ -69,12 +69,12 @@ async def patch(
         changed = await jobs.patch(connection, job_id, owner=owner, version=version, changes=changes)
         job = await _require(connection, job_id, owner)
     if not changed:
-        raise VidqueueError("precondition_failed", f"The job is at version {job.version} now.")
+        raise VidqueueError("precondition_failed", f"The job is now at version {job.version}.")
     return job
 
 
 async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: str | None) -> None:
-    """Remove a finished job, its log and its files.
+    """Delete a finished job with its log and its files.
 
     Raises:
         VidqueueError: `not_found`; `conflict` while it runs, waits, or a waiting job needs its outputs.
@@ -91,7 +91,7 @@ async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: s
 
 
 async def delete_file(database: Database, storage: Storage, file_id: UUID, *, owner: str | None) -> None:
-    """Remove an uploaded file.
+    """Delete an uploaded file.
 
     Raises:
         VidqueueError: `not_found`; `conflict` while a job published it or still has to read it.
@@ -101,7 +101,7 @@ async def delete_file(database: Database, storage: Storage, file_id: UUID, *, ow
             raise VidqueueError("not_found", f"There is no file {file_id}.")
         locked = await files.lock(connection, [file_id])
         if not await files.unused(connection, list(locked)):
-            raise VidqueueError("conflict", "The file is an output of a job, or a job still has to read it.")
+            raise VidqueueError("conflict", "The file is an output of a job, or an unfinished job needs it.")
         await files.delete_many(connection, [file_id])
     await removal.remove_bytes(storage, [file_id])
 

@@ -1,6 +1,6 @@
-"""What a job may read: from a reference in its parameters to a local file, or to a clear refusal.
+"""Inputs of jobs: checks a media reference at submit and resolves it to a local file when the job runs.
 
-Checked when the job is submitted and resolved again when it runs; a file may change in between.
+It is checked both times, because a file may change in between.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Inputs:
         self._roots = [Path(os.path.realpath(root)) for root in roots]
 
     async def check(self, reference: str, *, owner: str) -> None:
-        """Refuse what can be refused before the job is queued.
+        """Check a reference before the job is queued.
 
         Raises:
-            VidqueueError: one of the input codes.
+            VidqueueError: one of the codes for inputs.
         """
         if reference.startswith("/"):
-            # In a thread: a folder may hang (a dead NFS server), and the event loop renews every lease.
+            # In a thread: a folder may hang (a dead NFS server), and the event loop renews all leases.
             await asyncio.to_thread(self._local, reference)
         elif match := _FILE.fullmatch(reference):
             await self._stored(UUID(match[1]), owner)
@@ -50,10 +50,10 @@ class Inputs:
         elif _DATA.match(reference):
             _decode(reference)
         else:
-            raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+            raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
 
     async def check_many(self, references: Iterable[str], *, owner: str) -> dict[str, VidqueueError]:
-        """Check many references with few statements; why each that must be refused is refused."""
+        """Check many references with few statements; return the errors of those that are refused."""
         paths, stored, outputs, others = set(), {}, {}, set()
         for reference in references:
             if reference.startswith("/"):
@@ -72,9 +72,9 @@ class Inputs:
                 made = await files.outputs(connection, outputs.values(), owner=owner)
             found = {name: rows[file_id] for name, file_id in stored.items() if file_id in rows}
             refused = {name: _no_file(file_id) for name, file_id in stored.items() if file_id not in rows}
-            # An output that is not there yet may be published still.
+            # An output that does not exist yet may still be published.
             found |= {name: made[pair] for name, pair in outputs.items() if pair in made}
-        here = await asyncio.to_thread(self._held, found)
+        here = await asyncio.to_thread(self._present, found)
         for reference in [*(found.keys() - here), *others]:
             try:
                 await self.check(reference, owner=owner)
@@ -82,8 +82,8 @@ class Inputs:
                 refused[reference] = error
         return refused | await asyncio.to_thread(self._refused_paths, paths)
 
-    def _held(self, wanted: dict[str, FileRow]) -> set[str]:
-        return {reference for reference, file in wanted.items() if self._storage.holds(file.id, file.size)}
+    def _present(self, wanted: dict[str, FileRow]) -> set[str]:
+        return {reference for reference, file in wanted.items() if self._storage.has(file.id, file.size)}
 
     def _refused_paths(self, paths: Iterable[str]) -> dict[str, VidqueueError]:
         refused = {}
@@ -95,10 +95,10 @@ class Inputs:
         return refused
 
     async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
-        """The local file a reference stands for, now; bytes given inline are written to `inline`.
+        """Return the local file of a reference; bytes given inline are written to `inline`.
 
         Raises:
-            VidqueueError: one of the input codes.
+            VidqueueError: one of the codes for inputs.
         """
         if reference.startswith("/"):
             return await asyncio.to_thread(self._local, reference)
@@ -109,10 +109,10 @@ class Inputs:
         if _DATA.match(reference):
             await asyncio.to_thread(inline.write_bytes, _decode(reference))
             return inline
-        raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue can read.")
+        raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
 
     def _local(self, reference: str) -> Path:
-        # Somebody may exchange files for links, or fold links into each other, while they are followed.
+        # Another process may replace files by links, or make a loop of links, while they are resolved.
         try:
             path = Path(os.path.realpath(reference))
             if not any(path.is_relative_to(root) for root in self._roots):
@@ -132,7 +132,7 @@ class Inputs:
         return await self.locate(found)
 
     async def _check_output(self, job_id: UUID, name: str, owner: str) -> None:
-        """Whether that job exists is checked where this one is queued, and it may be at work still."""
+        """Check an output if it exists: its job may still be running. Submit checks that the job exists."""
         async with self._database.statement() as connection:
             found = await files.output(connection, job_id, name, owner=owner)
         if found is not None:
@@ -146,25 +146,25 @@ class Inputs:
         return await self.locate(found)
 
     async def locate(self, file: FileRow) -> Path:
-        """Where the bytes of a file lie, here and now.
+        """Return the path of a file's bytes on this host.
 
         Raises:
             VidqueueError: `file_elsewhere`, `file_lost`.
         """
-        if await asyncio.to_thread(self._storage.holds, file.id, file.size):
+        if await asyncio.to_thread(self._storage.has, file.id, file.size):
             return self._storage.path(file.id)
         if file.node == self._storage.node or file.missing_at is not None:
             raise VidqueueError("file_lost", f"The bytes of file {file.id} ({file.name}) are gone.")
         if file.node is None:
-            # The daemon of its folder has not started since folders have names.
-            told = (
-                f"The bytes of file {file.id} ({file.name}) are not here, and no daemon has said yet that it has them."
+            # The daemon of its data folder has not started since data folders have ids.
+            message = (
+                f"The bytes of file {file.id} ({file.name}) are not here, and no daemon has reported that it has them."
             )
-            raise VidqueueError("file_elsewhere", told)
+            raise VidqueueError("file_elsewhere", message)
         async with self._database.statement() as connection:
             host = await files.host_of(connection, file.node)
         place = f"in the data folder of {host}" if host else "in another data folder"
-        raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) lie {place}, not here.")
+        raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) are {place}, not here.")
 
 
 def _no_file(file_id: UUID) -> VidqueueError:

@@ -1,6 +1,6 @@
-"""Probes uploaded files for their media facts: few at a time, in turn between owners, and no upload waits long for one.
+"""Probes uploaded files for their media facts: few at a time, owners in turn, and no upload waits long for its probe.
 
-Facts that come later than the answer to the upload are written into the row of the file.
+Facts that are found after the upload was answered are written into the row of the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vidqueue.storage.local import Storage
 
 AT_ONCE = 2
 # An upload is answered after this time without facts.
-PATIENCE_S = 2.0
+ANSWER_WITHIN_S = 2.0
 
 Facts = dict[str, Any]
 
@@ -33,15 +33,15 @@ log = structlog.get_logger(__name__)
 
 
 class Turns:
-    """A semaphore that gives each owner a turn: one who asks for many keeps nobody else waiting for all of them."""
+    """A semaphore that serves owners in turn, so that many requests of one owner do not delay those of others."""
 
     def __init__(self, slots: int) -> None:
         self._free = slots
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def of(self, owner: str) -> AsyncIterator[None]:
-        """One of the slots, for the time of the block."""
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Acquire a slot for the block."""
         if self._free:
             self._free -= 1
         else:
@@ -63,7 +63,7 @@ class Turns:
             owner, line = self._waiting.popitem(last=False)
             turn = line.popleft()
             if line:
-                # At the end, behind all other owners.
+                # This owner's next turn comes after all other owners'.
                 self._waiting[owner] = line
             if not turn.done():
                 turn.set_result(None)
@@ -72,7 +72,7 @@ class Turns:
 
 
 class Probes:
-    """The probes of one process. Threads of their own: a probe holds one for as long as it takes."""
+    """Runs the probes of one process, in threads of their own because a probe blocks its thread."""
 
     def __init__(self, database: Database, storage: Storage, limits: Limits) -> None:
         self._database = database
@@ -83,15 +83,15 @@ class Probes:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, file_id: UUID, *, owner: str) -> asyncio.Task[Facts]:
-        """A task that returns the facts of a stored file, or raises a VidqueueError that says why there are none."""
+        """Start a task that returns the facts of a stored file, or raises a VidqueueError that says why it has none."""
         return self._keep(asyncio.create_task(self._probe(file_id, owner)))
 
     def write_later(self, probing: asyncio.Task[Facts], file_id: UUID) -> None:
-        """Write the facts into the row of the file once they are there."""
+        """Write the facts into the row of the file when the probe ends."""
         self._keep(asyncio.create_task(self._write(probing, file_id)))
 
     def close(self) -> None:
-        """Stop every probe; files whose facts were not found by then have none."""
+        """Cancel all probes; their files get no facts."""
         for task in self._tasks:
             task.cancel()
         self._threads.shutdown(wait=False)
@@ -104,19 +104,19 @@ class Probes:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # The client may have left before it could be told of a failure; asyncio would complain.
+            # Retrieves the exception: asyncio would log it if the client has left.
             task.exception()
 
     async def _probe(self, file_id: UUID, owner: str) -> Facts:
         canceled = threading.Event()
-        async with self._turns.of(owner):
+        async with self._turns.slot(owner):
             work = asyncio.get_running_loop().run_in_executor(
                 self._threads, probe, self._storage.path(file_id), self._limits, canceled
             )
             try:
                 return (await work).as_json()
             except asyncio.CancelledError:
-                # A thread cannot be canceled; the jail it waits for can.
+                # A thread cannot be canceled; the jailed process it waits for can.
                 canceled.set()
                 raise
 

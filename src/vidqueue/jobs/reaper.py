@@ -114,14 +114,14 @@ class Reaper:
     async def _give_back(self, ref: AttemptRef, reason: str) -> None:
         log.warning("attempt_rescued", job_id=str(ref.job_id), attempt=ref.attempt, reason=reason)
         self.heartbeat()
-        await failpoints.reach("rescue.found")
+        await failpoints.reach("reaper.found")
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await finish(self.database, self.storage, ref, Interrupted(reason, lost=True))
         except TimeoutError:
             log.warning("rescue_put_off", job_id=str(ref.job_id), attempt=ref.attempt)
             return
-        await failpoints.reach("rescue.given_back")
+        await failpoints.reach("reaper.given_back")
 
     async def _of_dead_neighbours(self) -> list[AttemptRef]:
         """Return the open attempts of daemons of this machine that are gone, and mark their lanes offline."""

@@ -48,6 +48,6 @@ async def remove_bytes(storage: Storage, file_ids: Iterable[UUID]) -> None:
             try:
                 storage.delete(file_id)
             except OSError as error:
-                log.error("bytes_not_removed", file=str(file_id), error=str(error))
+                log.error("file_not_removed", file=str(file_id), error=str(error))
 
     await asyncio.to_thread(remove)

@@ -1,6 +1,6 @@
-"""Retention: removes what is finished and too old, or one too many, in small batches; `removal` keeps what is needed.
+"""Retention: removes finished jobs and uploads beyond the age, count or size limits, in small batches.
 
-Safe in any number of daemons: a row that another has locked is passed over, and nobody leads.
+`removal` keeps what is still needed. Any number of daemons may run it: each skips rows that another one has locked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vidqueue.settings.schema import RetentionSettings
 from vidqueue.storage.local import Storage
 
 EVERY_S = 300.0
-# Of one transaction, and the rest between two: dispatch and finish want the database too.
+# Rows per transaction, and the pause between transactions: dispatch and finish need the database too.
 BATCH, LINES = 200, 2000
 PAUSE_S = 0.05
 GIB = 1 << 30
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of pruning: where, by which settings, and what went."""
+    """One round of pruning: its database, storage and settings, and the counts of what it removed."""
 
     database: Database
     storage: Storage
@@ -44,13 +44,13 @@ class Round:
 
 
 async def keep_tidy(database: Database, storage: Storage, settings: RetentionSettings) -> None:
-    """Reconcile once, then prune every few minutes; a round that finds no database is repeated by the next."""
-    swept = False
+    """Reconcile once, then prune every few minutes; errors are logged, and the next round tries again."""
+    reconciled = False
     while True:
         try:
-            if not swept:
+            if not reconciled:
                 await reconcile(database, storage)
-                swept = True
+                reconciled = True
             await prune(database, storage, settings)
         except VidqueueError as error:
             log.warning("retention_waits_for_database", error=error.message)
@@ -60,7 +60,7 @@ async def keep_tidy(database: Database, storage: Storage, settings: RetentionSet
 
 
 async def prune(database: Database, storage: Storage, settings: RetentionSettings) -> Counter[str]:
-    """Remove what the settings do not keep; how much of each kind went."""
+    """Remove what exceeds the limits of the settings; return the counts of what was removed, by kind."""
     this = Round(database, storage, settings)
     try:
         if settings.max_files_gib:
@@ -81,7 +81,7 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
 
 
 async def _limits(this: Round) -> tuple[Cutoffs, datetime | None]:
-    """The times before which things are too old, and before which finished jobs are too many."""
+    """Return the cutoff times by age, and the time up to which finished jobs exceed `max_jobs`."""
     settings = this.settings
     ages = settings.model_dump(include={"jobs_days", "logs_days", "events_days", "uploads_days"})
     async with this.database.transaction() as connection:
@@ -91,14 +91,14 @@ async def _limits(this: Round) -> tuple[Cutoffs, datetime | None]:
 
 
 async def _prune_to_size(this: Round, most: int) -> None:
-    """Remove what was of use longest ago, until the files of this folder have no more than `most` bytes."""
+    """Remove the least recently used, until the files of this data folder have at most `most` bytes."""
     async with this.database.transaction() as connection:
         excess = await retention.bytes_here(connection, this.storage.node) - most
     walk = SizeWalk(this.storage.node)
     while excess > 0:
         async with this.database.transaction() as connection:
             candidates = await walk.next(connection, limit=BATCH)
-        # Some may still be needed, so others go in their place.
+        # Some may still be needed; then others are removed instead.
         while excess > 0 and (chosen := enough(candidates, excess)):
             candidates = candidates[len(chosen) :]
             excess -= await _remove_listed_uploads(this, [used for used in chosen if used.what == "upload"])
@@ -109,7 +109,7 @@ async def _prune_to_size(this: Round, most: int) -> None:
 
 
 async def _remove_listed_jobs(this: Round, listed: list[Used]) -> int:
-    """Remove those of these jobs that may go; how many bytes that freed."""
+    """Remove those of these jobs that are not needed; return how many bytes that freed."""
     sizes = {used.last.id: used.size for used in listed}
     removed, whole = FilesOf(), not sizes
     while not whole:
@@ -161,10 +161,10 @@ async def _prune_jobs(this: Round, before: datetime) -> None:
 
 
 async def _remove_rows_of(connection: Connection, locked: list[UUID], gone: Counter[str]) -> tuple[FilesOf, bool]:
-    """Delete the rows of those of these jobs that may go.
+    """Delete the rows of those of these jobs that are not needed.
 
     Returns:
-        The jobs that went with their files, and True; or none and False where only a part of their history went.
+        The removed jobs with their files, and True; or none and False if only part of their history was deleted.
     """
     removed = await removal.removable(connection, locked)
     if not await _forget_some(connection, list(removed), gone):
@@ -179,7 +179,7 @@ async def _remove_bytes_of(this: Round, removed: FilesOf) -> None:
 
 
 async def _forget_some(connection: Connection, ids: list[UUID], gone: Counter[str]) -> bool:
-    """Delete some of the history of these jobs; True if that was all, for a long job may have 100,000 events."""
+    """Delete a bounded part of the history of these jobs (one may have 100,000 events); True if that was all of it."""
     logs = await retention.forget(connection, "logs", ids, limit=LINES)
     events = await retention.forget(connection, "events", ids, limit=LINES)
     gone.update(logs=logs, events=events)

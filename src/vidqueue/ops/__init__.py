@@ -1,1 +1,1 @@
-"""What keeps a process honest and knows no job: supervision, watchdog, systemd, processes, logs, failpoints."""
+"""Process operation, independent of jobs: supervision, watchdog, systemd, processes, logs, failpoints."""

@@ -1,7 +1,7 @@
-"""Named points in the daemon's acts where a test lets it die, fail or wait; in production they are passed by.
+"""Failpoints: named places in the code where a test makes the daemon die, fail or wait. They do nothing otherwise.
 
-`VIDQUEUE_FAILPOINTS="finish.before=kill, run.staged=delay:5, dispatch.committed=error*3"` arms them: each acts
-as often as `*` says, once without it. Nothing here knows what the points mean.
+`VIDQUEUE_FAILPOINTS="finish.before=kill, run.staged=delay:5, dispatch.committed=error*3"` arms them. Each acts
+`*N` times, or once. This module does not know what the points mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 
 VARIABLE = "VIDQUEUE_FAILPOINTS"
 
-# Each is passed in one place of the source, between two steps that a crash may separate.
+# Each is reached in one place of the source, between two steps that a crash may separate.
 POINTS = frozenset(
     {
         "submit.before_commit",
@@ -28,8 +28,8 @@ POINTS = frozenset(
         "publish.renamed",
         "finish.before",
         "finish.committed",
-        "rescue.found",
-        "rescue.given_back",
+        "reaper.found",
+        "reaper.given_back",
     }
 )
 _ARMED = re.compile(r"(?P<point>[a-z_.]+)=(?P<act>kill|error|delay:(?P<delay_s>\d+(?:\.\d+)?))(?:\*(?P<times>\d+))?")
@@ -38,12 +38,12 @@ log = structlog.get_logger(__name__)
 
 
 class FailpointError(Exception):
-    """Raised at a point that was told to fail: a fault that no code expects."""
+    """Raised by a failpoint armed with `error`: a failure that no code expects."""
 
 
 @dataclass(slots=True)
 class Failpoint:
-    """What happens at a point, and how many times more it does. `delay_s` is in seconds."""
+    """What an armed failpoint does, and how many more times. `delay_s` is in seconds."""
 
     act: str
     delay_s: float
@@ -51,16 +51,16 @@ class Failpoint:
 
 
 def parse(text: str) -> dict[str, Failpoint]:
-    """The points that a setting arms.
+    """Parse the value of `VIDQUEUE_FAILPOINTS`.
 
     Raises:
-        ValueError: it names a point or an act that there is not.
+        ValueError: it names an unknown point or act.
     """
     armed = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         found = _ARMED.fullmatch(part)
         if found is None or found["point"] not in POINTS:
-            raise ValueError(f"{VARIABLE}: {part!r} is no failpoint; there are {', '.join(sorted(POINTS))}.")
+            raise ValueError(f"{VARIABLE}: {part!r} is not a failpoint. Failpoints: {', '.join(sorted(POINTS))}.")
         armed[found["point"]] = Failpoint(
             found["act"].partition(":")[0], float(found["delay_s"] or 0), int(found["times"] or 1)
         )
@@ -71,20 +71,20 @@ armed: dict[str, Failpoint] = {}
 
 
 def arm(text: str) -> None:
-    """Arm the points that a setting names, and no others.
+    """Arm the failpoints that a value of `VIDQUEUE_FAILPOINTS` names, and disarm all others.
 
     Raises:
-        ValueError: it names a point or an act that there is not.
+        ValueError: it names an unknown point or act.
     """
     armed.clear()
     armed.update(parse(text))
 
 
 async def reach(point: str) -> None:
-    """Pass a point, or do there what was asked for.
+    """Act if the failpoint is armed, else do nothing.
 
     Raises:
-        FailpointError: the point was told to fail.
+        FailpointError: the failpoint is armed with `error`.
     """
     if armed:
         await _act(point)

@@ -1,4 +1,4 @@
-"""How the daemon's own log looks: JSON lines for machines, colours for people. Secrets are masked on the way out."""
+"""Configure the daemon's log: JSON lines for machines, colours on a terminal. Passwords in URLs are masked."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _exceptions(json: bool) -> Any:
 
 
 def _mask(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Hide passwords in addresses, wherever they stand."""
+    """Mask passwords in URLs, in every value of the event."""
     del logger, method
     return {
         key: _URL_PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value for key, value in event.items()

@@ -1,9 +1,9 @@
 """Runs a command that must not outlive the process that started it. Executed as a script; standard library only.
 
-    python -I -S tether.py PARENT_PID SIGNAL UID GID command ...
+    python -I -S parent_death.py PARENT_PID SIGNAL UID GID command ...
 
-The kernel sends SIGNAL to the command when PARENT_PID's starting thread ends, however it ends. UID and GID of -1 keep
-the present user. (prctl(2), PR_SET_PDEATHSIG; it is cleared by a change of user, so it is set last.)
+The kernel sends SIGNAL to the command when the thread of PARENT_PID that started it ends, however it ends. UID and GID
+of -1 keep the current user. (prctl(2), PR_SET_PDEATHSIG; a change of user clears it, so it is set last.)
 """
 
 import ctypes
@@ -14,14 +14,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, signal: int, uid: int, gid: int, command: list[str]) -> None:
-    """Become `command`, tied to the life of `parent`."""
+    """Replace this process by `command`, which gets `signal` when its parent dies."""
     os.setsid()
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal)
-    if os.getppid() != parent:  # it died before the tether held
+    if os.getppid() != parent:  # the parent died before prctl() took effect
         sys.exit(1)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 

@@ -1,4 +1,4 @@
-"""Tasks that last as long as the daemon: one that ends by an error of any kind is told of and begun again."""
+"""Supervision of background tasks: one that raises is logged and started again."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-AGAIN_AFTER_S = 0.5
+RESTART_AFTER_S = 0.5
 
 log = structlog.get_logger(__name__)
 
 
 def supervise(act: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
-    """A task that runs `act`, and runs it again whenever it raises; it ends when `act` returns or is cancelled."""
-    return asyncio.create_task(_again_and_again(act, name), name=name)
+    """Start a task that runs `act` and restarts it when it raises; it ends when `act` returns or is cancelled."""
+    return asyncio.create_task(_restart_on_error(act, name), name=name)
 
 
-async def _again_and_again(act: Callable[[], Awaitable[None]], name: str) -> None:
+async def _restart_on_error(act: Callable[[], Awaitable[None]], name: str) -> None:
     while True:
         try:
             return await act()
         except Exception:
-            log.exception("task_begins_again", task=name)
-            await asyncio.sleep(AGAIN_AFTER_S)
+            log.exception("task_restarted", task=name)
+            await asyncio.sleep(RESTART_AFTER_S)

@@ -1,6 +1,7 @@
-"""What the service manager is told: ready, alive, stopping. Without one, nothing happens.
+"""Notifies the service manager: ready, alive, stopping. Does nothing where there is none.
 
-A datagram of `NAME=value` lines to the socket that the environment names: sd_notify(3), sd_watchdog_enabled(3).
+Each message is a datagram of `NAME=value` lines to the socket that the environment names (sd_notify(3),
+sd_watchdog_enabled(3)).
 """
 
 from __future__ import annotations
@@ -12,50 +13,50 @@ from dataclasses import dataclass
 
 import structlog
 
-# systemd reads at once; a manager that does not must not hold the event loop.
-SEND_PATIENCE_S = 1.0
+# systemd reads at once; a manager that does not must not block the event loop.
+SEND_TIMEOUT_S = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """The service manager that started us. `address` is empty where there is none.
+    """The service manager that started this process. `address` is empty if there is none.
 
-    `feed_every_s` is how often its watchdog is to be fed: half of what it waits for. None where it has no watchdog.
+    `feed_every_s` is the interval of watchdog messages: half of WatchdogSec. None if it has no watchdog.
     """
 
     address: str
     feed_every_s: float | None
 
-    def tell(self, **words: str) -> None:
-        """Send words such as `READY="1"`; a manager that cannot be reached is logged."""
+    def tell(self, **variables: str) -> None:
+        """Send variables such as `READY="1"`; log if the manager cannot be reached."""
         if not self.address:
             return
         try:
-            _send(self.address, message(words))
+            _send(self.address, message(variables))
         except OSError as error:
-            log.warning("systemd_not_told", words=list(words), error=str(error))
+            log.warning("systemd_not_notified", variables=list(variables), error=str(error))
 
 
 def manager_of(environment: MutableMapping[str, str]) -> Manager:
-    """The manager that the environment tells of; its variables are taken out, so that no child speaks in our name."""
+    """Return the manager that the environment names; remove its variables, so that no child sends in our name."""
     address = environment.pop("NOTIFY_SOCKET", "")
     period_us = environment.pop("WATCHDOG_USEC", "")
-    # The variables may have been meant for the process that started us.
+    # The variables may have been meant for our parent process.
     ours = environment.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
     fed = ours and period_us.isdecimal() and int(period_us) > 0
     return Manager(address, int(period_us) / 2_000_000 if fed else None)
 
 
-def message(words: dict[str, str]) -> bytes:
-    """One line a word; a value is one line, whatever it was before."""
-    return "\n".join(f"{name}={' '.join(value.split())}" for name, value in words.items()).encode()
+def message(variables: dict[str, str]) -> bytes:
+    """Encode variables, one per line; line breaks inside a value become spaces."""
+    return "\n".join(f"{name}={' '.join(value.split())}" for name, value in variables.items()).encode()
 
 
 def _send(address: str, datagram: bytes) -> None:
-    # An address that begins with @ is an abstract one, which the kernel knows by a leading NUL (unix(7)).
+    # An address that begins with @ is an abstract one, which begins with NUL for the kernel (unix(7)).
     target = f"\0{address[1:]}" if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
-        speaker.settimeout(SEND_PATIENCE_S)
-        speaker.sendto(datagram, target)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.settimeout(SEND_TIMEOUT_S)
+        client.sendto(datagram, target)

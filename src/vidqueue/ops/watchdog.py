@@ -1,6 +1,7 @@
-"""The daemon's pulse: whether each thing that it lives by still goes round. A loop that turns proves little.
+"""Watchdog of the background tasks: reports those that have not sent a heartbeat for too long.
 
-One that ends by an error begins again (`lasting`); one that hangs, or whose task is gone, cannot be helped from inside.
+A responsive event loop does not prove that its tasks work. `supervise` restarts a task that raises; a task that hangs,
+or that has ended, can only be helped by a restart of the daemon.
 """
 
 from __future__ import annotations
@@ -10,33 +11,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-# A round may wait for the database as long as database.query_timeout_s allows, or for the embedded one to start.
-LONGEST_ROUND_S = 90
+# An iteration may wait for the database as long as database.query_timeout_s allows, or for the embedded one to start.
+HEARTBEAT_TIMEOUT_S = 90
 
-# Called once a round.
+# Called once in each iteration of a task.
 Heartbeat: TypeAlias = Callable[[], None]
 
 
 class Watchdog:
-    """When each of them last went round. A database that is away stops none: every wait inside a round is bounded."""
+    """Records the last heartbeat of each task. An unavailable database stops none: all waits of a task are bounded."""
 
     def __init__(self) -> None:
-        self._beats: dict[str, float] = {}
+        self._last_heartbeats: dict[str, float] = {}
 
-    def of(self, name: str) -> Heartbeat:
-        """What somebody shall call once a round; it is missed from now on."""
-        heartbeat = partial(self._beat, name)
+    def register(self, name: str) -> Heartbeat:
+        """Return the function that the task calls once in each iteration; it is watched from now on."""
+        heartbeat = partial(self._record, name)
         heartbeat()
         return heartbeat
 
-    def rest(self, name: str) -> None:
-        """It has come to its proper end, and is not missed any more."""
-        del self._beats[name]
+    def unregister(self, name: str) -> None:
+        """Stop watching a task that has ended as intended."""
+        del self._last_heartbeats[name]
 
     def stuck(self) -> list[str]:
-        """Names of those that have not gone round for too long."""
+        """Return the names of tasks whose last heartbeat is too old."""
         now = time.monotonic()
-        return sorted(name for name, at in self._beats.items() if now - at > LONGEST_ROUND_S)
+        return sorted(name for name, at in self._last_heartbeats.items() if now - at > HEARTBEAT_TIMEOUT_S)
 
-    def _beat(self, name: str) -> None:
-        self._beats[name] = time.monotonic()
+    def _record(self, name: str) -> None:
+        self._last_heartbeats[name] = time.monotonic()

@@ -1,1 +1,1 @@
-"""Where bytes live."""
+"""Storage of file bytes in the data folder, and its free space."""

@@ -1,4 +1,4 @@
-"""Free space on the volume of a folder, against the low-water mark of the configuration."""
+"""Free space on the volume of a folder, compared with the low-water mark of the configuration."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from vidqueue.errors import VidqueueError
 
 MEBIBYTE = 1 << 20
-# Free space that must exist above the mark before work begins again, so that lanes do not flutter around it.
+# How far above the mark free space must be before work begins again, so that lanes do not alternate around it.
 MARGIN = 1.1
-# What an upload that does not tell its size reserves at a time.
+# How much an upload without Content-Length reserves at a time.
 STEP = 16 * MEBIBYTE
 
 
 def is_short_of_space(folder: Path, low_water_mib: int, *, was_short: bool = False) -> bool:
-    """True if the folder's volume has less free space than the mark (MiB); one that `was_short` needs a tenth more."""
+    """True if the folder's volume has less free space than the mark (MiB); 10 % more is needed if it `was_short`."""
     return shutil.disk_usage(folder).free < low_water_mib * MEBIBYTE * (MARGIN if was_short else 1)
 
 
 class Reservations:
-    """Space that uploads will need, so that all of them together leave the low-water mark (MiB) free."""
+    """Reserves disk space for uploads, so that all of them together leave the low-water mark (MiB) free."""
 
     def __init__(self, folder: Path, low_water_mib: int) -> None:
         self._folder = folder
@@ -30,7 +30,7 @@ class Reservations:
         self._unwritten: dict[object, int] = {}
 
     async def counted(self, body: AsyncIterator[bytes], announced: int | None) -> AsyncIterator[bytes]:
-        """The pieces of an upload, as long as there is room for it; `announced` is its size, where it is told.
+        """Yield the pieces of an upload while there is space for it; `announced` is its size, if known.
 
         Raises:
             VidqueueError: `no_space`, before the first piece or between two.
@@ -56,5 +56,5 @@ class Reservations:
     def _reserve(self, upload: object, size: int) -> None:
         wanted = sum(self._unwritten.values()) + size
         if shutil.disk_usage(self._folder).free - wanted < self._low_water:
-            raise VidqueueError("no_space", "There is too little room on the disk for this upload.")
+            raise VidqueueError("no_space", "There is not enough free disk space for this upload.")
         self._unwritten[upload] += size

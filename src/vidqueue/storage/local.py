@@ -1,7 +1,7 @@
-"""Where bytes live: a local folder, one file per id. Written aside, synced, then renamed; never half there.
+"""Storage of file bytes: a local folder with one file per id, written aside, synced, and renamed when complete.
 
-Users' names are labels in the database; the names on disk are ours. New bytes are *in hand* until it is decided whether
-a row names them: their writer holds a lock on them that ends with its process, so no clock tells who is still at work.
+Names that users give are in the database only; names on disk are ids. A writer keeps a lock (flock) on new bytes until
+it is decided whether a row names them. The lock ends with its process, so no clock decides whether a writer is at work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from uuid_utils.compat import uuid7
 from vidqueue.errors import VidqueueError, is_no_space
 
 CHUNK = 1 << 20
-# No upload pauses for so long, and no lost answer to a COMMIT stays unclear for so long.
+# Longer than an upload may pause, and longer than it may be unknown whether a COMMIT without an answer succeeded.
 OLD_S = 3600
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Bytes that lie in storage: id, size in bytes, sha256 in hex."""
+    """A file in storage: id, size in bytes, sha256 in hex."""
 
     id: UUID
     size: int
@@ -42,44 +42,44 @@ class Stored:
 
 
 class Storage:
-    """The folders `files` (published), `incoming` (being written) and `work` (scratch of running attempts)."""
+    """Stores bytes in the folders `files` (complete), `incoming` (being written) and `work` (scratch of attempts)."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._files = data_dir / "files"
         self._incoming = data_dir / "incoming"
         self._work = data_dir / "work"
-        self._in_hand: dict[UUID, int] = {}
+        self._locked: dict[UUID, int] = {}
         for folder in (self._files, self._incoming, self._work):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @cached_property
     def node(self) -> UUID:
-        """The identity of this data folder."""
-        return UUID(self.remembered("node_id", str(uuid4())))
+        """Return the id of this data folder."""
+        return UUID(self.read_or_create("node_id", str(uuid4())))
 
-    def remembered(self, name: str, value: str) -> str:
-        """The word kept under `name` in the data folder; `value` becomes it where there is none yet."""
+    def read_or_create(self, name: str, value: str) -> str:
+        """Return the content of the file `name` in the data folder; create it with `value` if it does not exist."""
         path = self._data_dir / name
         if not path.exists():
             aside = path.with_suffix(f".{uuid4().hex}")
             aside.write_text(value, encoding="ascii")
-            # Not a rename: another process may be first, and both have to read the same word.
+            # Not a rename: another process may be first, and both must read the same value.
             with suppress(FileExistsError):
                 path.hardlink_to(aside)
             aside.unlink()
         return path.read_text(encoding="ascii").strip()
 
     def path(self, file_id: UUID) -> Path:
-        """Where the bytes of a file lie."""
-        # The last byte is random in a UUIDv7, the first ones are the clock: spread by the random one.
+        """Return the path of a file's bytes."""
+        # Subfolders use the last byte of the UUIDv7, which is random; its first bytes are the time.
         return self._files / file_id.hex[-2:] / str(file_id)
 
     async def receive(self, chunks: AsyncIterator[bytes], *, limit: int) -> Stored:
-        """Store a stream of at most `limit` bytes; they are in hand until `release`.
+        """Store a stream of at most `limit` bytes, which stay locked until `release`.
 
         Raises:
-            VidqueueError: `payload_too_large`, `input_empty`, `no_space`; nothing is left behind.
+            VidqueueError: `payload_too_large`, `input_empty`, `no_space`; nothing stays on the disk.
         """
         file_id = uuid7()
         digest, size = hashlib.sha256(), 0
@@ -89,23 +89,23 @@ class Storage:
                 if size > limit:
                     raise VidqueueError("payload_too_large", f"The upload is larger than {limit} bytes.")
                 digest.update(chunk)
-                with _told_when_full():
+                with _no_space_as_error():
                     await asyncio.to_thread(_write_all, descriptor, chunk)
             if size == 0:
                 raise VidqueueError("input_empty", "The upload has no bytes.")
-            with _told_when_full():
+            with _no_space_as_error():
                 await asyncio.to_thread(self._settle, descriptor, path, file_id)
         return Stored(file_id, size, digest.hexdigest())
 
     def adopt(self, path: Path, workspace: Path) -> Stored:
-        """Move a finished file out of an attempt's workspace into storage; it is in hand until `release`.
+        """Move a finished file out of an attempt's workspace into storage; it stays locked until `release`.
 
         Raises:
             VidqueueError: `bad_output` if it is not a regular file of that workspace, `no_space`.
         """
         file_id = uuid7()
         if path.parent.resolve() != workspace.resolve():
-            raise VidqueueError("bad_output", f"The output {path.name} does not lie in the workspace.")
+            raise VidqueueError("bad_output", f"The output {path.name} is not in the workspace.")
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -114,70 +114,70 @@ class Storage:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise VidqueueError("bad_output", f"The output {path.name} is not a regular file.")
             size, sha256 = os.fstat(descriptor).st_size, _digest(descriptor)
-            with _told_when_full():
+            with _no_space_as_error():
                 self._settle(descriptor, path, file_id)
         finally:
             os.close(descriptor)
         return Stored(file_id, size, sha256)
 
     def release(self, file_id: UUID) -> None:
-        """Let go of new bytes, once their row is written or never will be."""
-        if (descriptor := self._in_hand.pop(file_id, None)) is not None:
+        """Unlock new bytes, once their row is committed or it is certain that none will be."""
+        if (descriptor := self._locked.pop(file_id, None)) is not None:
             os.close(descriptor)
 
     def delete(self, file_id: UUID) -> None:
-        """Remove the bytes of a file; it may be gone already."""
+        """Remove the bytes of a file, if they exist."""
         self.path(file_id).unlink(missing_ok=True)
 
-    def holds(self, file_id: UUID, size: int) -> bool:
-        """Whether the bytes of a file lie here, all of them."""
+    def has(self, file_id: UUID, size: int) -> bool:
+        """True if the bytes of a file are here, with the expected size."""
         try:
             return self.path(file_id).stat().st_size == size
         except FileNotFoundError:
             return False
 
     @contextmanager
-    def taken(self, file_ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-        """Those of these files that no process has in hand, for the time of the block in ours."""
+    def lock_unlocked(self, file_ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+        """Lock those of these files that no other process has locked, and yield their ids; unlock them afterwards."""
         with ExitStack() as stack:
-            yield [file_id for file_id in file_ids if stack.enter_context(_free(self.path(file_id)))]
+            yield [file_id for file_id in file_ids if stack.enter_context(_try_lock(self.path(file_id)))]
 
     @contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
-        """An empty private folder, removed at the end of the block."""
+        """Create an empty private folder, and remove it after the block."""
         folder = self._work / name
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
-            _remove_whole(folder)
+            _remove_tree(folder)
             folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
             try:
-                # What a processor leaves is nothing, as a rule.
+                # A processor usually leaves nothing.
                 folder.rmdir()
             except OSError:
-                _remove_whole(folder)
+                _remove_tree(folder)
 
     def clear_scratch(self) -> None:
-        """Remove what an earlier daemon left behind; call it while no attempt runs. Uploads may be under way."""
+        """Remove scratch files of an earlier daemon. No attempt may be running; uploads may be."""
         for left in self._work.iterdir():
-            _remove_whole(left)
+            _remove_tree(left)
         for left in self._incoming.iterdir():
-            with _free(left) as free:
-                if free and _is_old(left):
+            with _try_lock(left) as locked:
+                if locked and _is_old(left):
                     left.unlink(missing_ok=True)
 
     def stored_ids(self) -> Iterator[UUID]:
-        """Id of every file that lies in storage."""
+        """Yield the id of every file in storage."""
         for path in self._files.glob("??/*"):
-            # Not ours if it has no id for a name.
+            # A file whose name is not an id is not one of ours.
             with suppress(ValueError):
                 yield UUID(path.name)
 
     def old(self, file_ids: Iterable[UUID]) -> set[UUID]:
-        """Those of these files that did not come just now."""
+        """Return those of these files that are older than `OLD_S`."""
         return {file_id for file_id in file_ids if _is_old(self.path(file_id))}
 
     @contextmanager
@@ -192,16 +192,16 @@ class Storage:
             path.unlink(missing_ok=True)
 
     def _settle(self, descriptor: int, path: Path, file_id: UUID) -> None:
-        """Give the bytes their final name, and sync both.
+        """Rename the bytes to their final name, and sync both.
 
         One sync is enough, and it comes last: Linux' journalling file systems (ext4, xfs, btrfs) write a file's rename
-        with the file. A crash before it leaves a name without a row, which reconcile removes.
+        with the file. A crash before it leaves a file without a row, which reconciliation removes.
         """
         target = self.path(file_id)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         _lock(descriptor)
         # A duplicate keeps the lock when the descriptor is closed.
-        self._in_hand[file_id] = os.dup(descriptor)
+        self._locked[file_id] = os.dup(descriptor)
         path.rename(target)
         os.fsync(descriptor)
 
@@ -211,20 +211,20 @@ def _lock(descriptor: int) -> None:
 
 
 @contextmanager
-def _free(path: Path) -> Iterator[bool]:
-    """Whether nobody has the bytes in hand, who are in ours for the time of the block; no where one cannot ask."""
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Lock the file for the block and yield True; yield False if another process has locked it or it does not open."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         yield False
         return
     try:
-        free = True
+        locked = True
         try:
             _lock(descriptor)
         except BlockingIOError:
-            free = False
-        yield free
+            locked = False
+        yield locked
     finally:
         os.close(descriptor)
 
@@ -236,8 +236,8 @@ def _is_old(path: Path) -> bool:
         return False
 
 
-def _remove_whole(path: Path) -> None:
-    """Remove what a processor left, also folders it forbade to write, as an unpacked archive has them; or tell."""
+def _remove_tree(path: Path) -> None:
+    """Remove a folder tree, also folders without write permission (unpacked archives have them); log a failure."""
     shutil.rmtree(path, ignore_errors=True)
     if not os.path.lexists(path):
         return
@@ -248,16 +248,16 @@ def _remove_whole(path: Path) -> None:
         path.chmod(0o700)
         for parent, folders, _ in os.walk(path):
             for folder in (Path(parent, name) for name in folders):
-                # Where a link leads is nobody's scratch.
+                # The target of a link is not part of the scratch folder.
                 if not folder.is_symlink():
                     folder.chmod(0o700)
         shutil.rmtree(path)
     except OSError as error:
-        log.error("scratch_not_removed", path=str(path), error=str(error), hint="remove it by hand")
+        log.error("scratch_not_removed", path=str(path), error=str(error), hint="remove it manually")
 
 
 @contextmanager
-def _told_when_full() -> Iterator[None]:
+def _no_space_as_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -112,13 +112,13 @@ def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[as
     Retention runs long statements, so it uses the pool of HTTP clients and not that of leases.
     """
     reaping = reaper.Reaper(
-        own.database, own.storage, own.storage.node, own.settings.running.lease_s, own.watchdog.of("reaper")
+        own.database, own.storage, own.storage.node, own.settings.running.lease_s, own.watchdog.register("reaper")
     )
     watched = [WatchedLane(lane.id, lane.gpu_uuid) for lane in opened]
     # The embedded database may lie on a volume of its own.
     ours = own.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
-    low_water_mib, heartbeat = own.settings.disk.low_water_mib, own.watchdog.of("lane_health")
+    low_water_mib, heartbeat = own.settings.disk.low_water_mib, own.watchdog.register("lane_health")
     health = LaneHealth(own.database, folders, low_water_mib, watched, heartbeat)
     kept = own.settings.retention
     return [
@@ -132,7 +132,7 @@ async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, dra
     """Dispatch until the drain, then stop the lanes' procrastinate workers."""
     stopping = asyncio.Event()
     workers = [asyncio.create_task(_serve_lane(lane, own, transport, stopping)) for lane in opened]
-    lease_s, heartbeat = own.settings.running.lease_s, own.watchdog.of("dispatch")
+    lease_s, heartbeat = own.settings.running.lease_s, own.watchdog.register("dispatch")
     dispatcher = Dispatcher(own.database, own.event_feed, lease_s, heartbeat)
     came_to_rest = opened[0].came_to_rest if opened else asyncio.Event()
 
@@ -140,7 +140,7 @@ async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, dra
         return [lane.id for lane in opened if lane.idle]
 
     await supervise(lambda: dispatcher.run(idle, came_to_rest, drain.begun), "dispatch")
-    own.watchdog.rest("dispatch")
+    own.watchdog.unregister("dispatch")
     stopping.set()
     await asyncio.gather(*workers, return_exceptions=True)
 

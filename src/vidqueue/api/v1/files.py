@@ -25,7 +25,7 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
-from vidqueue.jobs.probes import PATIENCE_S, Facts, Probes
+from vidqueue.jobs.probes import ANSWER_WITHIN_S, Facts, Probes
 from vidqueue.services import Services
 from vidqueue.storage.disk_space import Reservations
 from vidqueue.storage.local import Stored
@@ -143,7 +143,7 @@ async def _look_at(
 ) -> tuple[Facts | None, ErrorView | None]:
     """The facts of a media file, or why there are none (yet)."""
     try:
-        await asyncio.wait([probing], timeout=PATIENCE_S)
+        await asyncio.wait([probing], timeout=ANSWER_WITHIN_S)
         if not probing.done():
             raise VidqueueError("probe_pending", "The file is being examined.")
         return probing.result(), None

@@ -159,7 +159,7 @@ async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: P
         job = await control.read(services.database, job_id, owner=owner)
         # Position and waiting time are part of the ETag, but nobody's change is lost when only they move.
         if str(job.version) not in _ETAG.findall(headers.if_match):
-            raise VidqueueError("precondition_failed", f"The job is at version {job.version} now.")
+            raise VidqueueError("precondition_failed", f"The job is now at version {job.version}.")
         version = job.version
     changes = body.model_dump(exclude_unset=True)
     return _job_answer(await control.patch(services.database, job_id, changes, owner=owner, version=version))

@@ -63,7 +63,7 @@ async def running(data_dir: Path, *, disk_reserve_mib: int = 0, watchdog: Watchd
     """
     server = Server(data_dir, disk_reserve_mib=disk_reserve_mib)
     await server.start()
-    heartbeat = (watchdog or Watchdog()).of("embedded-postgres")
+    heartbeat = (watchdog or Watchdog()).register("embedded-postgres")
     keepers = [
         supervise(partial(server.keep, heartbeat), "embedded-postgres"),
         supervise(server.ballast.keep, "ballast"),
