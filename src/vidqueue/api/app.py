@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from vidqueue.api.http import openapi, problems
 from vidqueue.api.http.endpoint import routes
 from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
+from vidqueue.api.v1.health import Readiness
 from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.probes import Probes
@@ -42,6 +43,7 @@ def build(services: Services) -> Starlette:
     app.state.closing = asyncio.Event()
     settings = services.settings
     app.state.probes = Probes(services.database, services.storage, settings.limits)
+    app.state.readiness = Readiness(services.database)
     app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib)
     app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
     return app
@@ -51,6 +53,7 @@ def end_streams(app: Starlette) -> None:
     """Let every event stream and every `Prefer: wait` end; a server that shuts down would otherwise wait for them."""
     app.state.closing.set()
     app.state.probes.close()
+    app.state.readiness.close()
 
 
 def _names(settings: ApiSettings) -> list[str]:

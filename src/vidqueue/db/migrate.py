@@ -13,14 +13,17 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
+from psycopg.rows import tuple_row
 
 from vidqueue.db import transport
 from vidqueue.db.fitness import DatabaseUnfitError
@@ -50,14 +53,14 @@ class MigrationError(Exception):
     """The database and the program do not fit together; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Migration:
     """One step: its file name and its text."""
 
     name: str
     text: str
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """sha256 of the text, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
@@ -71,13 +74,14 @@ class Migration:
         return [statement.strip() for statement in text.split(";") if statement.strip()]
 
 
-def known() -> list[Migration]:
-    """Every migration this program carries, in order; procrastinate's own schema comes first."""
+@cache
+def known() -> tuple[Migration, ...]:
+    """Every migration this program carries, in order; procrastinate's own schema comes first. Cached."""
     carried = files("vidqueue").joinpath("_migrations")
     # In a checkout the folder stands beside src/; in a wheel it was put inside the package.
     folder = Path(str(carried)) if carried.is_dir() else Path(__file__).parents[3] / "migrations"
     ours = [Migration(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
-    return [Migration(f"0000_procrastinate_{transport.SCHEMA_VERSION}", transport.schema_sql()), *ours]
+    return (Migration(f"0000_procrastinate_{transport.SCHEMA_VERSION}", transport.schema_sql()), *ours)
 
 
 async def migrate(url: str) -> list[str]:
@@ -104,9 +108,19 @@ async def pending(url: str) -> list[str]:
         MigrationError: an applied file was edited, or the database is newer than this program.
     """
     async with await _connect(url) as connection:
-        cursor = await connection.execute("SELECT to_regclass('vidqueue.migrations') IS NOT NULL")
+        return await pending_on(connection)
+
+
+async def pending_on(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    """As `pending`, on an open connection in autocommit.
+
+    Raises:
+        MigrationError: as `pending`.
+    """
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute("SELECT to_regclass('vidqueue.migrations') IS NOT NULL")
         (exists,) = await cursor.fetchone() or (False,)
-        return [step.name for step in _missing(known(), await _applied(connection) if exists else {})]
+    return [step.name for step in _missing(known(), await _applied(connection) if exists else {})]
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection:
@@ -116,7 +130,7 @@ async def _connect(url: str) -> psycopg.AsyncConnection:
         raise DatabaseUnfitError(f"The database does not answer: {error}") from error
 
 
-def _missing(steps: list[Migration], applied: dict[str, str]) -> list[Migration]:
+def _missing(steps: Sequence[Migration], applied: dict[str, str]) -> list[Migration]:
     newer = sorted(set(applied) - {step.name for step in steps})
     if newer:
         raise MigrationError(
@@ -128,9 +142,10 @@ def _missing(steps: list[Migration], applied: dict[str, str]) -> list[Migration]
     return [step for step in steps if step.name not in applied]
 
 
-async def _applied(connection: psycopg.AsyncConnection) -> dict[str, str]:
-    cursor = await connection.execute("SELECT name, checksum FROM vidqueue.migrations")
-    return dict(await cursor.fetchall())
+async def _applied(connection: psycopg.AsyncConnection[Any]) -> dict[str, str]:
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute("SELECT name, checksum FROM vidqueue.migrations")
+        return dict(await cursor.fetchall())
 
 
 async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -12,12 +14,13 @@ from starlette.responses import Response
 from vidqueue.api.http.context import services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.db import migrate
-from vidqueue.db.pool import row
+from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import lanes
 from vidqueue.errors import VidqueueError
 from vidqueue.services import Services
 
 PATIENCE_S = 5.0
+SHARED_S = 1.0
 
 
 class Alive(BaseModel):
@@ -33,6 +36,14 @@ class Ready(BaseModel):
     lanes_online: int = Field(description="On all hosts.")
 
 
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """The check that failed, and how."""
+
+    check: str
+    detail: str
+
+
 async def healthz(request: Request) -> Response:
     """Tell that the process is well: it answers, and all that it lives by goes round. The database is not asked."""
     _require_pulse(services_of(request))
@@ -41,46 +52,62 @@ async def healthz(request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Tell whether jobs are taken and run: the database answers, its schema is ours, a lane is online."""
-    services = services_of(request)
-    _require_pulse(services)
+    _require_pulse(services_of(request))
+    readiness: Readiness = request.app.state.readiness
+    found = await readiness.current()
+    if isinstance(found, NotReady):
+        raise _refusal(found)
+    return json_answer(found)
+
+
+class Readiness:
+    """The answer of `/readyz`, which all callers within SHARED_S share: many probes cost as much as one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._checking: asyncio.Task[Ready | NotReady] | None = None
+        self._checked_at = float("-inf")
+
+    async def current(self) -> Ready | NotReady:
+        """Return the newest answer, which is at most SHARED_S old."""
+        if self._checking is None or (self._checking.done() and time.monotonic() - self._checked_at >= SHARED_S):
+            self._checking = asyncio.create_task(self._check(), name="readiness")
+        # Shielded: a caller that goes away does not take the answer from the others.
+        return await asyncio.shield(self._checking)
+
+    def close(self) -> None:
+        """Stop a check that is under way."""
+        if self._checking is not None:
+            self._checking.cancel()
+
+    async def _check(self) -> Ready | NotReady:
+        try:
+            async with asyncio.timeout(PATIENCE_S), self._database.statement() as connection:
+                return await _look(connection)
+        except TimeoutError:
+            return NotReady("database", f"The database did not answer within {PATIENCE_S:g} s.")
+        except VidqueueError as error:
+            return NotReady("database", error.message)
+        finally:
+            self._checked_at = time.monotonic()
+
+
+async def _look(connection: Connection) -> Ready | NotReady:
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            await _require_database(services)
-            await _require_schema(services)
-            return json_answer(Ready(lanes_online=await _require_lane(services)))
-    except TimeoutError:
-        raise _not_ready("database", f"The database did not answer within {PATIENCE_S:g} s.") from None
+        missing = await migrate.pending_on(connection)
+    except migrate.MigrationError as error:
+        return NotReady("migrations", str(error))
+    if missing:
+        return NotReady("migrations", f"The database lacks {', '.join(missing)}.")
+    online = await lanes.page(connection)
+    return Ready(lanes_online=len(online)) if online else NotReady("lanes", "No lane is online, so jobs wait.")
 
 
 def _require_pulse(services: Services) -> None:
     if stuck := services.watchdog.stuck():
-        raise _not_ready("watchdog", f"Stuck in the daemon: {', '.join(stuck)}. Restart it.")
+        raise _refusal(NotReady("watchdog", f"Stuck in the daemon: {', '.join(stuck)}. Restart it."))
 
 
-async def _require_database(services: Services) -> None:
-    try:
-        async with services.database.transaction() as connection:
-            await row(connection, "system", "ping")
-    except VidqueueError as error:
-        raise _not_ready("database", error.message) from error
-
-
-async def _require_schema(services: Services) -> None:
-    try:
-        missing = await migrate.pending(services.database.url)
-    except migrate.MigrationError as error:
-        raise _not_ready("migrations", str(error)) from error
-    if missing:
-        raise _not_ready("migrations", f"The database lacks {', '.join(missing)}.")
-
-
-async def _require_lane(services: Services) -> int:
-    async with services.database.transaction() as connection:
-        online = await lanes.page(connection)
-    if not online:
-        raise _not_ready("lanes", "No lane is online, so jobs wait.")
-    return len(online)
-
-
-def _not_ready(check: str, detail: str) -> VidqueueError:
-    return VidqueueError("not_ready", f"Not ready: {detail}", errors=[{"pointer": check, "detail": detail}])
+def _refusal(found: NotReady) -> VidqueueError:
+    errors = [{"pointer": found.check, "detail": found.detail}]
+    return VidqueueError("not_ready", f"Not ready: {found.detail}", errors=errors)

@@ -40,6 +40,3 @@ SELECT id, invariant FROM vidqueue_report.invariants
 
 -- name: installation
 SELECT id FROM vidqueue.installation
-
--- name: ping
-SELECT 1 AS alive
