@@ -86,7 +86,7 @@ async def test_an_older_program_does_not_start_on_a_newer_database(server: embed
     daemon = Daemon(tmp_path / "data", VIDQUEUE_DATABASE__URL=server.url)
     with pytest.raises(AssertionError, match="the daemon ended with 69"):
         await asyncio.to_thread(daemon.start)
-    assert "newer than this program: it knows 9999_future" in daemon.log.read_text()
+    assert "newer than this program: it has 9999_future" in daemon.log.read_text()
 
 
 def _rows(url: str, text: str) -> list[tuple[object, ...]]:

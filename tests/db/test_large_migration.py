@@ -118,7 +118,7 @@ async def test_an_index_that_a_long_transaction_keeps_from_being_built_is_given_
     async with await psycopg.AsyncConnection.connect(any_database_url) as writer:
         await writer.execute("LOCK TABLE vidqueue.jobs IN ROW EXCLUSIVE MODE")
         with monkeypatch.context() as impatient:
-            impatient.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+            impatient.setattr(migrate, "LOCK_TIMEOUT_S", 0.2)
             with pytest.raises(MigrationError, match="9000_indexes waited"):
                 await migrate.migrate(any_database_url)
         await asyncio.wait_for(any_queue.submit(), 5)

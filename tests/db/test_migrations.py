@@ -36,7 +36,7 @@ async def test_an_edited_applied_file_is_refused(any_database_url: str) -> None:
 async def test_a_database_newer_than_the_program_is_refused(any_database_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(any_database_url) as connection:
         await connection.execute("INSERT INTO vidqueue.migrations VALUES ('9999_future', 'x')")
-    with pytest.raises(MigrationError, match="newer than this program: it knows 9999_future"):
+    with pytest.raises(MigrationError, match="newer than this program: it has 9999_future"):
         await migrate.migrate(any_database_url)
     with pytest.raises(MigrationError):
         await migrate.pending(any_database_url)
@@ -85,7 +85,7 @@ async def test_a_migration_that_never_gets_its_table_gives_up_and_leaves_nothing
 ) -> None:
     steps = [*migrate.known(), Migration("9000_wide", f"CREATE TABLE vidqueue.half (x int); {ADDS_A_COLUMN}")]
     monkeypatch.setattr(migrate, "known", lambda: steps)
-    monkeypatch.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_S", 0.2)
     async with await psycopg.AsyncConnection.connect(any_database_url) as reader:
         await reader.execute("SELECT count(*) FROM vidqueue.jobs")
         with pytest.raises(MigrationError, match=r"9000_wide waited 0\.2 s for a table"):
@@ -97,7 +97,7 @@ async def test_a_migration_that_never_gets_its_table_gives_up_and_leaves_nothing
 async def test_a_program_that_finds_another_one_migrating_for_too_long_says_so(
     any_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "LOCK_PATIENCE_S", 0.2)
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT_S", 0.2)
     async with await psycopg.AsyncConnection.connect(any_database_url) as other:
         await other.execute("SELECT pg_advisory_lock(%s, %s)", migrate.LOCK)
         with pytest.raises(MigrationError, match="Another program has been migrating"):

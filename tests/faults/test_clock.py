@@ -82,7 +82,7 @@ def on_its_own_clock(folder: Path, clock: Clock) -> Path:
     real, programs = embedded.bundled_programs(), folder / "programs"
     programs.mkdir()
     if os.geteuid() == 0:
-        embedded._let_through(real)  # as it does by itself for the folder it is given
+        embedded._allow_traversal(real)  # as it does by itself for the folder it is given
     (programs / "initdb").symlink_to(real / "initdb")
     setting = " ".join(f"{name}={value}" for name, value in clock.variables.items())
     (programs / "postgres").write_text(f'#!/bin/sh\nexport {setting}\nexec {real}/postgres "$@"\n')

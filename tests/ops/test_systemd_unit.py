@@ -58,7 +58,7 @@ def test_systemd_waits_longer_than_the_program_takes() -> None:
     unit = settings_of_unit()
     drain_s = Settings().running.drain_timeout_s
     assert int(unit["TimeoutStopSec"][0]) >= drain_s + 2 * lanes.REST_S + 30
-    assert int(unit["TimeoutStartSec"][0]) >= embedded.START_PATIENCE_S + 2 * migrate.LOCK_PATIENCE_S + 30
+    assert int(unit["TimeoutStartSec"][0]) >= embedded.START_TIMEOUT_S + 2 * migrate.LOCK_TIMEOUT_S + 30
 
 
 def test_a_restart_of_postgresql_does_not_stop_the_daemon() -> None:

@@ -430,7 +430,7 @@ async def test_dispatch_goes_on_after_a_connection_was_lost_in_the_middle_of_it(
 async def test_a_data_folder_of_another_database_is_refused(services: Services) -> None:
     await daemon._require_own_database(services)
     (services.settings.data_dir / "database_id").write_text(str(uuid4()))
-    with pytest.raises(daemon.NotAllowedError, match="files of another database"):
+    with pytest.raises(daemon.NotAllowedError, match="belongs to another database"):
         await daemon._require_own_database(services)
 
 

@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL server can carry the queue: its version, whether it takes writes, whether LISTEN receives."""
+"""Checks that a PostgreSQL server is usable: its version, that it accepts writes, and that LISTEN works."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OLDEST_SERVER = 14
 
 
 class DatabaseUnfitError(Exception):
-    """The server cannot serve vidqueue; the message says why and what to do."""
+    """The server is not usable for vidqueue; the message says why and what to do."""
 
 
 async def require_fit(url: str) -> str:
-    """Check that the server can carry the queue, and return its version.
+    """Check that the server is usable, and return its major version.
 
     Raises:
-        DatabaseUnfitError: too old, read-only, or behind a pooler that swallows LISTEN.
+        DatabaseUnfitError: too old, read-only, or behind a pooler that does not support LISTEN.
     """
     try:
         async with asyncio.timeout(20):
@@ -29,24 +29,24 @@ async def require_fit(url: str) -> str:
             f"The database does not answer: {error}. Check database.url and the server."
         ) from error
     except psycopg.ProgrammingError:
-        # Its text holds the address, and the address may hold a password.
-        raise DatabaseUnfitError("database.url is no address that PostgreSQL understands.") from None
+        # Its text contains the URL, and the URL may contain a password.
+        raise DatabaseUnfitError("database.url is not a valid PostgreSQL URL.") from None
 
 
 async def _fitness(url: str) -> str:
     listener = await listen(url, "vidqueue_selftest")
-    async with listener, await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as speaker:
+    async with listener, await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as sender:
         facts = await row(listener, "system", "fitness")
         assert facts is not None
         major = facts["version"] // 10_000
         if major < OLDEST_SERVER:
             raise DatabaseUnfitError(f"PostgreSQL {major} is too old; use {OLDEST_SERVER} or newer.")
         if facts["standby"]:
-            raise DatabaseUnfitError("This server is a read-only standby; give the address of the primary.")
-        await speaker.execute("NOTIFY vidqueue_selftest")
+            raise DatabaseUnfitError("This server is a read-only standby; use the address of the primary.")
+        await sender.execute("NOTIFY vidqueue_selftest")
         async for _ in listener.notifies(timeout=3, stop_after=1):
             return str(major)
     raise DatabaseUnfitError(
-        "LISTEN receives nothing on this connection. That is what pgbouncer in transaction mode does: "
-        "give the server's own address, or a pool in session mode."
+        "LISTEN receives nothing on this connection, as behind pgbouncer in transaction mode. "
+        "Use the server's own address, or a pool in session mode."
     )

@@ -1,10 +1,10 @@
-"""Brings a database to the shape this program expects: numbered files, forward only, each in one transaction.
+"""Schema migrations: numbered files, forward only, each applied in one transaction.
 
-A file that begins with `-- concurrently` builds indexes while others write, one statement after the other. Whatever
-breaks it off, the next start goes on with the index that is not whole.
+A file that begins with `-- concurrently` builds indexes while others write, one statement after the other. If it is
+interrupted, the next start continues with the index that is invalid.
 
-A file that was applied is never edited: its checksum is kept and compared. A database that knows more migrations
-than the program is left alone. Any number of daemons may start at once.
+A file that was applied is never edited: its checksum is stored and compared. A database that has more migrations than
+the program is refused. Any number of daemons may start at once.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from vidqueue.db.fitness import DatabaseUnfitError
 from vidqueue.db.pool import CONNECT_OPTIONS, SEARCH_PATH
 
 LOCK = (30321, 2)
-LOCK_PATIENCE_S = 120
-# A migration that waits for a table makes everyone wait who comes to that table after it, so it waits in short tries,
-# and lets them pass in between.
+LOCK_TIMEOUT_S = 120
+# While a migration waits for the lock of a table, all later queries on that table wait behind it. So it waits only a
+# short time, and tries again after a pause that lets them pass.
 TABLE_LOCK_MS = 500
 TRY_AGAIN_AFTER_S = 1.0
 CONCURRENTLY = "-- concurrently\n"
@@ -50,24 +50,24 @@ CREATE TABLE IF NOT EXISTS vidqueue.migrations (
 
 
 class MigrationError(Exception):
-    """The database and the program do not fit together; the message says what to do."""
+    """The database cannot be migrated by this program; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One step: its file name and its text."""
+    """A migration: its file name and its text."""
 
     name: str
     text: str
 
     @cached_property
     def checksum(self) -> str:
-        """sha256 of the text, in hex."""
+        """Return the sha256 of the text, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def concurrently(self) -> list[str]:
-        """The statements of a file whose statements stand outside a transaction; empty for all other files."""
+        """Return the statements of a file that runs outside a transaction; empty for all other files."""
         if not self.text.startswith(CONCURRENTLY):
             return []
         text = re.sub(r"(?m)^--.*\n", "", self.text)
@@ -76,18 +76,18 @@ class Migration:
 
 @cache
 def known() -> tuple[Migration, ...]:
-    """Every migration this program carries, in order; procrastinate's own schema comes first. Cached."""
+    """Return all migrations of this program, in order; procrastinate's own schema comes first. Cached."""
     carried = files("vidqueue").joinpath("_migrations")
-    # In a checkout the folder stands beside src/; in a wheel it was put inside the package.
+    # In a checkout the folder is beside src/; in a wheel it is inside the package.
     folder = Path(str(carried)) if carried.is_dir() else Path(__file__).parents[3] / "migrations"
     ours = [Migration(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
     return (Migration(f"0000_procrastinate_{transport.SCHEMA_VERSION}", transport.schema_sql()), *ours)
 
 
 async def migrate(url: str) -> list[str]:
-    """Apply what is missing and return the names that were applied now.
+    """Apply the missing migrations and return their names.
 
-    Programs of the version before may work on meanwhile: a migration only adds.
+    Programs of the previous version may continue meanwhile, because a migration only adds.
 
     Raises:
         MigrationError: an applied file was edited, the database is newer than this program, or it is locked.
@@ -102,7 +102,7 @@ async def migrate(url: str) -> list[str]:
 
 
 async def pending(url: str) -> list[str]:
-    """Names of the migrations that `migrate` would apply.
+    """Return the names of the migrations that `migrate` would apply.
 
     Raises:
         MigrationError: an applied file was edited, or the database is newer than this program.
@@ -134,7 +134,7 @@ def _missing(steps: Sequence[Migration], applied: dict[str, str]) -> list[Migrat
     newer = sorted(set(applied) - {step.name for step in steps})
     if newer:
         raise MigrationError(
-            f"The database is newer than this program: it knows {', '.join(newer)}. Install the newer vidqueue."
+            f"The database is newer than this program: it has {', '.join(newer)}. Install the newer vidqueue."
         )
     edited = [step.name for step in steps if applied.get(step.name, step.checksum) != step.checksum]
     if edited:
@@ -149,27 +149,27 @@ async def _applied(connection: psycopg.AsyncConnection[Any]) -> dict[str, str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, step: Migration) -> None:
-    deadline = time.monotonic() + LOCK_PATIENCE_S
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             return await (_apply_outside if step.concurrently else _try_to_apply)(connection, step)
         except psycopg.errors.LockNotAvailable as error:
             if time.monotonic() > deadline:
                 raise MigrationError(
-                    f"{step.name} waited {LOCK_PATIENCE_S} s for a table that somebody else holds: {error}. "
-                    "pg_stat_activity shows who; end that session and try again."
+                    f"{step.name} waited {LOCK_TIMEOUT_S} s for a table that another session has locked: {error}. "
+                    "pg_stat_activity shows it; end that session and try again."
                 ) from error
             log.warning("migration_waits_for_table", migration=step.name, error=str(error))
             await asyncio.sleep(TRY_AGAIN_AFTER_S)
 
 
 async def _apply_outside(connection: psycopg.AsyncConnection, step: Migration) -> None:
-    # Nobody has to wait behind one that waits to build an index, so it waits in one go.
-    await connection.execute(f"SET lock_timeout = {int(LOCK_PATIENCE_S * 1000)}")
+    # No query waits behind a session that waits to build an index, so it waits without pauses.
+    await connection.execute(f"SET lock_timeout = {int(LOCK_TIMEOUT_S * 1000)}")
     try:
         for statement in step.concurrently:
-            # IF NOT EXISTS takes an index for built that an earlier try left half way.
-            for name in await _broken_indexes(connection, statement):
+            # IF NOT EXISTS would skip an invalid index that an interrupted attempt left.
+            for name in await _invalid_indexes(connection, statement):
                 await connection.execute(f'DROP INDEX CONCURRENTLY vidqueue."{name}"')
             await connection.execute(statement)
     finally:
@@ -178,7 +178,7 @@ async def _apply_outside(connection: psycopg.AsyncConnection, step: Migration) -
     await _record(connection, step)
 
 
-async def _broken_indexes(connection: psycopg.AsyncConnection, statement: str) -> list[str]:
+async def _invalid_indexes(connection: psycopg.AsyncConnection, statement: str) -> list[str]:
     cursor = await connection.execute(
         "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         " WHERE NOT i.indisvalid AND c.relnamespace = 'vidqueue'::regnamespace AND c.relname = ANY (%s)",
@@ -203,13 +203,13 @@ async def _record(connection: psycopg.AsyncConnection, step: Migration) -> None:
 
 @asynccontextmanager
 async def _only_one(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
-    # Polled: a waiting pg_advisory_lock() holds a snapshot and deadlocks with CREATE INDEX CONCURRENTLY.
+    # Polled: a waiting pg_advisory_lock() keeps a snapshot and deadlocks with CREATE INDEX CONCURRENTLY.
     try:
-        async with asyncio.timeout(LOCK_PATIENCE_S):
+        async with asyncio.timeout(LOCK_TIMEOUT_S):
             while not await _try_lock(connection):
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise MigrationError(f"Another program has been migrating this database for {LOCK_PATIENCE_S} s.") from None
+        raise MigrationError(f"Another program has been migrating this database for {LOCK_TIMEOUT_S} s.") from None
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL server answers: tells a server that is away from one that is merely busy with us."""
+"""Checks whether a PostgreSQL server accepts sessions, to distinguish an unavailable server from a full pool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANSWER_WITHIN_S = 0.5
 
 
 class ServerCheck:
-    """Opens a session outside the pool; at most once a second, however many callers want to know."""
+    """Opens a session outside the pool, at most once a second for all callers."""
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._url = url

@@ -1,1 +1,1 @@
-"""PostgreSQL for people who have none: a server of our own under the data folder."""
+"""Embedded PostgreSQL: a server under the data folder, for people who have none."""

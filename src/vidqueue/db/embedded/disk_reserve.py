@@ -1,7 +1,7 @@
-"""Blocks laid by on the volume of the embedded database, given up when the server dies of a full volume.
+"""Disk reserve of the embedded database: a file that is deleted when the server cannot start on a full volume.
 
-PostgreSQL stops when its write-ahead log finds no room, and cannot start again without room for more of it. The blocks
-of this file are that room. Who starts the server, and notices that it does not start, is `embedded`.
+PostgreSQL stops when there is no space for its write-ahead log, and needs more of it to start again. The blocks of this
+file are that space. `server` starts PostgreSQL and notices when it does not start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 FILE = "vidqueue.ballast"
 MIB = 1 << 20
-# A server dies while it writes a new log segment of 16 MiB and gives back what it wrote: a volume with less than that
+# A server dies while it writes a new log segment of 16 MiB and removes what it wrote: a volume with less than that
 # free is full for it. Twice that, because other writers come and go.
 FULL_BELOW = 32 * MIB
 LOOK_AGAIN_S = 10
@@ -24,76 +24,76 @@ log = structlog.get_logger(__name__)
 
 
 class DiskReserve:
-    """The ballast of one database folder. With a size of 0 there is none, and one of earlier days is removed."""
+    """The disk reserve of one database folder. With a size of 0 there is none, and an earlier one is removed."""
 
     def __init__(self, folder: Path, size_mib: int, uid: int = -1, gid: int = -1) -> None:
         self._path = folder / FILE
         self._size = size_mib * MIB
         self._owner = (uid, gid)
-        self._waits = False
+        self._waiting = False
 
     async def keep(self) -> None:
-        """Lay it, and lay it anew once there is room again after it was given up."""
+        """Create the reserve, and create it again when there is space after it was released."""
         while True:
-            await asyncio.to_thread(self._see_to_it)
+            await asyncio.to_thread(self._create_if_missing)
             await asyncio.sleep(LOOK_AGAIN_S)
 
     def is_full(self) -> bool:
-        """Whether the server may have died for want of room."""
+        """True if the volume is so full that the server may have stopped for that reason."""
         return self._free() < FULL_BELOW
 
-    def give_up(self) -> bool:
-        """Turn the ballast into free space, and tell whether there was any."""
+    def release(self) -> bool:
+        """Delete the reserve file; True if there was one."""
         try:
-            given = self._path.stat().st_size
+            released = self._path.stat().st_size
             self._path.unlink()
         except FileNotFoundError:
             return False
         log.error(
             "embedded_postgres_volume_full",
             folder=str(self._path.parent),
-            given_up_mib=given // MIB,
+            released_mib=released // MIB,
             free_mib=self._free() // MIB,
-            advice="Make room on this volume now: the next time there is no ballast to give up.",
+            advice="Make room on this volume now: the disk reserve is used up.",
         )
         return True
 
-    def _see_to_it(self) -> None:
-        if self._lies():
+    def _create_if_missing(self) -> None:
+        if self._exists():
             return
         self._path.unlink(missing_ok=True)
         if self._size == 0:
             return
-        # As much again must stay free: the last room is for the server.
+        # As much again must stay free for the server.
         if (free := self._free()) >= 2 * self._size:
-            self._lay()
-        elif not self._waits:
-            self._waits = True
-            log.warning("ballast_waits_for_room", free_mib=free // MIB, needed_mib=2 * self._size // MIB)
+            self._create()
+        elif not self._waiting:
+            self._waiting = True
+            log.warning("disk_reserve_waits_for_space", free_mib=free // MIB, needed_mib=2 * self._size // MIB)
 
-    def _lies(self) -> bool:
+    def _exists(self) -> bool:
         try:
             facts = self._path.stat()
         except FileNotFoundError:
             return False
-        # A crash may have left one with holes.
+        # A crash may have left a sparse file.
         return facts.st_size == self._size > 0 and facts.st_blocks * 512 >= self._size
 
-    def _lay(self) -> None:
+    def _create(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # The server's own file: it is synced with its others, and counts where quotas count. Where it is ours
-            # anyway nothing is asked, since a service may be forbidden the call itself.
+            # It belongs to the server's user, for quotas. If that is our own user there is no call, because a service
+            # may be forbidden to use it.
             if self._owner != (-1, -1):
                 os.fchown(descriptor, *self._owner)
             os.posix_fallocate(descriptor, 0, self._size)
             os.fsync(descriptor)
         except OSError as error:
             self._path.unlink()
-            log.warning("ballast_cannot_be_laid", path=str(self._path), error=str(error))
+            log.warning("disk_reserve_not_created", path=str(self._path), error=str(error))
         else:
-            self._waits = False
-            log.info("ballast_laid", path=str(self._path), size_mib=self._size // MIB)
+            self._waiting = False
+            log.info("disk_reserve_created", path=str(self._path), size_mib=self._size // MIB)
         finally:
             os.close(descriptor)
 

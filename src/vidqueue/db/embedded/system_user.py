@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SYSTEM_USER = "vidqueue-pg"
-# useradd gives up at once while another program holds its lock of /etc/passwd.
-PATIENCE_S = 30.0
+# useradd fails at once while another program has locked /etc/passwd.
+TIMEOUT_S = 30.0
 PAUSE_S = 0.1
 
 
 class SystemUserError(Exception):
-    """The user could not be made; the message says why."""
+    """The user could not be created; the message says why."""
 
 
 def system_user(name: str = SYSTEM_USER) -> tuple[int, int]:
-    """Uid and gid of the user, who is created if missing. Any number of processes may ask at once.
+    """Return uid and gid of the user, and create the user if missing. Any number of processes may call this at once.
 
     Raises:
-        SystemUserError: there is no such user and none could be made.
+        SystemUserError: the user does not exist and could not be created.
     """
-    deadline = time.monotonic() + PATIENCE_S
-    with _alone():
+    deadline = time.monotonic() + TIMEOUT_S
+    with _only_creator():
         while (entry := _known(name)) is None:
             reason = _create(name)
             if (entry := _known(name)) is not None:
@@ -39,8 +39,8 @@ def system_user(name: str = SYSTEM_USER) -> tuple[int, int]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Only one process of ours creates the user; two would take the same uid, and one of the two entries is lost."""
+def _only_creator() -> Iterator[None]:
+    """Lock out other vidqueue processes: two would take the same uid, and one of the two entries would be lost."""
     descriptor = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -50,7 +50,7 @@ def _alone() -> Iterator[None]:
 
 
 def _known(name: str) -> pwd.struct_passwd | None:
-    """The entry of the user once it can be found by name and by number, as initdb looks it up."""
+    """Return the entry of the user once it can be found by name and by uid, as initdb looks it up."""
     try:
         entry = pwd.getpwnam(name)
         pwd.getpwuid(entry.pw_uid)
@@ -63,7 +63,7 @@ def _create(name: str) -> str:
     """Try to create the user, and return what useradd said."""
     command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return done.stderr.strip() or f"useradd ended with {done.returncode}."

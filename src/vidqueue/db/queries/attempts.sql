@@ -1,10 +1,10 @@
 -- name: dispatch
--- Give each of these lanes that is free its next job, and deliver the attempt to the lane's queue.
+-- Give each of these lanes that is idle its next job, and queue the attempt for the lane.
 SELECT c.job_id, c.attempt, c.fence, c.queue, vidqueue.deliver(c.queue, c.job_id, c.attempt, c.fence)
 FROM unnest(%(lanes)s::uuid[]) AS l (id) CROSS JOIN LATERAL vidqueue.choose(l.id, %(lease_s)s, false) c
 
 -- name: begin
--- The lane takes the attempt in hand. No row: it was given away meanwhile.
+-- Mark the attempt as begun by its lane. No row: it was given back meanwhile.
 UPDATE vidqueue.attempts a SET
     started_at = coalesce(a.started_at, clock_timestamp()), lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM vidqueue.jobs j
@@ -15,7 +15,7 @@ RETURNING j.id AS job_id, a.number AS attempt, a.fence, j.processor, j.input, j.
           j.cancel_requested_at IS NOT NULL AS cancel_requested
 
 -- name: resume
--- As begin, for the attempt that is open on a lane.
+-- Like begin, for the attempt that is open on a lane.
 UPDATE vidqueue.attempts a SET
     started_at = coalesce(a.started_at, clock_timestamp()), lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM vidqueue.jobs j
@@ -24,15 +24,15 @@ RETURNING j.id AS job_id, a.number AS attempt, a.fence, j.processor, j.input, j.
           j.cancel_requested_at IS NOT NULL AS cancel_requested
 
 -- name: renew
--- Keep these leases, and learn in passing of whom someone wants the job to stop. An attempt without a row is not ours any more.
+-- Renew these leases, and return whether a cancel was requested. An attempt without a row has lost its fence.
 UPDATE vidqueue.attempts a SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM unnest(%(job_ids)s::uuid[], %(fences)s::bigint[]) AS ours (job_id, fence) JOIN vidqueue.jobs j ON j.id = ours.job_id
 WHERE a.job_id = ours.job_id AND a.fence = ours.fence AND a.ended_at IS NULL
 RETURNING a.fence, j.cancel_requested_at IS NOT NULL AS cancel_requested
 
 -- name: report
--- New lines of the log, the row, and its event in one statement that does not wait for the disk; nothing happens to the row
--- when the fence is not ours any more.
+-- Write log lines, progress and its event in one statement that does not wait for the disk. The row is unchanged if the
+-- fence is no longer valid.
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), logged AS (
@@ -66,7 +66,7 @@ WHERE j.id = untried.id AND j.fence = %(fence)s AND untried.node IS NOT NULL AND
 RETURNING j.node
 
 -- name: lock
--- Lock the job for its end. No row: the fence is not ours, the writer is too late.
+-- Lock the job for its end. No row: the fence is no longer valid, and the writer is too late.
 SELECT j.failures, j.crashes, j.losses, j.max_attempts,
        coalesce(p.backoff_base_s, 1) AS backoff_base_s, coalesce(p.backoff_cap_s, 300) AS backoff_cap_s
 FROM vidqueue.jobs j JOIN vidqueue.attempts a ON a.job_id = j.id AND a.fence = j.fence
@@ -75,7 +75,7 @@ WHERE j.id = %(job_id)s AND j.fence = %(fence)s AND j.state = 'running' AND a.nu
 FOR UPDATE OF j, a
 
 -- name: finish
--- End the attempt, and give the lane that ran it its next one. `state` is NULL where the fence was not ours any more.
+-- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid.
 SELECT f.state, c.job_id, c.attempt, c.fence, c.processor, c.input, c.owner, c.device, c.timeout_s, c.stall_timeout_s, c.cancel_requested
 FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)
 LEFT JOIN LATERAL vidqueue.choose(%(lane)s, %(lease_s)s, true) c ON f.state IS NOT NULL AND %(lane)s::uuid IS NOT NULL
@@ -88,19 +88,19 @@ WHERE a.job_id = %(job_id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 ORDER BY a.number
 
 -- name: open_of_node
--- What the last daemon on this data folder left in hand.
+-- Open attempts of the last daemon on this data folder.
 SELECT a.job_id, a.number AS attempt, a.fence FROM vidqueue.attempts a JOIN vidqueue.lanes l ON l.id = a.lane_id
 WHERE l.node = %(node)s AND a.ended_at IS NULL
 
 -- name: expired
--- Attempts whose lane has not renewed them: given back by whoever sees them first. While the server was away nobody
--- could renew, so after its start every lease holds anew.
+-- Attempts whose lease has expired. No lane can renew while the server is down, so each lease starts again when the
+-- server does.
 SELECT a.job_id, a.number AS attempt, a.fence FROM vidqueue.attempts a
 WHERE a.ended_at IS NULL AND a.lease_expires_at < clock_timestamp()
   AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)
 
 -- name: open_on_machine
--- What other processes of this machine have in hand; whether they still live is for the caller to find out.
+-- Open attempts of other processes of this machine; the caller checks whether these processes are alive.
 SELECT a.job_id, a.number AS attempt, a.fence, l.process
 FROM vidqueue.attempts a JOIN vidqueue.lanes l ON l.id = a.lane_id
 WHERE a.ended_at IS NULL AND starts_with(l.process, %(machine)s) AND l.node <> %(node)s

@@ -1,14 +1,14 @@
 -- name: new_ids
--- Ids in ascending order, so that the jobs of a batch stand in the order of the request wherever ids are the order.
+-- Ids in ascending order, so that the jobs of a batch are in the order of the request in lists that are sorted by id.
 SELECT array_agg(n.id ORDER BY n.id) AS ids
 FROM (SELECT vidqueue.new_id() AS id FROM generate_series(1, %(count)s)) n
 
 -- name: of_key
--- The batch that an idempotency key has made.
+-- The batch that was created with an idempotency key.
 SELECT id, request_hash FROM vidqueue.batches WHERE owner = %(owner)s AND idempotency_key = %(key)s
 
 -- name: create
--- A racing request with the same key waits here until the other one has committed, and gets no row.
+-- A concurrent request with the same key waits here until the other one has committed, and gets no row.
 INSERT INTO vidqueue.batches (id, owner, title, size, idempotency_key, request_hash)
 VALUES (%(id)s, %(owner)s, %(title)s, %(size)s, %(idempotency_key)s, %(request_hash)s)
 ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -36,7 +36,7 @@ INSERT INTO vidqueue.job_dependencies (job_id, depends_on)
 SELECT * FROM unnest(%(job_ids)s::uuid[], %(depends_on)s::uuid[])
 
 -- name: lock_dependencies
--- Locked until the new jobs are committed: a job that fails meanwhile sees that they wait for it.
+-- Locked until the new jobs are committed, so that a job that fails meanwhile sees that they depend on it.
 SELECT id, state FROM vidqueue.jobs WHERE id = ANY (%(ids)s) AND owner = %(owner)s ORDER BY id FOR SHARE
 
 -- name: get
@@ -50,11 +50,11 @@ WHERE b.id = %(id)s AND (%(owner)s::text IS NULL OR b.owner = %(owner)s)
 SELECT id FROM vidqueue.jobs WHERE batch_id = %(id)s ORDER BY id
 
 -- name: lock_jobs
--- In the order of their ids, so that two who do this at once do not wait for each other.
+-- In the order of their ids, so that two concurrent sessions do not deadlock.
 SELECT id FROM vidqueue.jobs WHERE batch_id = %(id)s AND state = ANY (%(states)s) ORDER BY id FOR UPDATE
 
 -- name: not_retryable
--- Those of these locked jobs that need the output of a job which will not come, or of another one of them that does.
+-- Those of these locked jobs that depend on a failed or canceled job, directly or through another of these jobs.
 WITH RECURSIVE outside AS MATERIALIZED (
     SELECT d.job_id, p.state FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
     WHERE d.job_id = ANY (%(ids)s) AND p.id <> ALL (%(ids)s)

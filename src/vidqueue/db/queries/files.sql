@@ -3,7 +3,7 @@ INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, facts, no
 VALUES (%(id)s, %(owner)s, %(name)s, %(media_type)s, %(size)s, %(sha256)s, %(facts)s, %(node)s, %(published)s)
 
 -- name: set_facts
--- Facts that came later than the row.
+-- Write facts that were found after the row was inserted.
 UPDATE vidqueue.files SET facts = %(facts)s WHERE id = %(id)s
 
 -- name: get
@@ -31,12 +31,12 @@ JOIN vidqueue.jobs j ON j.id = o.job_id AND j.owner = %(owner)s
 INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) VALUES (%(job_id)s, %(name)s, %(attempt)s, %(file_id)s)
 
 -- name: lock
--- Lock files; one that a job is just being queued for is passed over.
+-- Lock files; skip a file for which a job is being queued right now.
 SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s) FOR UPDATE SKIP LOCKED
 
 -- name: unused
--- The ones that no job published and none still has to read, or has read since a time. As with jobs.unneeded: a
--- statement of its own after the lock.
+-- Those that no job published, no unfinished job reads, and no job has read since a time. As with jobs.unneeded, this is a
+-- separate statement after the lock.
 SELECT f.id FROM vidqueue.files f
 WHERE f.id = ANY (%(ids)s)
   AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
@@ -44,7 +44,7 @@ WHERE f.id = ANY (%(ids)s)
                   WHERE u.file_id = f.id AND (j.finished_at IS NULL OR j.finished_at > %(since)s::timestamptz))
 
 -- name: tell_published
--- What a program from before the column has published leaves the index of uploads once it was looked at.
+-- Set the column for outputs published by a program from before it existed, so that they leave the index of uploads.
 UPDATE vidqueue.files f SET published = true
 WHERE f.id = ANY (%(ids)s) AND EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
 
@@ -58,7 +58,7 @@ DELETE FROM vidqueue.files WHERE id = ANY (%(ids)s)
 SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s)
 
 -- name: claim
--- Rows from before folders had names: their bytes lie here.
+-- Set the node of rows from before data folders had ids, whose bytes are in this one.
 UPDATE vidqueue.files SET node = %(node)s WHERE id = ANY (%(ids)s) AND node IS NULL
 
 -- name: promised

@@ -6,7 +6,7 @@ SELECT job_id, created FROM vidqueue.accept(
     vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s)
 
 -- part: pools
--- Jobs of two devices stand in one line where the same lanes take both, as on a machine without a GPU.
+-- Jobs of two devices share one queue if the same lanes take both, as on a machine without a GPU.
 pools AS MATERIALIZED (
     SELECT d.device, (SELECT array_agg(l.id ORDER BY l.id) FROM vidqueue.lanes l
                       WHERE l.state = 'online' AND d.device = ANY (l.takes)) AS lanes
@@ -14,8 +14,8 @@ pools AS MATERIALIZED (
 )
 
 -- part: shown
--- The jobs of `picked` as the outside sees them; one that waits has its reason, and one that stands in the line its place:
--- exact among the first thousand.
+-- The jobs of `picked` as clients see them: a waiting job with its reason, and a job in the queue with its position (exact
+-- among the first thousand).
 SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
@@ -56,8 +56,8 @@ WITH
 SELECT state FROM vidqueue.jobs WHERE id = %(id)s
 
 -- part: page
--- In the line stand the jobs that could run at once if a lane were free: those that are ready, and those whose time has
--- come since dispatch last looked. The line is not looked at where nobody on the page stands in it.
+-- In the queue are the jobs that could run now if a lane were idle: those that are ready, and those whose run_at has passed
+-- since the last dispatch. The queue is not read if no job of the page is in it.
 , waiting AS MATERIALIZED (
     SELECT j.id FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
     WHERE j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
@@ -79,13 +79,13 @@ SELECT state FROM vidqueue.jobs WHERE id = %(id)s
 ORDER BY j.id DESC
 
 -- part: owners
--- One owner, or all.
+-- One owner, or all owners.
 unnest(CASE WHEN %(owner)s::text IS NULL THEN ARRAY(SELECT name FROM vidqueue.owners) ELSE ARRAY[%(owner)s::text] END)
 
 -- name: page
 -- Newest first, by keyset: a page costs the same however far it is from the first. Each kind of list has its index, in
--- which the jobs of an owner (in a state, of a processor) stand by their ids, and each is read no further than one page.
--- The bounds of time are bounds of the id, which begins with the time; created_at has the last word.
+-- which the jobs of an owner (in a state, of a processor) are sorted by id, and at most one page of it is read. Bounds of
+-- time are bounds of the id, which begins with the time; created_at is then checked exactly.
 WITH
 -- include: pools
 , picked AS MATERIALIZED (
@@ -137,7 +137,7 @@ WITH
 -- include: page
 
 -- name: page_of_tag
--- The entries of job_tags say where to look; the job has the last word.
+-- The rows of job_tags find the jobs; the tags of the job itself are then checked.
 WITH
 -- include: pools
 , picked AS MATERIALIZED (
@@ -151,7 +151,7 @@ WITH
               AND (%(processor)s::text IS NULL OR j.processor = %(processor)s)
               AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
               AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
-            -- Keeps the look at the job inside the walk, which ends at the limit; a join would read all jobs of the state.
+            -- Reads each job inside the index scan, which ends at the limit; a join would read all jobs of the state.
             OFFSET 0) j
         WHERE t.owner = o.name AND t.tag = %(tag)s AND t.state = s.state AND t.job_id < %(before)s AND t.job_id >= %(from)s
         ORDER BY t.job_id DESC LIMIT %(limit)s) found
@@ -160,7 +160,7 @@ WITH
 -- include: page
 
 -- name: page_of_batch
--- A batch has at most 1,000 jobs, so its index is enough whatever else is asked for.
+-- A batch has at most 1,000 jobs, so its index is enough for any other filter.
 WITH
 -- include: pools
 , picked AS MATERIALIZED (
@@ -176,7 +176,7 @@ WITH
 -- include: page
 
 -- name: request_cancel
--- A waiting job ends here and now; a running one is asked, and its lane sees it. Asking twice changes nothing.
+-- Cancel a waiting job at once, and ask the lane of a running one to cancel it. A second request changes nothing.
 UPDATE vidqueue.jobs SET
     cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
     state = CASE WHEN state = 'queued' THEN 'canceled' ELSE state END,
@@ -185,7 +185,7 @@ WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
   AND (state = 'queued' OR (state = 'running' AND cancel_requested_at IS NULL))
 
 -- name: retry
--- A person asks again: the count of failures starts anew, the numbers of the attempts go on.
+-- Queue the job again: the count of failures starts at 0, the numbers of the attempts continue.
 UPDATE vidqueue.jobs SET
     state = 'queued', finished_at = NULL, queued_at = clock_timestamp(), run_at = now(), expires_at = NULL,
     cancel_requested_at = NULL, failures = 0, crashes = 0, losses = 0, progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
@@ -193,7 +193,7 @@ UPDATE vidqueue.jobs SET
 WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
 
 -- name: expire
--- Jobs that have not begun by their deadline end here, a hundred at a time. One that was interrupted has begun in time.
+-- Fail jobs that have not begun by expires_at, a hundred at a time. An interrupted job did begin in time.
 UPDATE vidqueue.jobs j SET
     state = 'failed', finished_at = clock_timestamp(), error_code = 'expired', error_message = %(message)s, error_hint = %(hint)s
 WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp()
@@ -201,8 +201,8 @@ WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND attempt =
 RETURNING j.id
 
 -- name: failed_dependency
--- A job whose output this one needs, and which will not come. All of them are locked first: one that is failing just now
--- has then either failed before this one waits again, or sees it wait and takes it along.
+-- A dependency of this job that did not succeed. All dependencies are locked first: one that is failing right now has then
+-- either failed before this job is queued again, or sees it queued and fails it too.
 WITH needed AS MATERIALIZED (
     SELECT p.id, p.state FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
     WHERE d.job_id = %(id)s
@@ -221,12 +221,12 @@ WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 RETURNING id
 
 -- name: lock
--- Lock a job, so that nobody can move it and nothing can begin to need it.
+-- Lock a job, so that its state cannot change and no new job can depend on it.
 SELECT id FROM vidqueue.jobs WHERE id = %(id)s FOR UPDATE
 
 -- name: unneeded
--- The finished ones that nothing unfinished needs: neither as a dependency, nor for a file, nor as one of its family.
--- A statement of its own after the lock: it has to see everything that was committed before the lock was had.
+-- Finished jobs that no unfinished job needs: as a dependency, for a file, or as its parent or child. It is a separate
+-- statement after the lock, because it must see everything that was committed before the lock was acquired.
 SELECT j.id FROM vidqueue.jobs j
 WHERE j.id = ANY (%(ids)s) AND j.finished_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM vidqueue.job_dependencies d JOIN vidqueue.jobs w ON w.id = d.job_id
@@ -251,8 +251,8 @@ AS o (name) JOIN vidqueue.jobs_counted c ON c.owner = o.name
 GROUP BY 1
 
 -- name: recent
--- The last 24 hours in figures, per processor: whole hours, so up to 25 of them. The medians are those of the newest jobs
--- that ran, which are enough for that and cost the same however many there are.
+-- Statistics of the last 24 hours per processor, in whole hours, so up to 25. The medians are of the newest jobs that ran:
+-- enough for a median, at a cost that does not depend on the number of jobs.
 WITH ended AS MATERIALIZED (
     SELECT o.name AS owner, h.processor, sum(h.jobs) FILTER (WHERE h.state = 'succeeded') AS succeeded,
            sum(h.jobs) FILTER (WHERE h.state = 'failed') AS failed, sum(h.jobs) FILTER (WHERE h.state = 'canceled') AS canceled
@@ -275,10 +275,10 @@ FROM ended e LEFT JOIN LATERAL (
 GROUP BY e.processor, ran.median_wait_s, ran.median_run_s ORDER BY e.processor
 
 -- name: waiting
--- What stands in the line, of all owners: they share the lanes. Queued jobs that cannot run yet are counted as `later`.
+-- Jobs in the queue, of all owners because they share the lanes. Queued jobs that cannot run yet are counted as `later`.
 SELECT processor, device, sum(jobs)::bigint AS jobs FROM vidqueue.jobs_counted WHERE state = 'queued'
 GROUP BY processor, device HAVING sum(jobs) > 0
 
 -- name: of_key
--- The job that an idempotency key has made.
+-- The job that was created with an idempotency key.
 SELECT id, request_hash FROM vidqueue.jobs WHERE owner = %(owner)s AND idempotency_key = %(key)s

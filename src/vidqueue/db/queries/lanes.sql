@@ -12,11 +12,11 @@ RETURNING id
 UPDATE vidqueue.lanes SET state = 'offline' WHERE node = %(node)s
 
 -- name: seen
--- A daemon that lives says so for its lanes; one that had been given up comes back this way.
+-- Update seen_at of a daemon's lanes, and mark them online again if they were offline.
 UPDATE vidqueue.lanes SET seen_at = clock_timestamp(), state = 'online' WHERE node = %(node)s AND process = %(process)s
 
 -- name: unseen_offline
--- Lanes whose daemon has not been heard of. After a start of the server, each has its time anew.
+-- Mark lanes offline whose daemon has not updated seen_at for too long. The time starts again when the server does.
 UPDATE vidqueue.lanes SET state = 'offline'
 WHERE state = 'online' AND process IS NOT NULL AND seen_at < clock_timestamp() - make_interval(secs => %(patience_s)s)
   AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(patience_s)s)
@@ -25,7 +25,7 @@ WHERE state = 'online' AND process IS NOT NULL AND seen_at < clock_timestamp() -
 UPDATE vidqueue.lanes SET state = 'offline' WHERE process = %(process)s
 
 -- name: suspects
--- Whether there is anything for the reaper to look at; the queries that it then asks say what.
+-- Whether there is anything for the reaper to do; its other queries say what.
 SELECT EXISTS (SELECT FROM vidqueue.lanes l WHERE starts_with(l.process, %(machine)s) AND l.node <> %(node)s
                AND (l.state = 'online' OR EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL)))
            AS neighbours,
@@ -42,7 +42,7 @@ SELECT l.queue, EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id A
 FROM vidqueue.lanes l WHERE l.node = %(node)s AND l.state = 'online'
 
 -- name: block
--- Each lane gets the reason for which it is blocked, or NULL where it may work; the rows that changed.
+-- Set the reason why each lane is blocked, or NULL if it may work; return the rows that changed.
 UPDATE vidqueue.lanes l SET blocked_by = wanted.blocked_by
 FROM unnest(%(ids)s::uuid[], %(reasons)s::text[]) AS wanted (id, blocked_by)
 WHERE l.id = wanted.id AND l.blocked_by IS DISTINCT FROM wanted.blocked_by

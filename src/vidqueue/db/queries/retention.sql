@@ -1,13 +1,13 @@
 -- name: cutoffs
--- By the clock of the database; NULL where something is kept for ever.
+-- Cutoff times by the clock of the database; NULL if there is no limit.
 SELECT now() - make_interval(secs => 86400 * %(jobs_days)s::double precision) AS jobs,
        now() - make_interval(secs => 86400 * %(logs_days)s::double precision) AS logs,
        now() - make_interval(secs => 86400 * %(events_days)s::double precision) AS events,
        now() - make_interval(secs => 86400 * %(uploads_days)s::double precision) AS uploads
 
 -- name: beyond_count
--- The end of the newest job that is one too many. It reads as many jobs as have to go, from the oldest on. Nobody has had
--- the time to look at what ended within the last hour.
+-- The end of the newest job beyond the limit. It reads as many jobs as must be removed, from the oldest on. Jobs that ended
+-- within the last hour are kept, so that somebody can fetch their outputs.
 SELECT least((SELECT finished_at FROM vidqueue.jobs WHERE finished_at IS NOT NULL
               ORDER BY finished_at, id OFFSET excess.jobs - 1 LIMIT 1), now() - interval '1 hour') AS before
 FROM (SELECT sum(jobs)::bigint - %(keep)s::bigint AS jobs FROM vidqueue.jobs_counted
@@ -18,7 +18,7 @@ WHERE excess.jobs > 0
 SELECT coalesce(sum(size), 0)::bigint AS bytes FROM vidqueue.files WHERE node = %(node)s
 
 -- name: oldest_jobs
--- The next finished jobs after a place in the line, each with the bytes that its outputs have in this folder.
+-- The next finished jobs after a position, each with the size of its outputs in this data folder.
 SELECT j.id, j.finished_at AS since,
        (SELECT coalesce(sum(f.size), 0) FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id
         WHERE o.job_id = j.id AND f.node = %(node)s)::bigint AS size
@@ -27,7 +27,7 @@ WHERE (j.finished_at, j.id) > (%(after)s, %(after_id)s) AND j.finished_at < now(
 ORDER BY j.finished_at, j.id LIMIT %(limit)s
 
 -- name: last_read_by
--- Uploads in this folder which no job has to read any more, and whose last reader is one of these jobs.
+-- Uploads in this data folder that no unfinished job reads, and whose last reader is one of these jobs.
 SELECT f.id, r.finished_at AS since, f.size
 FROM vidqueue.job_files u JOIN vidqueue.jobs r ON r.id = u.job_id JOIN vidqueue.files f ON f.id = u.file_id
 WHERE u.job_id = ANY (%(ids)s) AND r.finished_at >= f.created_at AND f.node = %(node)s AND NOT f.published
@@ -36,7 +36,7 @@ WHERE u.job_id = ANY (%(ids)s) AND r.finished_at >= f.created_at AND f.node = %(
                     AND (w.finished_at IS NULL OR (w.finished_at, w.id) > (r.finished_at, r.id)))
 
 -- name: oldest_uploads
--- The next uploads after a place in the line; `read` if a job has read them or has to since they came.
+-- The next uploads after a position; `read` if a job has read them since they arrived, or still has to.
 SELECT f.id, f.created_at AS since, f.size,
        EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
                WHERE u.file_id = f.id AND (j.finished_at IS NULL OR j.finished_at >= f.created_at)) AS read
@@ -46,7 +46,7 @@ WHERE NOT f.published AND f.node = %(node)s
 ORDER BY f.created_at, f.id LIMIT %(limit)s
 
 -- name: lock_listed
--- Those of these jobs that nobody else has locked, and none of whose bytes lies in the folder of another running daemon.
+-- Those of these jobs that no other session has locked, and that have no bytes in the folder of another running daemon.
 SELECT j.id, j.finished_at FROM vidqueue.jobs j
 WHERE j.id = ANY (%(ids)s)
   AND NOT EXISTS (SELECT FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id
@@ -77,15 +77,16 @@ DELETE FROM vidqueue.attempt_logs WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM vidqueue.attempt_logs WHERE job_id = ANY (%(ids)s) LIMIT %(limit)s))
 
 -- name: forget_events
--- Job by job, oldest first: the event that tells the end of a job is the last to go.
+-- Job by job, oldest first, so that the event of a job's end is deleted last.
 DELETE FROM vidqueue.events WHERE number = ANY (ARRAY(
     SELECT e.number FROM unnest(%(ids)s::uuid[]) job (id)
     CROSS JOIN LATERAL (SELECT number FROM vidqueue.events WHERE job_id = job.id ORDER BY number LIMIT %(limit)s) e
     LIMIT %(limit)s))
 
 -- name: lock_jobs
--- The oldest finished jobs above a place in the line. Bytes in a folder whose own daemon runs are left to that daemon:
--- only it can remove them. OFFSET 0 keeps the looks inside the walk, which ends at the limit; a join would read all outputs.
+-- The oldest finished jobs after a position. Jobs with bytes in a data folder whose own daemon runs are left to that daemon,
+-- because only it can remove them. OFFSET 0 keeps the subqueries inside the index scan, which ends at the limit; a join
+-- would read all outputs.
 SELECT j.id, j.finished_at FROM vidqueue.jobs j
 WHERE j.finished_at <= %(before)s AND (j.finished_at, j.id) > (%(after)s, %(after_id)s)
   AND NOT EXISTS (SELECT FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id

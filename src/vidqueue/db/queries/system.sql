@@ -2,7 +2,7 @@
 SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby, pg_backend_pid() AS pid
 
 -- name: violations_of_jobs
--- For the jobs above one id up to another: the first of each, and how many there are.
+-- Violations among the jobs in a range of ids: the first of each invariant, and their number.
 SELECT id, invariant, job_id, detail, broken
 FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
       FROM vidqueue_report.invariant_violations v
@@ -11,7 +11,7 @@ FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
 WHERE place = 1 ORDER BY id
 
 -- name: violations_between_jobs
--- Those that are seen only where all jobs are looked at together.
+-- Violations of invariants that concern all jobs together.
 SELECT id, invariant, job_id, detail, broken
 FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
       FROM vidqueue_report.invariant_violations v
@@ -20,11 +20,11 @@ FROM (SELECT v.*, count(*) OVER each AS broken, row_number() OVER each AS place
 WHERE place = 1 ORDER BY id
 
 -- name: last_of_next
--- The last of the next jobs by id; no row where there are fewer.
+-- The last of the next jobs by id; no row if there are fewer.
 SELECT id FROM vidqueue.jobs WHERE id > %(after)s ORDER BY id OFFSET %(jobs)s - 1 LIMIT 1
 
 -- name: newest
--- The id that only so many jobs are above.
+-- The id above which there are only so many jobs.
 SELECT id FROM vidqueue.jobs ORDER BY id DESC OFFSET %(jobs)s LIMIT 1
 
 -- name: miscounted
