@@ -68,9 +68,9 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
     return broad and not isinstance(handler.body[-1], ast.Raise)
 
 
-def test_every_room_stands_in_architecture_and_nothing_else() -> None:
+def test_architecture_lists_every_package_and_nothing_else() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    table = text[text.index("| room |") : text.index("Which room does a line belong in?")]
+    table = text[text.index("| package |") : text.index("Which package does a line belong in?")]
     first = "\n".join(row.split("|")[1] for row in table.splitlines() if row.count("|") >= 3)
     named = {name.rstrip("/").removesuffix(".py") for name in re.findall(r"`([a-z_]+(?:/|\.py))`", first)}
     package = ROOT / "src" / "vidqueue"
