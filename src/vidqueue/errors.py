@@ -1,4 +1,4 @@
-"""Every failure vidqueue can speak of: its stable code, its HTTP status, whether a retry may help, what to do.
+"""Error codes: the HTTP status of each, whether a retry may help, and a hint what to do.
 
 This table is the one place that decides whether a failure is retried. Nothing here does IO.
 """
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is known of an error code before it ever happens.
+    """The properties of an error code.
 
     Attributes:
         status: HTTP status when the error answers a request; a failed job reports the same code in its row.
-        retryable: whether another attempt of the same job may end otherwise.
-        hint: what the reader should do, when the raiser knows nothing better.
+        retryable: whether another attempt of the same job may succeed.
+        hint: what the user should do, unless the raiser gives a better hint.
     """
 
     status: int
@@ -103,7 +103,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-# The database did not do it this time. Whoever must get it done tries again.
+# The database failed temporarily; a caller that must succeed tries again.
 DATABASE_BUSY = frozenset({"database_unavailable", "overloaded", "query_timeout"})
 
 
@@ -126,20 +126,20 @@ class VidqueueError(Exception):
 
     @property
     def status(self) -> int:
-        """HTTP status that answers a request which failed this way."""
+        """Return the HTTP status of the response."""
         return KINDS[self.code].status
 
 
 class CanceledError(Exception):
-    """Raised wherever work is done, when someone asked for the job to stop; let it pass."""
+    """Raised in running work when a cancel of the job was requested; do not catch it."""
 
 
 def is_no_space(error: BaseException) -> bool:
-    """Whether an error says that a disk, or somebody's share of it, is full."""
+    """True if an error says that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_retryable(code: str) -> bool:
-    """Whether a failed attempt with this code may be tried again; codes of other people's processors may."""
+    """True if a failed attempt with this code may be retried; unknown codes (of external processors) may."""
     kind = KINDS.get(code)
     return kind is None or kind.retryable

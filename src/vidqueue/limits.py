@@ -1,4 +1,4 @@
-"""What one job may cost: the bounds that the media jail puts around untrusted bytes. Pure values."""
+"""Resource limits of one job, which the media jail enforces on untrusted input. Pure values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an attempt is: the value that travels, the throttle that thins it, the estimate of what is left. No IO."""
+"""Progress of an attempt: the reported value, a throttle for reports, an estimate of the time left. No IO."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One sighting of a running attempt.
+    """One progress report of a running attempt.
 
     Attributes:
         fraction: share of the work done, 0..1.
@@ -36,7 +36,7 @@ class LogLine:
 
 @dataclass(slots=True)
 class Throttle:
-    """Thins progress reports to one per `interval_s`; a change of stage waits only `least_s`.
+    """Limits progress reports to one per `interval_s`; a change of stage waits only `least_s`.
 
     A report that comes too soon is late, not lost: `due_at` says when the newest one may be written. Moments are
     monotonic clock readings in seconds, given by the caller so that tests need no clock.
@@ -48,7 +48,7 @@ class Throttle:
     _stage: str | None = field(default=None, init=False)
 
     def due_at(self, progress: Progress) -> float:
-        """The moment from which this report may be written."""
+        """Return the time from which this report may be written."""
         return self._written_at + (self.interval_s if progress.stage == self._stage else self.least_s)
 
     def wrote(self, progress: Progress, now: float) -> None:
@@ -57,7 +57,7 @@ class Throttle:
 
 
 def eta_s(fraction: float, elapsed_s: float) -> float | None:
-    """Seconds left if the rest goes as the part before; None while there is too little to go by."""
+    """Return the seconds left at the average speed so far; None while there is too little to estimate from."""
     if fraction <= 0.01 or elapsed_s < 0.5:
         return None
     return elapsed_s * (1 - fraction) / fraction

@@ -22,12 +22,12 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def sanitize_text(text: str) -> str:
-    """The text with each NUL and each lone surrogate replaced by U+FFFD."""
+    """Return the text with each NUL and each lone surrogate replaced by U+FFFD."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def sanitize_number(value: Any) -> float | None:
-    """A finite number of a storable size, also from text such as numpy's scalars become in JSON; else None."""
+    """Return a finite number of a storable size, also from text such as numpy's scalars become in JSON; else None."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -48,7 +48,7 @@ class Sanitizer:
     lossy: bool = False
 
     def value(self, value: Any, *, depth: int = 0) -> Any:
-        """The value as JSON; what is none of JSON's types becomes its text."""
+        """Return the value as JSON; what is none of JSON's types becomes its text."""
         self.values_left -= 1
         match value:
             case None | bool():
@@ -68,7 +68,7 @@ class Sanitizer:
         return [self.value(one, depth=depth) for one in self._some(values)]
 
     def text(self, text: str) -> str:
-        """The text, cut where the budget of characters ends."""
+        """Return the text, cut where the budget of characters ends."""
         if len(text) > self.characters_left:
             self.lossy = True
             text = text[: max(0, self.characters_left)] + CUT
@@ -83,7 +83,7 @@ class Sanitizer:
         return plain if abs(plain) < LARGEST_NUMBER else None
 
     def _some(self, values: Iterable[Any]) -> Iterable[Any]:
-        """The values for as long as the budget lasts."""
+        """Yield the values while the budget lasts."""
         for value in values:
             if self.values_left <= 0 or self.characters_left <= 0:
                 self.lossy = True
