@@ -96,6 +96,44 @@ def test_a_number_is_finite_or_none(given: Any, number: float | None) -> None:
     assert sanitize_number(given) == number
 
 
+ODD: list[Any] = [
+    "0.5",
+    "half",
+    "",
+    b"0.5",
+    None,
+    [],
+    {},
+    {1},
+    object(),
+    10**400,
+    float("nan"),
+    -float("inf"),
+    1j,
+    True,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_any_value_for_a_number_is_harmless_at_both_ends(odd: Any) -> None:
+    progress = decode(encode(storable(Progress(odd, odd, odd, fps=odd, speed=odd, eta_s=odd))))
+    assert type(progress.fraction) is float
+    assert progress.fraction == (sanitize_number(odd) or 0.0)
+    assert {type(one) for one in (progress.fps, progress.speed, progress.eta_s)} <= {float, type(None)}
+    assert (type(progress.stage), type(progress.message)) == (str, str)
+    done = decode(encode(storable(Done([{"name": odd, "path": odd, "media_type": odd, "facts": {"a": odd}}], odd))))
+    assert (type(done.outputs[0]["facts"]), type(done.metrics)) == (dict, dict)
+
+
+@pytest.mark.parametrize("odd", [one for one in ODD if one is None or isinstance(one, str | list | dict | int | float)])
+def test_what_comes_over_the_socket_is_not_trusted(odd: Any) -> None:
+    """The process of a processor may have written the line itself, so the lane makes it harmless alone."""
+    line = json.dumps({"kind": "Progress", "fraction": odd, "stage": odd, "message": odd, "fps": odd}).encode()
+    progress = decode(line)
+    assert type(progress.fraction) is float
+    assert (type(progress.stage), type(progress.message)) == (str, str)
+
+
 def test_texts_of_every_report_are_storable() -> None:
     reports: list[Report] = [
         Progress(0.5, "s\0", "\ud800"),
