@@ -129,6 +129,31 @@ async def test_the_stream_of_all_starts_live(wire: httpx2.AsyncClient, queue: Qu
     assert [event.kind for event in seen if event.data["job_id"] == job["id"]] == ["queued", "canceled"]
 
 
+@pytest.mark.parametrize("beyond", [1000, 2**63 - 1])
+@pytest.mark.parametrize("whose", ["all", "job"])
+async def test_a_number_beyond_the_newest_event_means_from_now_on(
+    wire: httpx2.AsyncClient, queue: Queue, beyond: int, whose: str
+) -> None:
+    job = await submit(wire, title="before")
+    number = min((await log_of(queue))[-1] + beyond, 2**63 - 1)
+    url = "/v1/events" if whose == "all" else job["urls"]["events"]
+    async with wire.stream("GET", url, headers={"Last-Event-ID": str(number)}) as answer:
+        # The answer has begun, so the place in the log is chosen.
+        await wire.post(job["urls"]["cancel"])
+        async with asyncio.timeout(10):
+            kinds = [line async for line in until_canceled(answer)]
+    assert kinds == ["event: canceled"]
+
+
+async def until_canceled(answer: httpx2.Response) -> AsyncIterator[str]:
+    """The kinds of the events up to a cancellation."""
+    async for line in answer.aiter_lines():
+        if line.startswith("event: "):
+            yield line
+        if line == "event: canceled":
+            return
+
+
 async def connected(queue: Queue, wire: httpx2.AsyncClient, seen: list[Told]) -> bool:
     """Make events until the stream tells one: only then is it surely open."""
     await submit(wire, title="knock")

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from vidqueue.api.http.context import closing_of, owner_of, services_of
 from vidqueue.db.event_feed import Subscription
 from vidqueue.db.event_log import PAGE
+from vidqueue.db.pool import Connection
 from vidqueue.db.tables import events, jobs
 from vidqueue.db.tables.events import Event
 from vidqueue.errors import VidqueueError
@@ -45,14 +46,18 @@ class StreamQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    after: EventNumber | None = Field(None, description="Begin after this number, for clients that set no header.")
+    after: EventNumber | None = Field(
+        None,
+        description="Begin after this number, for clients that set no header. A number above that of the newest event "
+        "means from now on.",
+    )
 
 
 class StreamHeaders(BaseModel):
     """What EventSource sends when it connects again."""
 
     last_event_id: EventNumber | None = Field(
-        None, alias="Last-Event-ID", description="Begin after this number; takes precedence over `after`."
+        None, alias="Last-Event-ID", description="As `after`, over which it takes precedence."
     )
 
 
@@ -63,8 +68,8 @@ async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers
     Answers 204 when the job has ended and no event is left to send, which makes EventSource stop.
     """
     services, owner = services_of(request), owner_of(request)
-    after = _begin(query, headers) or 0
     async with services.event_feed.log.connection() as connection:
+        after = await _begin(connection, query, headers) or 0
         if await jobs.get(connection, job_id, owner=owner) is None:
             raise VidqueueError("not_found", f"There is no job {job_id}.")
     if await _is_over(services, job_id, after):
@@ -78,9 +83,9 @@ async def all_events(request: Request, query: StreamQuery, headers: StreamHeader
     Starts with what happens from now on, or replays everything after the number given.
     """
     services, owner = services_of(request), owner_of(request)
-    after = _begin(query, headers)
-    if after is None:
-        async with services.event_feed.log.connection() as connection:
+    async with services.event_feed.log.connection() as connection:
+        after = await _begin(connection, query, headers)
+        if after is None:
             after = await events.latest(connection)
     return EventStream(_without_end(services, owner, after), closing_of(request))
 
@@ -211,8 +216,14 @@ async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
         return not await events.after(connection, after, job_id=job_id, limit=1)
 
 
-def _begin(query: StreamQuery, headers: StreamHeaders) -> int | None:
-    return headers.last_event_id if headers.last_event_id is not None else query.after
+async def _begin(connection: Connection, query: StreamQuery, headers: StreamHeaders) -> int | None:
+    """Return the number that the client names, at most that of the newest event.
+
+    A number beyond it comes from another database, or from this one before it was restored. Taken as it is, it would
+    hide every event until the numbers have caught up.
+    """
+    named = headers.last_event_id if headers.last_event_id is not None else query.after
+    return None if named is None else min(named, await events.latest(connection))
 
 
 def _frames(told: list[Event]) -> bytes:
