@@ -135,6 +135,16 @@ async def test_a_job_that_an_unfinished_one_needs_stays_and_goes_after_it(stock:
     assert await stock.files() == set()
 
 
+@pytest.mark.parametrize("more", ["\n", "\r\n", "\n\n", " ", "\nvq:files/x"])
+async def test_a_reference_with_more_behind_it_neither_protects_nor_names_a_file(stock: Stock, more: str) -> None:
+    file_id = await stock.uploaded(days=31)
+    await stock.queue.submit(input={"video": f"vq:files/{file_id}{more}", "list": [f"{more}vq:files/{file_id}{more}"]})
+    named = await stock.queue.sql("SELECT * FROM vidqueue.job_files WHERE file_id = %s", file_id)
+    assert named == []
+    assert await prune(stock) == {"uploads": 1}
+    assert file_id not in await stock.files()
+
+
 async def test_uploads_go_by_the_time_they_were_last_of_use(stock: Stock) -> None:
     old, young, used, named, published = [await stock.uploaded(days=days) for days in (31, 29, 999, 999, 999)]
     reader = await stock.finished(days=29, input={"video": f"vq:files/{used}"})

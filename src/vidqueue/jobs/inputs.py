@@ -21,9 +21,9 @@ from vidqueue.errors import VidqueueError
 from vidqueue.media.source import check_source
 from vidqueue.storage.local import Storage
 
-_FILE = re.compile(r"^vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
-_OUTPUT = re.compile(r"^vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})$")
-_DATA = re.compile(r"^data:[\w.+-]+/[\w.+-]+;base64,")
+_FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_OUTPUT = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})")
+_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 
 
 class Inputs:

@@ -30,7 +30,7 @@ from vidqueue.services import Services
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 _ETAG = re.compile(r'"(\d{1,9})\.[0-9a-f]+"')
 # `+` means a space in a query, and people write +02:00 all the same.
-_ZONE = re.compile(r" (\d\d:\d\d)$")
+_ZONE = re.compile(r" (\d\d:\d\d)\Z", re.ASCII)
 
 QueryTime = Annotated[
     AwareDatetime, BeforeValidator(lambda text: _ZONE.sub(r"+\1", text) if isinstance(text, str) else text)
