@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 
 from tests.api.test_jobs import submit
 from vidqueue.api.app import build
+from vidqueue.api.http import requests
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.errors import KINDS
@@ -332,3 +334,38 @@ async def test_a_flood_of_unknown_names_is_refused_at_once(client: httpx2.AsyncC
 async def test_a_reference_with_a_newline_at_its_end_is_none(client: httpx2.AsyncClient, reference: str) -> None:
     answer = await client.post("/v1/jobs", json={"processor": "transcode", "input": {"video": reference}})
     problem(answer, 422, "unsupported_input")
+
+
+@pytest.mark.parametrize("size", [70_000, 1_000_000])
+async def test_other_requests_are_answered_while_a_large_body_is_validated(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    begun, answered = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+    check = requests._refuse_what_no_database_keeps
+
+    def held_open(value: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            in_time.append(answered.wait(10))
+        check(value)
+
+    monkeypatch.setattr(requests, "_refuse_what_no_database_keeps", held_open)
+    body = {"processor": "zoo", "input": {"act": "x" * size}}
+    large = asyncio.create_task(client.post("/v1/jobs", json=body))
+    assert await asyncio.to_thread(begun.wait, 10)
+    assert (await client.get("/healthz")).status_code == 200
+    answered.set()
+    problem(await large, 422, "invalid_params")
+    assert in_time == [True]
+
+
+async def test_a_small_body_is_validated_without_a_thread(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[threading.Thread] = []
+    monkeypatch.setattr(
+        requests, "_refuse_what_no_database_keeps", lambda value: seen.append(threading.current_thread())
+    )
+    await submit(client)
+    assert seen == [threading.current_thread()]

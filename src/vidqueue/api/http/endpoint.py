@@ -78,7 +78,7 @@ class Endpoint:
         if headers := self.model("headers"):
             arguments["headers"] = requests.read_headers(request, headers)
         if body := self.model("body"):
-            arguments["body"] = requests.validate(body, await requests.read_json(request), place="body")
+            arguments["body"] = await requests.read_body(request, body)
         return await self.handler(request, **arguments)
 
 

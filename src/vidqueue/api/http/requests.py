@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import math
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,11 @@ LONGEST_SUGGESTED = 64
 
 Place = Literal["body", "query", "headers"]
 Model = TypeVar("Model", bound=BaseModel)
+
+# Bodies above this size would hold up the event loop, which renews the leases. Their threads are few and their own:
+# they compete with the loop for the interpreter, and other work of threads must not wait behind them.
+LARGE_BODY = 64 * 1024
+_large_bodies = ThreadPoolExecutor(2, thread_name_prefix="large-body")
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
@@ -73,11 +79,12 @@ def media_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_json(request: Request) -> Any:
-    """The body as JSON.
+async def read_body(request: Request, model: type[Model]) -> Model:
+    """The JSON body as a model; a large one is parsed and validated in a thread.
 
     Raises:
-        VidqueueError: `unsupported_media_type`, `payload_too_large`, `request_timeout`, `invalid_json`.
+        VidqueueError: `unsupported_media_type`, `payload_too_large`, `request_timeout`, `invalid_json`,
+            `invalid_request`.
     """
     _require_json(request)
     refuse_too_long(request, JSON_LIMIT)
@@ -86,12 +93,18 @@ async def read_json(request: Request) -> Any:
         body += chunk
         if len(body) > JSON_LIMIT:
             raise VidqueueError("payload_too_large", f"The body has more than {JSON_LIMIT} bytes.")
+    if len(body) <= LARGE_BODY:
+        return _parse(bytes(body), model)
+    return await asyncio.get_running_loop().run_in_executor(_large_bodies, _parse, bytes(body), model)
+
+
+def _parse(body: bytes, model: type[Model]) -> Model:
     try:
-        value = from_json(bytes(body), allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise VidqueueError("invalid_json", f"The body is not JSON: {error}.") from None
     _refuse_what_no_database_keeps(value)
-    return value
+    return validate(model, value, place="body")
 
 
 def _require_json(request: Request) -> None:
