@@ -1,4 +1,4 @@
-"""Puts the HTTP door together: the routes, what surrounds every request, and the state that handlers reach."""
+"""Builds the Starlette application: routes, middleware, exception handlers, and the state that handlers use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vidqueue.storage.disk_space import Reservations
 
 
 def build(services: Services) -> Starlette:
-    """The application on open rooms; it opens and closes nothing itself."""
+    """Return the application; it uses open services, and opens and closes none."""
     app = Starlette(
         routes=routes(ENDPOINTS),
         middleware=[
@@ -50,13 +50,13 @@ def build(services: Services) -> Starlette:
 
 
 def end_streams(app: Starlette) -> None:
-    """Let every event stream and every `Prefer: wait` end; a server that shuts down would otherwise wait for them."""
+    """End every event stream and every `Prefer: wait`, so that a shutdown does not wait for them."""
     app.state.closing.set()
     app.state.probes.close()
     app.state.readiness.close()
 
 
 def _names(settings: ApiSettings) -> list[str]:
-    """Names this daemon may be called by; the address it listens on is always one of them."""
+    """Return the host names that requests may use; the address it listens on is always one of them."""
     own = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [*settings.allowed_hosts, own]

@@ -1,4 +1,4 @@
-"""The HTTP half of a daemon: uvicorn on the daemon's own event loop, without its signal handlers."""
+"""The HTTP server of a daemon: uvicorn on the daemon's own event loop, without its signal handlers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vidqueue.services import Services
 
 
 class CannotListenError(Exception):
-    """The address is taken, or is none of this machine's."""
+    """The address is in use, or does not belong to this machine."""
 
 
 @asynccontextmanager
 async def listening(services: Services) -> AsyncIterator[str]:
-    """The HTTP half; yields its address.
+    """Run the HTTP server; yield its address.
 
     Raises:
         CannotListenError: nothing was opened.
@@ -77,7 +77,7 @@ class _Server(uvicorn.Server):
         self._exiting = asyncio.Event()
 
     def exit(self) -> None:
-        """End `serve` when the requests at work are answered."""
+        """Make `serve` return once the requests in progress are answered."""
         self.should_exit = True
         self._exiting.set()
 

@@ -1,1 +1,1 @@
-"""The part of the HTTP door that knows no job: requests, endpoints, problems, middleware, OpenAPI."""
+"""The part of the HTTP API that does not depend on jobs: requests, endpoints, problems, middleware, OpenAPI."""

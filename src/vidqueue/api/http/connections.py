@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 
 
 class Connection(Protocol):
-    """What a place needs of the protocol of a connection."""
+    """The method that `Places` calls on the protocol of a connection."""
 
     def give_way(self) -> None:
         """Close the connection at once."""
 
 
 class Places:
-    """A bounded number of connections. When all are taken, the one that has been idle longest gives way."""
+    """A bounded number of connections. When all are taken, the one idle longest is closed for a new one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -49,7 +49,7 @@ class Places:
         self._idle: dict[Connection, None] = {}
 
     def make_room(self) -> bool:
-        """True if another connection has a place, after one was closed for it if need be."""
+        """Return True if there is a place for another connection; close an idle connection for it if needed."""
         return len(self._taken) < self._limit or self.evict()
 
     def evict(self) -> bool:
@@ -61,7 +61,7 @@ class Places:
         return False
 
     def enter(self, connection: Connection) -> None:
-        """Take a place."""
+        """Count an open connection."""
         self._taken.add(connection)
 
     def idle(self, connection: Connection) -> None:
@@ -75,7 +75,7 @@ class Places:
         self._idle.pop(connection, None)
 
     def leave(self, connection: Connection) -> None:
-        """Give the place back."""
+        """Stop counting a connection that has closed."""
         self._taken.discard(connection)
         self._idle.pop(connection, None)
 
@@ -99,13 +99,13 @@ class Acceptor:
         self._exhausted = Storm(log.error, "no_descriptor_for_connection")
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         self.refill()
         self._listener.setblocking(False)
         self._resume()
 
     def close(self) -> None:
-        """Accept no more; open connections go on. Named as asyncio.Server's, because uvicorn calls it."""
+        """Stop accepting; open connections stay open. Named as asyncio.Server's, because uvicorn calls it."""
         if self._listener.fileno() >= 0:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -132,7 +132,7 @@ class Acceptor:
                 return
 
     def _accept_one(self, *, reserved: bool = False) -> bool:
-        """True if there may be another one."""
+        """Accept one connection; return True if another one may be waiting."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -182,5 +182,5 @@ class Acceptor:
 
 
 def most_connections(configured: int, descriptors: int) -> int:
-    """How many connections may be open: what is configured, and no more than the limit of open files has room for."""
+    """Return the limit of open connections: the configured one, or less if the limit of open files is too low."""
     return max(RESERVED, min(configured, int((descriptors - OTHER_DESCRIPTORS) * SHARE)))

@@ -1,4 +1,4 @@
-"""What a handler may reach besides its arguments: the rooms, the owner who asks, the end of the server."""
+"""Request context for handlers: the open services, the owner of the request, the event of a shutdown."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vidqueue.services import Services
 
 
 def services_of(request: Request) -> Services:
-    """The open rooms of this process."""
+    """Return the open services of this process."""
     services: Services = request.app.state.services
     return services
 
 
 def owner_of(request: Request) -> str:
-    """Who asks; everything a handler reads or changes is narrowed to this owner."""
+    """Return the owner of the request; a handler reads and changes only what belongs to this owner."""
     del request
     return "local"
 
 
 def closing_of(request: Request) -> asyncio.Event:
-    """Set when the server shuts down: streams and waits end then."""
+    """Return the event that is set when the server shuts down; streams and waits end then."""
     closing: asyncio.Event = request.app.state.closing
     return closing

@@ -1,4 +1,4 @@
-"""Documents about the door itself: OpenAPI, its pages (Swagger UI from a package, nothing from a CDN), error codes."""
+"""Documentation of the HTTP API: OpenAPI, its pages (Swagger UI from a package, nothing from a CDN), error codes."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Endpoint:
 
     @property
     def parameters(self) -> list[str]:
-        """Names in the path."""
+        """Names of the path parameters."""
         return _PATH_WORD.findall(self.path)
 
     def model(self, name: str) -> type[BaseModel] | None:
@@ -68,7 +68,7 @@ class Endpoint:
         return model
 
     async def call(self, request: Request) -> Response:
-        """Read what the handler wants, and call it."""
+        """Read the handler's arguments from the request, and call it."""
         arguments: dict[str, Any] = dict(request.path_params)
         if "\0" in request.url.path or "%00" in request.url.path:
             # No database keeps a NUL, so nothing can have this name.
@@ -90,7 +90,7 @@ class Address:
 
     @property
     def methods(self) -> list[str]:
-        """What `Allow` tells."""
+        """Methods for the `Allow` header."""
         return sorted({*self._by_method, *(["HEAD"] if "GET" in self._by_method else [])})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,13 +109,13 @@ class Address:
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
-    """One route for each path."""
+    """Return one Starlette route for each path."""
     by_path = groupby(sorted(endpoints, key=_path), key=_path)
     return [Route(path, Address(group)) for path, group in by_path]
 
 
 def json_answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with a model as JSON."""
+    """Return a JSON response with the model."""
     return Response(model.model_dump_json(), status, headers, JSON)
 
 

@@ -1,4 +1,4 @@
-"""What happens to every request before and after its handler, as plain ASGI: names, guards, headers, the access log."""
+"""ASGI middleware for every request: request ids, the access log, security headers, checks of Host and Origin."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ log = structlog.get_logger(__name__)
 
 
 class RequestLog:
-    """Gives each request an id, binds it to every log line, writes one line at the end; the last resort for faults."""
+    """Gives each request an id for all its log lines, writes the access log, and answers unexpected exceptions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and tell how it went."""
+        """Handle a request and log its outcome."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -83,7 +83,7 @@ class RequestLog:
 
 
 class SecurityHeaders:
-    """Puts the headers on every answer that does not say otherwise."""
+    """Adds security headers to every response that does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -102,7 +102,7 @@ class SecurityHeaders:
 
 
 class TrustedHosts:
-    """Refuses requests addressed to a name that is not ours, so that no page can rebind its own name to us."""
+    """Refuses requests whose Host header names another host, which prevents DNS rebinding."""
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
         self._app = app
@@ -125,7 +125,7 @@ class TrustedHosts:
 
 
 class SameSite:
-    """Refuses changes that a page of another site asks for. What sends neither header is no browser."""
+    """Refuses cross-site requests that change something. A client that sends neither header is not a browser."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -148,7 +148,7 @@ def _is_foreign(headers: Headers) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """A Host header without its port."""
+    """Return a Host header without its port."""
     name, _, port = host.rpartition(":")
     if not name or not (port.isascii() and port.isdecimal()):
         name = host

@@ -1,4 +1,4 @@
-"""The one file of a multipart form, handed on while it arrives; nothing of it is collected in memory or on disk."""
+"""Streaming multipart reader for a form with one file; it collects nothing in memory or on disk."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FilePart:
             raise _malformed(str(error)) from None
 
     async def data(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The bytes of the file.
+        """Yield the bytes of the file.
 
         Raises:
             VidqueueError: `invalid_request` when the form is broken off, malformed, or not one file.

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the list of endpoints and the catalogue of processors. Pure: no requests here."""
+"""The OpenAPI 3.1 document, made from the list of endpoints and the catalogue of processors. No IO."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WITH_BODY = ("invalid_json", "invalid_request", "payload_too_large", "request_t
 
 
 def document(endpoints: Iterable[Endpoint], processors: Mapping[str, Processor]) -> Document:
-    """The whole document."""
+    """Return the whole document."""
     endpoints = tuple(endpoints)
     paths: Document = {}
     for endpoint in endpoints:
@@ -126,7 +126,7 @@ def _responses(endpoint: Endpoint) -> Document:
 
 
 def codes_of(endpoint: Endpoint) -> list[str]:
-    """Every code that this endpoint may refuse with."""
+    """Return every error code of this endpoint."""
     codes = {*_EVERYWHERE, *endpoint.errors}
     if endpoint.parameters:
         codes.add("not_found")

@@ -1,4 +1,4 @@
-"""Every refusal as RFC 9457 problem+json, with the stable code of `vidqueue.errors`. No other shape of error leaves."""
+"""Errors as RFC 9457 problem+json with the stable codes of `vidqueue.errors`; every error response has this form."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Problem(BaseModel):
 
 
 def problem(error: VidqueueError, *, request_id: str = "", instance: str = "") -> Problem:
-    """The document that describes a VidqueueError."""
+    """Return the problem document of a VidqueueError."""
     return Problem(
         type=f"/problems/{error.code}",
         title=title_of(error.code),
@@ -71,25 +71,25 @@ def problem(error: VidqueueError, *, request_id: str = "", instance: str = "") -
 
 
 def answer(request: Request, error: VidqueueError) -> Response:
-    """The response that describes a VidqueueError."""
+    """Return the response for a VidqueueError."""
     described = problem(error, request_id=getattr(request.state, "request_id", ""), instance=request.url.path)
     headers = {**_HEADERS.get(error.code, {}), **getattr(error, "headers", {})}
     return Response(described.model_dump_json(), error.status, headers, MEDIA_TYPE)
 
 
 def title_of(code: str) -> str:
-    """A code in words."""
+    """Return a code in words."""
     return code.replace("_", " ").capitalize()
 
 
 async def on_vidqueue_error(request: Request, error: Exception) -> Response:
-    """Answer an error that was raised with its code."""
+    """Answer a VidqueueError."""
     assert isinstance(error, VidqueueError)
     return answer(request, error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what Starlette itself refuses: unknown addresses, above all."""
+    """Answer an error that Starlette raises, such as 404 for an unknown address."""
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if code == "not_found":
@@ -98,8 +98,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def unexpected(request: Request) -> Response:
-    """Answer a fault of ours: nothing of it leaves the log."""
-    return answer(request, VidqueueError("internal_error", "The daemon met an error it did not expect."))
+    """Answer an unexpected exception; its details are in the log only."""
+    return answer(request, VidqueueError("internal_error", "The daemon failed with an unexpected error."))
 
 
 def _nothing_there(request: Request) -> VidqueueError:

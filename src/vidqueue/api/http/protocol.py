@@ -61,13 +61,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._moved = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock for the first request."""
+        """Start the timeout for the first request."""
         super().connection_made(transport)
         self._places.idle(self)
         self._set_deadline(self._head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
+        """Stop counting the connection, and cancel its timeouts."""
         self._set_deadline(None)
         self.resume_writing()
         self._places.leave(self)
@@ -81,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read what came, as far as it is wanted and within bounds."""
+        """Parse received bytes; refuse what is malformed or beyond the limits."""
         self._unset_keepalive_if_required()
         if self._refused:
             self._drain(len(data))
@@ -93,38 +93,36 @@ class BoundedProtocol(HttpToolsProtocol):
             # No other protocol is spoken here, so the request is answered as if it had not asked.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
-            self._refuse(self._refusal or VidqueueError("bad_request", "This is not HTTP/1.1."))
+            self._refuse(self._refusal or VidqueueError("bad_request", "The request is not valid HTTP/1.1."))
             return
         self._idle_bytes = 0 if self._moved else self._idle_bytes + len(data)
         if self._idle_bytes > HEAD_LIMIT:
-            self._refuse(
-                _too_large() if self._in_head else VidqueueError("bad_request", "The body is not well-formed.")
-            )
+            self._refuse(_too_large() if self._in_head else VidqueueError("bad_request", "The body is malformed."))
         elif self._is_answered() and self._in_body:
             self._drain(len(data))
         elif self._is_answered() and self._deadline is None:
             self._set_deadline(self._head_timeout_s)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Reset the limits for a new request."""
         self._moved, self._in_head, self._head_size = True, True, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
+        """Take a part of the request target."""
         if len(self.url) + len(url) > URL_LIMIT:
             self._stop(VidqueueError("uri_too_long", f"The address has more than {URL_LIMIT} bytes."))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer after a body."""
+        """Take a header, or a trailer after a body."""
         self._head_size += len(name) + len(value)
         if self._head_size > HEAD_LIMIT or len(self.headers) >= HEADERS_LIMIT:
             self._stop(_too_large())
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The request begins to be answered, or waits for the one before it."""
+        """Start to answer the request, or queue it behind the one before it."""
         if len(self.pipeline) >= PIPELINE_LIMIT:
             self._stop(VidqueueError("bad_request", f"More than {PIPELINE_LIMIT} requests wait on one connection."))
         super().on_headers_complete()
@@ -133,19 +131,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._places.busy(self)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body."""
+        """Take a part of a body."""
         self._moved = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request has come to its end."""
+        """Note the end of the request."""
         super().on_message_complete()
         self._in_body, self._drained = False, 0
         if self._is_answered():
             self._set_deadline(None)
 
     def on_response_complete(self) -> None:
-        """An answer has been sent: the next request may come, or what is left of a body that nobody has read."""
+        """Mark the connection as idle; limit the time for the rest of an unread body."""
         super().on_response_complete()
         if self._is_answered() and not self.transport.is_closing():
             self._places.idle(self)
@@ -154,12 +152,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._set_deadline(DRAIN_TIMEOUT_S)
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as we write."""
+        """Start the timeout for a client that reads too slowly."""
         super().pause_writing()
         self._write_deadline = self.loop.call_later(WRITE_TIMEOUT_S, self.give_way)
 
     def resume_writing(self) -> None:
-        """The client reads on."""
+        """Cancel the timeout, because the client reads again."""
         super().resume_writing()
         if self._write_deadline is not None:
             self._write_deadline.cancel()
@@ -179,7 +177,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.give_way()
         elif self._in_head:
             self._refuse(
-                VidqueueError("request_timeout", f"The request did not come within {self._head_timeout_s:g} s.")
+                VidqueueError("request_timeout", f"The headers were not complete after {self._head_timeout_s:g} s.")
             )
         else:
             self.transport.close()
@@ -190,12 +188,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.give_way()
 
     def _stop(self, refusal: VidqueueError) -> None:
-        """Leave the parser from inside a callback."""
+        """Stop the parser from inside a callback."""
         self._refusal = refusal
         raise httptools.HttpParserError(refusal.message)
 
     def _refuse(self, refusal: VidqueueError) -> None:
-        """Answer what cannot be read, and read no more."""
+        """Answer a request that cannot be read, and stop reading."""
         self._refused = True
         if not self._is_answered() and not self._in_body:
             # The answer to an earlier request is still to come, and this request gets none.
@@ -229,7 +227,7 @@ def _too_large() -> VidqueueError:
 
 
 def _raw(refusal: VidqueueError) -> bytes:
-    """The whole response, for a request that never became one."""
+    """Return the bytes of a whole response, for a request that could not be parsed."""
     body = problems.problem(refusal).model_dump_json().encode()
     lines: list[Any] = [
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",

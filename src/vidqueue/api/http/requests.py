@@ -1,4 +1,4 @@
-"""What clients send, made into checked values: bodies read within bounds of size and time, JSON, queries, headers."""
+"""Request parsing and validation: bodies within limits of size and time, JSON, queries, headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _large_bodies = ThreadPoolExecutor(2, thread_name_prefix="large-body")
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body piece by piece.
+    """Yield the body in chunks.
 
     Raises:
         VidqueueError: `request_timeout` when the client stalls for inputs.upload_idle_s.
@@ -54,7 +54,7 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise VidqueueError("request_timeout", f"The body brought nothing new for {idle_s:g} s.") from None
+            raise VidqueueError("request_timeout", f"No more of the body arrived for {idle_s:g} s.") from None
         # Only the client's time counts, not that of whoever takes the chunk.
         left, gained = left - (clock() - asked_at), gained + len(chunk)
         if gained >= LEAST_GAIN:
@@ -64,7 +64,7 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 def refuse_too_long(request: Request, limit: int) -> None:
-    """Refuse a body by the length it announces, before a byte of it is read.
+    """Refuse a body whose Content-Length is too large, before reading it.
 
     Raises:
         VidqueueError: `payload_too_large`.
@@ -75,12 +75,12 @@ def refuse_too_long(request: Request, limit: int) -> None:
 
 
 def media_type_of(request: Request) -> str:
-    """The body's media type without its parameters, in lower case."""
+    """Return the body's media type without its parameters, in lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, model: type[Model]) -> Model:
-    """The JSON body as a model; a large one is parsed and validated in a thread.
+    """Return the JSON body as a model; a large one is parsed and validated in a thread.
 
     Raises:
         VidqueueError: `unsupported_media_type`, `payload_too_large`, `request_timeout`, `invalid_json`,
@@ -112,15 +112,17 @@ def _require_json(request: Request) -> None:
     if given != "application/json" and not given.endswith("+json"):
         raise VidqueueError(
             "unsupported_media_type",
-            f"The body is announced as {given or 'nothing'}; application/json is read here.",
+            f"The Content-Type is {given or 'missing'}; it must be application/json.",
             hint="Send `Content-Type: application/json` (curl: --json).",
         )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise VidqueueError("unsupported_media_type", "Compressed bodies are not read.", hint="Send it uncompressed.")
+        raise VidqueueError(
+            "unsupported_media_type", "Compressed bodies are not supported.", hint="Send it uncompressed."
+        )
 
 
 def _refuse_what_no_database_keeps(value: Any) -> None:
-    """JSON has huge numbers and NUL characters; PostgreSQL keeps neither. The parser has bounded the depth."""
+    """Refuse huge numbers and NUL, which JSON allows and PostgreSQL does not. The parser bounds the depth."""
     if isinstance(value, dict):
         if len(value) > MEMBERS_LIMIT:
             raise VidqueueError("invalid_json", f"An object of the body has more than {MEMBERS_LIMIT} members.")
@@ -137,7 +139,7 @@ def _refuse_what_no_database_keeps(value: Any) -> None:
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
-    """The query as a model. A list may be given as `a=1&a=2` or as `a=1,2`.
+    """Return the query as a model. A list may be given as `a=1&a=2` or as `a=1,2`.
 
     Raises:
         VidqueueError: `invalid_request`.
@@ -161,7 +163,7 @@ def _one_or_many(model: type[BaseModel], name: str, values: list[str]) -> list[s
 
 
 def read_headers(request: Request, model: type[Model]) -> Model:
-    """The headers that `model` names by its aliases.
+    """Return the headers that `model` names by its aliases.
 
     Raises:
         VidqueueError: `invalid_request`.
@@ -172,7 +174,7 @@ def read_headers(request: Request, model: type[Model]) -> Model:
 
 
 def validate(model: type[Model], raw: Any, *, place: Place) -> Model:
-    """The raw value as a model.
+    """Return the raw value as a model.
 
     Raises:
         VidqueueError: `invalid_request`, with one entry in `errors` for each of the first faults.
