@@ -91,7 +91,10 @@ BEGIN
 END $$;
 
 -- Dependencies are counted in the row of the job that waits for them, so that dispatch need not look them up.
-CREATE FUNCTION vidqueue.count_unmet(waiting uuid) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION vidqueue.count_unmet(waiting uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- Locked in a statement of its own: the count must see what others have committed while this one waited for the lock.
+    PERFORM FROM vidqueue.jobs j WHERE j.id = waiting FOR NO KEY UPDATE;
     UPDATE vidqueue.jobs j SET
         unmet = now_unmet.jobs,
         -- What it waited for its dependencies is no waiting for its turn.
@@ -99,8 +102,8 @@ CREATE FUNCTION vidqueue.count_unmet(waiting uuid) RETURNS void LANGUAGE sql AS 
         node = vidqueue.node_of_inputs(j.id)
     FROM (SELECT count(*)::integer AS jobs FROM vidqueue.job_dependencies d JOIN vidqueue.jobs p ON p.id = d.depends_on
           WHERE d.job_id = waiting AND p.state <> 'succeeded') now_unmet
-    WHERE j.id = waiting AND (j.unmet <> now_unmet.jobs OR j.state = 'queued')
-$$;
+    WHERE j.id = waiting AND (j.unmet <> now_unmet.jobs OR j.state = 'queued');
+END $$;
 CREATE FUNCTION vidqueue.note_dependency() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM vidqueue.count_unmet(CASE TG_OP WHEN 'DELETE' THEN OLD.job_id ELSE NEW.job_id END);
@@ -225,6 +228,13 @@ BEGIN
         WHERE j.id = candidate AND j.state = 'queued' AND vidqueue.fits(taker, j) FOR UPDATE SKIP LOCKED;
         EXIT WHEN FOUND;
     END LOOP;
+    IF chosen.id IS NULL AND candidate IS NOT NULL THEN
+        -- Others hold the first ones of every line, perhaps for long; as a rule this walk is not needed.
+        SELECT j.* INTO chosen FROM vidqueue.jobs j
+        WHERE j.ready AND j.state = 'queued' AND vidqueue.fits(taker, j)
+          AND (j.expires_at IS NULL OR j.expires_at > now() OR j.attempt > 0)
+        ORDER BY j.rank, j.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    END IF;
     IF chosen.id IS NULL THEN
         RETURN;
     END IF;
@@ -233,7 +243,9 @@ BEGIN
         state = 'running', attempt = j.attempt + 1, fence = nextval('vidqueue.fences'), lane = taker.name,
         started_at = clock_timestamp(), progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL
     WHERE j.id = chosen.id RETURNING j.* INTO chosen;
-    UPDATE vidqueue.owners o SET served_at = clock_timestamp() WHERE o.name = chosen.owner;
+    -- Whoever holds the owner's lock serves a job of that owner at this moment too: no lane waits for another one here.
+    UPDATE vidqueue.owners o SET served_at = clock_timestamp()
+    WHERE o.name IN (SELECT name FROM vidqueue.owners WHERE name = chosen.owner FOR NO KEY UPDATE SKIP LOCKED);
     INSERT INTO vidqueue.attempts (job_id, number, fence, lane_id, lane, host, started_at, lease_expires_at)
         VALUES (chosen.id, chosen.attempt, chosen.fence, taker.id, taker.name, taker.host,
                 CASE WHEN begins THEN clock_timestamp() END, clock_timestamp() + make_interval(secs => lease_s));

@@ -55,6 +55,10 @@ DECLARE
     below  bigint := (SELECT number FROM vidqueue.job_changes_folded);
     upto   bigint := (SELECT coalesce(max(number), 0) FROM vidqueue.job_changes);
 BEGIN
+    -- A caller's transaction with a snapshot of its own does not see every change below its newest; the next one folds.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN;
+    END IF;
     INSERT INTO vidqueue.job_counts AS c (owner, processor, device, state, jobs)
     SELECT owner, processor, device, state, sum(jobs) FROM vidqueue.job_changes
     WHERE number > below AND number <= upto GROUP BY 1, 2, 3, 4 HAVING sum(jobs) <> 0

@@ -167,3 +167,31 @@ def test_scratch_that_cannot_be_removed_is_told_of_and_stops_nothing(tmp_path: P
     told = _as_nobody(FOREIGN, tmp_path)
     assert "scratch_not_removed" in told
     assert told.splitlines()[-1] == "['theirs']"
+
+
+def test_a_tree_deeper_than_python_can_walk_is_removed(storage: Storage) -> None:
+    with storage.workspace("deep") as workspace:
+        inner = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
+        for _ in range(1500):
+            os.mkdir("d", dir_fd=inner)
+            deeper = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=inner)
+            os.close(inner)
+            inner = deeper
+        os.close(inner)
+    assert not workspace.exists()
+
+
+def test_a_failed_sync_leaves_neither_bytes_nor_a_lock(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with storage.workspace("one") as workspace:
+        (workspace / "result").write_bytes(b"done")
+        with monkeypatch.context() as full:
+            full.setattr("vidqueue.storage.local.os.fsync", fails)
+            with pytest.raises(VidqueueError, match="full"):
+                storage.adopt(workspace / "result", workspace)
+    assert list(storage.stored_ids()) == []
+    assert storage._locked == {}

@@ -115,11 +115,12 @@ async def _commit_until_it_lands(
     database: Database, ref: AttemptRef, outcome: Outcome, outputs: list[dict[str, Any]], shift: Shift | None
 ) -> Ended:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
-    unclear = False
+    # With the lane's next attempt, until that is what the database refuses.
+    goes_on, unclear = shift, False
     while True:
         try:
             await failpoints.reach("finish.before")
-            ended = await _commit(database, ref, outcome, outputs, shift)
+            ended = await _commit(database, ref, outcome, outputs, goes_on)
             await failpoints.reach("finish.committed")
             return await _resumed(database, shift) if unclear and ended.state is None and shift else ended
         except VidqueueError as error:
@@ -131,6 +132,11 @@ async def _commit_until_it_lands(
             unclear = True
             await asyncio.sleep(RETRY_S)
         except Exception:
+            if goes_on is not None:
+                # Perhaps it is the next job that cannot be begun; this one must not suffer for it.
+                log.exception("next_attempt_refused_by_database")
+                goes_on, unclear = None, True
+                continue
             # What the database refuses once it refuses always; an attempt that cannot be ended would repeat for ever.
             if outcome == unwritable:
                 raise

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Failed, Failure, Outcome, OutputDraft, Succeeded
 from vidqueue.ops import failpoints
 from vidqueue.sanitize import sanitize_text
 from vidqueue.storage.local import Storage, Stored
+
+log = structlog.get_logger(__name__)
 
 # As the table `outputs` has it.
 OUTPUT_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
@@ -62,8 +66,7 @@ async def publish(
         _check_names(outcome.outputs)
         assert workspace is not None
         for draft in outcome.outputs:
-            stored = await asyncio.to_thread(storage.adopt, draft.path, workspace)
-            publications.append(Publication(draft, stored))
+            await _adopt(storage, draft, workspace, publications)
             await failpoints.reach("publish.renamed")
     except VidqueueError as error:
         return Failed(Failure.from_error(error))
@@ -75,10 +78,25 @@ async def publish(
     return outcome
 
 
+async def _adopt(storage: Storage, draft: OutputDraft, workspace: Path, publications: list[Publication]) -> None:
+    """Move one output; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
+    moving = asyncio.ensure_future(asyncio.to_thread(storage.adopt, draft.path, workspace))
+    try:
+        await asyncio.shield(moving)
+    finally:
+        if not moving.done():
+            await asyncio.wait([moving])
+        if not moving.cancelled() and moving.exception() is None:
+            publications.append(Publication(draft, moving.result()))
+
+
 def discard(storage: Storage, publications: Sequence[Publication]) -> None:
-    """Remove bytes that no row names."""
+    """Remove bytes that no row names; what cannot be removed is left to reconcile."""
     for publication in publications:
-        storage.delete(publication.stored.id)
+        try:
+            storage.delete(publication.stored.id)
+        except OSError as error:
+            log.error("bytes_not_removed", file=str(publication.stored.id), error=str(error))
 
 
 def _check_names(outputs: tuple[OutputDraft, ...]) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -202,8 +203,13 @@ class Storage:
         _lock(descriptor)
         # A duplicate keeps the lock when the descriptor is closed.
         self._locked[file_id] = os.dup(descriptor)
-        path.rename(target)
-        os.fsync(descriptor)
+        try:
+            path.rename(target)
+            os.fsync(descriptor)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            self.release(file_id)
+            raise
 
 
 def _lock(descriptor: int) -> None:
@@ -238,7 +244,12 @@ def _is_old(path: Path) -> bool:
 
 def _remove_tree(path: Path) -> None:
     """Remove a folder tree, also folders without write permission (unpacked archives have them); log a failure."""
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        return
+    # Python 3.11 walks a tree by recursion and gives up at a depth of a thousand; rm does not.
+    subprocess.run(["/bin/rm", "-rf", "--", str(path)], check=False, capture_output=True)
     if not os.path.lexists(path):
         return
     try:
@@ -252,7 +263,7 @@ def _remove_tree(path: Path) -> None:
                 if not folder.is_symlink():
                     folder.chmod(0o700)
         shutil.rmtree(path)
-    except OSError as error:
+    except (OSError, RecursionError) as error:
         log.error("scratch_not_removed", path=str(path), error=str(error), hint="remove it manually")
 
 

@@ -89,6 +89,7 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
         lane.guards.over(ref, cancel_requested=begun.cancel_requested) as guard,
     ):
         log.info("attempt_begins", processor=begun.processor)
+        settled, following = False, None
         try:
             with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
                 await failpoints.reach("run.begun")
@@ -96,14 +97,17 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
                 await failpoints.reach("run.worked")
                 outcome = await _judged(outcome, lane, services)
                 await _remember_warmth(begun, lane, services, outcome)
-                return await _settled(begun, lane, services, outcome, workspace)
+                following = await _settled(begun, lane, services, outcome, workspace)
+                settled = True
         except Exception as error:
             if services.database.abandoned:
                 raise
             # An error in vidqueue ends the attempt now, with a code, instead of when its lease expires.
             log.exception("attempt_fault")
-            await lane.executor.kill()
-            return await _settled(begun, lane, services, Failed(_failure_of(error)), None)
+            if not settled:
+                await lane.executor.kill()
+                following = await _settled(begun, lane, services, Failed(_failure_of(error)), None)
+    return following
 
 
 async def _begin(ref: AttemptRef, services: Services) -> Begun | None:

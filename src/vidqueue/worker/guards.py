@@ -154,8 +154,9 @@ class Guards:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._running.lease_s / 3):
                         await asked.wait()
-                        self._cancel_heard_at = loop.time()
-                asked.clear()
+                if asked.is_set():
+                    self._cancel_heard_at = loop.time()
+                    asked.clear()
                 await self._renew()
 
     async def _renew(self) -> None:

@@ -78,7 +78,8 @@ FOR UPDATE OF j, a
 -- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid.
 SELECT f.state, c.job_id, c.attempt, c.fence, c.processor, c.input, c.owner, c.device, c.timeout_s, c.stall_timeout_s, c.cancel_requested
 FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)
-LEFT JOIN LATERAL vidqueue.choose(%(lane)s, %(lease_s)s, true) c ON f.state IS NOT NULL AND %(lane)s::uuid IS NOT NULL
+-- Without a state there is no lane to choose for: a condition of the join would come after the choice.
+LEFT JOIN LATERAL vidqueue.choose(CASE WHEN f.state IS NOT NULL THEN %(lane)s::uuid END, %(lease_s)s, true) c ON true
 
 -- name: of_job
 SELECT a.number, a.lane, a.host, a.outcome, a.reason, a.error_code, a.error_message, a.error_hint, a.error_detail,

@@ -1,0 +1,60 @@
+"""Jobs that wait for others: counted right whatever ends at once, and whatever a refused lane does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.factory import Queue
+from vidqueue.db.pool import Database
+from vidqueue.job import AttemptRef, Canceled, OutputDraft, Succeeded
+from vidqueue.jobs.finish import Refused, Shift, finish
+from vidqueue.storage.local import Storage
+
+
+async def test_a_job_whose_parents_succeed_at_once_is_ready(any_queue: Queue, tmp_path: Path) -> None:
+    storage, lanes = Storage(tmp_path), [await any_queue.lane(f"cpu{number}") for number in range(4)]
+    for _ in range(5):
+        parents = [await any_queue.submit() for _ in lanes]
+        videos = [f"vq:jobs/{parent}/text" for parent in parents]
+        child = await any_queue.submit(input={"videos": videos})
+        refs = [await any_queue.dispatch(lane) for lane in lanes]
+        await asyncio.gather(*(_succeed(any_queue.database, storage, ref) for ref in refs))
+        (row,) = await any_queue.sql("SELECT unmet, ready FROM vidqueue.jobs WHERE id = %s", child)
+        assert row == {"unmet": 0, "ready": True}
+        await any_queue.sql("DELETE FROM vidqueue.jobs WHERE id = %s", child)
+
+
+async def _succeed(database: Database, storage: Storage, ref: AttemptRef | None) -> None:
+    assert ref is not None
+    with storage.workspace(f"{ref.job_id}") as workspace:
+        path = workspace / "text"
+        path.write_text("done")
+        outcome = Succeeded((OutputDraft("text", path, "text/plain"),))
+        await finish(database, storage, ref, outcome, workspace=workspace)
+
+
+async def test_a_lane_that_is_refused_opens_no_attempt_that_nobody_runs(any_queue: Queue, tmp_path: Path) -> None:
+    lane = await any_queue.lane()
+    await any_queue.submit()
+    ref = await any_queue.dispatch(lane)
+    assert ref is not None
+    await any_queue.sql(
+        "UPDATE vidqueue.attempts SET ended_at = now(), outcome = 'interrupted', reason = 'x' WHERE ended_at IS NULL"
+    )
+    await any_queue.sql("UPDATE vidqueue.jobs SET state = 'queued', fence = NULL WHERE id = %s", ref.job_id)
+    late = await finish(any_queue.database, Storage(tmp_path), ref, Canceled(), shift=Shift(lane, lease_s=30))
+    assert late == Refused(None)
+    assert await any_queue.sql("SELECT 1 AS open FROM vidqueue.attempts WHERE ended_at IS NULL") == []
+
+
+async def test_jobs_that_others_hold_for_long_leave_no_lane_idle(any_queue: Queue, any_database_url: str) -> None:
+    """vidqueue.submit() in an open transaction locks what its job depends on: here the first four of the line."""
+    lane = await any_queue.lane()
+    ids = [await any_queue.submit() for _ in range(6)]
+    async with Database(any_database_url) as other, other.transaction() as open_:
+        for job_id in ids[:4]:
+            await open_.execute("SELECT 1 FROM vidqueue.jobs WHERE id = %s FOR SHARE", [job_id])
+        ref = await any_queue.dispatch(lane)
+        assert ref is not None
+        assert ref.job_id == ids[4]
