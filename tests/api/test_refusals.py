@@ -16,6 +16,8 @@ from starlette.applications import Starlette
 from tests.api.test_jobs import submit
 from vidqueue.api.app import build
 from vidqueue.api.http import requests
+from vidqueue.db.event_feed import EventFeed
+from vidqueue.db.event_log import EventLog
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.errors import KINDS
@@ -296,8 +298,11 @@ async def test_a_fault_of_ours_leaks_nothing(
 
 
 async def test_a_database_that_is_away_is_told_with_a_time_to_come_again(services: Services) -> None:
-    async with Database("postgresql://nobody@127.0.0.1:1/none", pool_size=2) as away:
-        app = build(Services(services.settings, away, services.event_feed, services.storage, services.inputs))
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    async with Database(url, pool_size=2) as away, EventLog(url, query_timeout_s=10) as log:
+        feed = EventFeed(away)
+        feed.log = log
+        app = build(Services(services.settings, away, feed, services.storage, services.inputs))
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as client:
             answers = await asyncio.gather(
