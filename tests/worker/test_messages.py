@@ -114,7 +114,7 @@ ODD: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
 def test_any_value_for_a_number_is_harmless_at_both_ends(odd: Any) -> None:
     progress = decode(encode(storable(Progress(odd, odd, odd, fps=odd, speed=odd, eta_s=odd))))
     assert type(progress.fraction) is float
