@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.daemon import alive, until
 from tests.factory import eventually
 from vidqueue.db.embedded import server as embedded
+from vidqueue.ops import processes
 
 
 async def test_the_folder_is_private_and_the_server_listens_on_no_port(tmp_path: Path) -> None:
@@ -71,3 +73,15 @@ def test_a_server_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
 
 def postmaster(data_dir: Path) -> int:
     return int((data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+
+
+async def test_no_process_of_the_server_gets_the_environment_of_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VIDQUEUE_DATABASE__URL", "AWS_SECRET_ACCESS_KEY", "PGOPTIONS", "PGPORT", "PYTHONPATH"):
+        monkeypatch.setenv(name, "secret")
+    async with embedded.running(tmp_path):
+        server = postmaster(tmp_path)
+        for pid in {server, *processes.children_of(server)}:
+            raw = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"secret" not in raw

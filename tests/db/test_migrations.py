@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from importlib import resources
 
 import psycopg
 import pytest
@@ -106,3 +107,24 @@ async def test_a_program_that_finds_another_one_migrating_for_too_long_says_so(
 
 async def test_a_fit_server_tells_its_version(any_database_url: str) -> None:
     assert int(await require_fit(any_database_url)) >= 14
+
+
+def test_the_installed_procrastinate_has_the_schema_that_our_migrations_begin_with() -> None:
+    """When this fails after an upgrade, write a migration with what the package's own migrations add."""
+    theirs = resources.files("procrastinate.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    assert migrate.known()[0].text == f"CREATE SCHEMA IF NOT EXISTS procrastinate;\n{theirs}"
+
+
+async def test_another_text_in_the_package_is_no_edited_migration(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.known.cache_clear()
+    real = resources.files
+
+    def upgraded(package: str) -> object:
+        assert package != "procrastinate.sql", "the schema is ours, whatever the package has"
+        return real(package)
+
+    monkeypatch.setattr(migrate, "files", upgraded)
+    assert await migrate.pending(any_database_url) == []
+    migrate.known.cache_clear()

@@ -25,7 +25,6 @@ import psycopg
 import structlog
 from psycopg.rows import tuple_row
 
-from vidqueue.db import transport
 from vidqueue.db.fitness import DatabaseUnfitError
 from vidqueue.db.pool import CONNECT_OPTIONS, SEARCH_PATH
 
@@ -76,12 +75,15 @@ class Migration:
 
 @cache
 def known() -> tuple[Migration, ...]:
-    """Return all migrations of this program, in order; procrastinate's own schema comes first. Cached."""
+    """Return all migrations of this program, in order. Cached.
+
+    The first one is the schema of the procrastinate that they began with, as a file of ours: an upgrade of that package
+    must not look like an edited migration.
+    """
     carried = files("vidqueue").joinpath("_migrations")
     # In a checkout the folder is beside src/; in a wheel it is inside the package.
     folder = Path(str(carried)) if carried.is_dir() else Path(__file__).parents[3] / "migrations"
-    ours = [Migration(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
-    return (Migration(f"0000_procrastinate_{transport.SCHEMA_VERSION}", transport.schema_sql()), *ours)
+    return tuple(Migration(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql")))
 
 
 async def migrate(url: str) -> list[str]:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -23,7 +22,6 @@ from procrastinate.worker import Worker
 from vidqueue.db.pool import Database, prepare
 from vidqueue.job import AttemptRef
 
-SCHEMA_VERSION = "3.10"
 # The same name as in vidqueue.deliver().
 TASK = "vidqueue.run_attempt"
 # How long a delivery waits whose notification was lost.
@@ -32,12 +30,6 @@ POLL_S = 5.0
 Handler = Callable[[AttemptRef], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
-
-
-def schema_sql() -> str:
-    """Procrastinate's schema, in a PostgreSQL schema of its own; applied by our migrations."""
-    text = files("procrastinate.sql").joinpath("schema.sql").read_text(encoding="utf-8")
-    return f"CREATE SCHEMA IF NOT EXISTS procrastinate;\n{text}"
 
 
 class Transport:

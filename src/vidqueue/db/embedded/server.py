@@ -167,8 +167,9 @@ class Server:
         # Spawned from the event loop's thread: PR_SET_PDEATHSIG acts when the spawning thread ends.
         with (self._folder / "server.log").open("ab") as output:
             return await asyncio.create_subprocess_exec(
-                *self._as_user(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
-            )
+                *self._as_user(command),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), cwd="/",
+            )  # fmt: skip
 
     def _as_user(self, command: list[str]) -> list[str]:
         owner = [str(os.getpid()), str(int(signal.SIGINT)), str(self._uid), str(self._gid)]
@@ -191,7 +192,7 @@ class Server:
         arguments = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self._folder)]
         done = subprocess.run(
             self._as_user([str(self._programs / "initdb"), *arguments]),
-            capture_output=True, text=True, check=False, cwd="/", timeout=START_TIMEOUT_S,
+            capture_output=True, text=True, check=False, env=_environment(), cwd="/", timeout=START_TIMEOUT_S,
         )  # fmt: skip
         if done.returncode != 0:
             raise EmbeddedError(f"initdb failed in {self._folder}:\n{done.stderr.strip()}")
@@ -281,6 +282,12 @@ def _unprivileged() -> tuple[int, int]:
         return system_user()
     except SystemUserError as error:
         raise EmbeddedError(str(error)) from None
+
+
+def _environment() -> dict[str, str]:
+    """Return a few harmless variables: no secret of the daemon and no variable of libpq reaches the server."""
+    kept = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | {name: os.environ[name] for name in kept if name in os.environ}
 
 
 def _allow_traversal(folder: Path) -> None:
