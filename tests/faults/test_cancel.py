@@ -214,7 +214,7 @@ class AtWork:
 
 
 AT_WORK = {
-    "decoding": AtWork("enhance", "enhance", "-f rawvideo pipe:1"),
+    "decoding": AtWork("enhance", "enhance", "-f yuv4mpegpipe pipe:1"),
     "computing": AtWork("enhance", "enhance", "vidqueue.worker.executor.child"),
     "encoding what was computed": AtWork("enhance", "enhance", "-f matroska -i pipe:"),
     "encoding": AtWork("transcode", "encode", "ffmpeg-linux"),
