@@ -8,6 +8,7 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyStrategyDefinition
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     rule,
@@ -307,4 +308,10 @@ def check(
     )
     for number in range(rounds):
         here = seed(number)(type("Queue", (machine,), {"world": world}))
-        run_state_machine_as_test(here, settings=how)
+        try:
+            run_state_machine_as_test(here, settings=how)
+        except FlakyStrategyDefinition:
+            # A race that ends another way when a history is repeated leads to other deeds, which is no fault.
+            # An answer that no order explains is an AssertionError, and not this.
+            if machine is QueueMachine:
+                raise
