@@ -65,7 +65,7 @@ def test_a_daemon_that_slept_past_its_lease_is_refused_everything_and_lives_on(
 
 def _is_refused(daemon: Daemon) -> bool:
     log = daemon.log.read_text()
-    return '"lease_lost"' in log or "Refused()" in log
+    return '"lease_lost"' in log or '"job_state": "refused"' in log
 
 
 def _nothing_of_the_first_is_there(first: Daemon, second: Daemon, job: dict[str, Any]) -> None:
