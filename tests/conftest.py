@@ -156,9 +156,7 @@ async def services(settings: Settings, database: Database) -> AsyncIterator[Serv
     watchdog = Watchdog()
     async with EventFeed(database, watchdog) as event_feed:
         storage = Storage(settings.data_dir)
-        yield Services(
-            settings, database, event_feed, storage, Inputs(database, storage, settings.inputs.roots), watchdog
-        )
+        yield Services(settings, database, event_feed, storage, Inputs(database, storage, settings), watchdog)
 
 
 @pytest_asyncio.fixture

@@ -178,7 +178,7 @@ async def _open_services(settings: Settings, database_url: str, stack: AsyncExit
     )
     event_feed = await stack.enter_async_context(EventFeed(database, watchdog))
     storage = Storage(settings.data_dir)
-    return Services(settings, database, event_feed, storage, Inputs(database, storage, settings.inputs.roots), watchdog)
+    return Services(settings, database, event_feed, storage, Inputs(database, storage, settings), watchdog)
 
 
 def _allow_descriptors() -> None:

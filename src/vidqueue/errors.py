@@ -50,13 +50,22 @@ KINDS: dict[str, Kind] = {
     "not_ready": Kind(503, True, "The detail names what is missing; `vidqueue doctor` tells more."),
     # Inputs.
     "unsupported_input": Kind(
-        422, False, "Upload the bytes to /v1/files and use vq:files/<id>, or give a path under inputs.roots."
+        422, False, "Give an https:// URL or a path under inputs.roots, or upload the bytes and use vq:files/<id>."
     ),
     "input_not_found": Kind(422, False, "Check the spelling, and that the daemon's user may read the file."),
     "input_forbidden": Kind(422, False, "Move the file under one of inputs.roots, or add its folder there."),
     "input_not_a_file": Kind(422, False, "Give a regular file, not a folder, link, pipe or device."),
     "input_empty": Kind(422, False, "The file has no bytes; check that it was copied completely."),
     "input_is_a_playlist": Kind(422, False, "Playlists name other files and are never opened; give the video itself."),
+    "invalid_url": Kind(422, False, "Give a URL like https://example.com/video.mp4, without a user name or password."),
+    "address_forbidden": Kind(422, False, "Give a public address; an operator may add ranges to fetch.allow."),
+    "url_not_found": Kind(422, False, "Check the URL; its server has no such file, or does not exist."),
+    "fetch_refused": Kind(
+        422, False, "Check that the URL can be downloaded without signing in; upload the file if not."
+    ),
+    "fetch_too_large": Kind(422, False, "Give a smaller file or raise fetch.max_mib."),
+    "fetch_timed_out": Kind(422, False, "The server is too slow; upload the file, or raise fetch.timeout_s."),
+    "fetch_failed": Kind(502, False, "The URL's server did not answer for long; retry the job when it does."),
     "expired": Kind(422, False, "Give a later expires_at, or more lanes; a retry waits without a deadline."),
     "file_lost": Kind(
         410, False, "Upload it again or repeat the job; or put the bytes back from a backup and restart the daemon."

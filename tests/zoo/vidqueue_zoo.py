@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
-from vidqueue.processors.base import Context, Parameters, Processor
+from vidqueue.processors.base import Context, MediaRef, Parameters, Processor
 from vidqueue.progress import Progress
 
 
@@ -37,10 +37,11 @@ class Zoo(Processor):
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
             "same_name_twice", "odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "no_list",
             "odd_error", "odd_last_words", "steal", "grandchild", "shout",
-            "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
+            "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
+        media: Annotated[str | None, MediaRef("any")] = None
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Act."""
@@ -57,6 +58,12 @@ class Zoo(Processor):
         for step in range(steps):
             ctx.progress(Progress(step / steps, stage="work"))
             time.sleep(0.05)
+
+    def _read(self, params: Any, ctx: Context) -> OutputDraft:
+        """Copy the input."""
+        result = self._result(ctx)
+        result.path.write_bytes(ctx.inputs["media"].read_bytes())
+        return result
 
     def _doze(self, params: Any, ctx: Context) -> None:
         for fraction in (0.2, 0.4, 0.6, 0.8):

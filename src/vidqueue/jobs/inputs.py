@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +18,10 @@ from vidqueue.db.pool import Database
 from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs.fetches import Fetches
 from vidqueue.media.source import check_source
+from vidqueue.ops.addresses import is_url
+from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 
 _FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
@@ -29,10 +32,11 @@ _DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 class Inputs:
     """Checks and resolves media references."""
 
-    def __init__(self, database: Database, storage: Storage, roots: Sequence[Path]) -> None:
+    def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         self._database = database
         self._storage = storage
-        self._roots = [Path(os.path.realpath(root)) for root in roots]
+        self._roots = [Path(os.path.realpath(root)) for root in settings.inputs.roots]
+        self.fetches = Fetches(database, storage, settings)
 
     async def check(self, reference: str, *, owner: str) -> None:
         """Check a reference before the job is queued.
@@ -49,6 +53,8 @@ class Inputs:
             await self._check_output(UUID(match[1]), match[2], owner)
         elif _DATA.match(reference):
             _decode(reference)
+        elif is_url(reference):
+            self.fetches.check(reference)
         else:
             raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
 
@@ -95,7 +101,7 @@ class Inputs:
         return refused
 
     async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
-        """Return the local file of a reference; bytes given inline are written to `inline`.
+        """Return the local file of a reference; bytes given inline are written to `inline`. URLs: see `fetches`.
 
         Raises:
             VidqueueError: one of the codes for inputs.

@@ -76,6 +76,8 @@ REFUSALS = (
     "input_not_a_file",
     "input_empty",
     "input_is_a_playlist",
+    "invalid_url",
+    "address_forbidden",
     "dependency_failed",
 )
 

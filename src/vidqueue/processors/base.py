@@ -30,7 +30,8 @@ VideoInput = Annotated[
     Field(
         min_length=1,
         max_length=4096,
-        description="A video: `vq:files/<id>`, `vq:jobs/<id>/<output>`, or an absolute path under inputs.roots.",
+        description="A video: `vq:files/<id>`, `vq:jobs/<id>/<output>`, an `https://` URL, or an absolute path under "
+        "inputs.roots.",
         json_schema_extra={"format": "media-video"},
     ),
 ]

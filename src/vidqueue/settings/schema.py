@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vidqueue.limits import Limits
@@ -90,6 +90,25 @@ class InputsSettings(Section):
             if not root.is_absolute():
                 raise ValueError(f"{root} is not an absolute path")
         return roots
+
+
+class FetchSettings(Section):
+    """Downloads: inputs that are `https://` or `http://` URLs."""
+
+    allow: list[IPvAnyNetwork] = Field(
+        [],
+        description="Address ranges that may be fetched from besides public ones, such as 10.0.0.0/8. Otherwise "
+        "private, loopback and link-local addresses are refused.",
+    )
+    max_mib: int = Field(4096, ge=1, description="Largest size of a download, in MiB.")
+    timeout_s: float = Field(3600, gt=0, description="Longest time one download may take, in seconds.")
+    idle_s: float = Field(30, gt=0, description="Longest time a server may send nothing, in seconds.")
+    patience_s: float = Field(
+        3600,
+        ge=0,
+        description="How long a job waits for a server that does not answer, in seconds. It burns no attempt; then it "
+        "fails with `fetch_failed`.",
+    )
 
 
 class DiskSettings(Section):
@@ -183,6 +202,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     lanes: LanesSettings = LanesSettings()
     inputs: InputsSettings = InputsSettings()
+    fetch: FetchSettings = FetchSettings()
     limits: Limits = Limits()
     disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()

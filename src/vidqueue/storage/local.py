@@ -12,7 +12,6 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,10 +24,13 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.storage.trees import remove_tree
 
 CHUNK = 1 << 20
 # Longer than an upload may pause, and longer than it may be unknown whether a COMMIT without an answer succeeded.
 OLD_S = 3600
+# Longer than a job waits for the next try of a download.
+PARTS_OLD_S = 86_400
 
 log = structlog.get_logger(__name__)
 
@@ -43,15 +45,16 @@ class Stored:
 
 
 class Storage:
-    """Stores bytes in the folders `files` (complete), `incoming` (being written) and `work` (scratch of attempts)."""
+    """Stores bytes in the folders `files` (complete), `incoming`, `fetching` (not complete), `work` (of attempts)."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._files = data_dir / "files"
         self._incoming = data_dir / "incoming"
         self._work = data_dir / "work"
+        self._fetching = data_dir / "fetching"
         self._locked: dict[UUID, int] = {}
-        for folder in (self._files, self._incoming, self._work):
+        for folder in (self._files, self._incoming, self._work, self._fetching):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @cached_property
@@ -90,11 +93,11 @@ class Storage:
                 if size > limit:
                     raise VidqueueError("payload_too_large", f"The upload is larger than {limit} bytes.")
                 digest.update(chunk)
-                with _no_space_as_error():
-                    await asyncio.to_thread(_write_all, descriptor, chunk)
+                with no_space_as_error():
+                    await asyncio.to_thread(write_all, descriptor, chunk)
             if size == 0:
                 raise VidqueueError("input_empty", "The upload has no bytes.")
-            with _no_space_as_error():
+            with no_space_as_error():
                 await asyncio.to_thread(self._settle, descriptor, path, file_id)
         return Stored(file_id, size, digest.hexdigest())
 
@@ -115,11 +118,26 @@ class Storage:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise VidqueueError("bad_output", f"The output {path.name} is not a regular file.")
             size, sha256 = os.fstat(descriptor).st_size, _digest(descriptor)
-            with _no_space_as_error():
+            with no_space_as_error():
                 self._settle(descriptor, path, file_id)
         finally:
             os.close(descriptor)
         return Stored(file_id, size, sha256)
+
+    def settle(self, descriptor: int, path: Path, size: int, sha256: str) -> Stored:
+        """Move written, hashed and locked bytes to their place in storage; they stay locked until `release`."""
+        file_id = uuid7()
+        with no_space_as_error():
+            self._settle(descriptor, path, file_id)
+        return Stored(file_id, size, sha256)
+
+    def fetch_folder(self, job_id: UUID) -> Path:
+        """Return the folder for what a job has downloaded in part. It may not exist."""
+        return self._fetching / str(job_id)
+
+    def remove_fetched_parts(self, job_id: UUID) -> None:
+        """Remove what a job has downloaded in part."""
+        shutil.rmtree(self.fetch_folder(job_id), ignore_errors=True)
 
     def release(self, file_id: UUID) -> None:
         """Unlock new bytes, once their row is committed or it is certain that none will be."""
@@ -150,7 +168,7 @@ class Storage:
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
-            _remove_tree(folder)
+            remove_tree(folder)
             folder.mkdir(mode=0o700)
         try:
             yield folder
@@ -159,12 +177,15 @@ class Storage:
                 # A processor usually leaves nothing.
                 folder.rmdir()
             except OSError:
-                _remove_tree(folder)
+                remove_tree(folder)
 
     def clear_scratch(self) -> None:
         """Remove scratch files of an earlier daemon. No attempt may be running; uploads may be."""
         for left in self._work.iterdir():
-            _remove_tree(left)
+            remove_tree(left)
+        for folder in self._fetching.iterdir():
+            if _is_old(folder, PARTS_OLD_S):
+                remove_tree(folder)
         for left in self._incoming.iterdir():
             with _try_lock(left) as locked:
                 if locked and _is_old(left):
@@ -235,40 +256,16 @@ def _try_lock(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _is_old(path: Path) -> bool:
+def _is_old(path: Path, seconds: float = OLD_S) -> bool:
     try:
-        return path.stat().st_mtime < time.time() - OLD_S
+        return path.stat().st_mtime < time.time() - seconds
     except OSError:
         return False
 
 
-def _remove_tree(path: Path) -> None:
-    """Remove a folder tree, also folders without write permission (unpacked archives have them); log a failure."""
-    with suppress(RecursionError):
-        shutil.rmtree(path, ignore_errors=True)
-    if not os.path.lexists(path):
-        return
-    # Python 3.11 walks a tree by recursion and gives up at a depth of a thousand; rm does not.
-    subprocess.run(["/bin/rm", "-rf", "--", str(path)], check=False, capture_output=True)
-    if not os.path.lexists(path):
-        return
-    try:
-        if path.is_symlink() or not path.is_dir():
-            path.unlink()
-            return
-        path.chmod(0o700)
-        for parent, folders, _ in os.walk(path):
-            for folder in (Path(parent, name) for name in folders):
-                # The target of a link is not part of the scratch folder.
-                if not folder.is_symlink():
-                    folder.chmod(0o700)
-        shutil.rmtree(path)
-    except (OSError, RecursionError) as error:
-        log.error("scratch_not_removed", path=str(path), error=str(error), hint="remove it manually")
-
-
 @contextmanager
-def _no_space_as_error() -> Iterator[None]:
+def no_space_as_error() -> Iterator[None]:
+    """Raise `no_space` instead of the OSError of a full disk."""
     try:
         yield
     except OSError as error:
@@ -277,7 +274,8 @@ def _no_space_as_error() -> Iterator[None]:
         raise VidqueueError("no_space", f"The data folder is full: {error.strerror}.") from error
 
 
-def _write_all(descriptor: int, chunk: bytes) -> None:
+def write_all(descriptor: int, chunk: bytes) -> None:
+    """Write a chunk; one call of write(2) may take only a part of it."""
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]

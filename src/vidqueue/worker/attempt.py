@@ -17,8 +17,8 @@ import structlog
 from vidqueue.db.tables import attempts, lanes
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError, is_no_space
-from vidqueue.job import AttemptRef, Failed, Failure, Interrupted, Outcome, Succeeded
-from vidqueue.jobs.finish import Shift, finish
+from vidqueue.job import FINAL, AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded
+from vidqueue.jobs.finish import Finished, Shift, finish
 from vidqueue.ops import failpoints
 from vidqueue.services import Services
 from vidqueue.worker import gpus
@@ -171,11 +171,27 @@ async def _work(
         reporter.touch()
         guard.watch_stall(reporter, begun.stall_timeout_s)
 
-    order = await stage(begun, services, workspace)
+    order = await _staged(begun, services, workspace, guard, reporter)
     if not isinstance(order, RunJob):
         return order
     await failpoints.reach("run.staged")
     return await lane.executor.run(order, reporter.hear, on_start=on_start)
+
+
+async def _staged(
+    begun: Begun, services: Services, workspace: Path, guard: Guard, reporter: Reporter
+) -> RunJob | Outcome:
+    """Stage the inputs. A download ends as soon as the guard ends the attempt, and the warm executor is left alone."""
+    staging = asyncio.create_task(stage(begun, services, workspace, reporter), name="staging")
+    try:
+        reasons: list[asyncio.Future[Any]] = [staging, guard.ended]
+        await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+        # The caller returns the outcome of the guard.
+        return staging.result() if staging.done() else Canceled()
+    finally:
+        if not staging.done():
+            staging.cancel()
+            await asyncio.gather(staging, return_exceptions=True)
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
@@ -227,6 +243,8 @@ async def _settled(
         services.database, services.storage, begun.ref, outcome,
         workspace=workspace, processor=begun.processor, shift=shift,
     )  # fmt: skip
+    if not isinstance(finished, Finished) or finished.state in FINAL:
+        await asyncio.to_thread(services.storage.remove_fetched_parts, begun.ref.job_id)
     return finished.next
 
 

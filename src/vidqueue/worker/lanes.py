@@ -56,7 +56,7 @@ async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
     async with Database(
         services.database.url, pool_size=pool_size, query_timeout_s=timeout_s, keep_plans=True
     ) as database:
-        inputs = Inputs(database, services.storage, settings.inputs.roots)
+        inputs = Inputs(database, services.storage, settings)
         own = replace(services, database=database, inputs=inputs)
         await _recover(own)
         async with (

@@ -9,9 +9,13 @@ from vidqueue.db.tables import attempts
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import Failed, Failure, Interrupted
+from vidqueue.jobs.fetches import FetchLaterError
+from vidqueue.ops.addresses import is_url
 from vidqueue.processors import registry
+from vidqueue.progress import Progress
 from vidqueue.services import Services
 from vidqueue.worker.executor.messages import RunJob
+from vidqueue.worker.reporter import Reporter
 
 # A path may exist on another machine only, and another daemon may read other folders.
 PERHAPS_ELSEWHERE = frozenset({"input_not_found", "input_forbidden"})
@@ -21,14 +25,16 @@ ELSEWHERE_S = 5.0
 RETRY_S = 0.5
 
 
-async def stage(begun: Begun, services: Services, workspace: Path) -> RunJob | Failed | Interrupted:
+async def stage(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob | Failed | Interrupted:
     """Return the order for the executor, or the outcome of an attempt that cannot be staged.
 
     It waits while the database is away, because that is not the job's fault.
     """
     while True:
         try:
-            return await _order(begun, services, workspace)
+            return await _order(begun, services, workspace, reporter)
+        except FetchLaterError as later:
+            return Interrupted(later.message, delay_s=later.delay_s)
         except VidqueueError as error:
             if error.code in ELSEWHERE:
                 return Interrupted(error.message, delay_s=ELSEWHERE_S)
@@ -48,11 +54,23 @@ async def _moved(begun: Begun, services: Services) -> bool:
         return False  # the database is away: the failure is what this lane knows
 
 
-async def _order(begun: Begun, services: Services, workspace: Path) -> RunJob:
+async def _order(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob:
     params = registry.parse(registry.find(begun.processor), begun.input)
     staged = {
-        name: str(await services.inputs.stage(reference, owner=begun.owner, inline=workspace / f"{name}.inline"))
+        name: str(await _local(reference, begun, services, workspace / f"{name}.inline", reporter))
         for name, reference, _ in registry.media_inputs(params)
     }
     limits = services.settings.limits.model_dump(mode="json")
     return RunJob(begun.processor, begun.input, staged, str(workspace), limits)
+
+
+async def _local(reference: str, begun: Begun, services: Services, inline: Path, reporter: Reporter) -> Path:
+    """Return the local file of a reference; downloads report progress, and every new byte is a step forward."""
+    if not is_url(reference):
+        return await services.inputs.stage(reference, owner=begun.owner, inline=inline)
+
+    def listen(progress: Progress) -> None:
+        reporter.touch()
+        reporter.hear(progress)
+
+    return await services.inputs.fetches.stage(reference, owner=begun.owner, job_id=begun.ref.job_id, listener=listen)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 import re
-import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -27,12 +25,12 @@ from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
 from vidqueue.jobs.probes import ANSWER_WITHIN_S, Facts, Probes
 from vidqueue.services import Services
+from vidqueue.storage import names
 from vidqueue.storage.disk_space import Reservations
 from vidqueue.storage.local import Stored
 
 # What a form may add to the file: boundaries and the headers of one part.
 FORM_ALLOWANCE = 16 * 1024
-_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 
 
@@ -82,7 +80,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     probing = probes.begin(received.stored.id, owner=owner_of(request))
     try:
         facts, problem = await _look_at(probing, services, received.stored)
-        file = await _write_down(services, received, _label(label), owner_of(request), facts)
+        file = await _write_down(services, received, names.label(label), owner_of(request), facts)
     finally:
         services.storage.release(received.stored.id)
     if not probing.done():
@@ -161,7 +159,7 @@ async def _write_down(services: Services, received: Received, label: str, owner:
         id=stored.id,
         owner=owner,
         name=label,
-        media_type=_media_type(received.media_type, label),
+        media_type=names.media_type(received.media_type, label),
         size=stored.size,
         sha256=stored.sha256,
         node=services.storage.node,
@@ -175,13 +173,6 @@ async def _write_down(services: Services, received: Received, label: str, owner:
     return written
 
 
-def _label(given: str) -> str:
-    """A name that people can read on one line; it never becomes a path."""
-    last = re.split(r"[/\\]", given)[-1]
-    seen = "".join(letter for letter in last if not unicodedata.category(letter).startswith("C")).strip()
-    return seen[-255:] or "unnamed"
-
-
 def _name_in(disposition: str | None) -> str:
     """The file name of a Content-Disposition header."""
     if not disposition:
@@ -190,13 +181,6 @@ def _name_in(disposition: str | None) -> str:
         return unquote(extended[1], errors="replace")
     _, options = parse_options_header(disposition)
     return options.get(b"filename", b"").decode("utf-8", "replace")
-
-
-def _media_type(given: str, label: str) -> str:
-    guessed = mimetypes.guess_type(label)[0] or "application/octet-stream"
-    # curl calls a raw body a form unless told otherwise.
-    vague = ("", "application/octet-stream", "application/x-www-form-urlencoded")
-    return given if given not in vague and _MEDIA_TYPE.fullmatch(given) else guessed
 
 
 def _storage_refuses(error: OSError) -> Exception:
