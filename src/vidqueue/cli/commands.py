@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "demo": ("demo:demo", DAEMON, "Start a temporary daemon, run six jobs, show the results, stop."),
     "doctor": ("checkup:doctor", DAEMON, "Check whether this machine has what a daemon needs."),
     "config": ("configuration:app", DAEMON, "Check or show the daemon's configuration."),
-    "db": ("database:app", DAEMON, "Print the address of the database, migrate it, or open psql."),
+    "db": ("database:app", DAEMON, "Address, migrations, backup, restore and psql of the database."),
     "submit": ("submit:app", JOBS, "Submit a job. Each processor has its own flags."),
     "batch": ("batch:app", JOBS, "Submit many jobs at once; show, cancel or retry a batch."),
     "status": ("jobs:status", JOBS, "Show one job."),

@@ -6,8 +6,9 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 # A daemon holds it for as long as it runs.
 LOCK = "lock"
 
-app = App(name="db", help="Print the address of the database, migrate it, or open psql.")
+app = App(name="db", help="Address, migrations, backup, restore and psql of the database.")
+app.command("vidqueue.cli.backup:dump", name="dump")
+app.command("vidqueue.cli.backup:restore", name="restore")
 
 
 @app.command
@@ -59,11 +62,12 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
         arguments: Handed on to psql; put `--` before the first.
         source: The configuration to read.
     """
-    from vidqueue.db.embedded.server import bundled_programs
+    from vidqueue.db import programs
 
-    address = url_of(load(source).settings)
-    program = shutil.which("psql") or str(bundled_programs() / "psql")
-    os.execv(program, [program, address, *arguments])  # noqa: S606 - no shell is wanted
+    asked = programs.command("psql", url_of(load(source).settings), arguments)
+    # The system's psql has line editing and the pager that the user knows.
+    words = [shutil.which("psql") or asked.words[0], *asked.words[1:]]
+    os.execve(words[0], words, asked.environment)  # noqa: S606 - no shell is wanted
 
 
 def url_of(settings: Settings) -> str:
@@ -82,26 +86,42 @@ def url_of(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def reachable(settings: Settings) -> AsyncIterator[str]:
+async def reachable(settings: Settings, *, alone: bool = False) -> AsyncIterator[str]:
     """Address of a running database. An embedded one is started for the block unless a daemon already runs it.
 
+    With `alone` the data folder is locked for the block, so that no daemon starts on it.
+
     Raises:
-        EmbeddedError: the embedded one does not start.
+        CommandError: `alone`, and a daemon runs on the data folder.
+        EmbeddedError: the embedded server does not start.
     """
     from vidqueue.db.embedded import server as embedded
 
-    if settings.database.url is not None:
+    external = settings.database.url is not None
+    if external and not alone:
         yield url_of(settings)
         return
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (settings.data_dir / LOCK).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield url_of(settings)  # a daemon holds the folder, and keeps the server running
+    with _locked(settings.data_dir) as ours:
+        if alone and not ours:
+            raise CommandError(f"A daemon runs on {settings.data_dir}.", exit=Exit.BUSY, hint="Stop it first.")
+        if external or not ours:
+            yield url_of(settings)  # the daemon that holds the folder keeps the embedded server running
             return
         async with embedded.running(settings.data_dir, disk_reserve_mib=settings.database.disk_reserve_mib) as address:
             yield address
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[bool]:
+    """Lock the data folder for the block as a daemon does; False if one has locked it."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data_dir / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 async def _migrate(settings: Settings) -> list[str]:

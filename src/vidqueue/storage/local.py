@@ -57,6 +57,11 @@ class Storage:
         for folder in (self._files, self._incoming, self._work, self._fetching):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    @property
+    def folder(self) -> Path:
+        """Return the data folder."""
+        return self._data_dir
+
     @cached_property
     def node(self) -> UUID:
         """Return the id of this data folder."""

@@ -40,3 +40,15 @@ SELECT id, invariant FROM vidqueue_report.invariants
 
 -- name: installation
 SELECT id FROM vidqueue.installation
+
+-- name: export_snapshot
+SELECT pg_export_snapshot() AS name
+
+-- name: schemas
+-- Which of these schemas exist.
+SELECT nspname AS name FROM pg_namespace WHERE nspname = ANY (%(names)s) ORDER BY nspname
+
+-- name: facts_of_backup
+SELECT i.id AS installation, current_setting('server_version_num')::integer / 10000 AS postgresql,
+       pg_database_size(current_database()) AS size
+FROM vidqueue.installation i
