@@ -22,10 +22,12 @@ from vidqueue.db import migrate
 from vidqueue.doctor import invariants
 from vidqueue.errors import KINDS
 from vidqueue.processors import registry
-from vidqueue.settings.schema import keys, variable_of
+from vidqueue.settings.schema import keys, variable_of, with_sections
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "config.example.toml"
+# What comes with vidqueue; other packages document the sections of their processors themselves.
+MODEL = with_sections(registry.sections(of_package="vidqueue."))
 # Defaults that differ from machine to machine, in words.
 ELSEWHERE = {
     "data_dir": "$STATE_DIRECTORY, else ~/.local/state/vidqueue",
@@ -67,7 +69,7 @@ def config_example() -> str:
         "# variables (VIDQUEUE_SECTION__KEY) go before this file."
     ]
     section = ""
-    for key, info in keys():
+    for key, info in keys(MODEL):
         name = key.rpartition(".")[2]
         if (this := key.rpartition(".")[0]) != section:
             section = this
@@ -82,7 +84,7 @@ def configuration_table() -> str:
     rows = [
         (f"`{key}`", f"`{_default(info)}`" if key not in ELSEWHERE else ELSEWHERE[key], info.description,
          f"`{variable_of(key)}`")
-        for key, info in keys()
+        for key, info in keys(MODEL)
     ]  # fmt: skip
     return _table(("key", "default", "meaning", "environment"), rows)
 

@@ -31,8 +31,11 @@ from vidqueue.ops import failpoints, logs
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
+from vidqueue.processors import registry
+from vidqueue.sanitize import Redactor
 from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
+from vidqueue.settings.secrets import secret_values
 from vidqueue.storage.local import Storage
 from vidqueue.worker.guards import Drain
 from vidqueue.worker.lanes import open_lanes
@@ -77,7 +80,7 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
 
 def serve(settings: Settings, role: Role = "all") -> int:
     """Run until SIGTERM or SIGINT and return the exit code: 0 after a drain, else as in `REFUSALS`."""
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, settings.log.format, Redactor(secret_values(settings)))
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     if failpoints.armed:
         log.warning("failpoints_armed", points=sorted(failpoints.armed))
@@ -137,6 +140,7 @@ async def running(
         DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
     """
     _require_loopback(settings)
+    _load_processors(settings)
     watchdog = watchdog or Watchdog()
     async with AsyncExitStack() as stack:
         # An API process may share the folder with a worker; two processes of the same role may not.
@@ -154,6 +158,13 @@ async def running(
         if role != "api":
             await stack.enter_async_context(open_lanes(services, drain or Drain()))
         yield Running(url, database_url)
+
+
+def _load_processors(settings: Settings) -> None:
+    """Give the processors their settings, and report once which packages could not be loaded."""
+    registry.configure(settings)
+    for one in registry.unloaded():
+        log.error("processor_not_loaded", name=one.name, package=one.package, error=one.error, traceback=one.traceback)
 
 
 async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, watchdog: Watchdog) -> str:

@@ -35,6 +35,45 @@ def sanitize_number(value: Any) -> float | None:
     return number if abs(number) < LARGEST_NUMBER else None  # false for NaN
 
 
+# A shorter word stands in too many texts by chance.
+SHORTEST_SECRET = 4
+REDACTED = "**********"
+
+
+class Redactor:
+    """Replaces secrets in texts and nested values. Any thread may use it."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets: tuple[str, ...] = ()
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: str) -> None:
+        """Hide this text, and each line of it, from now on."""
+        words = {one for one in (secret, secret.strip(), *secret.splitlines()) if len(one) >= SHORTEST_SECRET}
+        # The longest first: one secret may contain another.
+        self._secrets = tuple(sorted({*self._secrets, *words}, key=lambda one: (-len(one), one)))
+
+    def text(self, text: str) -> str:
+        """The text with every secret in it replaced."""
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def value(self, value: Any, depth: int = DEEPEST) -> Any:
+        """The value with every secret in its texts replaced; what is nested deeper than facts may be is dropped."""
+        if not self._secrets or depth < 0:
+            return value if depth >= 0 else None
+        match value:
+            case str():
+                return self.text(value)
+            case Mapping():
+                return {self.value(key, depth): self.value(inner, depth - 1) for key, inner in value.items()}
+            case list() | tuple():
+                return [self.value(inner, depth - 1) for inner in value]
+        return value
+
+
 @dataclass(slots=True)
 class Sanitizer:
     """Rebuilds nested values as storable JSON within one budget of values, characters and depth.

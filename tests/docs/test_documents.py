@@ -21,7 +21,7 @@ from vidqueue.jobs.submit import JobRequest
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.settings.load import FOREIGN_VARIABLES
-from vidqueue.settings.schema import Settings, keys, variable_of
+from vidqueue.settings.schema import keys, variable_of
 
 EXAMPLE = ROOT / "config.example.toml"
 SOME_ID = "01890000-0000-7000-8000-000000000000"
@@ -94,22 +94,24 @@ def test_the_example_names_every_key_in_order_and_uncommented_gives_the_defaults
         for name, value in contents.items()
         for key in (value if isinstance(value, dict) else [name])
     ]
-    assert named == [key for key, _ in keys()]
+    assert named == [key for key, _ in keys(generator().MODEL)]
     unfixed = generator().ELSEWHERE
-    fixed = {key: info.get_default(call_default_factory=False) for key, info in keys() if key not in unfixed}
+    fixed = {
+        key: info.get_default(call_default_factory=False) for key, info in keys(generator().MODEL) if key not in unfixed
+    }
     assert {key: _value(contents, key) for key in fixed} == to_jsonable_python(fixed)
-    assert Settings(**{**contents, "database": {}}), "the samples of the other keys are valid too"
+    assert generator().MODEL(**{**contents, "database": {}}), "the samples of the other keys are valid too"
 
 
 def test_the_example_as_it_is_changes_nothing() -> None:
     contents = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
-    assert Settings(**contents) == Settings()
+    assert generator().MODEL(**contents) == generator().MODEL()
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, EXAMPLE], ids=lambda path: path.name)
 def test_every_variable_that_is_named_exists(document: Path) -> None:
     named = set(re.findall(r"\bVIDQUEUE_[A-Z_]*[A-Z]", document.read_text(encoding="utf-8")))
-    known = {variable_of(key) for key, _ in keys()} | FOREIGN_VARIABLES | {PATTERN_VARIABLE}
+    known = {variable_of(key) for key, _ in keys(generator().MODEL)} | FOREIGN_VARIABLES | {PATTERN_VARIABLE}
     assert named <= known | {"VIDQUEUE_TEST"}, named - known
 
 

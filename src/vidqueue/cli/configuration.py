@@ -48,7 +48,7 @@ def show(
 
     loaded, screen = load(source), Screen(look)
     values = loaded.settings.model_dump(mode="json")
-    origins = {key: loaded.origins.get(key, "default") for key, _ in keys()}
+    origins = {key: loaded.origins.get(key, "default") for key, _ in keys(type(loaded.settings))}
     if screen.json:
         screen.object({key: {"value": _value(values, key), "origin": origins[key]} if origin else _value(values, key)
                        for key in origins})  # fmt: skip

@@ -19,11 +19,17 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
     Raises:
         CommandError: with every error.
     """
+    from vidqueue.processors import registry
     from vidqueue.settings import load as reading
 
     given = {"data_dir": source.data_dir, **(flags or {})}
     try:
-        loaded = reading.load(file=source.config, flags=_without_none(given))
+        loaded = reading.load(
+            file=source.config,
+            flags=_without_none(given),
+            sections=registry.sections(),
+            incomplete=bool(registry.unloaded()),
+        )
     except reading.ConfigError as error:
         raise CommandError(
             "The configuration is invalid.",

@@ -9,17 +9,24 @@ from typing import Any, Literal
 
 import structlog
 
+from vidqueue.sanitize import Redactor
+
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 
-def configure(level: str, format: Literal["auto", "json", "console"] = "auto") -> None:  # noqa: A002 - the key's name
-    """Set up structlog and route the standard library's loggers through it."""
+def configure(
+    level: str,
+    format: Literal["auto", "json", "console"] = "auto",  # noqa: A002 - the key's name
+    redactor: Redactor | None = None,
+) -> None:
+    """Set up structlog and route the standard library's loggers through it. No line has what `redactor` hides."""
     json = format == "json" or (format == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _mask,
+        *([_redacting(redactor)] if redactor else []),
     ]
     renderer: Any = structlog.processors.JSONRenderer(default=str) if json else structlog.dev.ConsoleRenderer()
     structlog.configure(
@@ -40,6 +47,10 @@ def configure(level: str, format: Literal["auto", "json", "console"] = "auto") -
 
 def _exceptions(json: bool) -> Any:
     return structlog.processors.format_exc_info if json else lambda logger, method, event: event
+
+
+def _redacting(redactor: Redactor) -> Any:
+    return lambda logger, method, event: {key: redactor.value(value) for key, value in event.items()}
 
 
 def _mask(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

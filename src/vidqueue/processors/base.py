@@ -7,14 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
 from vidqueue.job import Backoff, Device, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.progress import LogLine, Progress
+from vidqueue.settings.schema import Section
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,16 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def settings_of(info: ValidationInfo, model: type[Model]) -> Model | None:
+    """The values of the processor's section, for a validator of its parameters.
+
+    None where the configuration of the daemon is not known, as on the command line: a validator then lets pass what
+    only the configuration could refuse, because the daemon checks it again.
+    """
+    config = (info.context or {}).get("settings")
+    return config if isinstance(config, model) else None
+
+
 class ModelCache:
     """A cache of models and other values that are slow to load; it lives as long as the executor."""
 
@@ -65,6 +78,8 @@ class Context:
         workspace: an empty folder, removed after the attempt.
         device: `cpu` or `cuda:0`; the lane's own GPU is always the first one its executor can see.
         canceled: set when the job was canceled.
+        settings: the values of the processor's section of the configuration.
+        redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
     """
 
     inputs: Mapping[str, Path]
@@ -75,6 +90,8 @@ class Context:
     write_log: Callable[[LogLine], None]
     models: ModelCache = field(default_factory=ModelCache)
     canceled: threading.Event = field(default_factory=threading.Event)
+    settings: Any = None
+    redact: Callable[[str], None] = lambda secret: None
 
     def progress(self, progress: Progress) -> None:
         """Report progress; raises if the job was canceled.
@@ -104,7 +121,11 @@ class Context:
 
 
 class Processor(ABC):
-    """A kind of work with typed parameters. Subclasses are stateless; everything warm lives in `ctx.models`."""
+    """A kind of work with typed parameters. Subclasses are stateless; everything warm lives in `ctx.models`.
+
+    A processor that is configured names its section, `settings = "cog"`, and the model of it, `Settings`, all of whose
+    keys have defaults. The values are `self.config` and `ctx.settings`, and validators get them by `settings_of`.
+    """
 
     name: ClassVar[str]
     device: ClassVar[Device] = "cpu"
@@ -118,6 +139,12 @@ class Processor(ABC):
     stall_timeout_s: ClassVar[float] = 300
     backoff: ClassVar[Backoff] = Backoff()
     Params: ClassVar[type[Parameters]]
+    settings: ClassVar[str] = ""
+    Settings: ClassVar[type[BaseModel]] = Section
+
+    def __init__(self, config: BaseModel | None = None) -> None:
+        self.config: Any = self.Settings() if config is None else config
+        self.validation_context = None if config is None else {"settings": config}
 
     def device_for(self, params: Any) -> Device:
         """The kind of lane this job needs; override it only where `gpu_when` cannot say it."""

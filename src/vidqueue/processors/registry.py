@@ -2,38 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vidqueue.errors import VidqueueError
 from vidqueue.processors.base import MediaRef, Parameters, Processor
+from vidqueue.sanitize import Redactor
+from vidqueue.settings.schema import Settings
+from vidqueue.settings.secrets import secret_values
 
 GROUP = "vidqueue.processors"
 FAULTS_TOLD = 50
 
-log = structlog.get_logger(__name__)
+_SECTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
-@cache
-def catalogue() -> dict[str, Processor]:
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """An entry point that could not be made a processor, and why."""
+
+    name: str
+    package: str
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Catalogue:
+    processors: Mapping[str, Processor] = field(default_factory=dict)
+    unloaded: tuple[Unloaded, ...] = ()
+
+
+class _Current:
+    """The catalogue of this process. It is made at the first use, and replaced as a whole."""
+
+    catalogue: _Catalogue | None = None
+
+
+def catalogue() -> Mapping[str, Processor]:
     """Every installed processor by name, sorted."""
-    found = [loaded for point in entry_points(group=GROUP) if (loaded := _load(point)) is not None]
-    return {processor.name: processor for processor in sorted(found, key=lambda one: str(one.name))}
+    return _current().processors
 
 
-def _load(point: EntryPoint) -> Processor | None:
+def unloaded() -> tuple[Unloaded, ...]:
+    """The entry points whose processors could not be loaded."""
+    return _current().unloaded
+
+
+def sections(*, of_package: str = "") -> dict[str, type[BaseModel]]:
+    """The section of the configuration that each processor names, with its model; those of one package if given."""
+    return {
+        one.settings: one.Settings
+        for one in catalogue().values()
+        if one.settings and type(one).__module__.startswith(of_package)
+    }
+
+
+def configure(settings: Settings) -> None:
+    """Give each processor of this process the values of its section."""
+    current = _current()
+    ready = {name: type(one)(getattr(settings, one.settings, None)) for name, one in current.processors.items()}
+    _Current.catalogue = _Catalogue(ready, current.unloaded)
+
+
+def _current() -> _Catalogue:
+    if _Current.catalogue is None:
+        _Current.catalogue = _load_all()
+    return _Current.catalogue
+
+
+def _load_all() -> _Catalogue:
+    found, unloaded = dict[str, Processor](), list[Unloaded]()
+    for point in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
+        one = _load(point, found)
+        if isinstance(one, Unloaded):
+            unloaded.append(one)
+        else:
+            found[one.name] = one
+    return _Catalogue({name: found[name] for name in sorted(found)}, tuple(unloaded))
+
+
+def _load(point: EntryPoint, earlier: Mapping[str, Processor]) -> Processor | Unloaded:
     """One package that cannot be imported must not take the others with it."""
     try:
         processor: Processor = point.load()()
+        _check_section(processor, earlier)
     except Exception as error:
-        log.warning("processor_not_loaded", name=point.name, package=point.value, error=repr(error))
-        return None
+        return Unloaded(point.name, point.value, f"{type(error).__name__}: {error}", traceback.format_exc())
     return processor
+
+
+def _check_section(processor: Processor, earlier: Mapping[str, Processor]) -> None:
+    """Refuse a section that would take the place of another one, or that keeps a daemon from starting.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    name = processor.settings
+    if not name:
+        return
+    if not _SECTION.fullmatch(name) or name in Settings.model_fields:
+        raise ValueError(f"{name!r} cannot be the name of a processor's section of the configuration")
+    if any(one.settings == name and one.Settings is not processor.Settings for one in earlier.values()):
+        raise ValueError(f"the section {name!r} belongs to another processor, with another model")
 
 
 def versions() -> dict[str, str]:
@@ -58,16 +135,17 @@ def find(name: str) -> Processor:
 
 
 def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
-    """Check raw parameters against the processor's model.
+    """Check raw parameters against the processor's model, with the values of its section as context.
 
     Raises:
         VidqueueError: `invalid_params`, with one entry in `errors` per fault.
     """
     try:
-        return processor.Params.model_validate(raw)
+        return processor.Params.model_validate(raw, context=processor.validation_context)
     except ValidationError as error:
+        told = Redactor(secret_values(processor.config))
         faults = [
-            {"pointer": "/input/" + "/".join(map(str, fault["loc"])), "detail": fault["msg"]}
+            {"pointer": "/input/" + "/".join(map(str, fault["loc"])), "detail": told.text(fault["msg"])}
             for fault in error.errors(include_url=False, include_context=False, include_input=False)[:FAULTS_TOLD]
         ]
         first = f"{faults[0]['pointer']}: {faults[0]['detail']}"

@@ -6,7 +6,6 @@ else ./vidqueue.toml, else /etc/vidqueue/vidqueue.toml, then systemd credentials
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsError
 
 from vidqueue.ops import failpoints
+from vidqueue.settings import faults
 from vidqueue.settings.file import ConfigFile, read, usual
-from vidqueue.settings.schema import PREFIX, Settings, keys, variable_of
+from vidqueue.settings.schema import PREFIX, Settings, key_of, keys, variable_of, with_sections
 
 # Read by other parts: the CLI as a client, the choice of file, and the tests.
 FOREIGN_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG", failpoints.VARIABLE})
@@ -50,7 +50,7 @@ class Loaded:
 
     Attributes:
         origins: maps `section.key` to `flag`, a variable, or a file.
-        warnings: why a file that was named should not be trusted.
+        warnings: why a file that was named should not be trusted, and which sections were passed over.
     """
 
     settings: Settings
@@ -58,37 +58,50 @@ class Loaded:
     warnings: tuple[str, ...] = ()
 
 
-def load(*, file: Path | None = None, flags: dict[str, Any] | None = None) -> Loaded:
+def load(
+    *,
+    file: Path | None = None,
+    flags: dict[str, Any] | None = None,
+    sections: Mapping[str, type[BaseModel]] | None = None,
+    incomplete: bool = False,
+) -> Loaded:
     """Read and check the configuration.
 
     Args:
         file: the TOML file to use instead of the usual places.
         flags: values from the command line, nested like the file.
+        sections: the sections that processors bring.
+        incomplete: whether a processor could not be imported: a section that nobody knows may then be its own, and is
+            passed over with a warning.
 
     Raises:
         ConfigError: with a message for every error.
     """
-    flags = flags or {}
+    flags, model = flags or {}, with_sections(sections or {})
     found = _read(file)
     path, contents = (found.path, _parse(found)) if found else (None, {})
-    problems = [*_unknown_keys(contents, path), *_unknown_variables(), *_unknown_failpoints()]
+    unknown = [*_unknown_keys(contents, path, model), *_unknown_variables(model)]
+    doubts, problems = _told_apart(unknown, model) if incomplete else ([], [text for _, text in unknown])
+    problems += _unknown_failpoints()
     contents = _with_credentials(contents)
+    origins = _origins(flags, contents, path, model)
     try:
-        settings = _with_url_file(_reading(_known_only(contents))(**flags))
+        settings = _with_url_file(_reading(_known_only(contents, model), model)(**flags))
     except ValidationError as error:
-        problems += [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigError(problems) from None
+        raise ConfigError([*problems, *faults.told(error, model, origins)]) from None
+    except SettingsError as error:
+        raise ConfigError([*problems, f"environment: {error}: {error.__cause__}"]) from None
     except OSError as error:
         raise ConfigError([*problems, f"database.url_file: {error}"]) from None
     if problems:
         raise ConfigError(problems)
-    return Loaded(settings, _origins(flags, contents, path), found.doubts if found else ())
+    return Loaded(settings, origins, (*(found.doubts if found else ()), *doubts))
 
 
-def _reading(contents: dict[str, Any]) -> type[Settings]:
+def _reading(contents: dict[str, Any], model: type[Settings]) -> type[Settings]:
     """A settings class that takes values from a file if neither a flag nor the environment gives them."""
 
-    class FromFile(Settings):
+    class FromFile(model):  # type: ignore[misc, valid-type]
         @classmethod
         def settings_customise_sources(
             cls, settings_cls: type[BaseSettings], *sources: Any, **named: PydanticBaseSettingsSource
@@ -97,6 +110,13 @@ def _reading(contents: dict[str, Any]) -> type[Settings]:
             return (named["init_settings"], named["env_settings"], file)
 
     return FromFile
+
+
+def _told_apart(unknown: list[tuple[str, str]], model: type[Settings]) -> tuple[list[str], list[str]]:
+    """What is unknown because its whole section is, and what is unknown in a section that is known."""
+    passed_over = [f"{text} (a processor could not be imported, and may know it)"
+                   for key, text in unknown if key.partition(".")[0] not in model.model_fields]  # fmt: skip
+    return passed_over, [text for key, text in unknown if key.partition(".")[0] in model.model_fields]
 
 
 def _read(file: Path | None) -> ConfigFile | None:
@@ -132,26 +152,21 @@ def _flatten(contents: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _suggest(word: str, known: list[str], renamed: Mapping[str, str]) -> str:
-    if word in renamed:
-        return f"; it is now {renamed[word]!r}, with the same value"
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _unknown_keys(contents: Mapping[str, Any], path: Path | None) -> list[str]:
-    known = [key for key, _ in keys()]
+def _unknown_keys(contents: Mapping[str, Any], path: Path | None, model: type[Settings]) -> list[tuple[str, str]]:
+    known = [key for key, _ in keys(model)]
     return [
-        f"{path}: unknown key {key!r}{_suggest(key, known, RENAMED)}" for key in _flatten(contents) if key not in known
+        (key, f"{path}: unknown key {key!r}{faults.suggestion(key, known, RENAMED)}")
+        for key in _flatten(contents)
+        if key not in known
     ]
 
 
-def _unknown_variables() -> list[str]:
-    known = [variable_of(key) for key, _ in keys()]
+def _unknown_variables(model: type[Settings]) -> list[tuple[str, str]]:
+    known = [variable_of(key) for key, _ in keys(model)]
     renamed = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
     given = (name for name in os.environ if name.startswith(PREFIX) and name not in FOREIGN_VARIABLES)
     return [
-        f"environment: unknown variable {name!r}{_suggest(name, known, renamed)}"
+        (key_of(name), f"environment: unknown variable {name!r}{faults.suggestion(name, known, renamed)}")
         for name in given
         if name not in known and not name.startswith(FOREIGN_PREFIXES)
     ]
@@ -165,16 +180,16 @@ def _unknown_failpoints() -> list[str]:
     return []
 
 
-def _known_only(contents: Mapping[str, Any]) -> dict[str, Any]:
+def _known_only(contents: Mapping[str, Any], model: type[Settings]) -> dict[str, Any]:
     """The contents without unknown keys, which _unknown_keys reports, so that each error is reported once."""
-    known = {key for key, _ in keys()}
+    known = {key for key, _ in keys(model)}
     kept: dict[str, Any] = {}
     for name, value in contents.items():
         if isinstance(value, dict):
             kept[name] = {key: inner for key, inner in value.items() if f"{name}.{key}" in known}
         elif name in known:
             kept[name] = value
-    return {name: value for name, value in kept.items() if name in Settings.model_fields}
+    return {name: value for name, value in kept.items() if name in model.model_fields}
 
 
 def _with_credentials(contents: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +211,9 @@ def _with_url_file(settings: Settings) -> Settings:
     return settings.model_copy(update={"database": settings.database.model_copy(update={"url": url})})
 
 
-def _origins(flags: Mapping[str, Any], contents: Mapping[str, Any], path: Path | None) -> dict[str, str]:
+def _origins(
+    flags: Mapping[str, Any], contents: Mapping[str, Any], path: Path | None, model: type[Settings]
+) -> dict[str, str]:
     origins = dict.fromkeys(_flatten(contents), str(path) if path else "credential")
-    origins |= {key: variable_of(key) for key, _ in keys() if variable_of(key) in os.environ}
+    origins |= {key: variable_of(key) for key, _ in keys(model) if variable_of(key) in os.environ}
     return origins | dict.fromkeys(_flatten(flags), "flag")

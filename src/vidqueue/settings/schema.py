@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vidqueue.limits import Limits
@@ -221,9 +230,23 @@ class Settings(BaseSettings):
         return self
 
 
-def keys() -> Iterator[tuple[str, Any]]:
+def with_sections(sections: Mapping[str, type[BaseModel]]) -> type[Settings]:
+    """The settings with a further section for each of these models; processors bring them."""
+    if not sections:
+        return Settings
+    added: dict[str, Any] = {
+        name: (model, Field(default_factory=model, description=_summary(model))) for name, model in sections.items()
+    }
+    return create_model("Settings", __base__=Settings, __module__=__name__, **added)
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().partition("\n")[0]
+
+
+def keys(model: type[Settings] = Settings) -> Iterator[tuple[str, Any]]:
     """Every `section.key` (or top-level key) with its pydantic field."""
-    for name, info in Settings.model_fields.items():
+    for name, info in model.model_fields.items():
         section = info.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             for key, sub in section.model_fields.items():
@@ -235,3 +258,8 @@ def keys() -> Iterator[tuple[str, Any]]:
 def variable_of(key: str) -> str:
     """The environment variable of a `section.key`."""
     return PREFIX + key.upper().replace(".", "__")
+
+
+def key_of(variable: str) -> str:
+    """The `section.key` of an environment variable."""
+    return variable.removeprefix(PREFIX).lower().replace("__", ".")

@@ -14,6 +14,7 @@ from vidqueue.ops.addresses import is_url
 from vidqueue.processors import registry
 from vidqueue.progress import Progress
 from vidqueue.services import Services
+from vidqueue.settings.secrets import revealed
 from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.reporter import Reporter
 
@@ -55,13 +56,14 @@ async def _moved(begun: Begun, services: Services) -> bool:
 
 
 async def _order(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob:
-    params = registry.parse(registry.find(begun.processor), begun.input)
+    processor = registry.find(begun.processor)
+    params = registry.parse(processor, begun.input)
     staged = {
         name: str(await _local(reference, begun, services, workspace / f"{name}.inline", reporter))
         for name, reference, _ in registry.media_inputs(params)
     }
     limits = services.settings.limits.model_dump(mode="json")
-    return RunJob(begun.processor, begun.input, staged, str(workspace), limits)
+    return RunJob(begun.processor, begun.input, staged, str(workspace), limits, revealed(processor.config))
 
 
 async def _local(reference: str, begun: Begun, services: Services, inline: Path, reporter: Reporter) -> Path:

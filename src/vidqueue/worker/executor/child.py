@@ -26,6 +26,8 @@ from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
+from vidqueue.sanitize import Redactor
+from vidqueue.settings.secrets import secret_values
 from vidqueue.worker.executor.messages import (
     LONGEST_DETAIL,
     MOST_OUTPUTS,
@@ -41,6 +43,7 @@ from vidqueue.worker.executor.messages import (
     decode,
     encode,
     storable,
+    without_secrets,
 )
 
 PR_SET_PDEATHSIG = 1
@@ -54,10 +57,12 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.redactor = Redactor()
 
     def send(self, report: Report) -> None:
-        """Send one report."""
-        line = encode(storable(report))
+        """Send one report, without secrets."""
+        # Before a text is cut, which could leave half a secret.
+        line = encode(storable(without_secrets(report, self.redactor)))
         with self._lock:
             self._connection.sendall(line)
 
@@ -153,7 +158,10 @@ def _reported(drafts: Any) -> list[dict[str, Any]]:
 
 
 def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Any:
-    processor = registry.find(order.processor)
+    kind = type(registry.find(order.processor))
+    processor = kind(kind.Settings.model_validate(order.settings))
+    for secret in secret_values(processor.config):
+        wire.redactor.add(secret)
     params = registry.parse(processor, order.params)
 
     context = Context(
@@ -165,6 +173,8 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
         write_log=wire.send,
         models=models,
         canceled=canceled,
+        settings=processor.config,
+        redact=wire.redactor.add,
     )
     return processor.run(params, context)
 

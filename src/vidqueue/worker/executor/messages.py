@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from vidqueue.progress import LogLine, Progress
-from vidqueue.sanitize import Sanitizer, sanitize_number, sanitize_text
+from vidqueue.sanitize import Redactor, Sanitizer, sanitize_number, sanitize_text
 
 # In characters, of one text in a report; the lane reads lines of bounded length.
 LONGEST_TEXT = 4000
@@ -27,13 +27,18 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """Run this job. `inputs` maps the name of each media parameter to a local path."""
+    """Run this job.
+
+    `inputs` maps the place of each media reference to a local path. `settings` has the values of the processor's
+    section with its secrets in clear text: an order is never logged, and never stored.
+    """
 
     processor: str
     params: dict[str, Any]
     inputs: dict[str, str]
     workspace: str
     limits: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,22 @@ def decode(line: bytes) -> Any:
         return storable(_KINDS[fields.pop("kind")](**fields))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a message: {line[:200]!r}") from error
+
+
+def without_secrets(report: Report, redactor: Redactor) -> Report:
+    """The report with the secrets in its texts replaced; paths of outputs stay, because they are opened."""
+    match report:
+        case LogLine(text, level):
+            return LogLine(redactor.text(str(text)), level)
+        case Progress():
+            stage, message = (redactor.value(one) for one in (report.stage, report.message))
+            return replace(report, stage=stage, message=message)
+        case Done(outputs, metrics):
+            told = [redactor.value(one) | {"path": one["path"]} for one in outputs]
+            return Done(told, redactor.value(metrics))
+        case Broke():
+            return Broke(report.code, *(redactor.text(one) for one in (report.message, report.hint, report.detail)))
+    return report
 
 
 def storable(message: Any) -> Any:

@@ -19,8 +19,10 @@ import structlog
 
 from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
 from vidqueue.ops import processes
+from vidqueue.processors import registry
 from vidqueue.progress import LogLine, Progress
-from vidqueue.sanitize import sanitize_text
+from vidqueue.sanitize import Redactor, sanitize_text
+from vidqueue.settings.secrets import secret_values
 from vidqueue.worker.executor.messages import (
     Broke,
     CancelJob,
@@ -64,6 +66,7 @@ class Executor:
         self._gpu_uuid = gpu_uuid
         self._process: asyncio.subprocess.Process | None = None
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._redactor = Redactor()
         self._killed_by_us = False
         self._told_to_stop = False
         self._code: int | None = None
@@ -125,6 +128,8 @@ class Executor:
         `listener` gets each report, `on_start` is called once the child runs and takes the order.
         """
         self._told_to_stop = False
+        if processor := registry.catalogue().get(order.processor):
+            self._redactor = Redactor(secret_values(processor.config))
         try:
             await self.start()
         except (OSError, TimeoutError) as error:
@@ -228,7 +233,7 @@ class Executor:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(words, "rb"))
         try:
             while block := await reader.read(65536):
-                lines = sanitize_text(block.decode(errors="replace")).splitlines()
+                lines = self._redactor.text(sanitize_text(block.decode(errors="replace"))).splitlines()
                 self._last_words.extend(line[:500] for line in lines if line.strip())
         finally:
             transport.close()

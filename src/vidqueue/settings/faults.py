@@ -1,0 +1,54 @@
+"""Messages for what is wrong in a configuration: where the value came from, what is wrong, what was perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def suggestion(word: str, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:
+    """The end of a message about an unknown word: its new name, or the most similar word that is known."""
+    if renamed and word in renamed:
+        return f"; it is now {renamed[word]!r}, with the same value"
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def told(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str]) -> list[str]:
+    """One message for each fault. No message has the value, which may be a secret."""
+    schema = model.model_json_schema()
+    return [_told(fault["loc"], fault["type"], fault["msg"], schema, origins) for fault in error.errors()]
+
+
+def _told(
+    loc: tuple[int | str, ...], kind: str, message: str, schema: dict[str, Any], origins: Mapping[str, str]
+) -> str:
+    words = [str(word) for word in loc]
+    origin = origins.get(".".join(words[:2])) or origins.get(".".join(words[:1]))
+    place = ".".join(words) or "settings"
+    if kind == "extra_forbidden":
+        message = f"unknown key {words[-1]!r}{suggestion(words[-1], _names_at(schema, words[:-1]))}"
+    return f"{origin}: {place}: {message}" if origin else f"{place}: {message}"
+
+
+def _names_at(schema: dict[str, Any], words: list[str]) -> list[str]:
+    """The names of the properties of a nested object of a JSON schema."""
+    nodes = _resolved(schema, schema)
+    for word in words:
+        nodes = [inner for node in nodes for inner in _below(node, word, schema)]
+    return [name for node in nodes for name in node.get("properties", ())]
+
+
+def _below(node: dict[str, Any], word: str, schema: dict[str, Any]) -> list[dict[str, Any]]:
+    inner = node.get("properties", {}).get(word) or node.get("additionalProperties") or node.get("items")
+    return _resolved(inner, schema) if isinstance(inner, dict) else []
+
+
+def _resolved(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The node with references and alternatives replaced by what they stand for."""
+    if "$ref" in node:
+        return _resolved(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    return [node, *(one for branch in node.get("anyOf", ()) for one in _resolved(branch, schema))]
