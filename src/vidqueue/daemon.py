@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import fcntl
 import os
 import resource
 import signal
@@ -27,7 +26,8 @@ from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database, row
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
-from vidqueue.ops import failpoints, logs
+from vidqueue.ops import data_folder, failpoints, logs
+from vidqueue.ops.data_folder import RunningDaemon
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
@@ -144,7 +144,8 @@ async def running(
     watchdog = watchdog or Watchdog()
     async with AsyncExitStack() as stack:
         # An API process may share the folder with a worker; two processes of the same role may not.
-        stack.enter_context(_only_daemon(settings.data_dir, "api.lock" if role == "api" else "lock"))
+        lock = data_folder.API_LOCK if role == "api" else data_folder.LOCK
+        stack.enter_context(_only_daemon(settings.data_dir, lock))
         database_url = await _database_url(settings, role, stack, watchdog)
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
@@ -157,6 +158,7 @@ async def running(
             url = await stack.enter_async_context(listening(services))
         if role != "api":
             await stack.enter_async_context(open_lanes(services, drain or Drain()))
+            data_folder.announce(settings.data_dir, _facts(settings, url))
         yield Running(url, database_url)
 
 
@@ -165,6 +167,11 @@ def _load_processors(settings: Settings) -> None:
     registry.configure(settings)
     for one in registry.unloaded():
         log.error("processor_not_loaded", name=one.name, package=one.package, error=one.error, traceback=one.traceback)
+
+
+def _facts(settings: Settings, url: str | None) -> RunningDaemon:
+    url_file = settings.database.url_file
+    return RunningDaemon(os.getpid(), url, str(url_file) if url_file else None, embedded=settings.database.url is None)
 
 
 async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, watchdog: Watchdog) -> str:
@@ -215,17 +222,10 @@ async def _require_own_database(services: Services) -> None:
 
 @contextmanager
 def _only_daemon(data_dir: Path, name: str) -> Iterator[None]:
-    """Lock the data folder for the block; the kernel releases the lock when the process ends, however it ends."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (data_dir / name).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise DataFolderBusyError(f"{data_dir} is in use by process {lock.read().strip() or '?'}.") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    """Lock the data folder for the block."""
+    with data_folder.locked(data_dir, name) as ours:
+        if not ours:
+            raise DataFolderBusyError(f"{data_dir} is in use by process {data_folder.holder(data_dir, name)}.")
         yield
 
 

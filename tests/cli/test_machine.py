@@ -6,18 +6,33 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon
+from tests.postgres import own_postgres
 
 
 def test_the_doctor_examines_everything_and_leaves_no_database_behind(alone: CommandLine) -> None:
     ran = alone("doctor", "--json")
     checks = {check["name"]: check for check in ran.lines}
-    machine = {"data folder", "disk", "inputs", "gpu", "torch", "opencv", "ffmpeg", "encoders", "jail"}
-    assert set(checks) == machine | {"database", "migrations"}
+    machine = {
+        "data folder",
+        "address",
+        "secrets",
+        "disk",
+        "inputs",
+        "gpu",
+        "torch",
+        "opencv",
+        "ffmpeg",
+        "encoders",
+        "jail",
+    }
+    assert set(checks) == machine | {"jail", "database", "migrations"}
     assert {check["level"] for check in checks.values()} <= {"ok", "warning", "error"}
     assert all(check["advice"] for check in checks.values() if check["level"] != "ok")
     assert checks["database"]["level"] == "ok", checks["database"]
@@ -32,10 +47,74 @@ def test_the_doctor_asks_the_database_of_a_running_daemon(vidqueue: CommandLine,
 
 
 def test_the_doctor_calls_a_database_that_does_not_answer_an_error(alone: CommandLine) -> None:
-    ran = alone("doctor", variables={"VIDQUEUE_DATABASE__URL": "postgresql://me:secret@127.0.0.1:9/x"})
+    ran = alone("doctor", variables={"VIDQUEUE_DATABASE__URL": "postgresql://me:pass1@127.0.0.1:9/x"})
     assert ran.code == 1
     assert "error    database     The database does not answer" in ran.out
-    assert "secret" not in ran.out + ran.err
+    assert "pass1" not in ran.out + ran.err
+
+
+def test_the_doctor_counts_its_checks(alone: CommandLine) -> None:
+    ran = alone("doctor")
+    levels = [line.split()[0] for line in ran.out.splitlines() if not line.startswith(" ")]
+    assert f"{len(levels)} checks: {levels.count('ok')} ok" in ran.err
+
+
+def test_the_doctor_tells_its_daemon_from_another_program_on_the_port(
+    vidqueue: CommandLine, alone: CommandLine, daemon: Daemon
+) -> None:
+    ours = {one["name"]: one for one in vidqueue("doctor", "--json", "--data-dir", str(daemon.data_dir)).lines}
+    assert daemon.url in ours["address"]["found"]
+    port = daemon.url.rsplit(":", 1)[1]
+    theirs = {one["name"]: one for one in alone("doctor", "--json", variables={"VIDQUEUE_API__PORT": port}).lines}
+    assert theirs["address"]["level"] == "error"
+    assert "in use" in theirs["address"]["found"]
+
+
+@pytest.mark.parametrize("password", ["p@ss", "pa/ss", "p%ss", "p@s/s"])
+def test_a_password_that_is_not_encoded_is_explained_and_not_shown(alone: CommandLine, password: str) -> None:
+    ran = alone("db", "migrate", variables={"VIDQUEUE_DATABASE__URL": f"postgresql://me:{password}1234@db.invalid/x"})
+    assert ran.code == 69
+    assert "write % as %25, @ as %40" in ran.err
+    assert password[2:] + "1234" not in ran.err
+
+
+def test_a_file_with_a_password_that_others_can_read_is_a_warning(alone: CommandLine) -> None:
+    for mode, level in ((0o644, "warning"), (0o600, "ok")):
+        config = alone.folder / "vidqueue.toml"
+        config.write_text('[database]\nurl = "postgresql://me:secret@127.0.0.1:9/x"\n')
+        config.chmod(mode)
+        checks = {check["name"]: check for check in alone("doctor", "--json", "--config", str(config)).lines}
+        assert checks["secrets"]["level"] == level, checks["secrets"]
+
+
+def test_commands_find_the_database_of_a_daemon_that_has_its_address_from_systemd(
+    alone: CommandLine, tmp_path: Path
+) -> None:
+    """As under a service with LoadCredential=, which commands in a terminal do not have."""
+    with own_postgres() as postgres:
+        (tmp_path / "credentials").mkdir()
+        (tmp_path / "credentials" / "database_url").write_text(postgres.url)
+        running = Daemon(tmp_path / "data", CREDENTIALS_DIRECTORY=str(tmp_path / "credentials")).start()
+        try:
+            assert alone("db", "url", "--data-dir", str(running.data_dir)).out.strip() == postgres.url
+            checks = {one["name"]: one for one in alone("doctor", "--json", "--data-dir", str(running.data_dir)).lines}
+            assert "your server" in checks["database"]["found"]
+        finally:
+            assert running.stop() == 0
+    # Of a daemon that has ended nothing is taken.
+    assert str(running.data_dir) in alone("db", "url", "--data-dir", str(running.data_dir)).out
+
+
+def test_machines_of_one_name_are_reported(vidqueue: CommandLine, daemon: Daemon) -> None:
+    daemon.sql("""
+        INSERT INTO vidqueue.lanes (node, host, name, device, takes, queue, state, process)
+        SELECT gen_random_uuid(), host, 'cpu9', 'cpu', '{cpu}', 'lane:other', 'online', 'boot/ns/1/1'
+        FROM vidqueue.lanes LIMIT 1""")
+    try:
+        checks = {one["name"]: one for one in vidqueue("doctor", "--json", "--data-dir", str(daemon.data_dir)).lines}
+    finally:
+        daemon.sql("DELETE FROM vidqueue.lanes WHERE queue = 'lane:other'")
+    assert checks["host names"]["level"] == "warning"
 
 
 def test_db_migrate_starts_the_embedded_server_for_its_time_only(alone: CommandLine) -> None:

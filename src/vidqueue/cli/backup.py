@@ -18,7 +18,7 @@ from rich.progress import Progress as Bar
 from vidqueue.cli.database import reachable
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DASH, LOOK, SOURCE, Look, Source
-from vidqueue.cli.settings import load
+from vidqueue.cli.settings import load_beside_daemon
 from vidqueue.cli.terminal import Screen, size_text, warn
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def restore(archive: Annotated[Path, DASH], /, *, source: Source = SOURCE, look:
 def _prepared(source: Source, look: Look) -> tuple[Settings, Screen]:
     from vidqueue.ops import logs
 
-    settings = load(source).settings
+    settings = load_beside_daemon(source).settings
     logs.configure("error")
     return settings, Screen(look)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +16,12 @@ from rich.text import Text
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
-from vidqueue.cli.settings import load
+from vidqueue.cli.settings import load_beside_daemon
 from vidqueue.cli.terminal import Screen
 
 if TYPE_CHECKING:
     from vidqueue.doctor.checks import Check
+    from vidqueue.settings.load import Loaded
     from vidqueue.settings.schema import Settings
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -39,23 +41,37 @@ def doctor(
         source: The configuration to read.
         look: The format of the output.
     """
-    settings, screen = load(source).settings, Screen(look)
+    loaded, screen = load_beside_daemon(source), Screen(look)
+    settings = loaded.settings
     from vidqueue.ops import logs
 
     # The checks report what matters; the log of an embedded server that is started only for them does not.
     logs.configure("error")
-    worst: set[str] = set()
-    for check in _promises(settings, screen) if invariants else _needs(settings):
-        worst.add(check.level)
+    levels: Counter[str] = Counter()
+    for check in _promises(settings, screen) if invariants else _needs(loaded):
+        levels[check.level] += 1
         _tell(screen, check)
-    return Exit.ERROR if "error" in worst else Exit.OK
+    if not screen.json:
+        screen.say(_sum(levels))
+    return Exit.ERROR if levels["error"] else Exit.OK
 
 
-def _needs(settings: Settings) -> Iterator[Check]:
+def _sum(levels: Counter[str]) -> str:
+    counts = [f"{levels[level]} {level}{'' if level == 'ok' or levels[level] == 1 else 's'}" for level in STYLES]
+    return f"{levels.total()} checks: {', '.join(counts)}"
+
+
+def _needs(loaded: Loaded) -> Iterator[Check]:
     from vidqueue.doctor.checks import examine_machine
 
-    yield from examine_machine(settings)
-    yield from asyncio.run(_database(settings))
+    yield from examine_machine(loaded.settings, secret_files=_secret_files(loaded))
+    yield from asyncio.run(_database(loaded.settings))
+
+
+def _secret_files(loaded: Loaded) -> list[Path]:
+    """The files that the address of the database came from; it may hold a password."""
+    origin = Path(loaded.origins.get("database.url", ""))
+    return [path for path in (loaded.settings.database.url_file, origin) if path is not None and path.is_file()]
 
 
 def _promises(settings: Settings, screen: Screen) -> list[Check]:

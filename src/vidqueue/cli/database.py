@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
-from vidqueue.cli.settings import load
+from vidqueue.cli.settings import load_beside_daemon
 from vidqueue.cli.terminal import Screen
+from vidqueue.ops import data_folder
 
 if TYPE_CHECKING:
     from vidqueue.settings.schema import Settings
-
-# A daemon holds it for as long as it runs.
-LOCK = "lock"
 
 app = App(name="db", help="Address, migrations, backup, restore and psql of the database.")
 app.command("vidqueue.cli.backup:dump", name="dump")
@@ -35,7 +31,7 @@ def url(*, source: Source = SOURCE) -> int:
 
     The embedded database accepts connections while a daemon runs on its data folder.
     """
-    Screen(Look()).write(url_of(load(source).settings))
+    Screen(Look()).write(url_of(load_beside_daemon(source).settings))
     return Exit.OK
 
 
@@ -44,7 +40,7 @@ def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     """Apply the migrations that the database lacks. `vidqueue serve` does the same when it starts."""
     from vidqueue.ops import logs
 
-    settings, screen = load(source).settings, Screen(look)
+    settings, screen = load_beside_daemon(source).settings, Screen(look)
     logs.configure(settings.log.level, settings.log.format)
     applied = asyncio.run(_migrate(settings))
     if screen.json:
@@ -64,7 +60,7 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
     """
     from vidqueue.db import programs
 
-    asked = programs.command("psql", url_of(load(source).settings), arguments)
+    asked = programs.command("psql", url_of(load_beside_daemon(source).settings), arguments)
     # The system's psql has line editing and the pager that the user knows.
     words = [shutil.which("psql") or asked.words[0], *asked.words[1:]]
     os.execve(words[0], words, asked.environment)  # noqa: S606 - no shell is wanted
@@ -101,7 +97,7 @@ async def reachable(settings: Settings, *, alone: bool = False) -> AsyncIterator
     if external and not alone:
         yield url_of(settings)
         return
-    with _locked(settings.data_dir) as ours:
+    with data_folder.locked(settings.data_dir) as ours:
         if alone and not ours:
             raise CommandError(f"A daemon runs on {settings.data_dir}.", exit=Exit.BUSY, hint="Stop it first.")
         if external or not ours:
@@ -109,19 +105,6 @@ async def reachable(settings: Settings, *, alone: bool = False) -> AsyncIterator
             return
         async with embedded.running(settings.data_dir, disk_reserve_mib=settings.database.disk_reserve_mib) as address:
             yield address
-
-
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[bool]:
-    """Lock the data folder for the block as a daemon does; False if one has locked it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (data_dir / LOCK).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 async def _migrate(settings: Settings) -> list[str]:

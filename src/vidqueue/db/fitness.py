@@ -9,6 +9,7 @@ import psycopg
 from vidqueue.db.pool import CONNECT_OPTIONS, listen, row
 
 OLDEST_SERVER = 14
+_ENCODING = "In the user name and the password, write % as %25, @ as %40, / as %2F, : as %3A and a space as %20."
 
 
 class DatabaseUnfitError(Exception):
@@ -25,12 +26,20 @@ async def require_fit(url: str) -> str:
         async with asyncio.timeout(20):
             return await _fitness(url)
     except (psycopg.OperationalError, TimeoutError) as error:
-        raise DatabaseUnfitError(
-            f"The database does not answer: {error}. Check database.url and the server."
-        ) from error
+        advice = _ENCODING if _is_cut_wrong(url) else "Check database.url and the server."
+        # Its text may contain what stands before the last @, and that may be a password.
+        found = "its host cannot be read" if _is_cut_wrong(url) else str(error)
+        raise DatabaseUnfitError(f"The database does not answer: {found}. {advice}") from None
     except psycopg.ProgrammingError:
         # Its text contains the URL, and the URL may contain a password.
-        raise DatabaseUnfitError("database.url is not a valid PostgreSQL URL.") from None
+        raise DatabaseUnfitError(f"database.url is not a valid PostgreSQL URL. {_ENCODING}") from None
+
+
+def _is_cut_wrong(url: str) -> bool:
+    """True if a character of the password has ended it: libpq looks for one @ before the first slash."""
+    scheme, _, rest = url.partition("://")
+    authority, _, beyond = rest.partition("/")
+    return scheme in ("postgresql", "postgres") and (authority.count("@") > 1 or "@" in beyond.partition("?")[0])
 
 
 async def _fitness(url: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from typing import Literal
 from vidqueue.db import migrate
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import files, invariants
+from vidqueue.db.tables import files, invariants, lanes
 from vidqueue.db.tables.invariants import Violation
 from vidqueue.errors import VidqueueError
 from vidqueue.media import encoders, ffmpeg
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.checkup import jail_status
+from vidqueue.ops.data_folder import RunningDaemon, daemon_of
 from vidqueue.settings.schema import Settings
 from vidqueue.worker import gpus
 
@@ -46,11 +48,13 @@ class Check:
     advice: str = ""
 
 
-def examine_machine(settings: Settings) -> Iterator[Check]:
+def examine_machine(settings: Settings, *, secret_files: list[Path]) -> Iterator[Check]:
     """Check everything except the database."""
     gpu_names = [gpu.name for gpu in gpus.discover()]
     examinations: list[tuple[str, Callable[[], Check]]] = [
         ("data folder", lambda: check_folder(settings.data_dir)),
+        ("address", lambda: check_address(settings.api.host, settings.api.port, daemon_of(settings.data_dir))),
+        ("secrets", lambda: check_secrets(secret_files)),
         ("disk", lambda: check_disk(settings.data_dir)),
         ("inputs", lambda: check_roots(settings.inputs.roots)),
         ("gpu", lambda: check_gpu(gpu_names, wanted=settings.lanes.gpu == "auto")),
@@ -82,6 +86,32 @@ def check_folder(folder: Path) -> Check:
         mode = f"{stat.S_IMODE(facts.st_mode):o}"
         return Check(name, "warning", f"{folder} is open to others (mode {mode})", f"chmod 700 {folder}")
     return Check(name, "ok", str(folder))
+
+
+def check_address(host: str, port: int, daemon: RunningDaemon | None) -> Check:
+    """Check that the daemon can listen, or that it is the one that listens."""
+    name, place = "address", f"{host}:{port}"
+    if daemon is not None and daemon.url is not None:
+        return Check(name, "ok", f"the daemon (process {daemon.pid}) listens at {daemon.url}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            # As the daemon does: connections of an earlier one that wait for their end are not in the way.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        advice = "Stop the program that listens there (`ss -tlnp`), or set api.host and api.port to a free address."
+        return Check(name, "error", f"{place} cannot be listened on: {error.strerror}", advice)
+    return Check(name, "ok", f"{place} is free")
+
+
+def check_secrets(secret_files: list[Path]) -> Check:
+    """Check that only the user of the daemon can read files with secrets."""
+    opened = [path for path in secret_files if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
+    if opened:
+        names = " ".join(map(str, opened))
+        return Check("secrets", "warning", f"readable by other users: {names}", f"chmod 600 {names}")
+    return Check("secrets", "ok", "no file with secrets is readable by other users")
 
 
 def check_disk(folder: Path) -> Check:
@@ -188,7 +218,16 @@ async def _examine_rows(url: str) -> list[Check]:
     async with Database(url) as opened, opened.transaction() as connection:
         broken = await invariants.of_newest_jobs(connection, NEWEST_JOBS)
         lost = await files.lost(connection)
-    return [_check_invariants(broken), _check_files(lost)]
+        shared = await lanes.shared_host_names(connection)
+    return [_check_host_names(shared), _check_invariants(broken), _check_files(lost)]
+
+
+def _check_host_names(shared: list[str]) -> Check:
+    """Two machines of one name cannot be told apart in reports."""
+    if shared:
+        advice = "Set host_name to another value on each machine."
+        return Check("host names", "warning", f"used by more than one machine: {', '.join(shared)}", advice)
+    return Check("host names", "ok", "each machine has its own")
 
 
 def _check_files(lost: int) -> Check:

@@ -28,6 +28,10 @@ from vidqueue.storage.local import CHUNK, Storage
 from vidqueue.worker.lanes import queue_prefix
 
 ADVICE = "This is a fault in vidqueue: please report it with the history of that job."
+FILES_ADVICE = (
+    "After a restore or a copy of the data folder, put the files back where docs/backup.md says. "
+    "Otherwise this is a fault in vidqueue or in the disk: please report it with the history of that job."
+)
 # How many files, and how many jobs, are looked at together.
 PAGE = 500
 JOBS = 5000
@@ -119,7 +123,8 @@ async def _examine_files(opened: Database, storage: Storage, tell: Progress) -> 
             tell("files", seen, max(seen, total))
         after = max(page)
     unnamed, strays = await _unnamed(opened, storage)
-    return _check("I15", LOOKED_AFTER["I15"], broken + strays, first or f"file {unnamed}: no row")
+    check = _check("I15", LOOKED_AFTER["I15"], broken + strays, first or f"file {unnamed}: no row")
+    return replace(check, advice=FILES_ADVICE) if broken + strays else check
 
 
 async def _unnamed(opened: Database, storage: Storage) -> tuple[UUID | None, int]:

@@ -71,15 +71,23 @@ class RequestLog:
             if status != 499:
                 raise
             await problems.unexpected(Request(scope))(scope, receive, named_send)
-        level = "debug" if scope["path"] in QUIET_PATHS else "info"
+        # What people did to jobs is in the events of the jobs; what went wrong here should be seen without debugging.
+        level = "info" if status >= 500 and scope["path"] not in QUIET_PATHS else "debug"
         getattr(log, level)(
             "request",
+            client=_client(scope),
             method=scope["method"],
             # Without the query: people put secrets there.
             path=scope["path"],
             status=status,
             duration_ms=round((time.monotonic() - began) * 1000, 1),
         )
+
+
+def _client(scope: Scope) -> str | None:
+    """Return the address of the client; None on a socket without one."""
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else None
 
 
 class SecurityHeaders:

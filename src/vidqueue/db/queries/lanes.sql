@@ -70,3 +70,8 @@ ON CONFLICT (name) DO UPDATE SET
     description = excluded.description, max_attempts = excluded.max_attempts, timeout_s = excluded.timeout_s,
     stall_timeout_s = excluded.stall_timeout_s,
     backoff_base_s = excluded.backoff_base_s, backoff_cap_s = excluded.backoff_cap_s, seen_at = now()
+
+-- name: shared_host_names
+-- Host names under which daemons of more than one machine are online; a machine is known by the id of its boot.
+SELECT host FROM vidqueue.lanes WHERE state = 'online' AND process IS NOT NULL
+GROUP BY host HAVING count(DISTINCT split_part(process, '/', 1)) > 1 ORDER BY host

@@ -158,3 +158,8 @@ async def register_processor(connection: Connection, processor: NewProcessor) ->
     values = {one.name: getattr(processor, one.name) for one in fields(processor)}
     values |= {"gpu_when": Jsonb(processor.gpu_when)}
     await execute(connection, "lanes", "register_processor", **values)
+
+
+async def shared_host_names(connection: Connection) -> list[str]:
+    """Return the host names that daemons of more than one machine use at present."""
+    return [found["host"] for found in await rows(connection, "lanes", "shared_host_names")]
