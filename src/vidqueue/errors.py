@@ -78,6 +78,8 @@ KINDS: dict[str, Kind] = {
     "unsupported_format": Kind(422, False, "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif."),
     "unsupported_codec": Kind(422, False, "Re-encode the file with a common codec such as h264."),
     "no_video_stream": Kind(422, False, "This processor needs moving pictures; the file has none."),
+    "no_audio_stream": Kind(422, False, "This parameter needs sound; the file has none."),
+    "not_an_image": Kind(422, False, "This parameter needs a single picture, such as a JPEG or PNG file."),
     "probe_pending": Kind(409, True, "The file is stored and can be used; read it again later to see its facts."),
     "still_image": Kind(422, False, "This processor needs a video; the file is a single picture."),
     "media_too_large": Kind(422, False, "The picture exceeds limits.max_pixels; give a smaller one or raise it."),

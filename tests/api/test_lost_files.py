@@ -88,7 +88,7 @@ async def test_a_job_whose_input_was_lost_since_fails_with_the_code(
     if there == "elsewhere":
         await queue.sql("UPDATE vidqueue.files SET node = %s", uuid4())
     with pytest.raises(VidqueueError) as caught:
-        await services.inputs.stage(f"vq:files/{file_id}", owner="local", inline=services.settings.data_dir / "inline")
+        await services.inputs.stage(f"vq:files/{file_id}", owner="local", copy=services.settings.data_dir / "copy")
     assert caught.value.code == code
 
 

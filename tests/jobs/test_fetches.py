@@ -26,6 +26,7 @@ from vidqueue.jobs import fetches
 from vidqueue.jobs.fetches import Fetches, FetchLaterError
 from vidqueue.ops import http_client
 from vidqueue.ops.addresses import Resolver
+from vidqueue.processors.media import Kind
 from vidqueue.progress import Progress
 from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
@@ -66,7 +67,9 @@ class Fetcher:
     async def fetch(self, url: str, **settings: Any) -> Path:
         if self.job is None:
             self.job = await self.queue.submit()
-        return await self.fetches(**settings).stage(url, owner="local", job_id=self.job, listener=self.told.append)
+        fetches = self.fetches(**settings)
+        file = await fetches.stage(url, owner="local", job_id=self.job, listener=self.told.append)
+        return self._services.storage.path(file.id)
 
     async def refused(self, url: str, **settings: Any) -> str:
         with pytest.raises(VidqueueError) as caught:
@@ -225,9 +228,8 @@ async def test_addresses_that_are_not_allowed_are_refused_at_submission(services
     with pytest.raises(VidqueueError) as caught:
         await services.inputs.check(f"http://{host}/a.mp4", owner="local")
     assert caught.value.code in {"address_forbidden", "invalid_url"}
-    assert (await services.inputs.check_many([f"http://{host}/a.mp4"], owner="local")).keys() == {
-        f"http://{host}/a.mp4"
-    }
+    wanted: tuple[str, Kind] = (f"http://{host}/a.mp4", "video")
+    assert (await services.inputs.check_many([wanted], owner="local")).keys() == {wanted}
     await services.inputs.check("https://example.com/a.mp4", owner="local")
 
 

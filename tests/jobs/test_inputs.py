@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from vidqueue.errors import VidqueueError
+from vidqueue.processors.media import Kind
 from vidqueue.services import Services
 
+ANY: Kind = "any"
 REFUSALS = {"input_not_found", "input_forbidden", "input_not_a_file"}
 
 
@@ -32,7 +34,7 @@ async def test_a_path_that_cannot_be_followed_is_refused(services: Services, tmp
         with pytest.raises(VidqueueError) as caught:
             await services.inputs.check(path, owner="local")
         assert caught.value.code in REFUSALS, path[:80]
-    odd = {f"{tmp_path}/loop", f"{tmp_path}/a\0b"}
+    odd = {(f"{tmp_path}/loop", ANY), (f"{tmp_path}/a\0b", ANY)}
     assert (await services.inputs.check_many(odd, owner="local")).keys() == odd
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import VideoFacts
-from vidqueue.processors.registry import find, media_inputs, parse
+from vidqueue.processors.media import MediaField
+from vidqueue.processors.registry import find, parse
 from vidqueue.processors.transcode import TranscodeParams, target_size
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
@@ -50,9 +51,7 @@ def test_what_cannot_be_is_refused_at_submit(name: str, wishes: dict[str, Any]) 
 @pytest.mark.parametrize("name", ["transcode", "enhance"])
 def test_a_video_is_all_that_must_be_given(name: str) -> None:
     params = parse(find(name), {"video": "/clip.mp4"})
-    assert [(field, value, mark.kind) for field, value, mark in media_inputs(params)] == [
-        ("video", "/clip.mp4", "video")
-    ]
+    assert list(find(name).media(params)) == [MediaField(("video",), "/clip.mp4", "video")]
     with pytest.raises(VidqueueError):
         parse(find(name), {})
 

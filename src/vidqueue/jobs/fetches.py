@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -73,8 +72,8 @@ class Fetches:
         """
         self._guard.check(parse_url(reference))
 
-    async def stage(self, reference: str, *, owner: str, job_id: UUID, listener: Listener) -> Path:
-        """Return the local file with the bytes of a URL, downloaded once for each job.
+    async def stage(self, reference: str, *, owner: str, job_id: UUID, listener: Listener) -> FileRow:
+        """Return the stored file with the bytes of a URL, downloaded once for each job.
 
         `listener` is told the progress whenever new bytes have come.
 
@@ -87,14 +86,14 @@ class Fetches:
         async with self._database.statement() as connection:
             known = await fetches.get(connection, job_id, key)
         if known is not None and await asyncio.to_thread(self._storage.has, known.id, known.size):
-            return self._storage.path(known.id)
+            return known
         fetched = await self._fetched(url, key, job_id, listener)
         try:
             file = await self._write_down(fetched, key, job_id, owner)
         finally:
             self._storage.release(fetched.stored.id)
         log.info("url_fetched", host=url.host, size=file.size, file=str(file.id))
-        return self._storage.path(file.id)
+        return file
 
     async def _fetched(self, url: Url, key: str, job_id: UUID, listener: Listener) -> Fetched:
         part = self._storage.fetch_folder(job_id) / f"{key[:32]}.part"

@@ -11,6 +11,7 @@ import binascii
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -19,14 +20,18 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.fetches import Fetches
+from vidqueue.media.kinds import HEAD, check_kind
 from vidqueue.media.source import check_source
 from vidqueue.ops.addresses import is_url
+from vidqueue.processors.media import Kind, suffix_of
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 
 _FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _OUTPUT = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})")
-_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
+_DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
+
+_Rows = dict[tuple[str, Kind], FileRow]
 
 
 class Inputs:
@@ -38,70 +43,88 @@ class Inputs:
         self._roots = [Path(os.path.realpath(root)) for root in settings.inputs.roots]
         self.fetches = Fetches(database, storage, settings)
 
-    async def check(self, reference: str, *, owner: str) -> None:
-        """Check a reference before the job is queued.
+    async def check(self, reference: str, *, owner: str, kind: Kind = "any") -> None:
+        """Check a reference before the job is queued; `kind` is what the parameter takes.
 
         Raises:
-            VidqueueError: one of the codes for inputs.
+            VidqueueError: one of the codes for inputs, or of those of `check_kind`.
         """
         if reference.startswith("/"):
             # In a thread: a folder may hang (a dead NFS server), and the event loop renews all leases.
-            await asyncio.to_thread(self._local, reference)
+            await asyncio.to_thread(self._check_local, reference, kind)
         elif match := _FILE.fullmatch(reference):
-            await self._stored(UUID(match[1]), owner)
+            await self._check_stored(await self._file(UUID(match[1]), owner), kind)
         elif match := _OUTPUT.fullmatch(reference):
-            await self._check_output(UUID(match[1]), match[2], owner)
+            # It may be published later: its job may still be running. Submit checks that the job exists.
+            async with self._database.statement() as connection:
+                found = await files.output(connection, UUID(match[1]), match[2], owner=owner)
+            if found is not None:
+                await self._check_stored(found, kind)
         elif _DATA.match(reference):
-            _decode(reference)
+            check_kind(kind, None, _decode(reference)[:HEAD])
         elif is_url(reference):
             self.fetches.check(reference)
         else:
             raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
 
-    async def check_many(self, references: Iterable[str], *, owner: str) -> dict[str, VidqueueError]:
+    async def check_many(
+        self, wanted: Iterable[tuple[str, Kind]], *, owner: str
+    ) -> dict[tuple[str, Kind], VidqueueError]:
         """Check many references with few statements; return the errors of those that are refused."""
-        paths, stored, outputs, others = set(), {}, {}, set()
-        for reference in references:
-            if reference.startswith("/"):
-                paths.add(reference)
-            elif match := _FILE.fullmatch(reference):
-                stored[reference] = UUID(match[1])
-            elif match := _OUTPUT.fullmatch(reference):
-                outputs[reference] = (UUID(match[1]), match[2])
-            else:
-                others.add(reference)
-        found: dict[str, FileRow] = {}
-        refused: dict[str, VidqueueError] = {}
-        if stored or outputs:
+        sorted_out = _SortedOut(wanted)
+        found: _Rows = {}
+        refused: dict[tuple[str, Kind], VidqueueError] = {}
+        if sorted_out.stored or sorted_out.outputs:
             async with self._database.statement() as connection:
-                rows = await files.get_many(connection, stored.values(), owner=owner)
-                made = await files.outputs(connection, outputs.values(), owner=owner)
-            found = {name: rows[file_id] for name, file_id in stored.items() if file_id in rows}
-            refused = {name: _no_file(file_id) for name, file_id in stored.items() if file_id not in rows}
+                stored, outputs = sorted_out.stored.values(), sorted_out.outputs.values()
+                rows = await files.get_many(connection, stored, owner=owner) if stored else {}
+                made = await files.outputs(connection, outputs, owner=owner) if outputs else {}
+            for one, file_id in sorted_out.stored.items():
+                if file_id in rows:
+                    found[one] = rows[file_id]
+                else:
+                    refused[one] = _no_file(file_id)
             # An output that does not exist yet may still be published.
-            found |= {name: made[pair] for name, pair in outputs.items() if pair in made}
-        here = await asyncio.to_thread(self._present, found)
-        for reference in [*(found.keys() - here), *others]:
+            found |= {one: made[pair] for one, pair in sorted_out.outputs.items() if pair in made}
+        here, others = await asyncio.to_thread(self._present, found)
+        refused |= others
+        for reference, kind in [*(found.keys() - here), *sorted_out.others]:
             try:
-                await self.check(reference, owner=owner)
+                await self.check(reference, owner=owner, kind=kind)
             except VidqueueError as error:
-                refused[reference] = error
-        return refused | await asyncio.to_thread(self._refused_paths, paths)
+                refused[reference, kind] = error
+        return refused | await asyncio.to_thread(self._refused_paths, sorted_out.paths)
 
-    def _present(self, wanted: dict[str, FileRow]) -> set[str]:
-        return {reference for reference, file in wanted.items() if self._storage.has(file.id, file.size)}
+    def _present(self, wanted: _Rows) -> tuple[set[tuple[str, Kind]], dict[tuple[str, Kind], VidqueueError]]:
+        """Those whose bytes are here, and the errors of those of them that are of another kind."""
+        here = {one for one, file in wanted.items() if self._storage.has(file.id, file.size)}
+        return here, {one: error for one in here if (error := self._other_kind(wanted[one], one[1]))}
 
-    def _refused_paths(self, paths: Iterable[str]) -> dict[str, VidqueueError]:
+    def _other_kind(self, file: FileRow, kind: Kind) -> VidqueueError | None:
+        head = b""
+        if file.facts is None and kind != "any":
+            with suppress(OSError), self._storage.path(file.id).open("rb") as content:
+                head = content.read(HEAD)
+        try:
+            check_kind(kind, file.facts, head)
+        except VidqueueError as error:
+            return error
+        return None
+
+    def _refused_paths(self, wanted: Iterable[tuple[str, Kind]]) -> dict[tuple[str, Kind], VidqueueError]:
         refused = {}
-        for path in paths:
+        for path, kind in wanted:
             try:
-                self._local(path)
+                self._check_local(path, kind)
             except VidqueueError as error:
-                refused[path] = error
+                refused[path, kind] = error
         return refused
 
-    async def stage(self, reference: str, *, owner: str, inline: Path) -> Path:
-        """Return the local file of a reference; bytes given inline are written to `inline`. URLs: see `fetches`.
+    async def stage(self, reference: str, *, owner: str, copy: Path) -> Path:
+        """Return the local file of a reference. URLs: see `fetches`.
+
+        A file in storage gets another name, `copy` with the extension of the name that it was stored under, because
+        many programs go by it; bytes given inline are written there.
 
         Raises:
             VidqueueError: one of the codes for inputs.
@@ -109,13 +132,36 @@ class Inputs:
         if reference.startswith("/"):
             return await asyncio.to_thread(self._local, reference)
         if match := _FILE.fullmatch(reference):
-            return await self._stored(UUID(match[1]), owner)
+            return await self.staged(await self._file(UUID(match[1]), owner), copy)
         if match := _OUTPUT.fullmatch(reference):
-            return await self._output(UUID(match[1]), match[2], owner)
-        if _DATA.match(reference):
-            await asyncio.to_thread(inline.write_bytes, _decode(reference))
-            return inline
+            return await self.staged(await self._output(UUID(match[1]), match[2], owner), copy)
+        if match := _DATA.match(reference):
+            target = copy.with_name(copy.name + suffix_of("", match[1]))
+            await asyncio.to_thread(target.write_bytes, _decode(reference))
+            return target
         raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
+
+    async def staged(self, file: FileRow, copy: Path) -> Path:
+        """Return a path of a stored file whose extension is that of its name.
+
+        Raises:
+            VidqueueError: `file_elsewhere`, `file_lost`.
+        """
+        path = await self.locate(file)
+        suffix = suffix_of(file.name, file.media_type)
+        return await asyncio.to_thread(_linked, path, copy.with_name(copy.name + suffix)) if suffix else path
+
+    def _check_local(self, reference: str, kind: Kind) -> None:
+        path = self._local(reference)
+        if kind != "any":
+            with check_source(path).opened() as descriptor:
+                head = os.pread(descriptor, HEAD, 0)
+            check_kind(kind, None, head)
+
+    async def _check_stored(self, file: FileRow, kind: Kind) -> None:
+        await self.locate(file)
+        if error := await asyncio.to_thread(self._other_kind, file, kind):
+            raise error
 
     def _local(self, reference: str) -> Path:
         # Another process may replace files by links, or make a loop of links, while they are resolved.
@@ -130,26 +176,19 @@ class Inputs:
             raise VidqueueError("input_not_found", f"{_short(reference)} cannot be opened: {reason}.") from None
         return path
 
-    async def _stored(self, file_id: UUID, owner: str) -> Path:
+    async def _file(self, file_id: UUID, owner: str) -> FileRow:
         async with self._database.statement() as connection:
             found = await files.get(connection, file_id, owner=owner)
         if found is None:
             raise _no_file(file_id)
-        return await self.locate(found)
+        return found
 
-    async def _check_output(self, job_id: UUID, name: str, owner: str) -> None:
-        """Check an output if it exists: its job may still be running. Submit checks that the job exists."""
-        async with self._database.statement() as connection:
-            found = await files.output(connection, job_id, name, owner=owner)
-        if found is not None:
-            await self.locate(found)
-
-    async def _output(self, job_id: UUID, name: str, owner: str) -> Path:
+    async def _output(self, job_id: UUID, name: str, owner: str) -> FileRow:
         async with self._database.statement() as connection:
             found = await files.output(connection, job_id, name, owner=owner)
         if found is None:
             raise VidqueueError("input_not_found", f"Job {job_id} has no output {name!r}.")
-        return await self.locate(found)
+        return found
 
     async def locate(self, file: FileRow) -> Path:
         """Return the path of a file's bytes on this host.
@@ -171,6 +210,38 @@ class Inputs:
             host = await files.host_of(connection, file.node)
         place = f"in the data folder of {host}" if host else "in another data folder"
         raise VidqueueError("file_elsewhere", f"The bytes of file {file.id} ({file.name}) are {place}, not here.")
+
+
+class _SortedOut:
+    """References by what has to be asked to check them; each with the kind of media that is wanted."""
+
+    def __init__(self, wanted: Iterable[tuple[str, Kind]]) -> None:
+        self.paths: set[tuple[str, Kind]] = set()
+        self.stored: dict[tuple[str, Kind], UUID] = {}
+        self.outputs: dict[tuple[str, Kind], tuple[UUID, str]] = {}
+        self.others: set[tuple[str, Kind]] = set()
+        for one in wanted:
+            if one[0].startswith("/"):
+                self.paths.add(one)
+            elif match := _FILE.fullmatch(one[0]):
+                self.stored[one] = UUID(match[1])
+            elif match := _OUTPUT.fullmatch(one[0]):
+                self.outputs[one] = (UUID(match[1]), match[2])
+            else:
+                self.others.add(one)
+
+
+def _linked(path: Path, link: Path) -> Path:
+    """A further name of the file. It is the same file and no symbolic link: those are not opened as inputs."""
+    link.parent.mkdir(exist_ok=True)
+    try:
+        link.hardlink_to(path)
+    except FileExistsError:
+        link.unlink()
+        link.hardlink_to(path)
+    except OSError:  # another file system: the file keeps its name
+        return path
+    return link
 
 
 def _no_file(file_id: UUID) -> VidqueueError:

@@ -18,6 +18,7 @@ from vidqueue.db.tables.batches import Member
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.submit import JobRequest, new_job
 from vidqueue.processors import registry
+from vidqueue.processors.media import Kind, json_pointer
 
 LARGEST = 1000
 # More would say nothing new, and the answer would be larger than the request.
@@ -57,7 +58,7 @@ def _read(raw: Any, handler: ValidatorFunctionWrapHandler) -> BatchMember | Unre
     try:
         member: BatchMember = handler(raw)
     except ValidationError as error:
-        return Unreadable([(_pointer(fault["loc"]), fault["msg"]) for fault in error.errors(include_url=False)])
+        return Unreadable([(json_pointer(fault["loc"]), fault["msg"]) for fault in error.errors(include_url=False)])
     return member
 
 
@@ -109,7 +110,7 @@ class Checked:
 
     faults: Faults = field(default_factory=Faults)
     members: list[Member] = field(default_factory=list)
-    references: dict[str, list[str]] = field(default_factory=dict)
+    references: dict[tuple[str, Kind], list[str]] = field(default_factory=dict)
     others: dict[UUID, list[str]] = field(default_factory=dict)
 
 
@@ -144,10 +145,11 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
         for fault in error.errors or [{"pointer": "/processor", "detail": error.message}]:
             faults.add(error.code, at + fault["pointer"], fault["detail"])
         return
-    for name, reference, _ in registry.media_inputs(params):
-        other = _OTHER.match(reference)
+    for one in processor.media(params):
+        other = _OTHER.match(one.reference)
         if other is None or UUID(other[1]) not in inside.own:
-            inside.checked.references.setdefault(reference, []).append(f"{at}/input/{name}")
+            wanted = (one.reference, one.kind)
+            inside.checked.references.setdefault(wanted, []).append(f"{at}/input{one.pointer}")
     if faults.count == before:
         job = replace(new_job(member, processor, params, owner=owner), input=resolved)
         inside.checked.members.append(Member(job_id, job, frozenset(inside.needs)))
@@ -167,7 +169,7 @@ class _Inside:
         if isinstance(value, str):
             return self._text(value, at) if value.startswith("vq:") else value
         if isinstance(value, dict):
-            return {key: self.resolved(inner, at + _pointer((key,))) for key, inner in value.items()}
+            return {key: self.resolved(inner, at + json_pointer((key,))) for key, inner in value.items()}
         if isinstance(value, list):
             return [self.resolved(inner, f"{at}/{index}") for index, inner in enumerate(value)]
         if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
@@ -192,7 +194,3 @@ class _Inside:
             return value
         self.needs.add(job_id)
         return f"vq:jobs/{job_id}/{named[2]}"
-
-
-def _pointer(loc: tuple[int | str, ...]) -> str:
-    return "".join("/" + str(word).replace("~", "~0").replace("/", "~1") for word in loc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -18,9 +19,13 @@ from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.processors.base import Parameters, Processor
+from vidqueue.processors.media import MediaField
+from vidqueue.processors.registry import FAULTS_TOLD
 
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
+
+MOST_MEDIA = 1000
 
 # The table `jobs` has the same bounds.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -76,6 +81,10 @@ REFUSALS = (
     "input_not_a_file",
     "input_empty",
     "input_is_a_playlist",
+    "no_video_stream",
+    "still_image",
+    "no_audio_stream",
+    "not_an_image",
     "invalid_url",
     "address_forbidden",
     "dependency_failed",
@@ -107,8 +116,7 @@ async def submit(
         return Submitted(earlier, created=False)
     processor = registry.find(request.processor)
     params = registry.parse(processor, request.input)
-    for _, reference, _ in registry.media_inputs(params):
-        await inputs.check(reference, owner=owner)
+    await check_media(list(processor.media(params)), inputs, owner)
     new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
     async with database.statement() as connection:
         await failpoints.reach("submit.before_commit")
@@ -119,6 +127,22 @@ async def submit(
     if row is None:
         raise VidqueueError("not_found", f"Job {job_id} was deleted a moment ago.")
     return Submitted(row, created)
+
+
+async def check_media(media: Sequence[MediaField], inputs: Inputs, owner: str) -> None:
+    """Check every media reference of a job.
+
+    Raises:
+        VidqueueError: the first fault, with one entry in `errors` for each place that is at fault.
+    """
+    if len(media) > MOST_MEDIA:
+        raise VidqueueError("invalid_params", f"A job has at most {MOST_MEDIA} inputs; this one has {len(media)}.")
+    refused = await inputs.check_many({(one.reference, one.kind) for one in media}, owner=owner) if media else {}
+    faults = [(one, error) for one in media if (error := refused.get((one.reference, one.kind)))]
+    if faults:
+        errors = [{"pointer": f"/input{one.pointer}", "detail": error.message} for one, error in faults[:FAULTS_TOLD]]
+        first = faults[0][1]
+        raise VidqueueError(first.code, first.message, hint=first.hint, errors=errors)
 
 
 async def _made_before(request: JobRequest, database: Database, owner: str, key: str) -> JobRow | None:

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
 from vidqueue.job import Backoff, Device, OutputDraft
 from vidqueue.limits import Limits
+from vidqueue.processors.media import AudioInput as AudioInput  # noqa: PLC0414
+from vidqueue.processors.media import ImageInput as ImageInput  # noqa: PLC0414
+from vidqueue.processors.media import MediaField as MediaField  # noqa: PLC0414
+from vidqueue.processors.media import MediaInput as MediaInput  # noqa: PLC0414
+from vidqueue.processors.media import MediaRef as MediaRef  # noqa: PLC0414
+from vidqueue.processors.media import VideoInput as VideoInput  # noqa: PLC0414
+from vidqueue.processors.media import dotted, media_of
 from vidqueue.progress import LogLine, Progress
 from vidqueue.settings.schema import Section
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class MediaRef:
-    """Marks a parameter as a reference to media; submit checks it, the lane stages it as a local file."""
-
-    kind: Literal["video", "audio", "image", "any"]
-
-
-VideoInput = Annotated[
-    str,
-    MediaRef("video"),
-    Field(
-        min_length=1,
-        max_length=4096,
-        description="A video: `vq:files/<id>`, `vq:jobs/<id>/<output>`, an `https://` URL, or an absolute path under "
-        "inputs.roots.",
-        json_schema_extra={"format": "media-video"},
-    ),
-]
 
 
 class Parameters(BaseModel):
@@ -74,7 +61,8 @@ class Context:
     """What a processor gets to run one attempt.
 
     Attributes:
-        inputs: local file of each media parameter, by the parameter's name.
+        inputs: local file of each media reference, by its place: `video`, or `clips.0.media`. A file that was stored
+            under a name has the extension of that name.
         workspace: an empty folder, removed after the attempt.
         device: `cpu` or `cuda:0`; the lane's own GPU is always the first one its executor can see.
         canceled: set when the job was canceled.
@@ -114,6 +102,10 @@ class Context:
         """
         if self.canceled.is_set():
             raise CanceledError
+
+    def input(self, *place: str | int) -> Path:
+        """The local file of the reference at a place, as in `ctx.input("clips", 0, "media")`."""
+        return self.inputs[dotted(place)]
 
     def output_path(self, filename: str) -> Path:
         """The path at which to write an output file."""
@@ -155,6 +147,13 @@ class Processor(ABC):
         """GPU memory the job needs, in MiB; 0 when it does not matter. SQL knows `default_vram_mb` only."""
         del params
         return self.default_vram_mb
+
+    def media(self, params: Any) -> Iterable[MediaField]:
+        """Every media reference in the parameters; override it where only the settings say what is media.
+
+        `media_in` of `vidqueue.processors.media` finds references along any JSON schema.
+        """
+        return media_of(params)
 
     @abstractmethod
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from vidqueue.errors import VidqueueError
-from vidqueue.processors.base import MediaRef, Parameters, Processor
+from vidqueue.processors.base import Parameters, Processor
+from vidqueue.processors.media import json_pointer
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.schema import Settings
 from vidqueue.settings.secrets import secret_values
@@ -145,19 +146,10 @@ def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
     except ValidationError as error:
         told = Redactor(secret_values(processor.config))
         faults = [
-            {"pointer": "/input/" + "/".join(map(str, fault["loc"])), "detail": told.text(fault["msg"])}
+            {"pointer": "/input" + json_pointer(fault["loc"]), "detail": told.text(fault["msg"])}
             for fault in error.errors(include_url=False, include_context=False, include_input=False)[:FAULTS_TOLD]
         ]
         first = f"{faults[0]['pointer']}: {faults[0]['detail']}"
         raise VidqueueError(
             "invalid_params", f"{processor.name} does not accept these parameters. {first}", errors=faults
         ) from None
-
-
-def media_inputs(params: Parameters) -> Iterator[tuple[str, str, MediaRef]]:
-    """Each media reference in the parameters: its field name, its value, its mark."""
-    for name, info in type(params).model_fields.items():
-        mark = next((mark for mark in info.metadata if isinstance(mark, MediaRef)), None)
-        value = getattr(params, name)
-        if mark is not None and value is not None:
-            yield name, value, mark

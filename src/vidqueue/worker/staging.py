@@ -24,6 +24,8 @@ PERHAPS_ELSEWHERE = frozenset({"input_not_found", "input_forbidden"})
 ELSEWHERE = frozenset({"unknown_processor", "file_elsewhere"})
 ELSEWHERE_S = 5.0
 RETRY_S = 0.5
+# The folder in the workspace for inputs that are not where they are.
+STAGED = ".inputs"
 
 
 async def stage(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob | Failed | Interrupted:
@@ -58,21 +60,27 @@ async def _moved(begun: Begun, services: Services) -> bool:
 async def _order(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob:
     processor = registry.find(begun.processor)
     params = registry.parse(processor, begun.input)
-    staged = {
-        name: str(await _local(reference, begun, services, workspace / f"{name}.inline", reporter))
-        for name, reference, _ in registry.media_inputs(params)
-    }
+    # Not by their names in the parameters, which may be words of the user's. Parameters of equal value share a file.
+    paths = dict[str, Path]()
+    staged = dict[str, str]()
+    for one in processor.media(params):
+        if one.reference not in paths:
+            copy = workspace / STAGED / str(len(paths))
+            paths[one.reference] = await _local(one.reference, begun, services, copy, reporter)
+        staged[one.name] = str(paths[one.reference])
     limits = services.settings.limits.model_dump(mode="json")
     return RunJob(begun.processor, begun.input, staged, str(workspace), limits, revealed(processor.config))
 
 
-async def _local(reference: str, begun: Begun, services: Services, inline: Path, reporter: Reporter) -> Path:
+async def _local(reference: str, begun: Begun, services: Services, copy: Path, reporter: Reporter) -> Path:
     """Return the local file of a reference; downloads report progress, and every new byte is a step forward."""
     if not is_url(reference):
-        return await services.inputs.stage(reference, owner=begun.owner, inline=inline)
+        return await services.inputs.stage(reference, owner=begun.owner, copy=copy)
 
     def listen(progress: Progress) -> None:
         reporter.touch()
         reporter.hear(progress)
 
-    return await services.inputs.fetches.stage(reference, owner=begun.owner, job_id=begun.ref.job_id, listener=listen)
+    ref = begun.ref
+    file = await services.inputs.fetches.stage(reference, owner=begun.owner, job_id=ref.job_id, listener=listen)
+    return await services.inputs.staged(file, copy)
