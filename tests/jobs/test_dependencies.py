@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from uuid import UUID
+
+import pytest
 
 from tests.factory import Queue
 from vidqueue.db.pool import Database
+from vidqueue.db.tables import jobs
 from vidqueue.job import AttemptRef, Canceled, OutputDraft, Succeeded
+from vidqueue.jobs import control, removal
 from vidqueue.jobs.finish import Refused, Shift, finish
 from vidqueue.storage.local import Storage
 
@@ -46,6 +51,39 @@ async def test_a_lane_that_is_refused_opens_no_attempt_that_nobody_runs(any_queu
     late = await finish(any_queue.database, Storage(tmp_path), ref, Canceled(), shift=Shift(lane, lease_s=30))
     assert late == Refused(None)
     assert await any_queue.sql("SELECT 1 AS open FROM vidqueue.attempts WHERE ended_at IS NULL") == []
+
+
+@pytest.mark.parametrize("by", ["a person", "retention"])
+async def test_a_job_and_the_one_that_depends_on_it_are_deleted_at_once(
+    any_queue: Queue, any_database_url: str, tmp_path: Path, by: str
+) -> None:
+    """Deleting the first writes into the second, whose deletion waits for what the first deletes."""
+    first = await any_queue.submit()
+    second = await any_queue.submit(input={"video": f"vq:jobs/{first}/text"})
+    await control.cancel(any_queue.database, first, owner=None)
+    async with Database(any_database_url) as other, other.transaction() as deletes_second:
+        await deletes_second.execute("SELECT FROM vidqueue.jobs WHERE id = %s FOR UPDATE", [second])
+        deletes_first = asyncio.create_task(_delete(any_queue, first, tmp_path, by=by))
+        while not (deletes_first.done() or await _is_anybody_locked_out(any_queue)):
+            await asyncio.sleep(0.02)
+        await deletes_second.execute("DELETE FROM vidqueue.jobs WHERE id = %s", [second])
+    await deletes_first
+    left = await any_queue.sql("SELECT id FROM vidqueue.jobs")
+    assert [row["id"] for row in left] == ([] if by == "a person" else [first])
+
+
+async def _delete(queue: Queue, job_id: UUID, folder: Path, *, by: str) -> None:
+    if by == "a person":
+        await control.delete(queue.database, Storage(folder), job_id, owner=None)
+        return
+    async with queue.database.transaction() as connection:
+        await jobs.lock(connection, job_id)
+        free = await jobs.with_locked_dependents(connection, [job_id])
+        await removal.remove_rows(connection, await removal.removable(connection, free))
+
+
+async def _is_anybody_locked_out(queue: Queue) -> bool:
+    return bool(await queue.sql("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
 
 async def test_jobs_that_others_hold_for_long_leave_no_lane_idle(any_queue: Queue, any_database_url: str) -> None:

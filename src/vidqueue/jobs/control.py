@@ -82,6 +82,7 @@ async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: s
     async with database.transaction() as connection:
         await jobs.lock(connection, job_id)
         job = await _require(connection, job_id, owner)
+        await jobs.lock_dependents(connection, job_id)
         removed = await removal.removable(connection, [job_id])
         if not removed:
             what = "an unfinished job needs it" if job.state in FINAL else f"it is {job.state}; cancel it first"

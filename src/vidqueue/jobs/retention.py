@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from vidqueue.db.pool import Connection, Database
-from vidqueue.db.tables import files, retention
+from vidqueue.db.tables import files, jobs, retention
 from vidqueue.db.tables.retention import BEGINNING, Cutoffs, History, Used
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
@@ -166,7 +166,7 @@ async def _remove_rows_of(connection: Connection, locked: list[UUID], gone: Coun
     Returns:
         The removed jobs with their files, and True; or none and False if only part of their history was deleted.
     """
-    removed = await removal.removable(connection, locked)
+    removed = await removal.removable(connection, await jobs.with_locked_dependents(connection, locked))
     if not await _forget_some(connection, list(removed), gone):
         return {}, False
     await removal.remove_rows(connection, removed)

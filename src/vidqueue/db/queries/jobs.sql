@@ -224,6 +224,22 @@ RETURNING id
 -- Lock a job, so that its state cannot change and no new job can depend on it.
 SELECT id FROM vidqueue.jobs WHERE id = %(id)s FOR UPDATE
 
+-- name: lock_dependents
+-- Lock the jobs that depend on a job; deleting it changes their count of unmet dependencies. Only after the job itself: all
+-- who wait for such locks then wait from a job towards those that depend on it, which never is a circle.
+SELECT j.id FROM vidqueue.jobs j
+WHERE j.id IN (SELECT d.job_id FROM vidqueue.job_dependencies d WHERE d.depends_on = %(id)s)
+ORDER BY j.id FOR NO KEY UPDATE
+
+-- name: with_locked_dependents
+-- Those of these jobs whose dependents could be locked without waiting, as `lock_dependents` does for one job.
+WITH dependents AS MATERIALIZED (
+    SELECT j.id FROM vidqueue.jobs j
+    WHERE j.id IN (SELECT d.job_id FROM vidqueue.job_dependencies d WHERE d.depends_on = ANY (%(ids)s))
+    FOR NO KEY UPDATE SKIP LOCKED)
+SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id)
+WHERE NOT EXISTS (SELECT FROM vidqueue.job_dependencies d WHERE d.depends_on = given.id AND d.job_id NOT IN (SELECT id FROM dependents))
+
 -- name: unneeded
 -- Finished jobs that no unfinished job needs: as a dependency, for a file, or as its parent or child. It is a separate
 -- statement after the lock, because it must see everything that was committed before the lock was acquired.

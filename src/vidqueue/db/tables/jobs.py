@@ -219,6 +219,16 @@ async def lock(connection: Connection, job_id: UUID) -> None:
     await execute(connection, "jobs", "lock", id=job_id)
 
 
+async def lock_dependents(connection: Connection, job_id: UUID) -> None:
+    """Lock the jobs that depend on a locked job."""
+    await execute(connection, "jobs", "lock_dependents", id=job_id)
+
+
+async def with_locked_dependents(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """Those of these locked jobs whose dependents could be locked too; nobody is waited for."""
+    return [found["id"] for found in await rows(connection, "jobs", "with_locked_dependents", ids=ids)]
+
+
 async def unneeded(connection: Connection, ids: list[UUID]) -> set[UUID]:
     """The finished ones among locked jobs that nothing unfinished needs."""
     return {found["id"] for found in await rows(connection, "jobs", "unneeded", ids=ids)}
