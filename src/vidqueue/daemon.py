@@ -196,7 +196,9 @@ async def _open_services(settings: Settings, database_url: str, stack: AsyncExit
     )
     event_feed = await stack.enter_async_context(EventFeed(database, watchdog))
     storage = Storage(settings.data_dir)
-    return Services(settings, database, event_feed, storage, Inputs(database, storage, settings), watchdog)
+    inputs = Inputs(database, storage, settings)
+    watchdog.watch(storage.threads, *inputs.roots.pools)
+    return Services(settings, database, event_feed, storage, inputs, watchdog)
 
 
 def _allow_descriptors() -> None:

@@ -66,6 +66,10 @@ KINDS: dict[str, Kind] = {
     "fetch_too_large": Kind(422, False, "Give a smaller file or raise fetch.max_mib."),
     "fetch_timed_out": Kind(422, False, "The server is too slow; upload the file, or raise fetch.timeout_s."),
     "fetch_failed": Kind(502, False, "The URL's server did not answer for long; retry the job when it does."),
+    "input_unreachable": Kind(
+        503, True, "The folder's disk or server does not respond; check its mount. Jobs that need it wait."
+    ),
+    "storage_unreachable": Kind(503, True, "The disk of the data folder does not respond; check it."),
     "expired": Kind(422, False, "Give a later expires_at, or more lanes; a retry waits without a deadline."),
     "file_lost": Kind(
         410, False, "Upload it again or repeat the job; or put the bytes back from a backup and restart the daemon."

@@ -227,7 +227,7 @@ async def test_a_full_disk_is_told(
     def full(descriptor: int, chunk: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vidqueue.storage.local.write_all", full)
+    monkeypatch.setattr("vidqueue.storage.descriptors.write_all", full)
     problem(await raw(client, b"x"), 507, "no_space")
     assert nothing_left(services)
 

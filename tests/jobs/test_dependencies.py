@@ -32,7 +32,7 @@ async def test_a_job_whose_parents_succeed_at_once_is_ready(any_queue: Queue, tm
 
 async def _succeed(database: Database, storage: Storage, ref: AttemptRef | None) -> None:
     assert ref is not None
-    with storage.workspace(f"{ref.job_id}") as workspace:
+    async with storage.workspace(f"{ref.job_id}") as workspace:
         path = workspace / "text"
         path.write_text("done")
         outcome = Succeeded((OutputDraft("text", path, "text/plain"),))

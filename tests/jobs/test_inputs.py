@@ -61,7 +61,7 @@ async def test_a_link_that_becomes_a_file_while_it_is_followed_is_no_fault_of_ou
     try:
         for _ in range(4000):
             with suppress(VidqueueError):
-                services.inputs._local(str(name))
+                await services.inputs.roots.find(str(name))
     finally:
         stop.set()
         exchanging.join()

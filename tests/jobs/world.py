@@ -260,7 +260,7 @@ class World:
     async def finish(self, attempt: Attempt, ending: Ending) -> str | None:
         """The state that the job came to; None for a zombie."""
         storage = self._storages[attempt.lane.node]
-        with storage.workspace(str(uuid4())) as workspace:
+        async with storage.workspace(str(uuid4())) as workspace:
             outcome = _outcome(ending, workspace)
             ended = await finish(self._database, storage, attempt.ref, outcome, workspace=workspace)
         return ended.state.value if isinstance(ended, Finished) else None

@@ -31,7 +31,8 @@ async def body(size: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("announced", [SIZE, None])
 async def test_six_uploads_in_flight_leave_the_low_water_mark_free(volume: Volume, announced: int | None) -> None:
-    storage, reservations = Storage(volume.folder), Reservations(volume.folder, LOW_WATER_MIB)
+    storage = Storage(volume.folder)
+    reservations = Reservations(volume.folder, LOW_WATER_MIB, storage.threads)
     lowest = volume.free()
 
     async def watched(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -61,7 +62,7 @@ async def test_six_uploads_in_flight_leave_the_low_water_mark_free(volume: Volum
 
 
 async def test_an_upload_ends_when_others_take_the_room(volume: Volume) -> None:
-    reservations = Reservations(volume.folder, LOW_WATER_MIB)
+    reservations = Reservations(volume.folder, LOW_WATER_MIB, Storage(volume.folder).threads)
     pieces = reservations.counted(body(4 * SIZE), None)
     await anext(pieces)
     volume.fill(leaving=LOW_WATER_MIB * MEBIBYTE)

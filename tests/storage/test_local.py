@@ -58,8 +58,8 @@ async def test_a_stream_that_breaks_off_leaves_nothing(storage: Storage, tmp_pat
     assert everything(tmp_path) == []
 
 
-def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, tmp_path: Path) -> None:
-    with storage.workspace("job") as folder:
+async def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, tmp_path: Path) -> None:
+    async with storage.workspace("job") as folder:
         path = folder / "output.mp4"
         path.write_bytes(b"video")
         inode = path.stat().st_ino
@@ -101,7 +101,7 @@ def test_the_folders_are_closed_to_others(storage: Storage, tmp_path: Path) -> N
 
 # Root may write anywhere, so it becomes nobody, in a folder whose parents nobody may enter.
 LOCKED = """
-import os, sys
+import asyncio, os, sys
 from pathlib import Path
 from vidqueue.storage.local import Storage
 
@@ -123,8 +123,10 @@ def unpack(folder):
 
 storage = Storage(Path("."))
 Path("outside").mkdir(mode=0o555)
-with storage.workspace("ended") as folder:
-    unpack(folder)
+async def used():
+    async with storage.workspace("ended") as folder:
+        unpack(folder)
+asyncio.run(used())
 print(os.listdir("work"))
 Path("work/left").mkdir()
 unpack(Path("work/left"))
@@ -141,7 +143,7 @@ os.chdir(sys.argv[1])
 storage = Storage(Path("."))
 Path("work/theirs").mkdir()
 Path("work/theirs/file").write_text("x")
-for folder in (".", "work", "incoming"):
+for folder in (".", "work", "incoming", "fetching"):
     os.chown(folder, 65534, 65534)
 os.setgroups([])
 os.setgid(65534)
@@ -169,8 +171,8 @@ def test_scratch_that_cannot_be_removed_is_told_of_and_stops_nothing(tmp_path: P
     assert told.splitlines()[-1] == "['theirs']"
 
 
-def test_a_tree_deeper_than_python_can_walk_is_removed(storage: Storage) -> None:
-    with storage.workspace("deep") as workspace:
+async def test_a_tree_deeper_than_python_can_walk_is_removed(storage: Storage) -> None:
+    async with storage.workspace("deep") as workspace:
         inner = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
         for _ in range(1500):
             os.mkdir("d", dir_fd=inner)
@@ -181,13 +183,13 @@ def test_a_tree_deeper_than_python_can_walk_is_removed(storage: Storage) -> None
     assert not workspace.exists()
 
 
-def test_a_failed_sync_leaves_neither_bytes_nor_a_lock(
+async def test_a_failed_sync_leaves_neither_bytes_nor_a_lock(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with storage.workspace("one") as workspace:
+    async with storage.workspace("one") as workspace:
         (workspace / "result").write_bytes(b"done")
         with monkeypatch.context() as full:
             full.setattr("vidqueue.storage.local.os.fsync", fails)

@@ -44,7 +44,7 @@ def build(services: Services) -> Starlette:
     settings = services.settings
     app.state.probes = Probes(services.database, services.storage, settings.limits)
     app.state.readiness = Readiness(services.database)
-    app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib)
+    app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
     app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
     return app
 

@@ -24,7 +24,8 @@ from vidqueue.db.tables.jobs import FIRST_ID, LAST_ID
 from vidqueue.doctor.checks import Check
 from vidqueue.ops import processes
 from vidqueue.settings.schema import Settings
-from vidqueue.storage.local import CHUNK, Storage
+from vidqueue.storage.descriptors import CHUNK
+from vidqueue.storage.local import Storage
 from vidqueue.worker.lanes import queue_prefix
 
 ADVICE = "This is a fault in vidqueue: please report it with the history of that job."

@@ -26,7 +26,8 @@ from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import backup as tables
 from vidqueue.db.tables import files
 from vidqueue.db.tables.jobs import FIRST_ID
-from vidqueue.storage.local import CHUNK, Storage
+from vidqueue.storage.descriptors import CHUNK
+from vidqueue.storage.local import Storage
 from vidqueue.storage.restored import put, set_aside
 
 FORMAT = 1

@@ -85,7 +85,7 @@ class Fetches:
         self._guard.check(url)
         async with self._database.statement() as connection:
             known = await fetches.get(connection, job_id, key)
-        if known is not None and await asyncio.to_thread(self._storage.has, known.id, known.size):
+        if known is not None and await self._storage.threads.run(self._storage.has, known.id, known.size):
             return known
         fetched = await self._fetched(url, key, job_id, listener)
         try:

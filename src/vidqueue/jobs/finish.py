@@ -221,4 +221,5 @@ async def _discard_unpublished(database: Database, storage: Storage, publication
             public = await files.which_exist(connection, ids)
     except VidqueueError:
         return  # reconcile at the next start will judge them
-    discard(storage, [publication for publication in publications if publication.stored.id not in public])
+    unnamed = [publication for publication in publications if publication.stored.id not in public]
+    await storage.long_threads.run(discard, storage, unnamed)

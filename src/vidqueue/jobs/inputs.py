@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.fetches import Fetches
+from vidqueue.jobs.roots import Roots, short
 from vidqueue.media.kinds import HEAD, check_kind
 from vidqueue.media.source import check_source
 from vidqueue.ops.addresses import is_url
@@ -40,7 +42,7 @@ class Inputs:
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         self._database = database
         self._storage = storage
-        self._roots = [Path(os.path.realpath(root)) for root in settings.inputs.roots]
+        self.roots = Roots(settings.inputs.roots)
         self.fetches = Fetches(database, storage, settings)
 
     async def check(self, reference: str, *, owner: str, kind: Kind = "any") -> None:
@@ -50,8 +52,7 @@ class Inputs:
             VidqueueError: one of the codes for inputs, or of those of `check_kind`.
         """
         if reference.startswith("/"):
-            # In a thread: a folder may hang (a dead NFS server), and the event loop renews all leases.
-            await asyncio.to_thread(self._check_local, reference, kind)
+            await self.roots.find(reference, partial(_check_content, kind=kind))
         elif match := _FILE.fullmatch(reference):
             await self._check_stored(await self._file(UUID(match[1]), owner), kind)
         elif match := _OUTPUT.fullmatch(reference):
@@ -65,7 +66,7 @@ class Inputs:
         elif is_url(reference):
             self.fetches.check(reference)
         else:
-            raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
+            raise VidqueueError("unsupported_input", f"{short(reference)} is not a reference that vidqueue supports.")
 
     async def check_many(
         self, wanted: Iterable[tuple[str, Kind]], *, owner: str
@@ -86,14 +87,14 @@ class Inputs:
                     refused[one] = _no_file(file_id)
             # An output that does not exist yet may still be published.
             found |= {one: made[pair] for one, pair in sorted_out.outputs.items() if pair in made}
-        here, others = await asyncio.to_thread(self._present, found)
+        here, others = await self._storage.threads.run(self._present, found)
         refused |= others
         for reference, kind in [*(found.keys() - here), *sorted_out.others]:
             try:
                 await self.check(reference, owner=owner, kind=kind)
             except VidqueueError as error:
                 refused[reference, kind] = error
-        return refused | await asyncio.to_thread(self._refused_paths, sorted_out.paths)
+        return refused | await self._refused_paths(sorted_out.paths)
 
     def _present(self, wanted: _Rows) -> tuple[set[tuple[str, Kind]], dict[tuple[str, Kind], VidqueueError]]:
         """Those whose bytes are here, and the errors of those of them that are of another kind."""
@@ -111,13 +112,17 @@ class Inputs:
             return error
         return None
 
-    def _refused_paths(self, wanted: Iterable[tuple[str, Kind]]) -> dict[tuple[str, Kind], VidqueueError]:
+    async def _refused_paths(self, wanted: Iterable[tuple[str, Kind]]) -> dict[tuple[str, Kind], VidqueueError]:
         refused = {}
-        for path, kind in wanted:
+
+        async def check(path: str, kind: Kind) -> None:
             try:
-                self._check_local(path, kind)
+                await self.check(path, owner="", kind=kind)
             except VidqueueError as error:
                 refused[path, kind] = error
+
+        # All at once: those in one root wait for its threads, and not for another root.
+        await asyncio.gather(*(check(path, kind) for path, kind in wanted))
         return refused
 
     async def stage(self, reference: str, *, owner: str, copy: Path) -> Path:
@@ -130,16 +135,16 @@ class Inputs:
             VidqueueError: one of the codes for inputs.
         """
         if reference.startswith("/"):
-            return await asyncio.to_thread(self._local, reference)
+            return await self.roots.find(reference)
         if match := _FILE.fullmatch(reference):
             return await self.staged(await self._file(UUID(match[1]), owner), copy)
         if match := _OUTPUT.fullmatch(reference):
             return await self.staged(await self._output(UUID(match[1]), match[2], owner), copy)
         if match := _DATA.match(reference):
             target = copy.with_name(copy.name + suffix_of("", match[1]))
-            await asyncio.to_thread(target.write_bytes, _decode(reference))
+            await self._storage.threads.run(target.write_bytes, _decode(reference))
             return target
-        raise VidqueueError("unsupported_input", f"{_short(reference)} is not a reference that vidqueue supports.")
+        raise VidqueueError("unsupported_input", f"{short(reference)} is not a reference that vidqueue supports.")
 
     async def staged(self, file: FileRow, copy: Path) -> Path:
         """Return a path of a stored file whose extension is that of its name.
@@ -149,32 +154,12 @@ class Inputs:
         """
         path = await self.locate(file)
         suffix = suffix_of(file.name, file.media_type)
-        return await asyncio.to_thread(_linked, path, copy.with_name(copy.name + suffix)) if suffix else path
-
-    def _check_local(self, reference: str, kind: Kind) -> None:
-        path = self._local(reference)
-        if kind != "any":
-            with check_source(path).opened() as descriptor:
-                head = os.pread(descriptor, HEAD, 0)
-            check_kind(kind, None, head)
+        return await self._storage.threads.run(_linked, path, copy.with_name(copy.name + suffix)) if suffix else path
 
     async def _check_stored(self, file: FileRow, kind: Kind) -> None:
         await self.locate(file)
-        if error := await asyncio.to_thread(self._other_kind, file, kind):
+        if error := await self._storage.threads.run(self._other_kind, file, kind):
             raise error
-
-    def _local(self, reference: str) -> Path:
-        # Another process may replace files by links, or make a loop of links, while they are resolved.
-        try:
-            path = Path(os.path.realpath(reference))
-            if not any(path.is_relative_to(root) for root in self._roots):
-                named = ", ".join(map(str, self._roots)) or "none configured"
-                raise VidqueueError("input_forbidden", f"{_short(reference)} is outside inputs.roots ({named}).")
-            check_source(path)
-        except (OSError, ValueError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise VidqueueError("input_not_found", f"{_short(reference)} cannot be opened: {reason}.") from None
-        return path
 
     async def _file(self, file_id: UUID, owner: str) -> FileRow:
         async with self._database.statement() as connection:
@@ -196,7 +181,7 @@ class Inputs:
         Raises:
             VidqueueError: `file_elsewhere`, `file_lost`.
         """
-        if await asyncio.to_thread(self._storage.has, file.id, file.size):
+        if await self._storage.threads.run(self._storage.has, file.id, file.size):
             return self._storage.path(file.id)
         if file.node == self._storage.node or file.missing_at is not None:
             raise VidqueueError("file_lost", f"The bytes of file {file.id} ({file.name}) are gone.")
@@ -231,6 +216,13 @@ class _SortedOut:
                 self.others.add(one)
 
 
+def _check_content(path: Path, kind: Kind) -> None:
+    if kind != "any":
+        with check_source(path).opened() as descriptor:
+            head = os.pread(descriptor, HEAD, 0)
+        check_kind(kind, None, head)
+
+
 def _linked(path: Path, link: Path) -> Path:
     """A further name of the file. It is the same file and no symbolic link: those are not opened as inputs."""
     link.parent.mkdir(exist_ok=True)
@@ -253,7 +245,3 @@ def _decode(reference: str) -> bytes:
         return base64.b64decode(reference.partition(",")[2], validate=True)
     except binascii.Error as error:
         raise VidqueueError("unsupported_input", f"The data: input is not base64: {error}.") from None
-
-
-def _short(reference: str) -> str:
-    return repr(reference if len(reference) <= 200 else reference[:200] + "…")

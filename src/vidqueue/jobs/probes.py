@@ -9,7 +9,6 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from vidqueue.db.tables import files
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
+from vidqueue.ops.threads import ThreadPool
 from vidqueue.storage.local import Storage
 
 AT_ONCE = 2
@@ -79,7 +79,7 @@ class Probes:
         self._storage = storage
         self._limits = limits
         self._turns = Turns(AT_ONCE)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe")
+        self._threads = ThreadPool("probe", size=AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, file_id: UUID, *, owner: str) -> asyncio.Task[Facts]:
@@ -94,7 +94,6 @@ class Probes:
         """Cancel all probes; their files get no facts."""
         for task in self._tasks:
             task.cancel()
-        self._threads.shutdown(wait=False)
 
     def _keep(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
         self._tasks.add(task)
@@ -110,11 +109,9 @@ class Probes:
     async def _probe(self, file_id: UUID, owner: str) -> Facts:
         canceled = threading.Event()
         async with self._turns.slot(owner):
-            work = asyncio.get_running_loop().run_in_executor(
-                self._threads, probe, self._storage.path(file_id), self._limits, canceled
-            )
             try:
-                return (await work).as_json()
+                facts = await self._threads.run(probe, self._storage.path(file_id), self._limits, canceled)
+                return facts.as_json()
             except asyncio.CancelledError:
                 # A thread cannot be canceled; the jailed process it waits for can.
                 canceled.set()

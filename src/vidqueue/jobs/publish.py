@@ -73,14 +73,14 @@ async def publish(
     except OSError as error:
         return Failed(Failure.of("internal_error", f"An output cannot be stored: {error}"))
     except BaseException:
-        discard(storage, publications)
+        storage.cleaning.submit(discard, storage, list(publications))
         raise
     return outcome
 
 
 async def _adopt(storage: Storage, draft: OutputDraft, workspace: Path, publications: list[Publication]) -> None:
     """Move one output; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
-    moving = asyncio.ensure_future(asyncio.to_thread(storage.adopt, draft.path, workspace))
+    moving = asyncio.ensure_future(storage.long_threads.run(storage.adopt, draft.path, workspace))
     try:
         await asyncio.shield(moving)
     finally:
@@ -91,7 +91,7 @@ async def _adopt(storage: Storage, draft: OutputDraft, workspace: Path, publicat
 
 
 def discard(storage: Storage, publications: Sequence[Publication]) -> None:
-    """Remove bytes that no row names; what cannot be removed is left to reconcile."""
+    """Remove bytes that no row names; what cannot be removed is left to reconcile. Blocks."""
     for publication in publications:
         try:
             storage.delete(publication.stored.id)

@@ -43,7 +43,7 @@ async def recover(database: Database, storage: Storage, node: UUID) -> int:
     """
     reason = "the daemon was killed and started again"
     orphans = await give_back(database, storage, node, Interrupted(reason, lost=True))
-    await asyncio.to_thread(storage.clear_scratch)
+    await storage.long_threads.run(storage.clear_scratch)
     return orphans
 
 

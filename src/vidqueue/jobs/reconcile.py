@@ -5,7 +5,6 @@ A crash leaves the first, a restored backup the second. It looks at one data fol
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from itertools import islice
 from uuid import UUID
@@ -44,12 +43,13 @@ async def remove_orphans(database: Database, storage: Storage) -> int:
     """Remove stored bytes without a row, left by a crash between rename and commit; return how many were removed."""
     removed, seen = 0, 0
     ids = storage.stored_ids()
-    while page := await asyncio.to_thread(_page, ids):
+    while page := await storage.long_threads.run(_page, ids):
         seen = _log_progress("stored_files_compared", seen, len(page))
         async with database.transaction() as connection:
             await files.claim(connection, page, storage.node)
             known = await files.which_exist(connection, page)
-        removed += await _remove_unnamed(database, storage, storage.old(set(page) - known))
+        candidates = await storage.long_threads.run(storage.old, set(page) - known)
+        removed += await _remove_unnamed(database, storage, candidates)
     return removed
 
 
@@ -57,10 +57,10 @@ async def _remove_unnamed(database: Database, storage: Storage, candidates: set[
     """Remove those that still have no row once they are locked: their writer may have committed one and unlocked."""
     if not candidates:
         return 0
-    with storage.lock_unlocked(candidates) as locked:
+    async with storage.lock_unlocked(candidates) as locked:
         async with database.transaction() as connection:
             orphans = set(locked) - await files.which_exist(connection, locked)
-        return await asyncio.to_thread(_remove, storage, orphans)
+        return await storage.long_threads.run(_remove, storage, orphans)
 
 
 def _remove(storage: Storage, orphans: set[UUID]) -> int:
@@ -84,7 +84,7 @@ async def mark_missing(database: Database, storage: Storage) -> int:
         if not page:
             return missing
         seen = _log_progress("file_rows_compared", seen, len(page))
-        there = await asyncio.to_thread(_check, storage, page)
+        there = await storage.long_threads.run(_check, storage, page)
         lost = [file_id for file_id, is_there in there.items() if not is_there]
         async with database.transaction() as connection:
             await files.mark(connection, list(there), missing=lost)

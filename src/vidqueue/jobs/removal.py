@@ -5,7 +5,6 @@ Nothing that an unfinished job needs is removed. The callers are `control` and `
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -50,4 +49,4 @@ async def remove_bytes(storage: Storage, file_ids: Iterable[UUID]) -> None:
             except OSError as error:
                 log.error("file_not_removed", file=str(file_id), error=str(error))
 
-    await asyncio.to_thread(remove)
+    await storage.long_threads.run(remove)

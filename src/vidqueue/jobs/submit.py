@@ -85,6 +85,7 @@ REFUSALS = (
     "still_image",
     "no_audio_stream",
     "not_an_image",
+    "input_unreachable",
     "invalid_url",
     "address_forbidden",
     "dependency_failed",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
+from vidqueue.ops.threads import ThreadPool
 
 MEBIBYTE = 1 << 20
 # How far above the mark free space must be before work begins again, so that lanes do not alternate around it.
@@ -23,9 +25,12 @@ def is_short_of_space(folder: Path, low_water_mib: int, *, was_short: bool = Fal
 class Reservations:
     """Reserves disk space for uploads, so that all of them together leave the low-water mark (MiB) free."""
 
-    def __init__(self, folder: Path, low_water_mib: int) -> None:
+    def __init__(self, folder: Path, low_water_mib: int, threads: ThreadPool) -> None:
         self._folder = folder
         self._low_water = low_water_mib * MEBIBYTE
+        self._threads = threads
+        # One at a time: each counts what the one before it has reserved.
+        self._reserving = asyncio.Lock()
         # Bytes that each upload has reserved and not written yet.
         self._unwritten: dict[object, int] = {}
 
@@ -33,18 +38,18 @@ class Reservations:
         """Yield the pieces of an upload while there is space for it; `announced` is its size, if known.
 
         Raises:
-            VidqueueError: `no_space`, before the first piece or between two.
+            VidqueueError: `no_space` or `storage_unreachable`, before the first piece or between two.
         """
         upload = object()
         self._unwritten[upload] = checked_at = written = 0
         try:
-            self._reserve(upload, announced or STEP)
+            await self._reserve(upload, announced or STEP)
             async for piece in body:
                 if len(piece) > self._unwritten[upload]:
-                    self._reserve(upload, max(STEP, len(piece)))
+                    await self._reserve(upload, max(STEP, len(piece)))
                 elif written - checked_at >= STEP:
                     # Jobs and other programs write too.
-                    self._reserve(upload, 0)
+                    await self._reserve(upload, 0)
                     checked_at = written
                 yield piece
                 # The consumer asks for the next piece once this one is on the disk.
@@ -53,8 +58,10 @@ class Reservations:
         finally:
             del self._unwritten[upload]
 
-    def _reserve(self, upload: object, size: int) -> None:
-        wanted = sum(self._unwritten.values()) + size
-        if shutil.disk_usage(self._folder).free - wanted < self._low_water:
-            raise VidqueueError("no_space", "There is not enough free disk space for this upload.")
-        self._unwritten[upload] += size
+    async def _reserve(self, upload: object, size: int) -> None:
+        async with self._reserving:
+            usage = await self._threads.run(shutil.disk_usage, self._folder)
+            wanted = sum(self._unwritten.values()) + size
+            if usage.free - wanted < self._low_water:
+                raise VidqueueError("no_space", "There is not enough free disk space for this upload.")
+            self._unwritten[upload] += size

@@ -23,6 +23,7 @@ from typing import Any
 from vidqueue.errors import VidqueueError
 from vidqueue.ops.addresses import AddressGuard, Url
 from vidqueue.ops.http_client import Answer, ExchangeError, Stop, UnknownHostError, exchange
+from vidqueue.storage.descriptors import CHUNK, no_space_as_error, write_all
 from vidqueue.storage.disk_space import MEBIBYTE, STEP, is_short_of_space
 from vidqueue.storage.fetch_answers import (
     InterruptedDownloadError,
@@ -31,7 +32,7 @@ from vidqueue.storage.fetch_answers import (
     require_success,
     validator_of,
 )
-from vidqueue.storage.local import CHUNK, Storage, Stored, no_space_as_error, write_all
+from vidqueue.storage.local import Storage, Stored
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_FOLLOWED = 5

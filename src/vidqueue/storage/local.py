@@ -7,32 +7,32 @@ it is decided whether a row names them. The lock ends with its process, so no cl
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import structlog
 from uuid_utils.compat import uuid7
 
-from vidqueue.errors import VidqueueError, is_no_space
-from vidqueue.storage.trees import remove_tree
+from vidqueue.errors import VidqueueError
+from vidqueue.ops.threads import ThreadPool
+from vidqueue.storage.descriptors import Incoming, digest_of, lock, no_space_as_error, try_lock
+from vidqueue.storage.trees import make_empty, remove_tree
 
-CHUNK = 1 << 20
 # Longer than an upload may pause, and longer than it may be unknown whether a COMMIT without an answer succeeded.
 OLD_S = 3600
 # Longer than a job waits for the next try of a download.
 PARTS_OLD_S = 86_400
-
-log = structlog.get_logger(__name__)
+# A disk that works writes a piece within milliseconds, or within seconds when it is busy.
+HANGS_AFTER_S = 60.0
+# How long a lane waits for the removal of a workspace.
+REMOVAL_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ class Storage:
         self._work = data_dir / "work"
         self._fetching = data_dir / "fetching"
         self._locked: dict[UUID, int] = {}
+        # For calls that take milliseconds, for those that read or sync whole files, and for what nobody waits for.
+        self.threads = ThreadPool("data folder", size=8, hangs_after_s=HANGS_AFTER_S, code="storage_unreachable")
+        self.long_threads = ThreadPool("data folder, whole files", size=8)
+        self.cleaning = ThreadPool("data folder, cleaning", size=2)
         for folder in (self._files, self._incoming, self._work, self._fetching):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -90,21 +94,23 @@ class Storage:
         Raises:
             VidqueueError: `payload_too_large`, `input_empty`, `no_space`; nothing stays on the disk.
         """
-        file_id = uuid7()
-        digest, size = hashlib.sha256(), 0
-        with self._aside(file_id) as (descriptor, path):
+        file_id, size = uuid7(), 0
+        incoming = Incoming(self._incoming / str(file_id))
+        try:
+            await self.threads.run(incoming.open)
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit:
                     raise VidqueueError("payload_too_large", f"The upload is larger than {limit} bytes.")
-                digest.update(chunk)
-                with no_space_as_error():
-                    await asyncio.to_thread(write_all, descriptor, chunk)
+                await self.threads.run(incoming.write, chunk)
             if size == 0:
                 raise VidqueueError("input_empty", "The upload has no bytes.")
-            with no_space_as_error():
-                await asyncio.to_thread(self._settle, descriptor, path, file_id)
-        return Stored(file_id, size, digest.hexdigest())
+            sha256 = await self.long_threads.run(incoming.finish, partial(self._settle, file_id=file_id))
+        except BaseException:
+            with suppress(VidqueueError):
+                await self.threads.run(self._drop, incoming, file_id)
+            raise
+        return Stored(file_id, size, sha256)
 
     def adopt(self, path: Path, workspace: Path) -> Stored:
         """Move a finished file out of an attempt's workspace into storage; it stays locked until `release`.
@@ -122,7 +128,7 @@ class Storage:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise VidqueueError("bad_output", f"The output {path.name} is not a regular file.")
-            size, sha256 = os.fstat(descriptor).st_size, _digest(descriptor)
+            size, sha256 = os.fstat(descriptor).st_size, digest_of(descriptor)
             with no_space_as_error():
                 self._settle(descriptor, path, file_id)
         finally:
@@ -160,29 +166,32 @@ class Storage:
         except FileNotFoundError:
             return False
 
-    @contextmanager
-    def lock_unlocked(self, file_ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    @asynccontextmanager
+    async def lock_unlocked(self, file_ids: Collection[UUID]) -> AsyncIterator[list[UUID]]:
         """Lock those of these files that no other process has locked, and yield their ids; unlock them afterwards."""
-        with ExitStack() as stack:
-            yield [file_id for file_id in file_ids if stack.enter_context(_try_lock(self.path(file_id)))]
+        stack = ExitStack()
 
-    @contextmanager
-    def workspace(self, name: str) -> Iterator[Path]:
-        """Create an empty private folder, and remove it after the block."""
+        def lock_all() -> list[UUID]:
+            return [file_id for file_id in file_ids if stack.enter_context(try_lock(self.path(file_id)))]
+
+        try:
+            yield await self.long_threads.run(lock_all)
+        finally:
+            self.cleaning.submit(stack.close)
+
+    @asynccontextmanager
+    async def workspace(self, name: str) -> AsyncIterator[Path]:
+        """Create an empty private folder, and remove it after the block.
+
+        A tree that takes long to remove is removed while the lane goes on. Usually it is gone before, so that a lane
+        begins its next job with the space that this one took.
+        """
         folder = self._work / name
         try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            remove_tree(folder)
-            folder.mkdir(mode=0o700)
-        try:
+            await self.threads.run(make_empty, folder)
             yield folder
         finally:
-            try:
-                # A processor usually leaves nothing.
-                folder.rmdir()
-            except OSError:
-                remove_tree(folder)
+            await asyncio.wait([self.cleaning.submit(remove_tree, folder)], timeout=REMOVAL_PATIENCE_S)
 
     def clear_scratch(self) -> None:
         """Remove scratch files of an earlier daemon. No attempt may be running; uploads may be."""
@@ -192,7 +201,7 @@ class Storage:
             if _is_old(folder, PARTS_OLD_S):
                 remove_tree(folder)
         for left in self._incoming.iterdir():
-            with _try_lock(left) as locked:
+            with try_lock(left) as locked:
                 if locked and _is_old(left):
                     left.unlink(missing_ok=True)
 
@@ -207,16 +216,11 @@ class Storage:
         """Return those of these files that are older than `OLD_S`."""
         return {file_id for file_id in file_ids if _is_old(self.path(file_id))}
 
-    @contextmanager
-    def _aside(self, file_id: UUID) -> Iterator[tuple[int, Path]]:
-        path = self._incoming / str(file_id)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            _lock(descriptor)
-            yield descriptor, path
-        finally:
-            os.close(descriptor)
-            path.unlink(missing_ok=True)
+    def _drop(self, incoming: Incoming, file_id: UUID) -> None:
+        """Remove new bytes that nobody wants, wherever they are by now."""
+        incoming.close()
+        self.delete(file_id)
+        self.release(file_id)
 
     def _settle(self, descriptor: int, path: Path, file_id: UUID) -> None:
         """Rename the bytes to their final name, and sync both.
@@ -226,7 +230,7 @@ class Storage:
         """
         target = self.path(file_id)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        _lock(descriptor)
+        lock(descriptor)
         # A duplicate keeps the lock when the descriptor is closed.
         self._locked[file_id] = os.dup(descriptor)
         try:
@@ -238,56 +242,8 @@ class Storage:
             raise
 
 
-def _lock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def _try_lock(path: Path) -> Iterator[bool]:
-    """Lock the file for the block and yield True; yield False if another process has locked it or it does not open."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        yield False
-        return
-    try:
-        locked = True
-        try:
-            _lock(descriptor)
-        except BlockingIOError:
-            locked = False
-        yield locked
-    finally:
-        os.close(descriptor)
-
-
 def _is_old(path: Path, seconds: float = OLD_S) -> bool:
     try:
         return path.stat().st_mtime < time.time() - seconds
     except OSError:
         return False
-
-
-@contextmanager
-def no_space_as_error() -> Iterator[None]:
-    """Raise `no_space` instead of the OSError of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if not is_no_space(error):
-            raise
-        raise VidqueueError("no_space", f"The data folder is full: {error.strerror}.") from error
-
-
-def write_all(descriptor: int, chunk: bytes) -> None:
-    """Write a chunk; one call of write(2) may take only a part of it."""
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _digest(descriptor: int) -> str:
-    digest = hashlib.sha256()
-    while chunk := os.read(descriptor, CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()

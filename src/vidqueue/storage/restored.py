@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO
 from uuid import UUID
 
-from vidqueue.storage.local import CHUNK, Storage
+from vidqueue.storage.descriptors import CHUNK
+from vidqueue.storage.local import Storage
 
 
 def put(storage: Storage, file_id: UUID, content: IO[bytes], *, sha256: str) -> bool:

@@ -13,8 +13,21 @@ import structlog
 log = structlog.get_logger(__name__)
 
 
+def make_empty(folder: Path) -> None:
+    """Create an empty private folder in place of whatever is there."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        remove_tree(folder)
+        folder.mkdir(mode=0o700)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder tree, also folders without write permission (unpacked archives have them); log a failure."""
+    # A processor usually leaves nothing.
+    with suppress(OSError):
+        path.rmdir()
+        return
     with suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
     if not os.path.lexists(path):

@@ -91,7 +91,7 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
         log.info("attempt_begins", processor=begun.processor)
         settled, following = False, None
         try:
-            with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
+            async with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
                 await failpoints.reach("run.begun")
                 outcome = await _worked(begun, lane, services, workspace, guard)
                 await failpoints.reach("run.worked")
@@ -244,7 +244,7 @@ async def _settled(
         workspace=workspace, processor=begun.processor, shift=shift,
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
-        await asyncio.to_thread(services.storage.remove_fetched_parts, begun.ref.job_id)
+        services.storage.cleaning.submit(services.storage.remove_fetched_parts, begun.ref.job_id)
     return finished.next
 
 

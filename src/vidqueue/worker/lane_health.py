@@ -6,8 +6,10 @@ The reason stands in the lane's row, so a job that waits for the lane says so. L
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -16,11 +18,13 @@ import structlog
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import lanes
 from vidqueue.errors import VidqueueError
+from vidqueue.ops.threads import ThreadPool
 from vidqueue.ops.watchdog import Heartbeat
 from vidqueue.storage.disk_space import is_short_of_space
 from vidqueue.worker import gpus
 
 LOOK_EVERY_S = 2.0
+HANGS_AFTER_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +47,11 @@ class LaneHealth:
     watched: Sequence[WatchedLane]
     heartbeat: Heartbeat
     _full: bool = field(default=False, init=False)
+    _threads: ThreadPool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the threads that ask for free space."""
+        self._threads = ThreadPool("free space", size=2, hangs_after_s=HANGS_AFTER_S, code="storage_unreachable")
 
     async def run(self) -> None:
         """Check every two seconds, until cancelled."""
@@ -60,8 +69,7 @@ class LaneHealth:
         Raises:
             VidqueueError: `database_unavailable`.
         """
-        marks = [is_short_of_space(folder, self.low_water_mib, was_short=self._full) for folder in self.folders]
-        self._full = any(marks)
+        await self._look_at_disk()
         lost = await _lost_gpus(self.watched)
         otherwise = "no_space" if self._full else None
         wanted = {lane.id: "gpu_lost" if lane.gpu_uuid in lost else otherwise for lane in self.watched}
@@ -69,6 +77,12 @@ class LaneHealth:
             changed = await lanes.block(connection, wanted)
         for name, reason in changed.items():
             log.warning("lane_blocked" if reason else "lane_unblocked", lane=name, reason=reason)
+
+    async def _look_at_disk(self) -> None:
+        """Compare the free space with the mark; what is known of a disk that does not respond stays as it is."""
+        is_short = partial(is_short_of_space, low_water_mib=self.low_water_mib, was_short=self._full)
+        with contextlib.suppress(VidqueueError):
+            self._full = any([await self._threads.run(is_short, folder) for folder in self.folders])
 
 
 async def _lost_gpus(watched: Sequence[WatchedLane]) -> set[str | None]:

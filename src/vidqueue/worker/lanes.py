@@ -48,7 +48,7 @@ SPARE_CONNECTIONS = 4
 async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
     """Run the worker half: recover what a dead daemon left, register the lanes, dispatch; drain at the end.
 
-    It has a connection pool of its own, so that HTTP clients cannot delay a lease.
+    It has a connection pool of its own, and threads of its own for paths, so that HTTP clients cannot delay a lease.
     """
     settings = services.settings
     offered = _offered(settings, services.storage.node)
@@ -58,6 +58,7 @@ async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
     ) as database:
         inputs = Inputs(database, services.storage, settings)
         own = replace(services, database=database, inputs=inputs)
+        own.watchdog.watch(*inputs.roots.pools)
         await _recover(own)
         async with (
             Transport(database) as transport,

@@ -23,6 +23,9 @@ PERHAPS_ELSEWHERE = frozenset({"input_not_found", "input_forbidden"})
 # Another lane may be able to do what this one cannot: the job is given back, and waits a moment.
 ELSEWHERE = frozenset({"unknown_processor", "file_elsewhere"})
 ELSEWHERE_S = 5.0
+# A folder, or the data folder, does not respond: no job fails for that. Each try is an attempt in the job's history.
+UNREACHABLE = frozenset({"input_unreachable", "storage_unreachable"})
+UNREACHABLE_S = 30.0
 RETRY_S = 0.5
 # The folder in the workspace for inputs that are not where they are.
 STAGED = ".inputs"
@@ -41,6 +44,8 @@ async def stage(begun: Begun, services: Services, workspace: Path, reporter: Rep
         except VidqueueError as error:
             if error.code in ELSEWHERE:
                 return Interrupted(error.message, delay_s=ELSEWHERE_S)
+            if error.code in UNREACHABLE:
+                return Interrupted(error.message, delay_s=UNREACHABLE_S)
             if error.code in PERHAPS_ELSEWHERE and await _moved(begun, services):
                 return Interrupted(f"another daemon tries it, because of this one: {error.message}")
             if error.code not in DATABASE_BUSY:

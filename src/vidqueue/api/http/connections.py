@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from vidqueue.api.http.storm import Storm
+from vidqueue.ops.storm import Storm
 
 # Connections that are kept for probes, each with a descriptor.
 RESERVED = 8

@@ -6,7 +6,6 @@ import asyncio
 import difflib
 import math
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +14,7 @@ from starlette.requests import Request
 
 from vidqueue.api.http.context import services_of
 from vidqueue.errors import VidqueueError
+from vidqueue.ops.threads import ThreadPool
 
 JSON_LIMIT = 1 << 20
 # A body that brings less than this in one idle time is stalled, however regularly it drips.
@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # Bodies above this size would hold up the event loop, which renews the leases. Their threads are few and their own:
 # they compete with the loop for the interpreter, and other work of threads must not wait behind them.
 LARGE_BODY = 64 * 1024
-_large_bodies = ThreadPoolExecutor(2, thread_name_prefix="large-body")
+_large_bodies = ThreadPool("large bodies", size=2)
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
@@ -95,7 +95,7 @@ async def read_body(request: Request, model: type[Model]) -> Model:
             raise VidqueueError("payload_too_large", f"The body has more than {JSON_LIMIT} bytes.")
     if len(body) <= LARGE_BODY:
         return _parse(bytes(body), model)
-    return await asyncio.get_running_loop().run_in_executor(_large_bodies, _parse, bytes(body), model)
+    return await _large_bodies.run(_parse, bytes(body), model)
 
 
 def _parse(body: bytes, model: type[Model]) -> Model:

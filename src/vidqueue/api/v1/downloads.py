@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from pathlib import Path
@@ -19,6 +18,7 @@ from vidqueue.api.v1.jobs import matches
 from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
+from vidqueue.ops.threads import ThreadPool
 
 _RANGES = re.compile(r"bytes\s*=\s*(.+)", re.IGNORECASE)
 # More digits than any file has bytes are not understood; int() refuses thousands of them.
@@ -61,13 +61,14 @@ class Download(FileResponse):
     The file is held open from before the first byte of the answer, so that it can be removed meanwhile.
     """
 
-    def __init__(self, path: Path, file: FileRow, *, with_range: bool) -> None:
+    def __init__(self, path: Path, file: FileRow, threads: ThreadPool, *, with_range: bool) -> None:
         super().__init__(
             path,
             filename=file.name,
             media_type=file.media_type,
             headers={"ETag": _etag(file), "Content-Security-Policy": "default-src 'none'; sandbox"},
         )
+        self._threads = threads
         self._with_range = with_range
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +76,7 @@ class Download(FileResponse):
         if not self._with_range:
             scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != b"range"]}
         try:
-            descriptor = await asyncio.to_thread(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = await self._threads.run(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise VidqueueError("file_lost", f"The file {self.filename} was removed just now.") from None
         try:
@@ -88,9 +89,10 @@ class Download(FileResponse):
 async def _download(request: Request, file: FileRow, headers: RangeHeaders) -> Response:
     if matches(headers.if_none_match, _etag(file)):
         return Response(status_code=304, headers={"ETag": _etag(file)})
-    path = await services_of(request).inputs.locate(file)
+    services = services_of(request)
+    path = await services.inputs.locate(file)
     wanted = headers.range if headers.if_range in (None, _etag(file)) else None
-    return Download(path, file, with_range=_is_usable(wanted, file.size))
+    return Download(path, file, services.storage.threads, with_range=_is_usable(wanted, file.size))
 
 
 def _etag(file: FileRow) -> str:

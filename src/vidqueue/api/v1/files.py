@@ -149,7 +149,7 @@ async def _look_at(
         return None, ErrorView(code=error.code, message=error.message, hint=error.hint)
     except asyncio.CancelledError:
         probing.cancel()
-        services.storage.delete(stored.id)
+        services.storage.cleaning.submit(services.storage.delete, stored.id)
         raise
 
 

@@ -21,12 +21,14 @@ from vidqueue.services import Services
 
 PATIENCE_S = 5.0
 SHARED_S = 1.0
+HANGING = "How many calls to a folder do not return, by folder; jobs with inputs there wait."
 
 
 class Alive(BaseModel):
     """The process is well."""
 
     status: Literal["ok"] = "ok"
+    hanging: dict[str, int] = Field(description=HANGING)
 
 
 class Ready(BaseModel):
@@ -34,6 +36,7 @@ class Ready(BaseModel):
 
     status: Literal["ready"] = "ready"
     lanes_online: int = Field(description="On all hosts.")
+    hanging: dict[str, int] = Field(default_factory=dict, description=HANGING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class NotReady:
 async def healthz(request: Request) -> Response:
     """Tell that the process is well: it answers, and all that it lives by goes round. The database is not asked."""
     _require_pulse(services_of(request))
-    return json_answer(Alive())
+    return json_answer(Alive(hanging=services_of(request).watchdog.hanging()))
 
 
 async def readyz(request: Request) -> Response:
@@ -57,7 +60,7 @@ async def readyz(request: Request) -> Response:
     found = await readiness.current()
     if isinstance(found, NotReady):
         raise _refusal(found)
-    return json_answer(found)
+    return json_answer(found.model_copy(update={"hanging": services_of(request).watchdog.hanging()}))
 
 
 class Readiness:
