@@ -13,6 +13,7 @@ from vidqueue.job import State
 from vidqueue.jobs import members
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.members import BatchRequest, Checked
+from vidqueue.jobs.parsing import parsed
 from vidqueue.jobs.submit import fingerprint
 from vidqueue.ops import failpoints
 
@@ -34,12 +35,15 @@ async def submit(
     Raises:
         VidqueueError: the code of the first fault, with every fault in `errors`; nothing was queued.
     """
-    request_hash = fingerprint(request) if idempotency_key is not None else None
+    inputs_of_all = [getattr(member, "input", None) for member in request.jobs]
+    request_hash = None
+    if idempotency_key is not None:
+        request_hash = await parsed(inputs_of_all, fingerprint, request)
     async with database.statement() as connection:
         if earlier := await _made_before(connection, owner, idempotency_key, request_hash):
             return earlier
         batch_id, *ids = await batches.new_ids(connection, len(request.jobs) + 1)
-    checked = await members.check(request, ids, owner)
+    checked = await parsed(inputs_of_all, members.check, request, ids, owner)
     await _check_inputs(checked, inputs, owner)
     new = NewBatch(
         id=batch_id,

@@ -6,7 +6,6 @@ job that the earlier one will be. Only earlier ones can be named, so no cycle ca
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -25,8 +24,6 @@ LARGEST = 1000
 FAULTS_TOLD = 50
 # An object with more keys than this is no job; looking at each of them would take the time of everybody.
 KEYS = 64
-# Members are checked so many at a time, and the event loop serves others in between.
-AT_A_TIME = 25
 # JSON has larger numbers than Python reads back; vidqueue.accept() has the same bound.
 LARGEST_NUMBER = 1e300
 
@@ -114,12 +111,10 @@ class Checked:
     others: dict[UUID, list[str]] = field(default_factory=dict)
 
 
-async def check(request: BatchRequest, ids: list[UUID], owner: str) -> Checked:
-    """Check what can be known without IO; the jobs get these ids."""
+def check(request: BatchRequest, ids: list[UUID], owner: str) -> Checked:
+    """Check what can be known without IO; the jobs get these ids. May take long: it is called in a thread."""
     checked, earlier, own = Checked(), dict[str, UUID](), frozenset(ids)
     for index, (member, job_id) in enumerate(zip(request.jobs, ids, strict=True)):
-        if index % AT_A_TIME == 0:
-            await asyncio.sleep(0)
         _check_one(member, job_id, owner, f"/jobs/{index}", _Inside(earlier, own, checked))
         earlier[str(index)] = job_id
         name = getattr(member, "name", None)

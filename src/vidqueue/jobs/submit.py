@@ -16,6 +16,7 @@ from vidqueue.db.tables import jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
+from vidqueue.jobs.parsing import parsed
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.processors.base import Parameters, Processor
@@ -115,10 +116,8 @@ async def submit(
     """
     if idempotency_key is not None and (earlier := await _made_before(request, database, owner, idempotency_key)):
         return Submitted(earlier, created=False)
-    processor = registry.find(request.processor)
-    params = registry.parse(processor, request.input)
-    await check_media(list(processor.media(params)), inputs, owner)
-    new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+    media, new = await parsed(request.input, _parsed, request, owner, idempotency_key)
+    await check_media(media, inputs, owner)
     async with database.statement() as connection:
         await failpoints.reach("submit.before_commit")
         # One statement that queues the job, tells of it, and commits.
@@ -128,6 +127,13 @@ async def submit(
     if row is None:
         raise VidqueueError("not_found", f"Job {job_id} was deleted a moment ago.")
     return Submitted(row, created)
+
+
+def _parsed(request: JobRequest, owner: str, idempotency_key: str | None) -> tuple[list[MediaField], NewJob]:
+    processor = registry.find(request.processor)
+    params = registry.parse(processor, request.input)
+    new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+    return list(processor.media(params)), new
 
 
 async def check_media(media: Sequence[MediaField], inputs: Inputs, owner: str) -> None:
@@ -151,7 +157,7 @@ async def _made_before(request: JobRequest, database: Database, owner: str, key:
     async with database.statement() as connection:
         known = await jobs.of_key(connection, owner, key)
         # Another request under this key goes on, and is refused where the job would be queued.
-        if known is None or known[1] != fingerprint(request):
+        if known is None or known[1] != await parsed(request.input, fingerprint, request):
             return None
         return await jobs.get(connection, known[0])
 

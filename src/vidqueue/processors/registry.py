@@ -20,6 +20,7 @@ from vidqueue.settings.secrets import secret_values
 
 GROUP = "vidqueue.processors"
 FAULTS_TOLD = 50
+FAULTS_LISTED = 5000
 
 _SECTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -144,6 +145,10 @@ def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
     try:
         return processor.Params.model_validate(raw, context=processor.validation_context)
     except ValidationError as error:
+        if error.error_count() > FAULTS_LISTED:
+            # To list them would take the time of everybody.
+            message = f"{processor.name} does not accept these parameters. They have {error.error_count()} faults."
+            raise VidqueueError("invalid_params", message) from None
         told = Redactor(secret_values(processor.config))
         faults = [
             {"pointer": "/input" + json_pointer(fault["loc"]), "detail": told.text(fault["msg"])}
