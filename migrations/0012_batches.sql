@@ -13,7 +13,7 @@ CREATE UNIQUE INDEX batches_idempotency ON vidqueue.batches (owner, idempotency_
 COMMENT ON TABLE vidqueue.batches IS 'Jobs that were submitted together; removed with its last job.';
 COMMENT ON COLUMN vidqueue.batches.size IS 'How many jobs were submitted; some may have been deleted since.';
 
--- Not checked here, because that looks at every row under a lock; 0012_batches_online checks it while others write.
+-- Not checked here, because that looks at every row under a lock; 0015_online checks it while others write.
 ALTER TABLE vidqueue.jobs
     ADD CONSTRAINT jobs_of_batch_exists FOREIGN KEY (batch_id) REFERENCES vidqueue.batches NOT VALID;
 

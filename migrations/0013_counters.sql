@@ -1,6 +1,6 @@
 -- Numbers of jobs that need no counting, and jobs by tag in the order of their ids.
 -- Expand only: an older program goes on with this schema while it drains. Jobs that are there already are counted and
--- noted by 0013_counters_online, while others write.
+-- noted by 0015_online, while others write.
 
 -- How many jobs there are of each kind, as of the change whose number is in job_changes_folded. Later changes stand in
 -- job_changes: a reader adds them. Changes are appended, so no two transactions want the same row, and a long transaction
@@ -14,6 +14,7 @@ CREATE TABLE vidqueue.job_counts (
     PRIMARY KEY (owner, processor, device, state)
 ) WITH (fillfactor = 50);
 CREATE INDEX job_counts_waiting ON vidqueue.job_counts (processor, device) WHERE state = 'queued';
+COMMENT ON COLUMN vidqueue.job_counts.state IS 'The state of the jobs; `later` for queued ones that cannot run yet.';
 COMMENT ON TABLE vidqueue.job_counts IS 'How many jobs there are of each kind, without those in job_changes above job_changes_folded.';
 
 CREATE TABLE vidqueue.job_hours (
@@ -75,7 +76,8 @@ BEGIN
     UPDATE vidqueue.job_changes_folded SET number = upto WHERE number < upto;
 END $$;
 
--- Note what became of one job. Deferred, because the numbers rise in commit order only if they are given at commit: a
+-- Note what became of one job. Queued jobs that cannot run yet are counted apart, as `later`: they stand in no line, and no
+-- estimate of the line counts them. Deferred, because the numbers rise in commit order only if they are given at commit: a
 -- caller may keep its own transaction open around vidqueue.submit() for as long as it likes. The lock is the one that the
 -- event of the same change needs anyway.
 CREATE FUNCTION vidqueue.count_job() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -83,11 +85,13 @@ BEGIN
     PERFORM pg_advisory_xact_lock(30321, 1);
     IF TG_OP <> 'INSERT' THEN
         INSERT INTO vidqueue.job_changes (owner, processor, device, state, hour, jobs)
-        VALUES (OLD.owner, OLD.processor, OLD.device, OLD.state, vidqueue.hour_of(OLD.finished_at), -1);
+        VALUES (OLD.owner, OLD.processor, OLD.device, CASE WHEN OLD.state = 'queued' AND NOT OLD.ready THEN 'later' ELSE OLD.state END,
+                vidqueue.hour_of(OLD.finished_at), -1);
     END IF;
     IF TG_OP <> 'DELETE' THEN
         INSERT INTO vidqueue.job_changes (owner, processor, device, state, hour, jobs)
-        VALUES (NEW.owner, NEW.processor, NEW.device, NEW.state, vidqueue.hour_of(NEW.finished_at), 1);
+        VALUES (NEW.owner, NEW.processor, NEW.device, CASE WHEN NEW.state = 'queued' AND NOT NEW.ready THEN 'later' ELSE NEW.state END,
+                vidqueue.hour_of(NEW.finished_at), 1);
     END IF;
     -- One call takes one number or two, so no multiple is missed.
     IF currval('vidqueue.job_changes_number_seq') % 512 < 2 THEN
@@ -99,8 +103,8 @@ CREATE CONSTRAINT TRIGGER count_insert AFTER INSERT ON vidqueue.jobs
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION vidqueue.count_job();
 CREATE CONSTRAINT TRIGGER count_update AFTER UPDATE ON vidqueue.jobs
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-    WHEN ((OLD.owner, OLD.processor, OLD.device, OLD.state, OLD.finished_at)
-          IS DISTINCT FROM (NEW.owner, NEW.processor, NEW.device, NEW.state, NEW.finished_at))
+    WHEN ((OLD.owner, OLD.processor, OLD.device, OLD.state, OLD.ready, OLD.finished_at)
+          IS DISTINCT FROM (NEW.owner, NEW.processor, NEW.device, NEW.state, NEW.ready, NEW.finished_at))
     EXECUTE FUNCTION vidqueue.count_job();
 CREATE CONSTRAINT TRIGGER count_delete AFTER DELETE ON vidqueue.jobs
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION vidqueue.count_job();
@@ -121,7 +125,8 @@ WHERE hour IS NOT NULL AND number > (SELECT number FROM vidqueue.job_changes_fol
 -- By how much the counters are wrong. No row, unless somebody has changed jobs with the triggers switched off. Reads all jobs.
 CREATE VIEW vidqueue.jobs_miscounted AS
 SELECT owner, processor, device, state, sum(jobs)::bigint AS jobs
-FROM (SELECT owner, processor, device, state, count(*) AS jobs FROM vidqueue.jobs GROUP BY 1, 2, 3, 4
+FROM (SELECT owner, processor, device, CASE WHEN state = 'queued' AND NOT ready THEN 'later' ELSE state END AS state, count(*) AS jobs
+      FROM vidqueue.jobs GROUP BY 1, 2, 3, 4
       UNION ALL SELECT owner, processor, device, state, -jobs FROM vidqueue.jobs_counted) AS difference
 GROUP BY 1, 2, 3, 4 HAVING sum(jobs) <> 0;
 CREATE VIEW vidqueue.hours_miscounted AS

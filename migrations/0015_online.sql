@@ -1,5 +1,15 @@
 -- concurrently
--- Indexes for what people and the daemon ask, so that an answer costs the same however long the queue and its history are.
+-- Built while others write: indexes so that an answer costs the same however long the queue and its history are, and what
+-- the tables of 0012 and 0013 must know of jobs from before them.
+
+-- Dispatch; it is right without.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_ready ON vidqueue.jobs (demand, owner, rank, id) WHERE ready;
+CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_due ON vidqueue.jobs (run_at) WHERE state = 'queued' AND NOT ready AND unmet = 0;
+-- What stood in the order of rank whether it might run or not; dispatch does not look there any more.
+DROP INDEX CONCURRENTLY IF EXISTS vidqueue.jobs_waiting;
+
+-- The line of each kind of lane, so that a place near its front is found without walking it.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_in_line ON vidqueue.jobs (device, rank, id) WHERE ready;
 
 -- The replay of an owner's events.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS events_of_owner ON vidqueue.events (owner, number);
@@ -25,3 +35,13 @@ DROP INDEX CONCURRENTLY IF EXISTS vidqueue.jobs_by_creation;
 
 -- Attempts that failed are few, and reports ask for them.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS attempts_failed ON vidqueue.attempts (job_id) WHERE outcome = 'failed';
+
+-- Members of a batch, and the check of the foreign key of 0012_batches.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_of_batch ON vidqueue.jobs (batch_id, id) WHERE batch_id IS NOT NULL;
+ALTER TABLE vidqueue.jobs VALIDATE CONSTRAINT jobs_of_batch_exists;
+
+-- Counts the jobs from before 0013_counters, and notes their tags.
+SELECT vidqueue.recount_jobs();
+INSERT INTO vidqueue.job_tags (owner, tag, state, job_id)
+SELECT j.owner, tag, j.state, j.id FROM vidqueue.jobs j, unnest(j.tags) AS tag WHERE j.tags <> '{}' ON CONFLICT DO NOTHING;
+DROP INDEX CONCURRENTLY IF EXISTS vidqueue.jobs_by_tag;

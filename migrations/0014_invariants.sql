@@ -1,5 +1,8 @@
--- As in 0014_violations, without the counters: they are right only where the triggers run, and whoever switches these off
--- for a while shall see what that did to the jobs. `vidqueue doctor --invariants` asks vidqueue.jobs_miscounted by itself.
+-- The invariants, so written that a condition on job_id reaches every question: `vidqueue doctor --invariants` asks them for
+-- some thousand jobs at a time, in bounded memory. Those about lanes and keys (I5, I13) look at everything at once. No CTE
+-- around it: PostgreSQL passes no condition into one that calls clock_timestamp(). The counters are not among them: they are
+-- right only where the triggers run, and whoever switches these off for a while shall see what that did to the jobs.
+-- `vidqueue doctor --invariants` asks vidqueue.jobs_miscounted by itself.
 
 CREATE OR REPLACE VIEW vidqueue_report.invariants (id, invariant) AS VALUES
     ('I1',  'a job is final exactly when it has an end'),
