@@ -34,6 +34,7 @@ ELSEWHERE = {
     "host_name": "the machine's own name",
     "database.url": "not set",
     "database.url_file": "not set",
+    "webhooks.secret_file": "webhook_secret in data_dir",
 }
 # What the example shows where there is no fixed default.
 SAMPLES = {
@@ -41,6 +42,7 @@ SAMPLES = {
     "host_name": "workstation",
     "database.url": "postgresql://vidqueue@db.example/vidqueue",
     "database.url_file": "/etc/vidqueue/database_url",
+    "webhooks.secret_file": "/etc/vidqueue/webhook_secret",
 }
 _MARK = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 

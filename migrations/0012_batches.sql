@@ -17,6 +17,10 @@ COMMENT ON COLUMN vidqueue.batches.size IS 'How many jobs were submitted; some m
 ALTER TABLE vidqueue.jobs
     ADD CONSTRAINT jobs_of_batch_exists FOREIGN KEY (batch_id) REFERENCES vidqueue.batches NOT VALID;
 
+-- Whom to tell of the job by HTTP; accept() writes it. What it does is in 0024.
+ALTER TABLE vidqueue.jobs ADD COLUMN webhook jsonb;
+COMMENT ON COLUMN vidqueue.jobs.webhook IS 'The job''s own receiver: {"url": "https://...", "events": ["completed"]}; without events all are told.';
+
 -- The members of a batch are told by their batch, in one statement at commit: a call of the trigger for each of a
 -- thousand rows takes longer than everything else about them.
 CREATE FUNCTION vidqueue.tell_batch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -48,8 +52,9 @@ COMMENT ON COLUMN vidqueue.processors.vram_mb IS 'GPU memory in MiB that a job n
 COMMENT ON COLUMN vidqueue.processors.gpu_when IS
     'Parameters whose value makes a job need a GPU lane: {"encoder": ["nvenc"]}. Otherwise the job needs `device`.';
 
--- As in 0005, with the device and the memory that the processor declares.
-CREATE OR REPLACE FUNCTION vidqueue.accept(
+-- As in 0005, with the device and the memory that the processor declares, and a webhook.
+DROP FUNCTION vidqueue.accept;
+CREATE FUNCTION vidqueue.accept(
     processor        text,
     input            jsonb,
     title            text DEFAULT NULL,
@@ -66,6 +71,7 @@ CREATE OR REPLACE FUNCTION vidqueue.accept(
     vram_mb          integer DEFAULT NULL,
     idempotency_key  text DEFAULT NULL,
     request_hash     text DEFAULT NULL,
+    webhook          jsonb DEFAULT NULL,
     OUT job_id       uuid,
     OUT created      boolean
 ) LANGUAGE plpgsql AS $$
@@ -87,6 +93,9 @@ BEGIN
     END IF;
     IF jsonb_path_exists(input, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))') THEN
         RAISE EXCEPTION 'invalid_params: a number in the input is too large' USING ERRCODE = 'VQ002';
+    END IF;
+    IF webhook IS NOT NULL AND (jsonb_typeof(webhook) <> 'object' OR jsonb_typeof(webhook -> 'url') IS DISTINCT FROM 'string') THEN
+        RAISE EXCEPTION 'invalid_params: webhook must be an object with a url' USING ERRCODE = 'VQ002';
     END IF;
     IF device IS NULL THEN
         device := defaults.device;
@@ -111,12 +120,12 @@ BEGIN
             END IF;
         END IF;
         INSERT INTO vidqueue.jobs AS j (owner, processor, input, title, tags, priority, device, vram_mb, wanted_lane, run_at,
-                                        expires_at, max_attempts, timeout_s, stall_timeout_s, idempotency_key, request_hash)
+                                        expires_at, max_attempts, timeout_s, stall_timeout_s, idempotency_key, request_hash, webhook)
             VALUES (owner, processor, input, title, coalesce(tags, '{}'), priority, device,
                     coalesce(vram_mb, defaults.vram_mb, 0), lane,
                     coalesce(run_at, now()), expires_at, coalesce(max_attempts, defaults.max_attempts, 3),
                     coalesce(timeout_s, defaults.timeout_s, 86400), coalesce(stall_timeout_s, defaults.stall_timeout_s, 300),
-                    idempotency_key, request_hash)
+                    idempotency_key, request_hash, webhook)
             ON CONFLICT DO NOTHING
             RETURNING j.id INTO job_id;
         EXIT WHEN job_id IS NOT NULL;

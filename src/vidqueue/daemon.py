@@ -19,6 +19,7 @@ from typing import Literal
 import structlog
 
 from vidqueue.api.server import CannotListenError, listening
+from vidqueue.api.v1.views import job_view
 from vidqueue.db import migrate
 from vidqueue.db.embedded import server as embedded
 from vidqueue.db.event_feed import EventFeed
@@ -26,6 +27,8 @@ from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database, row
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
+from vidqueue.jobs.webhook_secret import WebhookSecret
+from vidqueue.jobs.webhook_sender import Sender, sending
 from vidqueue.ops import data_folder, failpoints, logs
 from vidqueue.ops.data_folder import RunningDaemon
 from vidqueue.ops.supervise import supervise
@@ -152,6 +155,7 @@ async def running(
         log.info("database_ready", postgresql=version, migrations_applied=applied)
         services = await _open_services(settings, database_url, stack, watchdog)
         await _require_own_database(services)
+        await stack.enter_async_context(sending(_sender(services)))
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
         if role != "worker":
@@ -199,6 +203,20 @@ async def _open_services(settings: Settings, database_url: str, stack: AsyncExit
     inputs = Inputs(database, storage, settings)
     watchdog.watch(storage.threads, *inputs.roots.pools)
     return Services(settings, database, event_feed, storage, inputs, watchdog)
+
+
+def _sender(services: Services) -> Sender:
+    """Return the sender of webhooks; it shows jobs as the HTTP API does."""
+    secret = WebhookSecret(services.settings.webhook_secret_file)
+    secret.read()
+    return Sender(
+        services.database,
+        services.event_feed,
+        services.watchdog.register("webhooks"),
+        services.inputs.receivers,
+        secret,
+        lambda job: job_view(job).model_dump(mode="json"),
+    )
 
 
 def _allow_descriptors() -> None:

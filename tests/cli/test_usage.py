@@ -110,8 +110,8 @@ def test_config_show_tells_the_origin_of_each_value_and_hides_the_password(alone
     assert shown["api.port"] == {"value": 1234, "origin": "vidqueue.toml"}
     assert shown["lanes.cpu"] == {"value": 3, "origin": "VIDQUEUE_LANES__CPU"}
     assert shown["log.level"] == {"value": "info", "origin": "default"}
-    assert "secret" not in json.dumps(shown)
-    assert "secret" not in alone("config", "show", variables=variables).out
+    assert "me:secret" not in json.dumps(shown)
+    assert "me:secret" not in alone("config", "show", variables=variables).out
 
 
 def test_db_url_prints_the_configured_address_whole_and_else_the_embedded_one(alone: CommandLine) -> None:

@@ -48,6 +48,7 @@ PLANTED = {
     "I8 winner": "UPDATE vidqueue.attempts SET outcome = 'canceled' WHERE job_id = '{job}'",
     "I9": """WITH told AS (UPDATE vidqueue.events SET kind = 'canceled' WHERE job_id = '{job}' AND kind = 'succeeded')
         UPDATE vidqueue.jobs SET state = 'canceled' WHERE id = '{job}'""",
+    "I10": """UPDATE vidqueue.jobs SET webhook = '{{"url": "https://example.com/"}}' WHERE id = '{job}'""",
     "I11": f"UPDATE vidqueue.attempts SET lease_expires_at = {A_MINUTE_AGO} WHERE job_id = '{{running}}'",
     "I12": f"UPDATE vidqueue.jobs SET cancel_requested_at = {A_MINUTE_AGO} WHERE id = '{{running}}'",
     "I13": "UPDATE vidqueue.jobs SET idempotency_key = 'same' WHERE id IN ('{job}', '{waiting}')",

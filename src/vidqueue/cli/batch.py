@@ -41,6 +41,8 @@ class BatchFlags:
     """Longest run of one attempt, in seconds."""
     lane: str | None = None
     """Run on this lane only."""
+    webhook: str | None = None
+    """A URL that is told of each job by POST requests."""
     idempotency_key: str | None = None
     """A key of your choice. Sending the same request with the same key again does not create a second batch."""
     wait: Annotated[bool, Parameter(negative="", show_default=False)] = False
@@ -57,6 +59,7 @@ class BatchFlags:
             "max_attempts": self.max_attempts,
             "timeout_s": self.timeout,
             "lane": self.lane,
+            "webhook": self.webhook,
         }
         return {name: value for name, value in given.items() if value is not None}
 

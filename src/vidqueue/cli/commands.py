@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "retry": ("jobs:retry", JOBS, "Queue failed or canceled jobs again."),
     "priority": ("jobs:priority", JOBS, "Change the priority of a job."),
     "delete": ("jobs:delete", JOBS, "Delete finished jobs with their logs and files."),
+    "webhooks": ("webhooks:app", JOBS, "Tell others of jobs by HTTP; show and resend what was told."),
     "processors": ("system:processors", MACHINE, "List the processors, or show the parameters of one."),
     "lanes": ("system:lanes", MACHINE, "Show the lanes and the jobs they run."),
 }

@@ -50,6 +50,10 @@ class JobFlags:
     """Longest time without progress, in seconds."""
     lane: Annotated[str | None, Parameter(group=JOB)] = None
     """Run on this lane only."""
+    webhook: Annotated[str | None, Parameter(group=JOB)] = None
+    """A URL that is told of the job by POST requests."""
+    webhook_event: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
+    """Tell only started, progress, output or completed; may be given more than once."""
     idempotency_key: Annotated[str | None, Parameter(group=JOB)] = None
     """A key of your choice. Sending the same request with the same key again does not create a second job."""
     wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
@@ -73,8 +77,22 @@ class JobFlags:
             "timeout_s": self.timeout,
             "stall_timeout_s": self.stall_timeout,
             "lane": self.lane,
+            "webhook": receiver(self.webhook, self.webhook_event),
         }
         return {name: value for name, value in given.items() if value is not None}
+
+
+def receiver(url: str | None, events: tuple[str, ...] | None) -> dict[str, Any] | None:
+    """Return whom to tell of a job, as a request names it.
+
+    Raises:
+        CommandError: there are events without a URL.
+    """
+    if url is None:
+        if events:
+            raise CommandError("--webhook-event needs --webhook.", exit=Exit.USAGE)
+        return None
+    return {"url": url, "events": list(events)} if events else {"url": url}
 
 
 def _zoned(moment: datetime | None) -> str | None:

@@ -131,6 +131,11 @@ async def _made_before(
 
 
 async def _check_inputs(checked: Checked, inputs: Inputs, owner: str) -> None:
+    for pointer, receiver in checked.receivers.items():
+        try:
+            inputs.check_receiver(receiver)
+        except VidqueueError as refusal:
+            checked.faults.add(refusal.code, pointer, refusal.message)
     if not checked.references:
         return
     refused = await inputs.check_many(checked.references, owner=owner)

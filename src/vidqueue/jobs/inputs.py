@@ -20,6 +20,7 @@ from vidqueue.db.pool import Database
 from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs import webhooks
 from vidqueue.jobs.fetches import Fetches
 from vidqueue.jobs.roots import Roots, short
 from vidqueue.media.kinds import HEAD, check_kind
@@ -44,6 +45,15 @@ class Inputs:
         self._storage = storage
         self.roots = Roots(settings.inputs.roots)
         self.fetches = Fetches(database, storage, settings)
+        self.receivers = webhooks.guard_of(settings.webhooks)
+
+    def check_receiver(self, receiver: webhooks.Receiver) -> None:
+        """Check whom a job wants to be told.
+
+        Raises:
+            VidqueueError: `invalid_url`, `address_forbidden`.
+        """
+        webhooks.check(receiver, self.receivers)
 
     async def check(self, reference: str, *, owner: str, kind: Kind = "any") -> None:
         """Check a reference before the job is queued; `kind` is what the parameter takes.

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from vidqueue.db.tables.batches import Member
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.submit import JobRequest, new_job
+from vidqueue.jobs.webhooks import Receiver
 from vidqueue.processors import registry
 from vidqueue.processors.media import Kind, json_pointer
 
@@ -109,6 +110,7 @@ class Checked:
     members: list[Member] = field(default_factory=list)
     references: dict[tuple[str, Kind], list[str]] = field(default_factory=dict)
     others: dict[UUID, list[str]] = field(default_factory=dict)
+    receivers: dict[str, Receiver] = field(default_factory=dict)
 
 
 def check(request: BatchRequest, ids: list[UUID], owner: str) -> Checked:
@@ -132,6 +134,8 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
             faults.add("invalid_request", at + pointer, detail)
         return
     before = faults.count
+    if member.webhook is not None:
+        inside.checked.receivers[f"{at}/webhook"] = member.webhook
     resolved = inside.resolved(member.input, f"{at}/input")
     try:
         processor = registry.find(member.processor)

@@ -17,6 +17,7 @@ from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.parsing import parsed
+from vidqueue.jobs.webhooks import Receiver
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.processors.base import Parameters, Processor
@@ -69,6 +70,9 @@ class JobRequest(BaseModel):
         None, gt=0, le=86_400, description="Longest time without progress; else what its processor says."
     )
     lane: str | None = Field(None, max_length=64, description="Only this lane.")
+    webhook: Receiver | None = Field(
+        None, description="Whom to tell of this job: a URL, or an object with `url` and `events`."
+    )
 
 
 # Codes that a submit may be refused with.
@@ -118,6 +122,8 @@ async def submit(
         return Submitted(earlier, created=False)
     media, new = await parsed(request.input, _parsed, request, owner, idempotency_key)
     await check_media(media, inputs, owner)
+    if request.webhook is not None:
+        inputs.check_receiver(request.webhook)
     async with database.statement() as connection:
         await failpoints.reach("submit.before_commit")
         # One statement that queues the job, tells of it, and commits.
@@ -183,11 +189,15 @@ def new_job(
         lane=request.lane,
         idempotency_key=idempotency_key,
         request_hash=fingerprint(request) if idempotency_key is not None else None,
+        webhook=request.webhook.model_dump(mode="json", exclude_none=True) if request.webhook is not None else None,
     )
 
 
 def fingerprint(request: BaseModel) -> str:
     """What a request asks for, in hex: equal requests under one idempotency key are one request."""
+    asked = request.model_dump(mode="json")
+    # A key that older programs did not know must not make another request of the same one.
+    if asked.get("webhook") is None:
+        asked.pop("webhook", None)
     # Sorted: the order of an object's members says nothing.
-    text = json.dumps(request.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -120,6 +120,19 @@ class FetchSettings(Section):
     )
 
 
+class WebhooksSettings(Section):
+    """Webhooks: HTTP requests that tell others of jobs."""
+
+    secret_file: Path | None = Field(
+        None, description="File with the secret that signs them, one a line, newest first. Made at the first start."
+    )
+    allow: list[IPvAnyNetwork] = Field(
+        [],
+        description="Address ranges that may be told besides public ones, such as 127.0.0.1/32. Otherwise private, "
+        "loopback and link-local addresses are refused.",
+    )
+
+
 class DiskSettings(Section):
     """How much disk space is kept free."""
 
@@ -212,6 +225,7 @@ class Settings(BaseSettings):
     lanes: LanesSettings = LanesSettings()
     inputs: InputsSettings = InputsSettings()
     fetch: FetchSettings = FetchSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
     limits: Limits = Limits()
     disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()
@@ -222,6 +236,11 @@ class Settings(BaseSettings):
     @classmethod
     def _resolved(cls, folder: Path) -> Path:
         return folder.expanduser().resolve()
+
+    @property
+    def webhook_secret_file(self) -> Path:
+        """Return the file with the secret that signs webhooks."""
+        return self.webhooks.secret_file or self.data_dir / "webhook_secret"
 
     @model_validator(mode="after")
     def _one_database_url(self) -> Settings:

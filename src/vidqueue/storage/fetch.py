@@ -15,12 +15,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vidqueue.errors import VidqueueError
+from vidqueue.ops import own_thread
 from vidqueue.ops.addresses import AddressGuard, Url
 from vidqueue.ops.http_client import Answer, ExchangeError, Stop, UnknownHostError, exchange
 from vidqueue.storage.descriptors import CHUNK, no_space_as_error, write_all
@@ -87,24 +87,14 @@ class Download:
             VidqueueError: it cannot be fetched, now or later.
             InterruptedDownloadError: it broke off; another run goes on where this one ended, if the server can.
         """
-        answer: Future[Fetched] = Future()
-        # Running, so that a cancellation of those who wait leaves it to the thread.
-        answer.set_running_or_notify_cancel()
         # Not a pool: a thread that hangs in the system's resolver must not keep a place in one.
-        threading.Thread(target=self._work, args=[answer], name="fetch", daemon=True).start()
-        ended = asyncio.wrap_future(answer)
+        ended = own_thread.begin(self._whole, "fetch")
         try:
             return await self._supervised(ended, listener)
         except BaseException:
             self._abandon()
             ended.cancel()
             raise
-
-    def _work(self, answer: Future[Fetched]) -> None:
-        try:
-            answer.set_result(self._whole())
-        except BaseException as error:
-            answer.set_exception(error)
 
     async def _supervised(self, ended: asyncio.Future[Fetched], listener: Listener) -> Fetched:
         """Wait for the thread; end a download that takes too long, pauses too long, or trickles."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from vidqueue.api.http import docs
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
-from vidqueue.api.v1 import batches, events, files, health, history, jobs, system
+from vidqueue.api.v1 import batches, events, files, health, history, jobs, system, webhooks
 from vidqueue.api.v1.downloads import get_file_content, get_output
 from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
 from vidqueue.jobs.submit import REFUSALS
@@ -100,6 +100,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=("conflict", "dependency_failed"),
     ),
     *batches.ENDPOINTS,
+    *webhooks.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",

@@ -3,7 +3,8 @@ SELECT job_id, created FROM vidqueue.accept(
     processor => %(processor)s, input => %(input)s, title => %(title)s, tags => %(tags)s, priority => %(priority)s,
     run_at => %(run_at)s, expires_at => %(expires_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,
     stall_timeout_s => %(stall_timeout_s)s, lane => %(lane)s, owner => %(owner)s, device => %(device)s,
-    vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s)
+    vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
+    webhook => %(webhook)s)
 
 -- part: pools
 -- Jobs of two devices share one queue if the same lanes take both, as on a machine without a GPU.

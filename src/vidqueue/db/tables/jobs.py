@@ -38,6 +38,7 @@ class NewJob:
     lane: str | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
+    webhook: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,7 @@ async def enqueue(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
     """
     values = {field.name: getattr(job, field.name) for field in fields(job)}
     values |= {"input": Jsonb(job.input), "tags": list(job.tags)}
+    values |= {"webhook": Jsonb(job.webhook) if job.webhook is not None else None}
     found = await row(connection, "jobs", "enqueue", **values)
     assert found is not None
     return found["job_id"], found["created"]

@@ -14,6 +14,7 @@ CREATE OR REPLACE VIEW vidqueue_report.invariants (id, invariant) AS VALUES
     ('I7',  'progress of an attempt never falls'),
     ('I8',  'succeeded job published by its winning attempt alone'),
     ('I9',  'a job that has not succeeded publishes nothing'),
+    ('I10', 'each end of a job with a webhook has its delivery'),
     ('I11', 'an expired lease is rescued within a minute'),
     ('I12', 'cancel takes effect within 30 s'),
     ('I13', 'an idempotency key made one job'),
@@ -92,6 +93,13 @@ FROM (
     SELECT 'I9', j.id, format('state %s, output %s', j.state, o.name)
     FROM vidqueue.jobs j JOIN vidqueue.outputs o ON o.job_id = j.id
     WHERE j.state <> 'succeeded'
+    UNION ALL
+    SELECT 'I10', j.id, format('state %s in attempt %s, and no delivery tells it', j.state, j.attempt)
+    FROM vidqueue.jobs j
+    WHERE j.webhook IS NOT NULL AND j.state IN ('succeeded', 'failed', 'canceled')
+        AND (coalesce(j.webhook -> 'events', 'null') = 'null' OR j.webhook -> 'events' ? 'completed')
+        AND NOT EXISTS (SELECT FROM vidqueue.webhook_deliveries d
+                        WHERE d.job_id = j.id AND d.kind = 'completed' AND d.attempt = j.attempt AND d.webhook_id IS NULL)
     UNION ALL
     SELECT 'I11', a.job_id, format('attempt %s, expired %s', a.number, a.lease_expires_at)
     FROM vidqueue.attempts a WHERE a.ended_at IS NULL
