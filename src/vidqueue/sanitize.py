@@ -5,7 +5,9 @@ A processor may report anything. What it reports must not decide whether the out
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +20,33 @@ DEEPEST = 20
 LARGEST_NUMBER = 1e30
 CUT = "…"
 
+# Characters that reorder the text around them (Unicode UAX 9), and those that end a line without being control codes.
+_REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_LINE_ENDS = "\u2028\u2029"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def sanitize_text(text: str) -> str:
     """Return the text with each NUL and each lone surrogate replaced by U+FFFD."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def visible(text: str) -> str:
+    """The text with every character that controls a terminal written as an escape, on one line.
+
+    That is: control codes (C0, DEL, C1; line ends too), bidirectional controls, and halves of surrogate pairs, which
+    cannot be encoded. A tab becomes a space.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character == "\t":
+        return " "
+    harmful = character in _REORDERING or character in _LINE_ENDS or unicodedata.category(character) in ("Cc", "Cs")
+    return character.encode("unicode_escape").decode("ascii") if harmful else character
 
 
 def sanitize_number(value: Any) -> float | None:
@@ -50,7 +73,8 @@ class Redactor:
 
     def add(self, secret: str) -> None:
         """Hide this text, and each line of it, from now on."""
-        words = {one for one in (secret, secret.strip(), *secret.splitlines()) if len(one) >= SHORTEST_SECRET}
+        plain = {one for one in (secret, secret.strip(), *secret.splitlines()) if len(one) >= SHORTEST_SECRET}
+        words = {form for one in plain for form in _written_forms(one)}
         # The longest first: one secret may contain another.
         self._secrets = tuple(sorted({*self._secrets, *words}, key=lambda one: (-len(one), one)))
 
@@ -72,6 +96,11 @@ class Redactor:
             case list() | tuple():
                 return [self.value(inner, depth - 1) for inner in value]
         return value
+
+
+def _written_forms(text: str) -> set[str]:
+    """A text as it stands in messages: as it is, in JSON, and in Python's repr of it or of a longer text."""
+    return {text, json.dumps(text)[1:-1], repr(text)[1:-1], text.replace("\\", "\\\\").replace("'", "\\'")}
 
 
 @dataclass(slots=True)

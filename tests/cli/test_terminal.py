@@ -13,7 +13,8 @@ from tests.daemon import Daemon
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.options import Look
 from vidqueue.cli.render import Bars, Lines
-from vidqueue.cli.terminal import Screen, tell_error, visible
+from vidqueue.cli.terminal import Screen, tell_error
+from vidqueue.sanitize import visible
 
 # Sets the title of the window, clears the screen, forges a line, moves the cursor, reorders, is markup of rich.
 HOSTILE = (

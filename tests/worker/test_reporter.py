@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from tests.factory import Queue, eventually
+from vidqueue.db.pool import Database
+from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef
 from vidqueue.progress import LogLine, Progress, Throttle
 from vidqueue.worker.reporter import Reporter
@@ -47,6 +52,45 @@ async def test_lines_of_the_log_are_written_at_the_end_of_an_attempt_also_after_
     await reporter.close(succeeded=True)
     assert await queue.sql("SELECT text FROM vidqueue.attempt_logs") == [{"text": "nearly done"}]
     assert (await queue.job(ref.job_id)).progress == 0
+
+
+class AnswerLost:
+    """Commits, and then hangs or fails before the caller knows."""
+
+    def __init__(self, inner: Any, committed: asyncio.Event, *, fails: bool) -> None:
+        self.inner, self.committed, self.fails = inner, committed, fails
+
+    async def __aenter__(self) -> Any:
+        return await self.inner.__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.inner.__aexit__(*error)
+        self.committed.set()
+        if self.fails:
+            raise VidqueueError("database_unavailable", "the answer was lost")
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_no_line_is_written_twice_when_a_write_is_cancelled_or_its_answer_is_lost(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    ref, committed, real = await running(queue), asyncio.Event(), Database.statement
+    reporter = Reporter(queue.database, ref, max_log_lines=10)
+    reporter.hear(LogLine("first"))
+    reporter.hear(LogLine("second"))
+    with monkeypatch.context() as losing:
+        losing.setattr(Database, "statement", lambda self: AnswerLost(real(self), committed, fails=fails))
+        writing = asyncio.create_task(reporter._try_to_write())
+        await committed.wait()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+    reporter.hear(LogLine("third"))
+    await reporter.close(succeeded=False)
+    reporter.hear(LogLine("fourth"))
+    await reporter.close(succeeded=False)
+    lines = await queue.sql("SELECT text FROM vidqueue.attempt_logs ORDER BY number")
+    assert [line["text"] for line in lines] == ["first", "second", "third", "fourth"]
 
 
 def test_a_change_of_stage_waits_less_than_a_step_of_the_same() -> None:

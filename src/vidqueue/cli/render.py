@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vidqueue.cli.client import FINAL, Job
-from vidqueue.cli.terminal import Screen, duration_text, state_text, visible
+from vidqueue.cli.terminal import Screen, duration_text, state_text
+from vidqueue.sanitize import visible
 
 LINE_EVERY_S = 10.0
 _ORDER = {"running": 0, "queued": 1}

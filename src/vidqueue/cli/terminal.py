@@ -1,14 +1,13 @@
 """What the commands print: data on stdout, everything else on stderr.
 
-Titles, file names, log lines and messages come from other people. `visible` is the one place that takes the power over
-the terminal out of them; whatever is printed for people passes through it. JSON is printed as it is.
+Titles, file names, log lines and messages come from other people. `sanitize.visible` takes the power over the terminal
+out of them; whatever is printed for people passes through it. JSON is printed as it is.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.options import Look
+from vidqueue.sanitize import visible
 
 WIDTH = 400
 
@@ -30,29 +30,6 @@ STATE_STYLES = {
     "failed": "red",
     "canceled": "magenta",
 }
-
-
-# Characters that reorder the text around them (Unicode UAX 9), and those that end a line without being control codes.
-_REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_LINE_ENDS = "\u2028\u2029"
-
-
-def visible(text: str) -> str:
-    """The text with every character that controls a terminal written as an escape, on one line.
-
-    That is: control codes (C0, DEL, C1; line ends too), bidirectional controls, and halves of surrogate pairs, which
-    cannot be encoded. A tab becomes a space.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if character == "\t":
-        return " "
-    harmful = character in _REORDERING or character in _LINE_ENDS or unicodedata.category(character) in ("Cc", "Cs")
-    return character.encode("unicode_escape").decode("ascii") if harmful else character
 
 
 class Screen:

@@ -19,7 +19,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen, visible
+from vidqueue.cli.terminal import Screen
+from vidqueue.sanitize import visible
 
 CHUNK = 1 << 20
 # How long the daemon may take to sync what it was sent.

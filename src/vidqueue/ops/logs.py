@@ -1,17 +1,38 @@
-"""Configure the daemon's log: JSON lines for machines, colours on a terminal. Passwords in URLs are masked."""
+"""Configure the daemon's log: JSON lines for machines, colours on a terminal.
+
+Passwords and keys are masked last, in texts of exceptions and in the finished line too. A storm of one event is thinned
+(`storm`). A terminal gets no control characters that came from outside.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
+import threading
+from collections.abc import Mapping, MutableMapping
+from types import TracebackType
 from typing import Any, Literal
 
 import structlog
 
-from vidqueue.sanitize import Redactor
+from vidqueue.ops.storm import Limiter
+from vidqueue.sanitize import REDACTED, Redactor, visible
 
-_URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
+# `user:password@` of a URL; a password may hold an @ that nobody has quoted.
+_URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^/\s\"']*@")
+# password=..., "api_key": "...", Authorization: Bearer ...; also as it stands in a repr or in JSON.
+_NAMED_SECRET = re.compile(
+    r"""(?ix) \b( password | passwd | pwd | secret | token | api[_-]?key | access[_-]?key | secret[_-]?key
+    | client[_-]?secret | credential | signature | authorization )
+    ( \\?["']? \s? [:=] \s? \\?["']? ) (?: (?: bearer | basic | token ) \s )? [^\s"'&,;)}\]\\]+"""
+)
+_BEARER = re.compile(r"(?i)\b(bearer) [\w.~+/=-]{8,}")
+DEEPEST = 8
+
+Event = MutableMapping[str, Any]
+
+log = structlog.get_logger(__name__)
 
 
 def configure(
@@ -25,10 +46,7 @@ def configure(
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _mask,
-        *([_redacting(redactor)] if redactor else []),
     ]
-    renderer: Any = structlog.processors.JSONRenderer(default=str) if json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -36,26 +54,75 @@ def configure(
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    final = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _exceptions(json), renderer]
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=final, foreign_pre_chain=shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=_final(Mask(redactor), json=json), foreign_pre_chain=shared)
+    )
+    handler.addFilter(Limiter().admit)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
     for noisy in ("procrastinate", "uvicorn.access", "uvicorn.error", "psycopg.pool", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Python would print the traceback as it is.
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _exceptions(json: bool) -> Any:
-    return structlog.processors.format_exc_info if json else lambda logger, method, event: event
+class Mask:
+    """Masks passwords and keys: those that `redactor` knows, and what looks like one."""
+
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self._redactor = redactor or Redactor()
+
+    def text(self, text: str) -> str:
+        """Return the text with secrets masked."""
+        text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", self._redactor.text(text))
+        text = _NAMED_SECRET.sub(rf"\1\2{REDACTED}", text)
+        return _BEARER.sub(rf"\1 {REDACTED}", text)
+
+    def value(self, value: Any, depth: int = DEEPEST) -> Any:
+        """Return a value as JSON can hold it, with secrets masked; an object becomes what it calls itself."""
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                return self.text(value)
+            case Mapping() if depth > 0:
+                return {self.text(str(key)): self.value(inner, depth - 1) for key, inner in value.items()}
+            case list() | tuple() | set() | frozenset() if depth > 0:
+                return [self.value(inner, depth - 1) for inner in value]
+            case _:
+                return self.text(str(value))
 
 
-def _redacting(redactor: Redactor) -> Any:
-    return lambda logger, method, event: {key: redactor.value(value) for key, value in event.items()}
+def _final(mask: Mask, *, json: bool) -> list[Any]:
+    """The processors that make a line of an event."""
+    render: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer()
+
+    def masked(logger: Any, method: str, event: Event) -> Event:
+        del logger, method
+        return {key: mask.value(value) for key, value in event.items()}
+
+    def harmless(logger: Any, method: str, event: Event) -> Event:
+        del logger, method
+        return {visible(key): _visible(key, value) for key, value in event.items()}
+
+    def line(logger: Any, method: str, event: Event) -> str:
+        return mask.text(render(logger, method, event))
+
+    # A traceback becomes text before anything is masked.
+    rendered = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info]
+    return [*rendered, masked, *([] if json else [harmless]), line]
 
 
-def _mask(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Mask passwords in URLs, in every value of the event."""
-    del logger, method
-    return {
-        key: _URL_PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value for key, value in event.items()
-    }
+def _visible(key: str, value: Any) -> Any:
+    """What a terminal may show: a traceback keeps its lines, everything else is one line."""
+    if key == "exception":
+        return "\n".join(map(visible, str(value).split("\n")))
+    return value if value is None or isinstance(value, bool | int | float) else visible(str(value))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    log.critical("uncaught_exception", exc_info=(kind, error, trace))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter
 
@@ -15,6 +17,7 @@ def secret_values(value: Any) -> Iterator[str]:
     match value:
         case SecretStr():
             yield value.get_secret_value()
+            yield from _password_in(value.get_secret_value())
         case SecretBytes():
             yield value.get_secret_value().decode(errors="replace")
         case BaseModel():
@@ -25,6 +28,14 @@ def secret_values(value: Any) -> Iterator[str]:
         case list() | tuple() | set() | frozenset():
             for inner in value:
                 yield from secret_values(inner)
+
+
+def _password_in(url: str) -> Iterator[str]:
+    """The password of a URL, as it stands there and as it is sent: messages may have it without the rest."""
+    with suppress(ValueError):
+        if password := urlsplit(url).password:
+            yield password
+            yield unquote(password)
 
 
 def revealed(section: BaseModel) -> dict[str, Any]:

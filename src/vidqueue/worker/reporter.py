@@ -39,6 +39,9 @@ class Reporter:
         self._stages: set[str] = set()
         self._lines: deque[LogLine] = deque()
         self._lines_left = max_log_lines
+        self._written = 0
+        # A write that failed or was cancelled may have been committed.
+        self._in_doubt = False
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self.heard_at = time.monotonic()
@@ -115,8 +118,13 @@ class Reporter:
             return
         if progress is not None:
             self._throttle.wrote(progress, self._loop.time())
+        in_doubt, self._in_doubt = self._in_doubt, True
         async with self._database.statement() as connection:
-            await attempts.report(connection, self._ref, lines=lines, progress=progress)
+            await attempts.report(
+                connection, self._ref, lines=lines, progress=progress, written=self._written, in_doubt=in_doubt
+            )
+        self._in_doubt = False
+        self._written += len(lines)
         for _ in lines:
             self._lines.popleft()
         if self._progress is progress:

@@ -72,7 +72,7 @@ class RequestLog:
                 raise
             await problems.unexpected(Request(scope))(scope, receive, named_send)
         # What people did to jobs is in the events of the jobs; what went wrong here should be seen without debugging.
-        level = "info" if status >= 500 and scope["path"] not in QUIET_PATHS else "debug"
+        level = "warning" if status >= 500 and scope["path"] not in QUIET_PATHS else "debug"
         getattr(log, level)(
             "request",
             client=_client(scope),

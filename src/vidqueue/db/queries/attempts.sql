@@ -32,13 +32,17 @@ RETURNING a.fence, j.cancel_requested_at IS NOT NULL AS cancel_requested
 
 -- name: report
 -- Write log lines, progress and its event in one statement that does not wait for the disk. The row is unchanged if the
--- fence is no longer valid.
+-- fence is no longer valid. In doubt whether an earlier statement was committed, only the lines that are missing behind
+-- the first %(written)s are inserted; nobody else writes lines of this attempt.
 WITH unsynced AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), logged AS (
     INSERT INTO vidqueue.attempt_logs (job_id, attempt, level, text)
     SELECT %(job_id)s, %(attempt)s, l.level, l.text
-    FROM unsynced, unnest(%(levels)s::text[], %(texts)s::text[]) AS l (level, text)
+    FROM unsynced, unnest(%(levels)s::text[], %(texts)s::text[]) WITH ORDINALITY AS l (level, text, place)
+    WHERE NOT %(in_doubt)s OR l.place > (
+        SELECT count(*) FROM vidqueue.attempt_logs WHERE job_id = %(job_id)s AND attempt = %(attempt)s) - %(written)s
+    ORDER BY l.place
 ), seen AS (
     UPDATE vidqueue.jobs SET
         progress = greatest(progress, %(fraction)s::real), stage = %(stage)s, message = %(message)s,

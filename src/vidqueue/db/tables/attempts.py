@@ -94,11 +94,18 @@ async def renew(connection: Connection, refs: Sequence[AttemptRef], *, lease_s: 
 
 
 async def report(
-    connection: Connection, ref: AttemptRef, *, lines: Sequence[LogLine] = (), progress: Progress | None = None
+    connection: Connection,
+    ref: AttemptRef,
+    *,
+    lines: Sequence[LogLine] = (),
+    progress: Progress | None = None,
+    written: int = 0,
+    in_doubt: bool = False,
 ) -> None:
     """Add lines to the attempt's log, and write its progress with its event. Does not wait for the disk.
 
-    The job's row stays as it is if the fence is not ours any more.
+    The job's row stays as it is if the fence is not ours any more. `in_doubt` says that an earlier call may have
+    written the first of these lines, behind the `written` lines that are certainly there; they are not written twice.
     """
     seen = progress or Progress(0.0)
     await row(
@@ -108,6 +115,8 @@ async def report(
         **_ids(ref),
         levels=[line.level for line in lines],
         texts=[sanitize_text(line.text) for line in lines],
+        written=written,
+        in_doubt=in_doubt,
         fraction=None if progress is None else min(1.0, max(0.0, progress.fraction)),
         stage=sanitize_text(seen.stage) or None,
         message=sanitize_text(seen.message) or None,
