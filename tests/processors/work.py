@@ -45,8 +45,24 @@ class Work:
         self.on_progress(progress)
 
 
+def outputs(
+    processor: str, field_name: str, path: Path, workspace: Path, *, said: list[str] | None = None, **wishes: Any
+) -> dict[str, OutputDraft]:
+    """What a processor makes of one file, by name; the lines of its log go into `said`."""
+    one = find(processor)
+    params = parse(one, {field_name: str(path), **wishes})
+    workspace.mkdir(exist_ok=True)
+    lines = said if said is not None else []
+    ctx = Context(
+        {field_name: path}, workspace, "cpu", Limits(), lambda _: None, lambda line: lines.append(line.text)
+    )  # fmt: skip
+    return {output.name: output for output in one.run(params, ctx)}
+
+
 def facts_of(output: OutputDraft) -> MediaFacts:
-    return MediaFacts.model_validate({name: value for name, value in output.facts.items() if name != "warnings"})
+    return MediaFacts.model_validate(
+        {name: value for name, value in output.facts.items() if name in MediaFacts.model_fields}
+    )
 
 
 def video_of(facts: MediaFacts) -> VideoFacts:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+import vidqueue
 from vidqueue.errors import VidqueueError
 from vidqueue.processors.base import Parameters, Processor
 from vidqueue.processors.media import json_pointer
@@ -19,6 +20,13 @@ from vidqueue.settings.schema import Settings
 from vidqueue.settings.secrets import secret_values
 
 GROUP = "vidqueue.processors"
+# Our own, by name. They are not read from the metadata of the installed package: an editable checkout moves on, and its
+# metadata stays as old as the install.
+OURS = {
+    "transcode": "vidqueue.processors.transcode:Transcode",
+    "enhance": "vidqueue.processors.enhance:Enhance",
+    "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
+}
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000
 
@@ -81,13 +89,19 @@ def _current() -> _Catalogue:
 
 def _load_all() -> _Catalogue:
     found, unloaded = dict[str, Processor](), list[Unloaded]()
-    for point in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
+    for point in _points():
         one = _load(point, found)
         if isinstance(one, Unloaded):
             unloaded.append(one)
         else:
             found[one.name] = one
     return _Catalogue({name: found[name] for name in sorted(found)}, tuple(unloaded))
+
+
+def _points() -> list[EntryPoint]:
+    ours = [EntryPoint(name, value, GROUP) for name, value in OURS.items()]
+    others = [point for point in entry_points(group=GROUP) if point.value not in OURS.values()]
+    return ours + sorted(others, key=lambda one: (one.name, one.value))
 
 
 def _load(point: EntryPoint, earlier: Mapping[str, Processor]) -> Processor | Unloaded:
@@ -117,7 +131,8 @@ def _check_section(processor: Processor, earlier: Mapping[str, Processor]) -> No
 
 def versions() -> dict[str, str]:
     """Version of the package of every installed processor, by the processor's name."""
-    packages = {point.value: point.dist.version for point in entry_points(group=GROUP) if point.dist is not None}
+    packages = {point.value: point.dist.version for point in _points() if point.dist is not None}
+    packages |= dict.fromkeys(OURS.values(), vidqueue.__version__)
     return {
         name: packages.get(f"{type(one).__module__}:{type(one).__qualname__}", "") for name, one in catalogue().items()
     }

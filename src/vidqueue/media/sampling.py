@@ -1,0 +1,123 @@
+"""Sampling a video: small upright RGB pictures at about even times, with the exact time of each, for thumbnails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
+from vidqueue.media.facts import VideoFacts
+from vidqueue.media.faults import raise_if_failed
+from vidqueue.media.ffmpeg import Tally
+from vidqueue.media.filters import is_rgb
+from vidqueue.media.jail import sandbox
+from vidqueue.media.source import Source
+
+Picture = NDArray[np.uint8]
+"""Height, width, and red, green and blue."""
+
+_HD_LINES = 720
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture and its time in seconds from the beginning of the file."""
+
+    time_s: float
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What to take: a picture every `step_s` seconds, of this size; only key pictures are decoded if `keys_only`."""
+
+    step_s: float
+    size: tuple[int, int]
+    keys_only: bool = False
+
+
+def shown_size(video: VideoFacts) -> tuple[int, int]:
+    """Width and height as a player shows the video: upright, with square pixels. Pixels are added, never taken away."""
+    width, height = video.upright
+    sar = video.upright_sar or Fraction(1)
+    return (round(width * sar), height) if sar >= 1 else (width, round(height / sar))
+
+
+def fitted(size: tuple[int, int], longest: int, multiple: int = 2) -> tuple[int, int]:
+    """The size with its longer side brought to `longest`, both sides multiples of a number."""
+    scale = longest / max(size)
+    width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
+    return width, height
+
+
+def square_rgb(video: VideoFacts, size: tuple[int, int]) -> str:
+    """The filters that turn decoded pictures (already upright) into RGB of this size, HDR brought to SDR."""
+    width, height = size
+    scale = f"scale={width}:{height}:flags=area+accurate_rnd"
+    if video.colour.is_hdr:
+        return (
+            f"{scale},setsar=1,zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
+            "zscale=t=bt709:m=gbr:r=pc,format=gbrp,format=rgb24"
+        )
+    matrix = ":in_color_matrix=bt709" if _is_untagged_hd(video) else ""
+    return f"{scale}{matrix},setsar=1,format=rgb24"
+
+
+def _is_untagged_hd(video: VideoFacts) -> bool:
+    return not video.colour.space and min(video.upright) >= _HD_LINES and not is_rgb(video.pixel_format)
+
+
+def samples(
+    source: Source,
+    video: VideoFacts,
+    wanted: Sampling,
+    bounds: sandbox.SandboxLimits,
+    tally: Tally,
+    from_s: float = 0.0,
+) -> Iterator[Sample]:
+    """The samples in the order of their time, from `from_s` on; call it from a thread that lives as long as the run.
+
+    Raises:
+        VidqueueError: the decoder failed.
+        CanceledError: the event of `bounds` was set.
+    """
+    width, height = wanted.size
+    with ExitStack() as opened:
+        file = opened.enter_context(source.opened())
+        reading, writing = os.pipe()
+        times = opened.enter_context(os.fdopen(reading, encoding="ascii"))
+        closing = opened.enter_context(os.fdopen(writing, "wb"))
+        arguments = _arguments(file, writing, video, wanted, bounds, from_s)
+        running = opened.enter_context(
+            sandbox.start(
+                arguments, bounds, keep_open=[file, writing], stdout=subprocess.PIPE, on_line=tally.read
+            )
+        )  # fmt: skip
+        closing.close()
+        while len(data := running.stdout.read(width * height * 3)) == width * height * 3:
+            yield Sample(float(times.readline()), np.frombuffer(data, np.uint8).reshape(height, width, 3))
+        raise_if_failed(running.wait())
+
+
+def _arguments(
+    file: int, times: int, video: VideoFacts, wanted: Sampling, bounds: sandbox.SandboxLimits, from_s: float
+) -> list[str]:
+    # A little less than the step, so that rounded times do not make it skip a picture.
+    gap = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{max(wanted.step_s - 0.002, 0):.6f})"
+    before = ["-skip_frame", "nokey"] if wanted.keys_only else []
+    # A millisecond early: a time that was rounded up would lose its picture.
+    before += ["-ss", f"{max(0.0, from_s - 0.001):.6f}"] if from_s else []
+    return [
+        *QUIET, *VERBOSE, *input_arguments(file, bounds.limits, *before),
+        "-map", f"0:{video.index}", "-vf", f"{gap},{square_rgb(video, wanted.size)}",
+        "-fps_mode", "passthrough", "-enc_time_base", "1/1000000",
+        "-stats_enc_pre:v", f"pipe:{times}", "-stats_enc_pre_fmt:v", "{t}",
+        "-c:v", "rawvideo", "-f", "rawvideo", "pipe:1",
+    ]  # fmt: skip
