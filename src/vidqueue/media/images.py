@@ -37,6 +37,16 @@ class Window:
     length_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Animation:
+    """An animated picture: which parts of the video it joins, its size in pixels, its rate, and its format."""
+
+    windows: Sequence[Window]
+    size: tuple[int, int]
+    fps: float
+    kind: AnimationFormat
+
+
 def write_image(picture: Picture, path: Path, kind: ImageFormat, bounds: SandboxLimits) -> None:
     """Encode one picture into a new file.
 
@@ -66,13 +76,10 @@ def write_image(picture: Picture, path: Path, kind: ImageFormat, bounds: Sandbox
 def write_animation(
     source: Source,
     video: VideoFacts,
-    windows: Sequence[Window],
-    size: tuple[int, int],
+    wanted: Animation,
     path: Path,
     bounds: SandboxLimits,
     *,
-    fps: float,
-    kind: AnimationFormat,
     on_progress: ffmpeg.ProgressCallback = lambda _: None,
 ) -> int:
     """Join parts of a video into an animated picture that repeats for ever; the number of its pictures.
@@ -83,14 +90,14 @@ def write_animation(
     """
     with ExitStack() as opened:
         # One descriptor for each part: a descriptor has one offset.
-        files = [opened.enter_context(source.opened()) for _ in windows]
+        files = [opened.enter_context(source.opened()) for _ in wanted.windows]
         sink = opened.enter_context(created(path))
         arguments = [*QUIET]
-        for file, window in zip(files, windows, strict=True):
+        for file, window in zip(files, wanted.windows, strict=True):
             place = ("-ss", f"{window.start_s:.6f}", "-t", f"{window.length_s:.6f}")
             arguments += input_arguments(file, bounds.limits, *place)
-        arguments += ["-filter_complex", _joined(video, windows, size, fps, kind), "-map", "[out]", *_MOVING[kind]]
-        arguments += ["-f", kind, "-fd", str(sink.writing), "fd:"]
+        arguments += ["-filter_complex", _joined(video, wanted), "-map", "[out]", *_MOVING[wanted.kind]]
+        arguments += ["-f", wanted.kind, "-fd", str(sink.writing), "fd:"]
         keep = [*files, sink.writing]
         tally = ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, on_progress=on_progress)
     if tally.encoded < 1:
@@ -104,15 +111,12 @@ _MOVING: dict[AnimationFormat, tuple[str, ...]] = {
 }
 
 
-def _joined(
-    video: VideoFacts, windows: Sequence[Window], size: tuple[int, int], fps: float, kind: AnimationFormat
-) -> str:
-    parts = [
-        f"[{number}:{video.index}]fps={fps:g},{square_rgb(video, size)}[p{number}]" for number in range(len(windows))
-    ]
-    ends = "".join(f"[p{number}]" for number in range(len(windows)))
-    whole = f"{ends}concat=n={len(windows)}:v=1:a=0"
-    if kind == "gif":
+def _joined(video: VideoFacts, wanted: Animation) -> str:
+    count = len(wanted.windows)
+    shown = f"fps={wanted.fps:g},{square_rgb(video, wanted.size)}"
+    parts = [f"[{number}:{video.index}]{shown}[p{number}]" for number in range(count)]
+    whole = "".join(f"[p{number}]" for number in range(count)) + f"concat=n={count}:v=1:a=0"
+    if wanted.kind == "gif":
         palette = "split[a][b];[a]palettegen=stats_mode=diff[c];[b][c]paletteuse=dither=bayer:bayer_scale=4[out]"
         return ";".join([*parts, f"{whole},{palette}"])
     return ";".join([*parts, f"{whole},format=yuv420p[out]"])

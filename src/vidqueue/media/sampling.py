@@ -36,11 +36,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What to take: a picture every `step_s` seconds, of this size; only key pictures are decoded if `keys_only`."""
+    """What to take: a picture every `step_s` seconds, of this size, from `from_s` on.
+
+    Only key pictures are decoded if `keys_only`.
+    """
 
     step_s: float
     size: tuple[int, int]
     keys_only: bool = False
+    from_s: float = 0.0
 
 
 def shown_size(video: VideoFacts) -> tuple[int, int]:
@@ -82,7 +86,7 @@ def samples(
     tally: Tally,
     from_s: float = 0.0,
 ) -> Iterator[Sample]:
-    """The samples in the order of their time, from `from_s` on; call it from a thread that lives as long as the run.
+    """The samples in the order of their time; call it from a thread that lives as long as the run.
 
     Raises:
         VidqueueError: the decoder failed.
@@ -94,7 +98,7 @@ def samples(
         reading, writing = os.pipe()
         times = opened.enter_context(os.fdopen(reading, encoding="ascii"))
         closing = opened.enter_context(os.fdopen(writing, "wb"))
-        arguments = _arguments(file, writing, video, wanted, bounds, from_s)
+        arguments = _arguments(file, writing, video, wanted, bounds)
         running = opened.enter_context(
             sandbox.start(
                 arguments, bounds, keep_open=[file, writing], stdout=subprocess.PIPE, on_line=tally.read
@@ -106,14 +110,12 @@ def samples(
         raise_if_failed(running.wait())
 
 
-def _arguments(
-    file: int, times: int, video: VideoFacts, wanted: Sampling, bounds: sandbox.SandboxLimits, from_s: float
-) -> list[str]:
+def _arguments(file: int, times: int, video: VideoFacts, wanted: Sampling, bounds: sandbox.SandboxLimits) -> list[str]:
     # A little less than the step, so that rounded times do not make it skip a picture.
     gap = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{max(wanted.step_s - 0.002, 0):.6f})"
     before = ["-skip_frame", "nokey"] if wanted.keys_only else []
     # A millisecond early: a time that was rounded up would lose its picture.
-    before += ["-ss", f"{max(0.0, from_s - 0.001):.6f}"] if from_s else []
+    before += ["-ss", f"{max(0.0, wanted.from_s - 0.001):.6f}"] if wanted.from_s else []
     return [
         *QUIET, *VERBOSE, *input_arguments(file, bounds.limits, *before),
         "-map", f"0:{video.index}", "-vf", f"{gap},{square_rgb(video, wanted.size)}",

@@ -26,6 +26,7 @@ OURS = {
     "transcode": "vidqueue.processors.transcode:Transcode",
     "enhance": "vidqueue.processors.enhance:Enhance",
     "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
+    "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
 }
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000

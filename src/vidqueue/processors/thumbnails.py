@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -51,7 +52,7 @@ class ThumbnailsParams(Parameters):
         None,
         ge=0.1,
         le=3600,
-        description="Seconds between pictures of the sprite; about a hundred pictures if not given.",
+        description="Seconds between pictures of the sprite; it gets about a hundred if not given.",
     )
     preview: AnimationChoice = Field("webp", description="Kind of animated preview; `none` makes none.")
     preview_s: float = Field(6.0, ge=0.5, le=30, description="Length of the preview, in seconds.")
@@ -111,7 +112,7 @@ def _sampled(work: _Work) -> list[Sample]:
         step_s = max(min(step_s, work.params.interval_s), work.duration_s / _MOST_TILES)
     if work.duration_s > _LONG_S:
         found = _samples(work, step_s, keys_only=True)
-        longest = max((b.time_s - a.time_s for a, b in zip(found, found[1:], strict=False)), default=math.inf)
+        longest = max((b.time_s - a.time_s for a, b in itertools.pairwise(found)), default=math.inf)
         if longest <= max(4 * step_s, 10):
             return found
     found = _samples(work, step_s, keys_only=False)
@@ -148,9 +149,9 @@ def _poster(work: _Work, album: Album) -> OutputDraft:
     width, height = shown_size(work.video)
     scale = (work.params.poster_width or width) / width
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    wanted = Sampling(1e9, size)
+    wanted = Sampling(1e9, size, from_s=time_s)
     tally = ffmpeg.Tally(stream=f"0:{work.video.index}")
-    picture = next((one.picture for one in samples(work.source, work.video, wanted, work.bounds, tally, time_s)), None)
+    picture = next((one.picture for one in samples(work.source, work.video, wanted, work.bounds, tally)), None)
     if picture is None:  # nothing can be decoded from there on
         picture = album.samples[album.shown_at(time_s)].picture
     return _image(work, "poster", picture, {"time_s": round(time_s, 3)})
@@ -202,7 +203,7 @@ def _clock(seconds: float) -> str:
 
 
 def _preview(work: _Work, album: Album) -> OutputDraft:
-    from vidqueue.media.images import write_animation
+    from vidqueue.media.images import Animation, write_animation
     from vidqueue.media.sampling import fitted, shown_size
 
     kind = work.params.preview
@@ -213,7 +214,7 @@ def _preview(work: _Work, album: Album) -> OutputDraft:
     size = fitted(shown_size(work.video), work.params.preview_width)
     path = work.ctx.output_path(f"preview.{kind}")
     pictures = write_animation(
-        work.source, work.video, windows, size, path, work.bounds, fps=fps, kind=kind,
+        work.source, work.video, Animation(windows, size, fps, kind), path, work.bounds,
         on_progress=lambda _: work.ctx.progress(Progress(0.9, "preview")),
     )  # fmt: skip
     facts = {"width": size[0], "height": size[1], "pictures": pictures, "starts_s": [w.start_s for w in windows]}

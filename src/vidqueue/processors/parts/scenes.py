@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +16,8 @@ _DARK = 22
 _FLAT = 7
 _CUT = 22
 _SHORT_S = 0.7
+# A picture with less than this share of the video's usual contrast is in the middle of a fade.
+_FADED = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Album:
         """The scenes, in their order."""
         change = np.abs(np.diff(self._small, axis=0)).mean(axis=(1, 2))
         cuts = [0, *(int(place) + 1 for place in np.flatnonzero(change > _CUT)), len(self.samples)]
-        return [Scene(first, end) for first, end in zip(cuts, cuts[1:], strict=False)]
+        return [Scene(first, end) for first, end in pairwise(cuts)]
 
     def typical(self, scene: Scene) -> int:
         """The number of the sample that is most like the mean of its scene, among those that show something."""
@@ -62,11 +65,12 @@ class Album:
 
     def poster(self) -> int:
         """The typical picture of the first scene that lasts a moment and shows something; else the richest picture."""
+        usual = float(np.median(self.contrast))
         for scene in self.scenes():
             chosen = self.typical(scene)
             last = self.samples[min(scene.end, len(self.samples) - 1)].time_s
             lasts = last - self.samples[scene.first].time_s >= _SHORT_S or scene.end - scene.first == len(self.samples)
-            if lasts and self.shows_something(chosen):
+            if lasts and self.shows_something(chosen) and self.contrast[chosen] >= _FADED * usual:
                 return chosen
         return int(np.argmax(self.contrast + np.minimum(self.brightness, 60) / 10))
 
@@ -74,7 +78,7 @@ class Album:
         """Numbers of at most `count` samples, one from each of equal parts of the video, typical and not black."""
         count = min(count, len(self.samples))
         edges = [round(place * len(self.samples) / count) for place in range(count + 1)]
-        return [self.typical(Scene(first, end)) for first, end in zip(edges, edges[1:], strict=False)]
+        return [self.typical(Scene(first, end)) for first, end in pairwise(edges)]
 
     def shown_at(self, time_s: float) -> int:
         """The number of the last sample that is not after a time."""
@@ -97,4 +101,5 @@ def halved(picture: Picture) -> Picture:
     """The picture at half its size; both sides are even."""
     height, width, _ = picture.shape
     blocks = picture.reshape(height // 2, 2, width // 2, 2, 3).astype(np.uint16)
-    return ((blocks.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8)
+    smaller: Picture = ((blocks.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8)
+    return smaller
