@@ -9,6 +9,27 @@ ALTER TABLE vidqueue.lanes
     ADD COLUMN blocked_by text CHECK (blocked_by IN ('no_space', 'gpu_lost'));
 COMMENT ON COLUMN vidqueue.lanes.processors IS 'Versions of the processors that the lane''s daemon has installed, by name.';
 COMMENT ON COLUMN vidqueue.lanes.blocked_by IS 'Why the daemon has blocked this lane; NULL if it has not.';
+-- A pause of one lane stands in its row.
+ALTER TABLE vidqueue.lanes
+    ADD COLUMN paused_until timestamptz,
+    ADD COLUMN pause_reason text CHECK (length(pause_reason) <= 500),
+    ADD COLUMN draining boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN vidqueue.lanes.paused_until IS 'When the pause ends by itself; NULL if somebody must end it.';
+COMMENT ON COLUMN vidqueue.lanes.draining IS 'The lane is paused, and its executor is stopped once the running job has ended.';
+CREATE FUNCTION vidqueue.is_paused(l vidqueue.lanes) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT l.paused AND (l.paused_until IS NULL OR l.paused_until > clock_timestamp())
+$$;
+-- A pause of a processor on all lanes; that of the empty name is a pause of everything.
+CREATE TABLE vidqueue.pauses (
+    processor  text PRIMARY KEY,
+    until      timestamptz,
+    reason     text CHECK (length(reason) <= 500),
+    since      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE vidqueue.pauses IS 'Processors of which no job begins; the empty name stands for all of them.';
+CREATE FUNCTION vidqueue.paused_processors() RETURNS text[] LANGUAGE sql STABLE AS $$
+    SELECT coalesce(array_agg(processor), '{}') FROM vidqueue.pauses WHERE until IS NULL OR until > clock_timestamp()
+$$;
 COMMENT ON COLUMN vidqueue.lanes.held IS 'Replaced by blocked_by; the next release drops it.';
 
 ALTER TABLE vidqueue.jobs
@@ -125,13 +146,14 @@ CREATE OR REPLACE FUNCTION vidqueue.wait_reason(j vidqueue.jobs) RETURNS text LA
         WHEN j.unmet > 0 THEN 'dependency'
         WHEN j.run_at > greatest(now(), j.queued_at) AND j.attempt > 0 THEN 'backoff'
         WHEN j.run_at > greatest(now(), j.queued_at) THEN 'scheduled'
+        WHEN vidqueue.paused_processors() && ARRAY['', j.processor] THEN 'paused'
         ELSE (SELECT CASE
                   WHEN count(*) = 0 THEN 'no_lane'
                   WHEN NOT bool_or(l.processors ? j.processor) THEN 'no_processor'
                   WHEN NOT bool_or(vidqueue.fits(l, j)) THEN 'file_elsewhere'
-                  WHEN bool_or(NOT l.paused AND l.blocked_by IS NULL) FILTER (WHERE vidqueue.fits(l, j)) THEN 'busy'
+                  WHEN bool_or(NOT vidqueue.is_paused(l) AND l.blocked_by IS NULL) FILTER (WHERE vidqueue.fits(l, j)) THEN 'busy'
                   -- A pause is somebody's will; what blocks a lane that would work otherwise is the better news.
-                  ELSE coalesce(min(l.blocked_by) FILTER (WHERE NOT l.paused AND vidqueue.fits(l, j)), 'paused') END
+                  ELSE coalesce(min(l.blocked_by) FILTER (WHERE NOT vidqueue.is_paused(l) AND vidqueue.fits(l, j)), 'paused') END
               FROM vidqueue.lanes l
               WHERE l.state = 'online' AND j.device = ANY (l.takes)
                 AND (j.wanted_lane IS NULL OR j.wanted_lane = l.name)
@@ -163,11 +185,12 @@ DECLARE
     taker      vidqueue.lanes;
     candidate  uuid;
     chosen     vidqueue.jobs;
+    paused     text[] := vidqueue.paused_processors();
 BEGIN
     SELECT l.* INTO taker FROM vidqueue.lanes l
-    WHERE l.id = choose.lane AND l.state = 'online' AND NOT l.paused AND l.blocked_by IS NULL
+    WHERE l.id = choose.lane AND l.state = 'online' AND NOT vidqueue.is_paused(l) AND l.blocked_by IS NULL
       AND NOT EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL);
-    IF NOT FOUND THEN
+    IF NOT FOUND OR '' = ANY (paused) THEN
         RETURN;
     END IF;
 
@@ -185,7 +208,7 @@ BEGIN
         ), fitting AS (
             SELECT d.demand FROM demands d CROSS JOIN LATERAL (
                 SELECT j FROM vidqueue.jobs j WHERE j.ready AND j.demand = d.demand ORDER BY j.owner, j.rank, j.id LIMIT 1) one
-            WHERE d.demand IS NOT NULL AND vidqueue.fits(taker, one.j)
+            WHERE d.demand IS NOT NULL AND vidqueue.fits(taker, one.j) AND (one.j).processor <> ALL (paused)
         ), lines (demand, owner) AS (
             SELECT f.demand, o.owner FROM fitting f CROSS JOIN LATERAL (
                 WITH RECURSIVE owners (owner) AS (
@@ -225,13 +248,14 @@ BEGIN
     LOOP
         -- Another daemon may have taken it since, or hold its lock.
         SELECT j.* INTO chosen FROM vidqueue.jobs j
-        WHERE j.id = candidate AND j.state = 'queued' AND vidqueue.fits(taker, j) FOR UPDATE SKIP LOCKED;
+        WHERE j.id = candidate AND j.state = 'queued' AND vidqueue.fits(taker, j) AND j.processor <> ALL (paused)
+        FOR UPDATE SKIP LOCKED;
         EXIT WHEN FOUND;
     END LOOP;
     IF chosen.id IS NULL AND candidate IS NOT NULL THEN
         -- Others hold the first ones of every line, perhaps for long; as a rule this walk is not needed.
         SELECT j.* INTO chosen FROM vidqueue.jobs j
-        WHERE j.ready AND j.state = 'queued' AND vidqueue.fits(taker, j)
+        WHERE j.ready AND j.state = 'queued' AND vidqueue.fits(taker, j) AND j.processor <> ALL (paused)
           AND (j.expires_at IS NULL OR j.expires_at > now() OR j.attempt > 0)
         ORDER BY j.rank, j.id LIMIT 1 FOR UPDATE SKIP LOCKED;
     END IF;

@@ -89,6 +89,7 @@ async def test_the_channel_survives_the_loss_of_its_connection_and_misses_nothin
                 expected = await any_queue.submit()
                 event = await asyncio.wait_for(subscription.next(), 10)
                 assert event is not None
+                assert event.job_id is not None
                 heard.append(event.job_id)
                 assert heard[-1] == expected
 

@@ -15,7 +15,7 @@ from vidqueue.db import queries
 
 # A planted fault: the function, what stands in it, and what stands there instead.
 FAULTS = {
-    "a paused lane is given jobs": ("choose", "AND NOT l.paused", ""),
+    "a paused lane is given jobs": ("choose", "AND NOT vidqueue.is_paused(l)", ""),
     "a lane is given what it has no processor for": ("fits", "l.processors ? j.processor", "true"),
     "a job does not wait for what it needs": ("count_unmet", "p.state <> 'succeeded'", "false"),
     "a job ages while it waits for what it needs": (

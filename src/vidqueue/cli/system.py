@@ -87,7 +87,9 @@ def type_text(field: dict[str, Any]) -> str:
 
 
 def _condition(lane: dict[str, Any]) -> str:
-    return "paused" if lane["paused"] else str(lane["state"])
+    if lane["state"] == "online" and lane["paused"]:
+        return "draining" if lane["draining"] and lane["busy"] else "drained" if lane["draining"] else "paused"
+    return str(lane["blocked_by"] or lane["state"]) if lane["state"] == "online" else str(lane["state"])
 
 
 def _work(lane: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ class Subscription:
         self._queue.put_nowait(None)
 
     def _matches(self, event: Event) -> bool:
-        return self._job_id in (None, event.job_id) and self._owner in (None, event.owner)
+        return self._job_id in (None, event.job_id) and (event.job_id is None or self._owner in (None, event.owner))
 
 
 class EventFeed:

@@ -21,7 +21,7 @@ from vidqueue.ops.watchdog import Heartbeat
 # How often to look for jobs whose run_at has come and for lanes that are rested; everything else is notified.
 TICK_S = 1.0
 # Events after which a job may be ready that was not before.
-WAKING = frozenset({"queued", "interrupted", "succeeded", "failed", "canceled", "updated"})
+WAKING = frozenset({"queued", "interrupted", "succeeded", "failed", "canceled", "updated", "resumed"})
 
 log = structlog.get_logger(__name__)
 

@@ -47,7 +47,7 @@ class Lane:
         came_to_rest: set when a shift has ended, so that dispatch looks for work again.
         gpu_uuid: the lane's GPU, where it has one.
         warm: processors the present executor has run.
-        at_work: True for the time of a shift.
+        turn: locked for the time of a shift.
     """
 
     id: UUID
@@ -59,25 +59,32 @@ class Lane:
     came_to_rest: asyncio.Event
     warm: list[str] = field(default_factory=list)
     gpu_uuid: str | None = None
-    at_work: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def idle(self) -> bool:
         """True if dispatch may give the lane work: it has none, and its executor can be started."""
-        return not self.at_work and self.executor.rested
+        return not self.turn.locked() and self.executor.rested
+
+    async def release(self) -> bool:
+        """Stop the executor of an idle lane, so that what it holds is free; False if the lane is at work."""
+        if self.turn.locked():
+            return False
+        async with self.turn:
+            await self.executor.stop()
+        return True
 
 
 async def run_shift(ref: AttemptRef, lane: Lane, services: Services) -> None:
     """Run attempts on a lane, from the delivered one on, until no job fits the lane."""
-    lane.at_work = True
     try:
-        begun = await _begin(ref, services)
-        if begun is None:
-            log.info("attempt_was_given_away", job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name)
-        while begun is not None:
-            begun = await run(begun, lane, services)
+        async with lane.turn:
+            begun = await _begin(ref, services)
+            if begun is None:
+                log.info("attempt_was_given_away", job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name)
+            while begun is not None:
+                begun = await run(begun, lane, services)
     finally:
-        lane.at_work = False
         lane.came_to_rest.set()
 
 

@@ -31,6 +31,7 @@ from vidqueue.services import Services
 from vidqueue.settings.schema import LanesSettings, Settings
 from vidqueue.worker import gpus
 from vidqueue.worker.attempt import Lane, run_shift
+from vidqueue.worker.draining import Draining
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain, Guards
 from vidqueue.worker.lane_health import LaneHealth, WatchedLane
@@ -125,6 +126,7 @@ def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[as
     return [
         supervise(reaping.run, "reaper"),
         supervise(health.run, "lane_health"),
+        supervise(Draining(own.database, own.event_feed, opened).run, "draining"),
         supervise(lambda: retention.keep_tidy(services.database, services.storage, kept), "retention"),
     ]
 

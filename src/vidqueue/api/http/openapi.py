@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from vidqueue import __version__
-from vidqueue.api.http import problems
+from vidqueue.api.http import problems, requests
 from vidqueue.api.http.endpoint import JSON, Endpoint
 from vidqueue.api.http.middleware import SAFE_METHODS
 from vidqueue.api.http.problems import Problem
@@ -64,7 +64,9 @@ def _operation(endpoint: Endpoint) -> Document:
     if description:
         operation["description"] = " ".join(description.split())
     if body := _body(endpoint):
-        operation["requestBody"] = {"required": True, "content": body}
+        model = endpoint.model("body")
+        required = endpoint.method != "POST" or model is None or requests.needs_body(model)
+        operation["requestBody"] = {"required": required, "content": body}
     return operation
 
 

@@ -82,10 +82,14 @@ def media_type_of(request: Request) -> str:
 async def read_body(request: Request, model: type[Model]) -> Model:
     """Return the JSON body as a model; a large one is parsed and validated in a thread.
 
+    A POST without a body means `{}` where every field of the model is optional.
+
     Raises:
         VidqueueError: `unsupported_media_type`, `payload_too_large`, `request_timeout`, `invalid_json`,
             `invalid_request`.
     """
+    if request.method == "POST" and not _announces_body(request) and not needs_body(model):
+        return model()
     _require_json(request)
     refuse_too_long(request, JSON_LIMIT)
     body = bytearray()
@@ -96,6 +100,15 @@ async def read_body(request: Request, model: type[Model]) -> Model:
     if len(body) <= LARGE_BODY:
         return _parse(bytes(body), model)
     return await _large_bodies.run(_parse, bytes(body), model)
+
+
+def needs_body(model: type[BaseModel]) -> bool:
+    """True if a field of the model is required."""
+    return any(field.is_required() for field in model.model_fields.values())
+
+
+def _announces_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 def _parse(body: bytes, model: type[Model]) -> Model:

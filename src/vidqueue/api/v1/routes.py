@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from vidqueue.api.http import docs
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
-from vidqueue.api.v1 import batches, events, files, health, history, jobs, system, webhooks
+from vidqueue.api.v1 import batches, events, files, health, history, jobs, pauses, system, webhooks
 from vidqueue.api.v1.downloads import get_file_content, get_output
 from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
 from vidqueue.jobs.submit import REFUSALS
@@ -32,8 +32,8 @@ _UPLOAD: dict[str, dict[str, Any]] = {
 }
 _EVENTS = (
     "Server-sent events. `id` is the event's number, `event` its kind (queued, running, progress, interrupted, "
-    "cancel_requested, updated, succeeded, failed, canceled), `data` a JSON object with number, job_id, kind, at and "
-    "what changed. A comment comes every 15 s of silence."
+    "cancel_requested, updated, succeeded, failed, canceled; and of the machine, without job_id: paused, resumed), "
+    "`data` a JSON object with number, job_id, kind, at and what changed. A comment comes every 15 s of silence."
 )
 
 
@@ -198,6 +198,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         tag="machine",
         answers={200: _json(LaneList, "The lanes.")},
     ),
+    *pauses.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/stats",

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from vidqueue.api.http.context import owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import LaneList, lane_view
-from vidqueue.db.tables import jobs, lanes
+from vidqueue.db.tables import jobs, lanes, pauses
 from vidqueue.db.tables.jobs import Recent, Waiting
 from vidqueue.db.tables.lanes import LaneRow
 from vidqueue.errors import VidqueueError
@@ -82,7 +82,7 @@ class Statistics(BaseModel):
     jobs: JobCounts
     last_24_h: list[RecentView]
     lanes: LaneCounts
-    paused: bool = Field(description="Whether no lane takes new jobs because every one is paused.")
+    paused: bool = Field(description="Whether no job begins because everything, or every lane, is paused.")
     queue_eta_s: float | None = Field(
         description="About how long the jobs that could run now will take: their processors' median run of the last "
         "24 hours, shared by the lanes that take them. Null where a processor has no history or no lane."
@@ -122,12 +122,14 @@ async def get_stats(request: Request) -> Response:
         recent = await jobs.recent(connection, owner=owner)
         waiting = await jobs.waiting(connection)
         online = await lanes.page(connection)
+        paused = await pauses.every(connection)
+    everything = any(pause.scope == "everything" for pause in paused)
     return json_answer(
         Statistics(
             jobs=JobCounts(**counts),
             last_24_h=[RecentView(**asdict(one)) for one in recent],
             lanes=_lane_counts(online),
-            paused=bool(online) and all(lane.paused for lane in online),
+            paused=everything or (bool(online) and all(lane.paused for lane in online)),
             queue_eta_s=queue_eta_s(waiting, recent, online),
         )
     )

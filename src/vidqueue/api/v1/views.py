@@ -74,7 +74,8 @@ class JobView(BaseModel):
         description="True if the place is `position` or a later one: the first 1,000 are exact."
     )
     wait_reason: str | None = Field(
-        description="While it waits: dependency, backoff, scheduled, no_lane, no_space, gpu_lost, paused or busy."
+        description="While it waits: dependency, backoff, scheduled, no_lane, no_processor, file_elsewhere, no_space, "
+        "gpu_lost, paused or busy."
     )
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
@@ -195,6 +196,9 @@ class LaneView(BaseModel):
     vram_mb: int = Field(description="Memory of its GPU, in MiB.")
     state: str = Field(description="online or offline.")
     paused: bool
+    paused_until: datetime | None = Field(description="When the pause ends by itself; null if a resume must end it.")
+    pause_reason: str | None
+    draining: bool = Field(description="Its executor is stopped once the running job has ended.")
     blocked_by: str | None = Field(description="Why the daemon has blocked this lane: no_space or gpu_lost.")
     busy: bool
     warm: list[str] = Field(description="Processors it has run since its executor started.")

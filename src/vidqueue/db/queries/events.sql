@@ -11,8 +11,11 @@ SELECT coalesce(max(e.number), %(number)s) AS latest, count(*) AS count, coalesc
 FROM (SELECT number, kind FROM vidqueue.events WHERE number > %(number)s ORDER BY number LIMIT %(limit)s) e
 
 -- name: of_owner_after
-SELECT number, job_id, owner, kind, at, data FROM vidqueue.events
-WHERE owner = %(owner)s AND number > %(number)s
+-- Events of the machine have no owner.
+SELECT number, job_id, owner, kind, at, data
+FROM ((SELECT * FROM vidqueue.events WHERE owner = %(owner)s AND number > %(number)s ORDER BY number LIMIT %(limit)s)
+      UNION ALL
+      (SELECT * FROM vidqueue.events WHERE owner = '' AND number > %(number)s ORDER BY number LIMIT %(limit)s)) e
 ORDER BY number LIMIT %(limit)s
 
 -- name: of_job_after

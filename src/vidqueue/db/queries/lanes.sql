@@ -52,7 +52,8 @@ RETURNING l.name, l.blocked_by
 UPDATE vidqueue.lanes SET warm = %(warm)s WHERE id = %(id)s
 
 -- name: page
-SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, l.paused, l.blocked_by, l.warm,
+SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, vidqueue.is_paused(l) AS paused,
+       l.paused_until, l.pause_reason, l.draining, l.blocked_by, l.warm,
        a.job_id, a.number AS attempt, a.started_at, j.processor, j.title, j.owner, j.progress, j.stage, j.fps, j.eta_s
 FROM vidqueue.lanes l
 LEFT JOIN vidqueue.attempts a ON a.lane_id = l.id AND a.ended_at IS NULL

@@ -15,10 +15,13 @@ from vidqueue.db.pool import Connection, row, rows
 
 @dataclass(frozen=True)
 class Event:
-    """One numbered fact about a job. Numbers rise in commit order."""
+    """One numbered fact about a job, or about the machine: then `job_id` is None and `owner` empty.
+
+    Numbers rise in commit order.
+    """
 
     number: int
-    job_id: UUID
+    job_id: UUID | None
     owner: str
     kind: str
     at: datetime
@@ -27,7 +30,11 @@ class Event:
     @cached_property
     def encoded(self) -> bytes:
         """JSON of the event, made once however many listeners there are."""
-        return to_json({"number": self.number, "job_id": self.job_id, "kind": self.kind, "at": self.at, **self.data})
+        return to_json({"number": self.number, **self._job, "kind": self.kind, "at": self.at, **self.data})
+
+    @property
+    def _job(self) -> dict[str, UUID]:
+        return {} if self.job_id is None else {"job_id": self.job_id}
 
 
 @dataclass(frozen=True, slots=True)

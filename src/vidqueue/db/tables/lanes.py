@@ -64,6 +64,9 @@ class LaneRow:
     vram_mb: int
     state: str
     paused: bool
+    paused_until: datetime | None
+    pause_reason: str | None
+    draining: bool
     blocked_by: str | None
     warm: list[str]
     job_id: UUID | None
