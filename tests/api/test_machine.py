@@ -96,7 +96,7 @@ async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(qu
 
 async def test_the_process_is_healthy_without_anyone(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/healthz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "hanging": {}})
 
 
 async def test_a_process_in_which_something_hangs_is_neither_healthy_nor_ready(
@@ -131,7 +131,7 @@ async def test_it_is_ready_with_a_lane_and_not_without(client: httpx2.AsyncClien
         answer = await client.get("/readyz")
         return answer if answer.status_code == 200 else None
 
-    assert (await eventually(ready)).json() == {"status": "ready", "lanes_online": 1}
+    assert (await eventually(ready)).json() == {"status": "ready", "lanes_online": 1, "hanging": {}}
 
 
 async def test_many_probes_at_once_cost_as_much_as_one(

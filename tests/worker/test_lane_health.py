@@ -68,7 +68,7 @@ def test_a_job_that_runs_out_of_room_fails_cleanly_and_is_tried_again_when_there
     waiting = daemon.job(job_id)
     assert (waiting["state"], waiting["wait_reason"]) == ("queued", "backoff")
     assert daemon.sql("SELECT error_code FROM vidqueue.attempts") == [{"error_code": "no_space"}]
-    assert list((daemon.data_dir / "work").iterdir()) == []
+    until(lambda: list((daemon.data_dir / "work").iterdir()) == [], what="the workspace is gone")
     assert [path for path in (daemon.data_dir / "files").rglob("*") if path.is_file()] == []
     until(lambda: volume.free() > LOW_WATER_MIB * disk_space.MEBIBYTE, what="the room is back with the workspace")
     daemon.sql(f"UPDATE vidqueue.jobs SET run_at = now(), input = '{{\"act\": \"work\"}}' WHERE id = '{job_id}'")
