@@ -14,6 +14,7 @@ import pytest
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon
 from tests.postgres import own_postgres
+from vidqueue.db.embedded import server as embedded
 
 
 def test_the_doctor_examines_everything_and_leaves_no_database_behind(alone: CommandLine) -> None:
@@ -102,7 +103,8 @@ def test_commands_find_the_database_of_a_daemon_that_has_its_address_from_system
         finally:
             assert running.stop() == 0
     # Of a daemon that has ended nothing is taken.
-    assert str(running.data_dir) in alone("db", "url", "--data-dir", str(running.data_dir)).out
+    address = alone("db", "url", "--data-dir", str(running.data_dir)).out.strip()
+    assert address == embedded.url_of(running.data_dir)
 
 
 def test_machines_of_one_name_are_reported(vidqueue: CommandLine, daemon: Daemon) -> None:

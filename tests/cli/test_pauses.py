@@ -58,9 +58,9 @@ def _listen(url: str, told: list[dict[str, Any]]) -> None:
 
 def test_a_lane_that_drains_finishes_its_job_and_frees_its_executor(own: Daemon, tmp_path: Path) -> None:
     vidqueue = CommandLine(tmp_path, own.url)
-    job_id = own.submit(act="work", seconds=1, lane="cpu0")
+    job_id = own.submit(act="work", seconds=3, lane="cpu0")
     until(lambda: own.job(job_id)["state"] == "running", what="it runs")
-    assert len(own.children("executor.child")) == 1
+    until(lambda: len(own.children("executor.child")) == 1, what="its executor runs")
     ran = vidqueue("drain", "--lane", "cpu0")
     assert ran.code == 0, ran.err
     assert "is draining" in ran.out

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,23 @@ class Inputs:
         found = (identity_of(0 if value == STDIN else value) for value in local)
         return frozenset(one for one in found if one is not None)
 
-    def reference(self, client: Client, screen: Screen, value: str) -> str:
-        """What the daemon is told: a reference as it is, a local file by its bytes or, if so asked, by its path."""
+    def reference(
+        self, client: Client, screen: Screen, value: str, *, refuse: Callable[[dict[str, Any]], None] | None = None
+    ) -> str:
+        """What the daemon is told: a reference as it is, a local file by its bytes or, if so asked, by its path.
+
+        `refuse` sees what the daemon says of an upload, and may raise.
+        """
         if is_reference(value):
             return value
         if not self._may_upload and value != STDIN:
             return str(Path(value).expanduser().resolve())
         key = value if value == STDIN else identity_of(value) or value
         if key not in self._uploaded:
-            self._uploaded[key] = f"vq:files/{upload(client, screen, Path(value))['id']}"
+            uploaded = upload(client, screen, Path(value))
+            if refuse is not None:
+                refuse(uploaded)
+            self._uploaded[key] = f"vq:files/{uploaded['id']}"
         return self._uploaded[key]
 
 

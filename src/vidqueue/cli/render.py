@@ -68,7 +68,7 @@ class Lines:
         if job["state"] == state and (state in FINAL or now - told_at < self._every_s):
             return
         self._told[job["id"]] = (job["state"], now)
-        self._screen.say(f"{job['id']}  {name_of(job):<20}  {job['state']:<9}  {situation(job)}".rstrip())
+        self._screen.say(f"{job['id']}  {name_of(job):<20}  {state_of(job).plain:<9}  {situation(job)}".rstrip())
 
 
 class Bars:
@@ -113,6 +113,18 @@ def situation(job: Job) -> str:
     return "  ".join(word for word in words if word)
 
 
+def state_of(job: Job) -> Text:
+    """The state of a job in its colour, with the number of warnings of its outputs."""
+    warnings = warnings_of(job)
+    said = f" with {warnings} warning{'s' * (warnings > 1)}" if warnings and job["state"] == "succeeded" else ""
+    return state_text(job["state"]).append(said, style="yellow")
+
+
+def warnings_of(job: Job) -> int:
+    """With how many warnings a job succeeded."""
+    return sum(len((output.get("facts") or {}).get("warnings") or ()) for output in job.get("outputs") or ())
+
+
 def ran_text(job: Job) -> str:
     """How long a finished job took on its lane."""
     if not (job.get("started_at") and job.get("finished_at")):
@@ -136,7 +148,7 @@ def _row(job: Job) -> tuple[Text | ProgressBar, ...]:
     name = Text(visible(name_of(job)), overflow="ellipsis")
     name.truncate(40)
     bar = ProgressBar(total=1.0, completed=fraction, width=24)
-    return name, state_text(job["state"]), bar, Text(visible(situation(job)))
+    return name, state_of(job), bar, Text(visible(situation(job)))
 
 
 def _place(job: Job) -> tuple[int, str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,36 +15,60 @@ from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import protecting
 from vidqueue.cli.options import DASH, DEFAULT_URL, DOOR, LOOK, Door, Look
+from vidqueue.cli.places import USUAL, Places
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen, size_text
+from vidqueue.cli.terminal import Screen, size_text, warn
 from vidqueue.cli.transfer import Source, download, fetch_to_stdout
 
-USUAL = "video"
 HERE = "."
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class ManyJobs:
+    """Which jobs a command is about, where it is not one."""
+
+    batch: str | None = None
+    """All jobs of this batch that succeeded."""
+    tag: str | None = None
+    """All jobs with this tag that succeeded."""
+    every: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False
+    """All jobs that succeeded."""
+
+
+NO_MANY = ManyJobs()
+
+
 def result(
-    job_id: Annotated[str, Parameter(name="ID")],
+    job_id: Annotated[str | None, Parameter(name="ID")] = None,
     *,
     output: Annotated[str, DASH, Parameter(alias="-o", show_default=False)] = HERE,
     force: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     name: str | None = None,
+    many: ManyJobs = NO_MANY,
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Download an output of a job and check its sha256.
+    """Download the outputs of a job, or of many, and check their sha256.
 
     Args:
         job_id: The job.
         output: File or folder to write to, or `-` for standard output. The default is a file in the current folder,
             named after the job and the output.
         force: Replace an existing file. An input of the job is never replaced.
-        name: Name of the output, if the job has several.
+        name: Name of the output, if the job has several. Of many jobs all outputs come without it.
+        many: The jobs whose outputs are downloaded; -o names a folder then, and results are named after the jobs.
         door: The daemon to talk to.
         look: The format of the output.
     """
     screen = Screen(look)
+    if sum((job_id is not None, many.batch is not None, many.tag is not None, many.every)) != 1:
+        raise CommandError("Name a job, or --batch, --tag or --all.", exit=Exit.USAGE)
     with Client(door.url) as client:
+        if job_id is None:
+            found = client.jobs(limit=None, state="succeeded", batch=many.batch, tag=many.tag)
+            places = Places(Path(output), force=force, only=(name,) if name else ())
+            return _save_many(client, screen, found, places)
         job = client.job(job_id)
         target = protecting(client, job["input"], Target(output, force=force))
         target.check()
@@ -54,6 +80,28 @@ def result(
     else:
         screen.write(f"{path}  {size_text(chosen['size'])}  sha256 {chosen['sha256']}")
     return Exit.OK
+
+
+def _save_many(client: Client, screen: Screen, jobs: Iterable[Job], places: Places) -> int:
+    """Download the outputs of jobs, each named after its job; one that cannot be written does not end the others."""
+    saved, faults = 0, 0
+    for job in jobs:
+        try:
+            paths = places.save(client, screen, job, PurePosixPath(job["title"] or job["id"][-12:]))
+        except CommandError as error:
+            if error.exit in (Exit.UNAVAILABLE, Exit.BUSY):
+                raise
+            faults += 1
+            warn(f"{job['id']}: {error.message}")
+            continue
+        for path in paths:
+            saved += 1
+            if screen.json:
+                screen.object({"job": job["id"], "path": str(path)})
+            else:
+                screen.write(str(path))
+    screen.say(f"{saved} files written" + (f", {faults} jobs could not be saved" if faults else ""))
+    return Exit.ERROR if faults else Exit.OK
 
 
 def save(

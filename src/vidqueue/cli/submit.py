@@ -4,99 +4,31 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Annotated, Any
+from dataclasses import fields, replace
+from glob import has_magic
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, get_args
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Parameter
 
+from vidqueue.cli import many
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
-from vidqueue.cli.inputs import Inputs, protecting
-from vidqueue.cli.options import DASH, Door, Look
+from vidqueue.cli.inputs import Inputs, is_reference, protecting
+from vidqueue.cli.job_flags import JobFlags
+from vidqueue.cli.many import ManyFlags
+from vidqueue.cli.options import Door, Look
+from vidqueue.cli.places import Places
+from vidqueue.cli.render import warnings_of
 from vidqueue.cli.result import deliver
-from vidqueue.cli.target import Target
+from vidqueue.cli.sources import expand, listed, refuse_flag, title_of
+from vidqueue.cli.target import Identity, Target
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.watch import verdict, wait_for
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
-
-JOB = Group("The job", sort_key=20)
-WAITING = Group("Files and waiting", sort_key=30)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class JobFlags:
-    """Flags that every job can have."""
-
-    title: Annotated[str | None, Parameter(group=JOB)] = None
-    """A label for people."""
-    tag: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
-    """A label to filter by; may be given more than once."""
-    priority: Annotated[int | None, Parameter(group=JOB, allow_leading_hyphen=True)] = None
-    """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
-    run_at: Annotated[datetime | None, Parameter(group=JOB)] = None
-    """Not before this time, such as 2027-01-31T22:00; local unless it names a zone."""
-    expires_at: Annotated[datetime | None, Parameter(group=JOB)] = None
-    """Fail if it has not started by this time; local unless it names a zone."""
-    max_attempts: Annotated[int | None, Parameter(group=JOB)] = None
-    """Number of failed attempts after which the job fails."""
-    timeout: Annotated[float | None, Parameter(group=JOB)] = None
-    """Longest time one attempt may run, in seconds."""
-    stall_timeout: Annotated[float | None, Parameter(group=JOB)] = None
-    """Longest time without progress, in seconds."""
-    lane: Annotated[str | None, Parameter(group=JOB)] = None
-    """Run on this lane only."""
-    webhook: Annotated[str | None, Parameter(group=JOB)] = None
-    """A URL that is told of the job by POST requests."""
-    webhook_event: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
-    """Tell only started, progress, output or completed; may be given more than once."""
-    idempotency_key: Annotated[str | None, Parameter(group=JOB)] = None
-    """A key of your choice. Sending the same request with the same key again does not create a second job."""
-    wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
-    """Watch the job until it ends. Ctrl-C stops watching; the job continues."""
-    output: Annotated[str | None, DASH, Parameter(group=WAITING, alias="-o")] = None
-    """Wait, and download the result to this file or folder, or `-` for standard output."""
-    force: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False
-    """Replace an existing file with the result. An input is never replaced."""
-    upload: Annotated[bool, Parameter(group=WAITING)] = True
-    """Upload local files. With --no-upload the daemon opens them itself by path, under its inputs.roots."""
-
-    def request(self) -> dict[str, Any]:
-        """The part of the request that says how to run the job; what was not given is left to the daemon."""
-        given = {
-            "title": self.title,
-            "tags": list(self.tag or ()) or None,
-            "priority": self.priority,
-            "run_at": _zoned(self.run_at),
-            "expires_at": _zoned(self.expires_at),
-            "max_attempts": self.max_attempts,
-            "timeout_s": self.timeout,
-            "stall_timeout_s": self.stall_timeout,
-            "lane": self.lane,
-            "webhook": receiver(self.webhook, self.webhook_event),
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def receiver(url: str | None, events: tuple[str, ...] | None) -> dict[str, Any] | None:
-    """Return whom to tell of a job, as a request names it.
-
-    Raises:
-        CommandError: there are events without a URL.
-    """
-    if url is None:
-        if events:
-            raise CommandError("--webhook-event needs --webhook.", exit=Exit.USAGE)
-        return None
-    return {"url": url, "events": list(events)} if events else {"url": url}
-
-
-def _zoned(moment: datetime | None) -> str | None:
-    return moment.astimezone().isoformat() if moment else None
 
 
 class SubmitCommand:
@@ -105,8 +37,11 @@ class SubmitCommand:
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
         self._flags = flags_of(processor.Params, _taken())
-        shared = [_shared("job", JobFlags), _shared("door", Door), _shared("look", Look)]
-        arguments = [*(flag.argument for flag in self._flags), *shared]
+        self._source = next((flag for flag in self._flags if flag.media), None)
+        shared = [_shared(name, kind) for name, kind in _SHARED.items()]
+        arguments = [*map(self._argument, self._flags), *shared]
+        if self._source is not None:
+            arguments.append(_SOURCES)
         # Positional arguments first, as a signature wants it.
         arguments.sort(key=lambda argument: argument.kind)
         self.__signature__ = inspect.Signature(arguments, return_annotation=int)
@@ -114,12 +49,67 @@ class SubmitCommand:
         self.__name__ = processor.name
         self.__doc__ = inspect.getdoc(processor)
 
+    def _argument(self, flag: Flag) -> inspect.Parameter:
+        """The flag as an argument; the sources are positional and may be many, so their flag is never required."""
+        if flag is not self._source:
+            return flag.argument
+        shape, *marks = get_args(flag.argument.annotation)
+        return flag.argument.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[(shape | None, *marks)]
+        )
+
     def __call__(self, *positional: Any, **given: Any) -> int:
-        """Submit a job, and wait for it if requested."""
+        """Submit a job for each source, and wait for them if requested."""
         bound = self.__signature__.bind(*positional, **given).arguments
-        job_flags, door, look = (bound.pop(name, kind()) for name, kind in _SHARED.items())
+        job_flags, many_flags, door, look = (bound.pop(name, kind()) for name, kind in _SHARED.items())
+        sources = list(bound.pop(SOURCES, ()))
+        if self._source is not None:
+            if (named := bound.pop(self._source.argument.name, None)) is not None:
+                sources.append(named)
+            if _are_many(sources, many_flags):
+                return self._submit_many(sources, bound, job_flags, many_flags, door, Screen(look))
+            for source in sources:
+                refuse_flag(source)
+            if sources:
+                bound[self._source.argument.name] = sources[0]
+                # What people call the job, and what tells thirty of them apart.
+                job_flags = replace(job_flags, title=job_flags.title or title_of(sources[0]))
         request = {"processor": self._processor.name, "input": self._input(bound), **job_flags.request()}
-        return _submit(request, self._media(bound), job_flags, door, Screen(look))
+        return _submit(request, self._media(bound), job_flags, door, Screen(look), strict=many_flags.strict)
+
+    def _submit_many(
+        self,
+        sources: list[str],
+        bound: dict[str, Any],
+        flags: JobFlags,
+        many_flags: ManyFlags,
+        door: Door,
+        screen: Screen,
+    ) -> int:
+        assert self._source is not None
+        entries = expand(sources, many_flags.choice)
+        if many_flags.source_list is not None:
+            entries += listed(many_flags.source_list, self._source.field)
+        if not entries:
+            raise CommandError("There is no file to submit.", exit=Exit.USAGE, code="input_not_found")
+        values = {flag.field: _read(flag, bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
+        for entry in entries:
+            self._check({**values, **entry.parameters, self._source.field: entry.value})
+        inputs = Inputs(may_upload=flags.upload)
+        named = inputs.check(entry.value for entry in entries)
+        places = _places(self._processor.name, flags, many_flags, named)
+        if places is not None:
+            extension = f".{values['container']}" if isinstance(values.get("container"), str) else ""
+            names = [entry.name if places.folder else PurePosixPath(entry.value) for entry in entries]
+            places.check(names, extension)
+        request = {"processor": self._processor.name, **flags.request()}
+        batch = many.Batch(request, values, self._source.field)
+        with Client(door.url) as client:
+            lines = many.submit(client, screen, batch, entries, inputs, flags.idempotency_key)
+            if flags.wait or places is not None:
+                screen.say(f"submitted {sum(line.job is not None for line in lines)} jobs")
+                many.follow(client, screen, lines, places)
+        return many.tell(screen, lines, strict=many_flags.strict)
 
     def _input(self, bound: dict[str, Any]) -> dict[str, Any]:
         values = {flag.field: _read(flag, bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
@@ -144,7 +134,43 @@ class SubmitCommand:
             ) from None
 
 
-_SHARED: dict[str, type] = {"job": JobFlags, "door": Door, "look": Look}
+_SHARED: dict[str, type] = {"job": JobFlags, "many": ManyFlags, "door": Door, "look": Look}
+SOURCES = "sources"
+_SOURCES = inspect.Parameter(
+    SOURCES,
+    inspect.Parameter.VAR_POSITIONAL,
+    # Not DASH: a file may be called -x.mp4, and `expand` tells it from a flag.
+    annotation=Annotated[
+        str,
+        Parameter(allow_leading_hyphen=True, help="Files, folders, patterns, references or `-`."),
+    ],
+)
+
+
+def _are_many(sources: list[str], flags: ManyFlags) -> bool:
+    """True if the command line may stand for more than one job."""
+    if len(sources) > 1 or flags.beside or flags.source_list is not None:
+        return True
+    return bool(sources) and (Path(sources[0]).is_dir() or _is_pattern(sources[0]))
+
+
+def _is_pattern(source: str) -> bool:
+    return has_magic(source) and not is_reference(source) and not Path(source).exists()
+
+
+def _places(processor: str, flags: JobFlags, many_flags: ManyFlags, inputs: frozenset[Identity]) -> Places | None:
+    """Where results go; None where nobody waits for them."""
+    if many_flags.beside and flags.output is not None:
+        raise CommandError("Give --beside or --output, not both.", exit=Exit.USAGE)
+    wanted = many_flags.name or ()
+    if many_flags.beside:
+        suffix = f"-{processor}" if many_flags.suffix is None else many_flags.suffix
+        return Places(None, suffix, flags.force, inputs, wanted)
+    if flags.output is None:
+        return None
+    if flags.output == "-" or Path(flags.output).is_file():
+        raise CommandError("The results of several jobs need a folder.", exit=Exit.USAGE, hint="Write -o FOLDER/.")
+    return Places(Path(flags.output), many_flags.suffix or "", flags.force, inputs, wanted)
 
 
 def _taken() -> frozenset[str]:
@@ -166,7 +192,9 @@ def _read(flag: Flag, value: Any) -> Any:
         raise CommandError(f"--{flag.argument.name} takes JSON: {error}.", exit=Exit.USAGE) from None
 
 
-def _submit(request: dict[str, Any], media: list[str], flags: JobFlags, door: Door, screen: Screen) -> int:
+def _submit(
+    request: dict[str, Any], media: list[str], flags: JobFlags, door: Door, screen: Screen, *, strict: bool
+) -> int:
     inputs = Inputs(may_upload=flags.upload)
     named = inputs.check(request["input"][field] for field in media)
     target = None if flags.output is None else Target(flags.output, force=flags.force, inputs=named)
@@ -190,7 +218,9 @@ def _submit(request: dict[str, Any], media: list[str], flags: JobFlags, door: Do
             deliver(client, screen, job, target, door)
         elif not screen.json:
             screen.write(job["id"])
-        return Exit.OK
+        if warnings := warnings_of(job):
+            screen.say(f"succeeded with {warnings} warning{'s' * (warnings > 1)}; see: vidqueue status {job['id']}")
+        return Exit.JOB_FAILED if strict and warnings else Exit.OK
 
 
 def _tell_accepted(screen: Screen, job: Job) -> None:

@@ -78,24 +78,31 @@ def _chunks(source: BinaryIO, advance: Any) -> Iterator[bytes]:
         advance(len(chunk))
 
 
-def download(client: Client, screen: Screen, source: Source, target: Target, path: Path) -> None:
+def download(
+    client: Client, screen: Screen, source: Source, target: Target, path: Path, *, quiet: bool = False
+) -> None:
     """Fetch bytes into the file `path` of a target: written aside, compared with their sha256, then published.
+
+    `quiet` draws no bar, because a terminal shows one display at a time.
 
     Raises:
         CommandError: the bytes are not those that were promised, or the file cannot be written.
     """
     with target.writing(path) as file:
-        fetch(client, screen, source, file, label=path.name)
+        fetch(client, screen, source, file, label=path.name, quiet=quiet)
 
 
-def fetch(client: Client, screen: Screen, source: Source, file: BinaryIO, *, label: str) -> None:
+def fetch(client: Client, screen: Screen, source: Source, file: BinaryIO, *, label: str, quiet: bool = False) -> None:
     """Write the bytes of `source` into an open file.
 
     Raises:
         CommandError: the bytes are not those that were promised.
     """
     digest = hashlib.sha256()
-    with _bar(screen, f"download {label}", source.size) as advance, client.download(source.address) as response:
+    with (
+        _bar(screen, f"download {label}", source.size, quiet=quiet) as advance,
+        client.download(source.address) as response,
+    ):
         for chunk in response.iter_bytes(CHUNK):
             digest.update(chunk)
             file.write(chunk)
@@ -122,7 +129,7 @@ def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: st
 
 
 @contextmanager
-def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
+def _bar(screen: Screen, label: str, size: int | None, *, quiet: bool = False) -> Iterator[Any]:
     """A progress bar during the block; yields a function that advances it by a number of bytes."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -131,6 +138,8 @@ def _bar(screen: Screen, label: str, size: int | None) -> Iterator[Any]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=screen.err, disable=not screen.live or screen.json, transient=True) as progress:
+    with Progress(
+        *columns, console=screen.err, disable=quiet or not screen.live or screen.json, transient=True
+    ) as progress:
         task = progress.add_task(visible(label), total=size)
         yield lambda count: progress.advance(task, count)

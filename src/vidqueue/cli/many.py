@@ -1,0 +1,194 @@
+"""Many jobs from one command line: a job for each source, in one batch, and a table of what became of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+from rich.text import Text
+
+from vidqueue.cli.client import FINAL, Client, Job
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.follow import changes
+from vidqueue.cli.inputs import Inputs
+from vidqueue.cli.options import DASH
+from vidqueue.cli.places import Places
+from vidqueue.cli.render import board, situation, state_of, warnings_of
+from vidqueue.cli.sources import Choice, Entry
+from vidqueue.cli.terminal import Screen
+from vidqueue.cli.watch import verdict
+
+MANY = Group("Many files", sort_key=25)
+LARGEST_BATCH = 1000
+# Problems of an upload that a job would fail with; a probe that is not finished is none.
+_NOT_YET = frozenset({"probe_pending", "overloaded"})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class ManyFlags:
+    """Flags for more than one source."""
+
+    recursive: Annotated[bool, Parameter(group=MANY, alias="-r", negative="", show_default=False)] = False
+    """Take the files of folders below too, and keep their tree with -o."""
+    include: Annotated[tuple[str, ...] | None, Parameter(group=MANY)] = None
+    """Take only files whose name fits this pattern; may be given more than once."""
+    exclude: Annotated[tuple[str, ...] | None, Parameter(group=MANY)] = None
+    """Leave out files whose name fits this pattern; may be given more than once."""
+    source_list: Annotated[str | None, DASH, Parameter(name="--from", group=MANY)] = None
+    """Read sources from this file or `-`: a name, or a JSON object of parameters, on each line."""
+    beside: Annotated[bool, Parameter(group=MANY, negative="", show_default=False)] = False
+    """Wait, and write each result beside its source, with --suffix in its name."""
+    suffix: Annotated[str | None, Parameter(group=MANY, allow_leading_hyphen=True)] = None
+    """What is added to the name of a result: with --beside the name of the processor, otherwise nothing."""
+    name: Annotated[tuple[str, ...] | None, Parameter(group=MANY)] = None
+    """Download only the output of this name; may be given more than once."""
+    strict: Annotated[bool, Parameter(group=MANY, negative="", show_default=False)] = False
+    """End with 3 also where a job succeeded with warnings."""
+
+    @property
+    def choice(self) -> Choice:
+        """Which files of folders are taken."""
+        return Choice(self.recursive, self.include or (), self.exclude or ())
+
+
+@dataclass(slots=True)
+class Line:
+    """What became of one source."""
+
+    name: PurePosixPath
+    value: str
+    job: Job | None = None
+    skipped: str = ""
+    paths: list[Path] = field(default_factory=list)
+    unwritten: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What all jobs of a command line have in common.
+
+    Attributes:
+        request: the part of each job's request that the flags give, with its processor.
+        parameters: the parameters that the flags give.
+        media: the parameter that names the source.
+    """
+
+    request: dict[str, Any]
+    parameters: dict[str, Any]
+    media: str
+
+
+def submit(
+    client: Client, screen: Screen, batch: Batch, entries: Sequence[Entry], inputs: Inputs, key: str | None
+) -> list[Line]:
+    """Upload each source and submit its job; sources that no job could read are skipped, with a line.
+
+    Raises:
+        CommandError: the daemon refused a job for another reason than its source.
+    """
+    lines = [Line(entry.name, entry.value) for entry in entries]
+    members: list[tuple[Line, dict[str, Any]]] = []
+    for line, entry in zip(lines, entries, strict=True):
+        try:
+            reference = inputs.reference(client, screen, entry.value, refuse=_refused)
+        except CommandError as error:
+            if error.exit in (Exit.UNAVAILABLE, Exit.BUSY, Exit.NOT_PERMITTED):
+                raise
+            line.skipped = error.message
+            screen.say(f"skipped {line.name}: {error.message}")
+            continue
+        parameters = {**batch.parameters, **entry.parameters, batch.media: reference}
+        members.append((line, {"title": str(line.name)[:500], **batch.request, "input": parameters}))
+    parts = [members[at : at + LARGEST_BATCH] for at in range(0, len(members), LARGEST_BATCH)]
+    for number, part in enumerate(parts):
+        headers = {"Idempotency-Key": f"{key}-{number}" if number else key} if key else {}
+        body = {"jobs": [member for _, member in part]}
+        made = client.call("POST", "/v1/batches", json=body, headers=headers)
+        for (line, member), job_id in zip(part, made["jobs"], strict=True):
+            line.job = {"id": job_id, "state": "queued", "title": member["title"], "processor": member["processor"]}
+    return lines
+
+
+def follow(client: Client, screen: Screen, lines: Sequence[Line], places: Places | None) -> None:
+    """Show the jobs until they have ended; write each result as soon as it is there.
+
+    Raises:
+        KeyboardInterrupt: after a message how to go on.
+    """
+    by_id = {line.job["id"]: line for line in lines if line.job is not None}
+    try:
+        with board(screen) as shown:
+            for job in changes(client, list(by_id), tell=screen.say):
+                line = by_id[job["id"]]
+                first = line.job is None or line.job["state"] not in FINAL
+                line.job = job
+                shown.put(job)
+                if places is not None and first and job["state"] == "succeeded":
+                    _write(client, screen, line, places)
+    except KeyboardInterrupt:
+        screen.say(f"Detached; the jobs continue. {how_to_fetch(lines, places)}")
+        raise
+
+
+def tell(screen: Screen, lines: Sequence[Line], *, strict: bool) -> Exit:
+    """Write the table, and return the exit code: 3 if a job failed, a source was skipped, or a result not written."""
+    if screen.json:
+        for line in lines:
+            screen.object(_as_json(line))
+    else:
+        screen.table(("NAME", "STATE", "RESULT"), map(_row, lines))
+    jobs = [line.job for line in lines if line.job is not None]
+    warned = strict and any(warnings_of(job) for job in jobs)
+    if warned or any(line.skipped or line.unwritten for line in lines):
+        return Exit.JOB_FAILED
+    return verdict(jobs)
+
+
+def how_to_fetch(lines: Sequence[Line], places: Places | None) -> str:
+    """Return a sentence with the command that fetches the results later."""
+    batch = next((line.job.get("batch") for line in lines if line.job and line.job.get("batch")), None)
+    command = ["vidqueue", "result", "--batch", str(batch)] if batch else ["vidqueue", "result", "--all"]
+    if places is not None and places.folder is not None:
+        command += ["-o", f"{places.folder}/"]
+    return f"Fetch the results with: {shlex.join(command)}"
+
+
+def _refused(uploaded: dict[str, Any]) -> None:
+    """Refuse a file that no job could read."""
+    problem = uploaded.get("problem")
+    if problem and problem["code"] not in _NOT_YET:
+        raise CommandError(problem["message"], code=problem["code"], hint=problem["hint"])
+
+
+def _write(client: Client, screen: Screen, line: Line, places: Places) -> None:
+    assert line.job is not None
+    name = line.name if places.folder is not None else PurePosixPath(line.value)
+    try:
+        line.paths = places.save(client, screen, line.job, name)
+    except CommandError as error:
+        line.unwritten = error.message
+
+
+def _row(line: Line) -> tuple[str, Text | str, str]:
+    if line.job is None:
+        return str(line.name), Text("skipped", style="yellow"), line.skipped
+    if line.unwritten:
+        kept = f"{line.unwritten} The daemon keeps the result: vidqueue result {line.job['id']}"
+        return str(line.name), state_of(line.job), kept
+    return str(line.name), state_of(line.job), ", ".join(map(str, line.paths)) or situation(line.job)
+
+
+def _as_json(line: Line) -> dict[str, Any]:
+    return {
+        "source": line.value,
+        "name": str(line.name),
+        "skipped": line.skipped or None,
+        "job": line.job,
+        "paths": [str(path) for path in line.paths],
+        "not_written": line.unwritten or None,
+    }

@@ -1,0 +1,106 @@
+"""Where the results of many jobs go: a folder that keeps names and tree, or beside each source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vidqueue.cli.client import Client, Job
+from vidqueue.cli.exits import CommandError
+from vidqueue.cli.target import Identity, Target
+from vidqueue.cli.terminal import Screen
+from vidqueue.cli.transfer import Source, download
+
+# The output that carries the name of the source alone.
+USUAL = "video"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Names for results.
+
+    Attributes:
+        folder: the folder for all results; None puts each beside its source.
+        suffix: what is added to the name of the source, before its extension.
+        force: an existing file may be replaced. An input never is.
+        inputs: files that must not be overwritten, whatever name leads to them.
+        only: names of the outputs that are wanted; all where it is empty.
+    """
+
+    folder: Path | None
+    suffix: str = ""
+    force: bool = False
+    inputs: frozenset[Identity] = frozenset()
+    only: Collection[str] = ()
+    _alike: set[PurePosixPath] = field(default_factory=set)
+    _taken: dict[Path, str] = field(default_factory=dict)
+
+    def check(self, names: Collection[PurePosixPath], expected: str) -> None:
+        """Refuse targets that cannot be written, before anything is uploaded; make the folder.
+
+        Names that differ in their extension only, such as a.mov and a.mp4, get results that have it in their names.
+
+        Args:
+            names: names of the sources, or their paths where results go beside them.
+            expected: the extension that results will probably have, with its dot; empty for that of the source.
+
+        Raises:
+            CommandError: with the first file that exists, or the folder that cannot be written.
+        """
+        stems = Counter(map(_without_suffix, names))
+        self._alike.update(name for name in names if stems[_without_suffix(name)] > 1)
+        for name in names:
+            target = self._stem(name)
+            path = target.with_name(f"{target.name}{self.suffix}{expected or name.suffix}")
+            _make(path.parent)
+            Target(str(path), force=self.force, inputs=self.inputs).check()
+
+    def save(self, client: Client, screen: Screen, job: Job, name: PurePosixPath) -> list[Path]:
+        """Download the outputs of a job that succeeded; return where they are.
+
+        Raises:
+            CommandError: a file cannot be written; the daemon keeps the result.
+        """
+        outputs = [one for one in job.get("outputs") or () if not self.only or one["name"] in self.only]
+        return [self._save(client, screen, job, output, self._path(name, output, outputs)) for output in outputs]
+
+    def _save(self, client: Client, screen: Screen, job: Job, output: dict[str, Any], path: Path) -> Path:
+        if self._taken.setdefault(path, job["id"]) != job["id"]:
+            # Two sources of one name: the second one is told apart by the end of its job's id.
+            path = path.with_name(f"{path.stem}-{job['id'][-6:]}{path.suffix}")
+        target = Target(str(path), force=self.force, inputs=self.inputs)
+        _make(path.parent)
+        written = target.file("")
+        source = Source(f"/v1/jobs/{job['id']}/outputs/{output['name']}", output["size"], output["sha256"])
+        download(client, screen, source, target, written, quiet=True)
+        return written
+
+    def _path(self, name: PurePosixPath, output: dict[str, Any], outputs: list[dict[str, Any]]) -> Path:
+        stem = self._stem(name)
+        extension = PurePosixPath(output.get("filename") or "").suffix
+        which = "" if len(outputs) == 1 or output["name"] == USUAL else f"-{output['name']}"
+        return stem.with_name(f"{stem.name}{self.suffix}{which}{extension}")
+
+    def _stem(self, name: PurePosixPath) -> Path:
+        stem = _without_suffix(name)
+        if name in self._alike and name.suffix:
+            stem = stem.with_name(f"{stem.name}-{name.suffix[1:]}")
+        if self.folder is None:
+            return Path(stem)
+        # A title comes from other people: it leads nowhere but into the folder.
+        parts = [part for part in stem.parts if part not in ("", "/", "..", ".")] or ["result"]
+        return self.folder.joinpath(*parts)
+
+
+def _without_suffix(name: PurePosixPath) -> PurePosixPath:
+    return name.with_suffix("") if name.suffix else name
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None

@@ -1,0 +1,160 @@
+"""The sources of a command line: files, folders, patterns, references and lists, as one entry for each job."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.inputs import STDIN, is_reference
+from vidqueue.cli.job_list import files_of
+from vidqueue.cli.target import identity_of
+
+# Containers that the mimetypes of many systems do not know.
+_MEDIA_SUFFIXES = (
+    *(".3gp", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
+    *(".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m", ".flac", ".m4a", ".mka", ".ogg", ".opus", ".wav", ".gif"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One job's source.
+
+    Attributes:
+        value: a local file as it was named, or a reference.
+        name: what people call it: its name, with the folders below the one that was given.
+        parameters: parameters that a list gives for this source only.
+    """
+
+    value: str
+    name: PurePosixPath
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which files of folders are taken.
+
+    Attributes:
+        recursive: also those in folders below.
+        include: patterns of names, of which one must fit; without any, the usual suffixes of media.
+        exclude: patterns of names that are left out.
+    """
+
+    recursive: bool = False
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+    def takes(self, name: str, *, named: bool) -> bool:
+        """True if a file of this name is taken; one that was named itself need not look like media."""
+        if any(fnmatchcase(name, pattern) for pattern in self.exclude):
+            return False
+        if self.include:
+            return any(fnmatchcase(name, pattern) for pattern in self.include)
+        return named or _looks_like_media(name)
+
+
+def expand(sources: Iterable[str], choice: Choice) -> list[Entry]:
+    """Return an entry for each source, each file once, however often it is named.
+
+    Raises:
+        CommandError: a pattern fits no file, or a folder cannot be read.
+    """
+    found: dict[object, Entry] = {}
+    for source in sources:
+        for entry in _entries(source, choice):
+            found.setdefault(identity_of(entry.value) or entry.value, entry)
+    return list(found.values())
+
+
+def listed(source: str, media: str) -> list[Entry]:
+    """Return the entries of a list: a name of a file, or a JSON object of parameters, on each line.
+
+    Args:
+        source: the file with the list, or `-` for standard input.
+        media: the parameter that names the source in an object.
+
+    Raises:
+        CommandError: the list cannot be read, or an object does not name a source.
+    """
+    try:
+        text = sys.stdin.read() if source == STDIN else Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{source} cannot be read: {error}.", code="input_not_found") from None
+    lines = enumerate(text.splitlines(), start=1)
+    return [_line(source, number, line.strip(), media) for number, line in lines if line.strip()]
+
+
+def refuse_flag(source: str) -> None:
+    """Refuse what looks like a flag, unless there is a file of that name.
+
+    Raises:
+        CommandError: with what to write for a file that is not there yet.
+    """
+    if source.startswith("-") and source != STDIN and not os.path.lexists(source):
+        hint = f"Write ./{source} for a file of that name."
+        raise CommandError(f"{source} is not a known flag.", exit=Exit.USAGE, hint=hint)
+
+
+def title_of(source: str) -> str | None:
+    """Return the name of a local file or of what a URL names; None for other references and standard input."""
+    if source == STDIN or (is_reference(source) and not source.startswith(("http://", "https://"))):
+        return None
+    return str(_name_of(source))[:500]
+
+
+def _line(source: str, number: int, line: str, media: str) -> Entry:
+    if not line.startswith("{"):
+        return Entry(line, _name_of(line))
+    try:
+        parameters = json.loads(line)
+        value = parameters.pop(media)
+    except (ValueError, KeyError) as error:
+        why = f"has no {media!r}" if isinstance(error, KeyError) else f"is not JSON: {error}"
+        raise CommandError(f"{source}: line {number} {why}.", exit=Exit.USAGE) from None
+    return Entry(str(value), _name_of(str(value)), parameters)
+
+
+def _entries(source: str, choice: Choice) -> Iterator[Entry]:
+    refuse_flag(source)
+    if is_reference(source) or source == STDIN:
+        yield Entry(source, _name_of(source))
+        return
+    for path in map(Path, files_of(source)):
+        if path.is_dir():
+            yield from _in_folder(path, choice)
+        elif choice.takes(path.name, named=True):
+            yield Entry(str(path), PurePosixPath(path.name))
+
+
+def _in_folder(folder: Path, choice: Choice) -> Iterator[Entry]:
+    def refuse(error: OSError) -> None:
+        raise CommandError(f"{error.filename} cannot be read: {error.strerror}.", code="input_not_found")
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(one for one in folders if choice.recursive and not one.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not name.startswith(".") and choice.takes(name, named=False) and path.is_file():
+                yield Entry(str(path), PurePosixPath(path.relative_to(folder)))
+
+
+def _name_of(value: str) -> PurePosixPath:
+    if is_reference(value):
+        last = unquote(urlsplit(value).path.rpartition("/")[2]) if "://" in value else value.rpartition("/")[2]
+        return PurePosixPath(last.replace("/", "_") or "source")
+    return PurePosixPath("stdin" if value == STDIN else Path(value).name)
+
+
+def _looks_like_media(name: str) -> bool:
+    guessed = mimetypes.guess_type(name)[0] or ""
+    return PurePosixPath(name).suffix.lower() in _MEDIA_SUFFIXES or guessed.startswith(("video/", "audio/", "image/"))

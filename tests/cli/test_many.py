@@ -1,0 +1,126 @@
+"""A folder of videos from one command: a job for each, named results, one table; nothing is overwritten."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.daemon import Daemon
+from vidqueue.media.sample import make_sample
+
+FAST = ("--effort", "fast", "--quality", "low")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    make_sample(path, seconds=1, size=(160, 90))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip: Path, vidqueue: CommandLine) -> Path:
+    """Mixed files with names that shells and programs trip over."""
+    del vidqueue
+    inside = tmp_path / "in"
+    for name in ("a b.mp4", "-dash.mp4", "Ünï'q\"uote.mp4", "same.mov", "same.mp4", "trip/below.mp4"):
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, inside / name)
+        # Each has bytes of its own, so that no two are one upload.
+        with (inside / name).open("ab") as file:
+            file.write(b"\0\0\0\x10free" + name.encode()[:8].ljust(8))
+    (inside / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")
+    (inside / "notes.txt").write_text("no video")
+    (inside / ".hidden.mp4").write_bytes(b"hidden")
+    return inside
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_becomes_named_results_in_a_tree_and_one_table(vidqueue: CommandLine, folder: Path) -> None:
+    before = snapshot(folder)
+    out = folder.parent / "out"
+    ran = vidqueue("submit", "transcode", str(folder), "-r", "-o", f"{out}/", *FAST)
+    assert ran.code == 3, ran.err  # one was broken
+    assert set(snapshot(out)) == {
+        "a b.mp4", "-dash.mp4", "Ünï'q\"uote.mp4", "same-mov.mp4", "same-mp4.mp4", "trip/below.mp4",
+    }  # fmt: skip
+    assert snapshot(folder) == before
+    table = ran.out.splitlines()
+    assert table[0].split() == ["NAME", "STATE", "RESULT"]
+    assert len(table) == 8
+    (skipped,) = [line for line in table if "skipped" in line]
+    assert skipped.startswith("broken.mp4")
+    assert "notes.txt" not in ran.out
+    assert "hidden" not in ran.out
+    # A second night: nothing of the first is lost.
+    again = vidqueue("submit", "transcode", str(folder), "-r", "-o", f"{out}/", *FAST)
+    assert again.code == 1
+    assert "already exists" in again.err
+    assert "submitted" not in again.err
+
+
+def test_the_shells_own_list_is_taken_with_names_that_begin_with_a_dash(
+    vidqueue: CommandLine, folder: Path, daemon: Daemon
+) -> None:
+    vidqueue.folder = folder
+    ran = vidqueue("submit", "transcode", "-dash.mp4", "a b.mp4", "--json", "--run-at", "2099-01-01T00:00")
+    assert ran.code == 0, ran.err
+    jobs = [line["job"] for line in ran.lines]
+    assert [job["title"] for job in jobs] == ["-dash.mp4", "a b.mp4"]
+    batches = {daemon.job(job["id"])["batch"] for job in jobs}
+    assert len(batches) == 1
+    assert None not in batches
+
+
+def test_results_go_beside_their_sources_and_never_over_them(vidqueue: CommandLine, folder: Path) -> None:
+    vidqueue.folder = folder
+    before = snapshot(folder)
+    ran = vidqueue("submit", "transcode", "a b.mp4", "trip/below.mp4", "--beside", "--suffix=-small", *FAST)
+    assert ran.code == 0, ran.err
+    assert snapshot(folder).keys() - before.keys() == {"a b-small.mp4", "trip/below-small.mp4"}
+    assert {name: snapshot(folder)[name] for name in before} == before
+    over = vidqueue("submit", "transcode", "a b.mp4", "trip/below.mp4", "--beside", "--suffix=", "--force", *FAST)
+    assert over.code == 1
+    assert "is an input of this command" in over.err
+    assert {name: snapshot(folder)[name] for name in before} == before
+
+
+def test_patterns_choose_and_a_list_gives_each_its_parameters(vidqueue: CommandLine, folder: Path) -> None:
+    vidqueue.folder = folder
+    later = ("--run-at", "2099-01-01T00:00", "--json")
+    chosen = vidqueue("submit", "transcode", ".", "-r", "--include", "*.mp4", "--exclude", "broken*", *later)
+    names = [line["name"] for line in chosen.lines]
+    assert names == ["-dash.mp4", "a b.mp4", "same.mp4", "Ünï'q\"uote.mp4", "trip/below.mp4"]
+    listed = b'a b.mp4\n\n{"video": "same.mov", "quality": "high"}\n'
+    from_list = vidqueue("submit", "transcode", "--from", "-", "--quality", "low", *later, stdin=listed)
+    assert [line["name"] for line in from_list.lines] == ["a b.mp4", "same.mov"]
+    wrong = vidqueue("submit", "transcode", "--from", "-", stdin=b'{"quality": "high"}\n')
+    assert (wrong.code, "line 1 has no 'video'" in wrong.err) == (2, True)
+    nothing = vidqueue("submit", "transcode", "trip", "--include", "*.mkv")
+    assert (nothing.code, "There is no file to submit" in nothing.err) == (2, True)
+    flag = vidqueue("submit", "transcode", "a b.mp4", "same.mp4", "--nonsense")
+    assert (flag.code, "--nonsense is not a known flag" in flag.err) == (2, True)
+
+
+def test_the_results_of_a_batch_are_fetched_later(vidqueue: CommandLine, folder: Path, daemon: Daemon) -> None:
+    vidqueue.folder = folder
+    ran = vidqueue(
+        "submit", "transcode", ".", "-r", "--exclude", "broken*", *FAST, "--tag", "night", "--wait", "--json"
+    )
+    assert ran.code == 0, ran.err
+    ended = [line for line in ran.lines if "job" in line]
+    batch = daemon.job(ended[-1]["job"]["id"])["batch"]
+    fetched = vidqueue("result", "--batch", batch, "-o", "../later")
+    assert fetched.code == 0, fetched.err
+    assert "6 files written" in fetched.err
+    assert (folder.parent / "later" / "trip" / "below.mp4").stat().st_size > 0
+    again = vidqueue("result", "--tag", "night", "-o", "../later", "--name", "video")
+    assert again.code == 1
+    assert "already exists" in again.err
+    assert vidqueue("result").code == 2
