@@ -149,7 +149,7 @@ def test_full_range_stays_full() -> None:
 def test_red_green_blue_becomes_limited_range_bt709() -> None:
     picture = video(pixel_format="bgra", colour=Colour(range="pc", space="gbr"))
     assert "out_color_matrix=bt709:out_range=tv" in upright_yuv(picture, (640, 480), 8)
-    assert output_colour(picture).space == "bt709"
+    assert output_colour(picture, 8).space == "bt709"
 
 
 def test_only_known_words_become_tags() -> None:

@@ -27,7 +27,7 @@ from vidqueue.db.tables.webhooks import Claimed
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Backoff, backoff_s
 from vidqueue.jobs.webhook_secret import WebhookSecret
-from vidqueue.ops import failpoints, own_thread
+from vidqueue.ops import own_thread
 from vidqueue.ops.addresses import AddressGuard, parse_url
 from vidqueue.ops.http_client import ExchangeError, Stop, exchange
 from vidqueue.ops.supervise import supervise
@@ -138,7 +138,6 @@ class Sender:
                 return
             async with self._posted(claimed, self._body(claimed, job)) as answered:
                 self._let_rest(claimed.receiver, answered)
-                await failpoints.reach("webhooks.sent")
                 await self._write(claimed, answered)
         except VidqueueError as error:
             log.warning("webhook_not_written", delivery=str(claimed.id), error=error.message)

@@ -9,6 +9,8 @@ from vidqueue.media.jail.allowed import codec_whitelist, format_whitelist
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
 # Each line with its level, and none folded into "Last message repeated", because lines are counted.
 INFORMATIVE = ("-loglevel", "repeat+level+info")
+# Fonts of subtitles, covers, data: some films have hundreds.
+MOST_ATTACHMENTS = 1000
 VERBOSE = ("-loglevel", "repeat+level+verbose")
 
 
@@ -25,7 +27,8 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
         "-format_whitelist", format_whitelist(),
         "-codec_whitelist", codec_whitelist(),
         "-max_pixels", str(limits.max_pixels),
-        "-max_streams", str(limits.max_streams),
+        # Attachments and data count here too; the probe bounds those that are seen and heard.
+        "-max_streams", str(limits.max_streams + MOST_ATTACHMENTS),
         "-probesize", "5000000",
         "-analyzeduration", "10000000",
         "-threads", str(limits.threads),

@@ -24,22 +24,35 @@ _ROTATION = re.compile(r"rotation of (?P<degrees>-?\d{1,6}(?:\.\d{1,9})?) degree
 _PICTURE = re.compile(
     r", (?P<format>[a-z]\w{1,40})(?:\((?P<colour>(?:[^()]|\([^()]{0,80}\)){0,200})\))?, \d{1,9}x\d{1,9}"
 )
+_PROGRAM = re.compile(r"  Program \d{1,6} ", re.ASCII)
 _PROFILE = re.compile(r"\w{1,40} \((?P<profile>[^()/]{1,80})\)")
 _COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*")
 _DEEP = re.compile(
     r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
 )
+_CROPPING = re.compile(r"(\d{1,6})/(\d{1,6})/(\d{1,6})/(\d{1,6})", re.ASCII)
 _FIELD_ORDERS = ("top", "bottom")
+# A stream of a group stands two columns further in than one by itself.
+_STREAM = re.compile(r" {2,12}Stream #0")
 
 
 @dataclass(slots=True)
 class StreamLine:
-    """What ffmpeg says of one input stream: `text` follows its kind. `rotation` is clockwise, in degrees."""
+    """What ffmpeg says of one input stream.
+
+    Attributes:
+        text: what follows the kind.
+        rotation: clockwise, in degrees.
+        cropping: pixels that a player hides at the left, right, top and bottom.
+        programs: the programs of a broadcast that the stream belongs to; empty if there are none.
+    """
 
     index: int
     kind: str
     text: str
     rotation: int = 0
+    cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
+    programs: set[int] = field(default_factory=set)
 
     @property
     def default(self) -> bool:
@@ -83,6 +96,7 @@ class Banner:
     """What ffmpeg says about its first input, filled line by line.
 
     Attributes:
+        streams: in the order of their indices, each once, however ffmpeg prints them (by group, by program, again).
         refusal: the first complaint that a bound was exceeded.
         partial: True if ffmpeg complains that a packet lies beyond the end of the file.
         faults: what could not be parsed, the first few, as sentences.
@@ -91,12 +105,20 @@ class Banner:
     container: str = ""
     start_s: float = 0.0
     duration_s: float | None = None
-    streams: list[StreamLine] = field(default_factory=list)
     refusal: VidqueueError | None = None
     partial: bool = False
     faults: list[str] = field(default_factory=list)
+    _streams: dict[int, StreamLine] = field(default_factory=dict)
+    _current: StreamLine | None = None
+    _programs: int = 0
+    _program: int | None = None
     _told_duration: bool = False
     _in_input: bool = False
+
+    @property
+    def streams(self) -> list[StreamLine]:
+        """The streams in the order of their indices."""
+        return [stream for _, stream in sorted(self._streams.items())]
 
     def read(self, line: Line) -> None:
         """Take one line of ffmpeg's standard error."""
@@ -114,20 +136,28 @@ class Banner:
             self._read_input(first, line)
 
     def _read_input(self, first: str, line: Line) -> None:
-        if first == "  Stream #0":
+        if _STREAM.fullmatch(first):
             self._read_stream(line)
+        elif _PROGRAM.match(first):
+            self._programs, self._current = self._programs + 1, None
+            self._program = self._programs
+        elif first == "  No Program":
+            self._program = self._current = None
         elif first == "  Duration: " and not self._told_duration:
             self._told_duration = True
             self._read_duration(line)
-        elif not first.strip() and line.parts[1:2] == ("Display Matrix: ",) and self.streams:
-            self._read_rotation(line)
+        elif not first.strip() and self._current is not None:
+            self._read_side_data(self._current, line)
 
     def _read_stream(self, line: Line) -> None:
+        self._current = None
         index = _INDEX.fullmatch(line.parts[1]) if len(line.parts) > 1 else None
         for place, part in enumerate(line.parts):
             if index and (found := _KIND.match(part)):
                 text = part[found.end() :] + "".join(line.parts[place + 1 :])
-                self.streams.append(StreamLine(int(index[1]), found["kind"], text))
+                self._current = self._streams.setdefault(int(index[1]), StreamLine(int(index[1]), found["kind"], text))
+                if self._program is not None:
+                    self._current.programs.add(self._program)
                 return
         self._note("a stream", line)
 
@@ -144,11 +174,20 @@ class Banner:
             else:
                 self._note("the start", line)
 
-    def _read_rotation(self, line: Line) -> None:
-        if found := _ROTATION.fullmatch("".join(line.parts[2:])):
-            self.streams[-1].rotation = _clockwise(float(found["degrees"]))
-        else:
-            self._note("the rotation", line)
+    def _read_side_data(self, stream: StreamLine, line: Line) -> None:
+        """Side data belongs to the stream that it is printed under."""
+        said = "".join(line.parts[2:])
+        if line.parts[1:2] == ("Display Matrix: ",):
+            if found := _ROTATION.fullmatch(said):
+                stream.rotation = _clockwise(float(found["degrees"]))
+            else:
+                self._note("the rotation", line)
+        elif line.parts[1:2] == ("Frame Cropping: ",):
+            if found := _CROPPING.fullmatch(said):
+                left, right, top, bottom = map(int, found.groups())
+                stream.cropping = (left, right, top, bottom)
+            else:
+                self._note("the cropping", line)
 
     def _note(self, what: str, line: Line) -> None:
         if len(self.faults) < 10:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import AudioFacts, MediaFacts
 
 ContainerName = Literal["mp4", "mov", "mkv", "webm"]
@@ -59,6 +60,8 @@ CONTAINERS: dict[ContainerName, Container] = {
 # Kbit/s for each channel layout; anything larger gets the highest.
 _AUDIO_KBIT = {"mono": 96, "stereo": 160}
 _AUDIO_KBIT_SURROUND = 384
+# What Opus has names for; AC-3 and DTS have their surround channels at the side, which it has not.
+_OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,19 @@ class AudioPlan:
 
 
 def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, input_number: int = 0) -> AudioPlan:
-    """Map every audio stream into the container; streams are copied where `mode` and the container allow it."""
+    """Map every audio stream into the container; streams are copied where `mode` and the container allow it.
+
+    Raises:
+        VidqueueError: `unsupported_codec`, the file has sound, and none of it can be read.
+    """
     if mode == "drop":
         return AudioPlan(("-an",), (), 0)
+    if not facts.audios and facts.unread_audio:
+        raise VidqueueError(
+            "unsupported_codec",
+            f"The audio codec {facts.unread_audio[0]} is not accepted.",
+            hint="Drop the sound (`audio: drop`), or convert it first.",
+        )
     arguments: list[str] = []
     notes: list[str] = []
     for place, audio in enumerate(facts.audios):
@@ -100,6 +113,8 @@ def _encode(place: int, audio: AudioFacts, container: Container) -> list[str]:
             "48000",
             f"-mapping_family:a:{place}",
             "0" if kbit < _AUDIO_KBIT_SURROUND else "1",
+            f"-filter:a:{place}",
+            f"aformat=channel_layouts={_OPUS_LAYOUTS}",
         ]
     return arguments
 

@@ -83,7 +83,8 @@ class Decoder:
         picture = self._pool.format
         return [
             *QUIET, *VERBOSE,
-            "-copyts", *input_arguments(file, self._bounds.limits),
+            # ffmpeg joins the parts of a clock that begins again only where it makes the times itself.
+            *(() if self._video.clock_restarts else ("-copyts",)), *input_arguments(file, self._bounds.limits),
             "-map", f"0:{self._video.index}",
             "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth),
             "-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(self._video)),

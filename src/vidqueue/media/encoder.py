@@ -59,7 +59,9 @@ class EncodingPipe:
     ) -> None:
         self._source, self._video, self._target, self._bounds = source, video, target, bounds
         self._clock = output_time_base(video)
-        self._base = min(_ticks(facts.start_s, self._clock), _ticks(video.start_s, self._clock))
+        # Where the clock begins again, ffmpeg makes the times of both, from the beginning of the file on.
+        begins = (_ticks(facts.start_s, self._clock), _ticks(video.start_s, self._clock))
+        self._base = 0 if video.clock_restarts else min(begins)
         self._waiting: Handoff[Frame] = Handoff(_WAITING)
         self._open = ExitStack()
         self.tally = Tally(stream="0:0")
@@ -121,10 +123,10 @@ class EncodingPipe:
     def _arguments(self, pictures: int, file: int, output: int) -> list[str]:
         target, video = self._target, self._video
         sar = video.upright_sar
-        steps = [f"setsar={sar.numerator}/{sar.denominator}", tagged(output_colour(video))]
+        steps = [f"setsar={sar.numerator}/{sar.denominator}", tagged(output_colour(video, target.picture.depth))]
         pixel_format = target.encoder.pixel_format(target.picture.depth)
         return [
-            *QUIET, *VERBOSE, "-copyts",
+            *QUIET, *VERBOSE, *(() if video.clock_restarts else ("-copyts",)),
             "-protocol_whitelist", "pipe", "-probesize", "32", "-analyzeduration", "0", "-f", "matroska",
             "-i", f"pipe:{pictures}",
             *input_arguments(file, self._bounds.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}", "-vn"),

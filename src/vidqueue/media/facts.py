@@ -47,8 +47,11 @@ class VideoFacts(_Facts):
         width: stored width in pixels, before rotation.
         height: stored height in pixels, before rotation.
         sar: shape of one stored pixel, width to height.
+        leading: packets before the first key picture, which cannot be shown and are not among `frames`.
+        clock_restarts: True if the file's clock begins again or jumps; times here are then counted from the beginning.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 when there is only one picture.
+        cropping: pixels that a player hides at the left, right, top and bottom of the stored picture.
         rotation: degrees clockwise that a player must turn the picture: 0, 90, 180 or 270.
         start_s: time of the first picture on the file's own clock, in seconds.
         duration_s: from the first picture to the end of the last, in seconds.
@@ -68,8 +71,11 @@ class VideoFacts(_Facts):
     interlaced: bool = False
     fps: float
     frames: int
+    leading: int = 0
+    clock_restarts: bool = False
     time_base: Ratio
     is_vfr: bool = False
+    cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     rotation: int = 0
     start_s: float = 0.0
     duration_s: float = 0.0
@@ -85,8 +91,10 @@ class VideoFacts(_Facts):
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height in pixels as a player shows them, rotation applied, pixel shape not."""
-        return (self.height, self.width) if self.rotation in (90, 270) else (self.width, self.height)
+        """Width and height in pixels as a player shows them, cropping and rotation applied, pixel shape not."""
+        left, right, top, bottom = self.cropping
+        width, height = max(1, self.width - left - right), max(1, self.height - top - bottom)
+        return (height, width) if self.rotation in (90, 270) else (width, height)
 
     @property
     def upright_sar(self) -> Fraction:
@@ -117,6 +125,8 @@ class MediaFacts(_Facts):
         declared_duration_s: what the header says, in seconds; None when it says nothing.
         video: the track that processors work on; None when no stream has moving or still pictures.
         audio: the track to prefer, when there are several.
+        left_out: sentences about sound tracks that are not among `audios`: of another program, empty, or not readable.
+        unread_audio: codecs of sound tracks that are left out because they are not accepted.
         is_still: whether the picture does not move.
         damage: sentences about what is visibly wrong; empty for a sound file.
         estimated: True if the file has more packets than were read; frames and durations are then projections.
@@ -131,6 +141,8 @@ class MediaFacts(_Facts):
     videos: tuple[VideoFacts, ...] = ()
     audio: AudioFacts | None = None
     audios: tuple[AudioFacts, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unread_audio: tuple[str, ...] = ()
     other_streams: int = 0
     is_still: bool = False
     damage: tuple[str, ...] = ()

@@ -17,6 +17,9 @@ _TRANSFERS = frozenset({
 })  # fmt: skip
 
 _RGB_NAMES = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "pal8")
+_ALPHA_NAMES = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16")
+# Of the picture's height: a deinterlacer looks at neighbouring lines.
+_FEWEST_LINES = 8
 _FINEST_TICK = Fraction(1, 90_000)
 _COARSE_ENOUGH = 1_000_000
 
@@ -26,9 +29,36 @@ def is_rgb(pixel_format: str) -> bool:
     return pixel_format.startswith(_RGB_NAMES)
 
 
-def output_colour(video: VideoFacts) -> Colour:
-    """The colour tags of the output: those of the source, except that RGB becomes limited-range BT.709."""
-    if is_rgb(video.pixel_format):
+def has_alpha(pixel_format: str) -> bool:
+    """True if the pixel format stores transparency."""
+    return pixel_format.startswith(_ALPHA_NAMES)
+
+
+def is_tone_mapped(video: VideoFacts, depth: int) -> bool:
+    """True if the picture is brought from high to standard dynamic range: eight bits cannot hold PQ or HLG."""
+    return video.colour.is_hdr and depth == 8
+
+
+def conversions(video: VideoFacts, depth: int) -> list[str]:
+    """Return a sentence for each change of the picture that nobody has asked for."""
+    said = []
+    if video.leading:
+        said.append(f"The first {video.leading} pictures are left out: they need others from before the file begins.")
+    if video.clock_restarts:
+        said.append("The clock of the file begins again or jumps; the parts were joined.")
+    if is_tone_mapped(video, depth):
+        said.append("HDR was converted to SDR (BT.709), because the result has 8 bits; codec h265 keeps it.")
+    # Every GIF is said to have transparency; hardly one has.
+    if has_alpha(video.pixel_format) and video.codec != "gif":
+        said.append("Transparent parts were blended with black.")
+    if _is_deinterlaced(video):
+        said.append("The video is interlaced; each pair of fields became one full picture.")
+    return said
+
+
+def output_colour(video: VideoFacts, depth: int) -> Colour:
+    """The colour tags of the output: those of the source, except that RGB and tone-mapped HDR become limited BT.709."""
+    if is_rgb(video.pixel_format) or is_tone_mapped(video, depth):
         return Colour(range="tv", space="bt709", primaries="bt709", transfer="bt709")
     return video.colour
 
@@ -49,7 +79,9 @@ def output_time_base(video: VideoFacts) -> Fraction:
 
 
 def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
-    """The filters that turn decoded frames (already rotated by ffmpeg) into 4:2:0 of exactly this size.
+    """The filters that turn decoded frames (already cropped and rotated by ffmpeg) into 4:2:0 of exactly this size.
+
+    Interlaced pictures are deinterlaced first, because scaling would mix the fields.
 
     Args:
         video: the source track.
@@ -58,7 +90,7 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
     """
     upright = video.upright
     cropped = even(upright)
-    steps = []
+    steps = [*(["bwdif=mode=send_frame:deint=interlaced"] if _is_deinterlaced(video) else []), *_opaque(video)]
     if size == cropped:
         # A stream may change its size midway: every picture is brought back to the first size.
         steps.append(_scale(upright, video))
@@ -66,6 +98,12 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
             steps.append(f"crop={cropped[0]}:{cropped[1]}:0:0")
     else:
         steps.append(_scale(size, video))
+    if is_tone_mapped(video, depth):
+        # BT.2408: 203 cd/m2 is the white of SDR.
+        steps += [
+            "zscale=t=linear:npl=203", "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0",
+            "zscale=t=bt709:m=bt709:r=tv",
+        ]  # fmt: skip
     sar = video.upright_sar
     steps += ["format=yuv420p10le" if depth > 8 else "format=yuv420p", f"setsar={sar.numerator}/{sar.denominator}"]
     return ",".join(steps)
@@ -81,6 +119,18 @@ def tagged(colour: Colour) -> str:
     ]
     known = ":".join(filter(None, tags))
     return f"setparams={known}" if known else ""
+
+
+def _is_deinterlaced(video: VideoFacts) -> bool:
+    return video.interlaced and min(video.upright) >= _FEWEST_LINES
+
+
+def _opaque(video: VideoFacts) -> list[str]:
+    """Filters that blend transparent parts with black: what lies hidden there must not appear."""
+    if not has_alpha(video.pixel_format):
+        return []
+    planes = "gbrap" if is_rgb(video.pixel_format) or video.pixel_format.startswith("ya") else "yuva444p"
+    return [f"format={planes}{'10le' if video.bit_depth > 8 else ''}", "premultiply=inplace=1"]
 
 
 def _scale(size: tuple[int, int], video: VideoFacts) -> str:

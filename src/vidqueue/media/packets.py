@@ -11,15 +11,25 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 _NO_PTS = -(2**63)
+_FLAG_KEY = 1
 _FLAG_CORRUPT = 2
 _FLAG_DISCARD = 4
 # No codec here reorders further than this many pictures.
 _REORDER = 32
+# Longer gaps than this, in seconds, are no pause but a clock that jumps, where a container allows that (ffmpeg closes
+# them there: its option dts_delta_threshold).
+_AHEAD_S = 10
 
 
 @dataclass(slots=True)
 class Track:
-    """The sums over one stream's packets; times in ticks of `time_base`."""
+    """The sums over one stream's packets; times in ticks of `time_base`.
+
+    Attributes:
+        leading: packets before the first key picture, which no decoder can show; they are not counted otherwise.
+        held: packets whose time of decoding does not rise. ffmpeg lists those of a clock that goes back so.
+        ahead: how often the clock jumps ahead.
+    """
 
     time_base: Fraction = Fraction(1)
     kind: str = ""
@@ -32,6 +42,9 @@ class Track:
     shown: int = 0
     untimed: int = 0
     corrupt: int = 0
+    leading: int = 0
+    held: int = 0
+    ahead: int = 0
     first: int | None = None
     last: int | None = None
     last_duration: int = 0
@@ -39,22 +52,47 @@ class Track:
     largest_gap: int | None = None
     _window: list[int] = field(default_factory=list)
     _sorted_up_to: int | None = None
+    _keyed: bool = False
+    _dts: int | None = None
 
-    def add(self, pts: int, duration: int, flags: int) -> None:
-        """Count one packet; those that an edit list hides are not counted as frames."""
+    def add(self, pts: int, duration: int, flags: int, *, dts: int = _NO_PTS) -> None:
+        """Count one packet; those that an edit list hides are not counted as frames.
+
+        AVI and MPEG-PS have files without times of presentation; their length is that of their times of decoding.
+        """
+        if flags & _FLAG_KEY and not self._keyed:
+            self._keyed = True
+            self._begin_again()
+        self._follow_clock(dts)
         self.corrupt += bool(flags & _FLAG_CORRUPT)
         if flags & _FLAG_DISCARD:
             return
         self.shown += 1
         if pts == _NO_PTS:
             self.untimed += 1
-            return
+            if dts == _NO_PTS:
+                return
+            pts = dts
         self.first = pts if self.first is None else min(self.first, pts)
         if self.last is None or pts >= self.last:
             self.last, self.last_duration = pts, duration
         heapq.heappush(self._window, pts)
         if len(self._window) > _REORDER:
             self._measure_gap(heapq.heappop(self._window))
+
+    def _begin_again(self) -> None:
+        """Forget what came before the first key picture; sound has keys only."""
+        self.leading, self.shown, self.untimed, self.corrupt = self.shown, 0, 0, 0
+        self.first = self.last = self.smallest_gap = self.largest_gap = self._sorted_up_to = None
+        self._window.clear()
+
+    def _follow_clock(self, dts: int) -> None:
+        if dts == _NO_PTS:
+            return
+        if self._dts is not None:
+            self.held += dts <= self._dts
+            self.ahead += (dts - self._dts) * self.time_base > _AHEAD_S
+        self._dts = dts
 
     def finish(self) -> None:
         """Account for the packets that were still waiting to be put into order."""
@@ -125,10 +163,10 @@ def read_listing(lines: Iterable[str], enough: Callable[[int], bool] = lambda _:
         if line.startswith("#"):
             _read_header(line, tracks)
             continue
-        stream, _, pts, duration, size, *rest = line.split(",")
+        stream, dts, pts, duration, size, *rest = line.split(",")
         if (track := tracks.get(int(stream))) is None:
             raise ValueError(f"a packet of an unknown stream: {line[:80]}")
-        track.add(int(pts), int(duration), _flags(rest))
+        track.add(int(pts), int(duration), _flags(rest), dts=int(dts))
         listing.packets += 1
         listing.bytes += int(size)
         if enough(listing.packets):
@@ -140,7 +178,8 @@ def read_listing(lines: Iterable[str], enough: Callable[[int], bool] = lambda _:
 
 
 def _flags(rest: list[str]) -> int:
-    return next((int(part[3:], 16) for part in rest if part.startswith(" F=")), 0)
+    # Only other flags than that of a key picture alone are written.
+    return next((int(part[3:], 16) for part in rest if part.startswith(" F=")), _FLAG_KEY)
 
 
 def _read_header(line: str, tracks: dict[int, Track]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
@@ -26,6 +27,8 @@ from vidqueue.media.source import Source, check_source
 # Enough for twenty minutes of video with sound; what a longer one holds is projected.
 MOST_PACKETS = 100_000
 _MOST_SECONDS = 10.0
+# Containers of broadcasts and recorders, where ffmpeg expects the clock to begin again or to jump.
+_JUMPING_CLOCKS = frozenset({"mpegts", "mpeg"})
 
 
 def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *, whole: bool = False) -> MediaFacts:
@@ -46,7 +49,12 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *
     timeout_s = limits.ffmpeg_timeout_s if whole else limits.probe_timeout_s
     bounds = sandbox.SandboxLimits(limits, timeout_s, canceled or threading.Event())
     listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now())
-    facts = _facts(source, listing, banner)
+    if restarts := _clock_restarts(listing, banner):
+        # The times of the listing are wrong where the clock goes back; ffmpeg joins the parts where it makes the times.
+        # What the header promises is the time from the first part's clock to the last one's.
+        listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now(), own_clock=False)
+        banner.duration_s = None
+    facts = _facts(source, listing, banner, restarts)
     _check_bounds(facts, limits)
     return facts
 
@@ -62,14 +70,15 @@ def _enough_from_now() -> Callable[[int], bool]:
 
 
 def _list_packets(
-    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool]
+    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool], *, own_clock: bool = True
 ) -> tuple[Listing, Banner]:
+    """List all packets, with times on the file's own clock or from the file's beginning."""
     banner = Banner()
     with source.opened() as descriptor:
         arguments = [
             *QUIET, *INFORMATIVE,
             # The file's own clock, so that times here are those a decoder will speak of.
-            "-copyts", *input_arguments(descriptor, bounds.limits),
+            *(["-copyts"] if own_clock else []), *input_arguments(descriptor, bounds.limits),
             # Flushing each packet by itself would take as long as everything else together; with larger blocks a few
             # hundred huge packets would be read before the first is heard of.
             "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-flush_packets", "0",
@@ -105,15 +114,23 @@ def _playable(banner: Banner) -> bool:
     return any(stream.kind in ("Video", "Audio") for stream in banner.streams)
 
 
-def _facts(source: Source, listing: Listing, banner: Banner) -> MediaFacts:
+def _clock_restarts(listing: Listing, banner: Banner) -> bool:
+    """True if the file's clock goes back or jumps, in a container where that means a new part of a recording."""
+    if banner.container not in _JUMPING_CLOCKS:
+        return False
+    return any(track.held > 1 or track.ahead for track in listing.tracks.values())
+
+
+def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> MediaFacts:
     # The maps above put the video streams first, then the audio streams, each in the order of the file.
     pictures = [stream for stream in banner.streams if stream.kind == "Video"]
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
     listed = [listing.tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
     _check_agreement([*pictures, *sounds], listing)
-    videos = tuple(map(_video, pictures, listed))
-    audios = tuple(map(_audio, sounds, listed[len(pictures) :]))
-    video, audio = choose_video(videos), choose_audio(audios)
+    videos = tuple(_video(line, track, restarts=restarts) for line, track in zip(pictures, listed, strict=False))
+    video = choose_video(videos)
+    heard = _heard(list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures))
+    audios = heard.audios
     chosen = listed[videos.index(video)] if video else None
     facts = MediaFacts(
         container=banner.container,
@@ -123,8 +140,10 @@ def _facts(source: Source, listing: Listing, banner: Banner) -> MediaFacts:
         declared_duration_s=banner.duration_s,
         video=video,
         videos=videos,
-        audio=audio,
+        audio=choose_audio(audios),
         audios=audios,
+        left_out=heard.left_out,
+        unread_audio=heard.unread,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
         is_still=_is_still(banner.container, video),
         damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
@@ -140,7 +159,7 @@ def _check_agreement(streams: list[StreamLine], listing: Listing) -> None:
         raise VidqueueError("media_damaged", "The streams that the file describes are not those that it holds.")
 
 
-def _video(line: StreamLine, track: Track) -> VideoFacts:
+def _video(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
     return VideoFacts(
         index=line.index,
         codec=track.codec,
@@ -154,8 +173,11 @@ def _video(line: StreamLine, track: Track) -> VideoFacts:
         interlaced=line.interlaced,
         fps=track.fps,
         frames=track.shown,
+        leading=track.leading,
+        clock_restarts=restarts,
         time_base=track.time_base,
         is_vfr=track.is_vfr,
+        cropping=line.cropping,
         rotation=line.rotation,
         start_s=track.start_s,
         duration_s=track.duration_s,
@@ -176,6 +198,37 @@ def _audio(line: StreamLine, track: Track) -> AudioFacts:
         duration_s=track.duration_s,
         default=line.default,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """The sound tracks that a result can have, and what is said of the others."""
+
+    audios: tuple[AudioFacts, ...]
+    left_out: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+def _heard(tracks: list[tuple[StreamLine, Track]], programs: set[int]) -> _Heard:
+    """Choose the sound tracks: those of the picture's program that have packets and a codec that is accepted."""
+    audios, left_out, unread = [], [], []
+    for place, (line, track) in enumerate(tracks, start=1):
+        if programs and line.programs.isdisjoint(programs):
+            left_out.append(f"Sound track {place} belongs to another program of the file.")
+        elif track.codec not in AUDIO_CODECS:
+            unread.append(track.codec or "unknown")
+            left_out.append(f"Sound track {place} has the codec {track.codec or 'unknown'}, which is not accepted.")
+        elif track.shown == 0:
+            left_out.append(f"Sound track {place} is empty.")
+        else:
+            audios.append(_audio(line, track))
+    return _Heard(tuple(audios), tuple(left_out), tuple(unread))
+
+
+def _programs_of(video: VideoFacts | None, pictures: list[StreamLine]) -> set[int]:
+    if video is None:
+        return set()
+    return next(line.programs for line in pictures if line.index == video.index)
 
 
 def _is_still(container: str, video: VideoFacts | None) -> bool:
@@ -202,7 +255,9 @@ def _damage(
 
 
 def _check_bounds(facts: MediaFacts, limits: Limits) -> None:
-    for video in facts.videos:
+    if len(facts.videos) + len(facts.audios) + len(facts.left_out) > limits.max_streams:
+        raise VidqueueError("too_many_streams", "The file has too many streams.")
+    for video in filter(None, [facts.video]):
         if not video.width or not video.height:
             raise VidqueueError("media_damaged", "The size of the picture cannot be read.")
         if video.codec not in VIDEO_CODECS:
@@ -212,9 +267,8 @@ def _check_bounds(facts: MediaFacts, limits: Limits) -> None:
                 "media_too_large",
                 f"The picture is {video.width}x{video.height}; at most {limits.max_pixels} pixels are allowed.",
             )
-    for audio in facts.audios:
-        if audio.codec not in AUDIO_CODECS:
-            raise VidqueueError("unsupported_codec", f"The audio codec {audio.codec or 'of the file'} is not accepted.")
+    if facts.video is None and not facts.audios and facts.unread_audio:
+        raise VidqueueError("unsupported_codec", f"The audio codec {facts.unread_audio[0]} is not accepted.")
     if facts.duration_s > limits.max_duration_s:
         raise VidqueueError(
             "media_too_long", f"The media lasts {facts.duration_s:.0f} s; {limits.max_duration_s:.0f} s are allowed."

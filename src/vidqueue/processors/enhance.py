@@ -16,6 +16,7 @@ from vidqueue.media.containers import CONTAINERS, Container, ContainerName, Vide
 from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.filters import conversions, output_colour
 from vidqueue.media.frames import Processed, picture_format, process_frames
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame
@@ -70,9 +71,10 @@ class Enhance(Processor):
         ctx.progress(Progress(0.99, "check"))
         expected = verify.Expected(done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams)
         result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
-        for warning in done.warnings:
+        warnings = [*facts.left_out, *conversions(video, target.picture.depth), *done.warnings]
+        for warning in warnings:
             ctx.log(warning, "warning")
-        return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": done.warnings})]
+        return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": warnings})]
 
 
 def _target(params: EnhanceParams, facts: MediaFacts, video: VideoFacts, container: Container, ctx: Context) -> Target:
@@ -103,7 +105,9 @@ def _process(
         denoise=params.denoise, sharpen=params.sharpen, brightness=params.brightness, contrast=params.contrast,
         saturation=params.saturation, gamma=params.gamma,
     )  # fmt: skip
-    adjustment = Adjustment(settings, target.picture, full_range=video.colour.range == "pc", device=ctx.device)
+    adjustment = Adjustment(
+        settings, target.picture, full_range=output_colour(video, target.picture.depth).range == "pc", device=ctx.device
+    )
 
     def operation(frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:

@@ -18,7 +18,7 @@ from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS, AudioMode, ContainerName, VideoCodec, plan_audio
 from vidqueue.media.encoders import Effort, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
-from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
+from vidqueue.media.filters import conversions, even, output_colour, output_time_base, tagged, upright_yuv
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
@@ -93,7 +93,11 @@ class Transcode(Processor):
         tally = _encode(params, plan, output, ctx)
         ctx.progress(Progress(0.99, "check"))
         facts = verify.check_output(output, _expected(params, plan, tally), ctx.limits, ctx.canceled)
-        warnings = verify.check_decoding(plan.video, tally, complete=not params.trims)
+        warnings = [
+            *(plan.facts.left_out if params.audio != "drop" else ()),
+            *conversions(plan.video, _depth(params, plan.video)),
+            *verify.check_decoding(plan.video, tally, complete=not params.trims),
+        ]
         for warning in warnings:
             ctx.log(warning, "warning")
         return [OutputDraft("video", output, container.media_type, facts.as_json() | {"warnings": warnings})]
@@ -151,7 +155,7 @@ def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) ->
     for note in audio.notes:
         ctx.log(note)
     bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=encoder.gpu)
-    depth = 10 if plan.video.bit_depth > 8 and encoder.ten_bit else 8
+    depth = _depth(params, plan.video)
     if depth < min(plan.video.bit_depth, 10):
         ctx.log(f"{encoder.name} writes 8 bits; the source has {plan.video.bit_depth}. codec h265 keeps them.")
     tally = ffmpeg.Tally(stream=f"0:{plan.video.index}")
@@ -176,6 +180,11 @@ def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) ->
     return tally
 
 
+def _depth(params: TranscodeParams, video: VideoFacts) -> int:
+    encoder = fitting_encoder(params.container, params.codec, params.encoder)
+    return 10 if video.bit_depth > 8 and encoder.ten_bit else 8
+
+
 def _trim(params: TranscodeParams) -> list[str]:
     # Before the input: ffmpeg seeks to the key picture before and throws away what it decodes up to the wanted time.
     start = ["-ss", f"{params.start_s:.6f}"] if params.start_s else []
@@ -187,7 +196,9 @@ def _filters(params: TranscodeParams, plan: _Plan, depth: int, encoder: encoders
     steps = [upright_yuv(plan.video, plan.size, depth)]
     if params.fps:
         steps.append(f"fps={params.fps:.6f}")
-    return ",".join(filter(None, [*steps, tagged(output_colour(plan.video)), f"format={encoder.pixel_format(depth)}"]))
+    return ",".join(
+        filter(None, [*steps, tagged(output_colour(plan.video, depth)), f"format={encoder.pixel_format(depth)}"])
+    )
 
 
 def _clock(params: TranscodeParams, video: VideoFacts) -> list[str]:

@@ -19,6 +19,7 @@ VIDEO_CODECS = frozenset({
 AUDIO_CODECS = frozenset({
     "aac", "mp3", "mp2", "opus", "vorbis", "flac", "alac", "ac3", "eac3", "dts", "amr_nb", "amr_wb",
     "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_u8",
+    "aac_latm", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_s8",
     "pcm_alaw", "pcm_mulaw", "adpcm_ima_qt", "adpcm_ms", "adpcm_ima_wav",
 })  # fmt: skip
 

@@ -1,0 +1,186 @@
+"""Files of kinds that people met with other tools: the right picture, size, length and sound, or a sentence why not.
+
+The files under `tests/media/cases` are made with ffmpeg; the others are made here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.media.clips import picture
+from tests.processors.work import Work, facts_of, video_of
+from vidqueue.errors import VidqueueError
+from vidqueue.media.jail.sandbox import ffmpeg_path
+
+CASES = Path(__file__).parents[1] / "media" / "cases"
+BOTH = ("transcode", "enhance")
+CLIP = ("-f", "lavfi", "-i", "testsrc=size=160x90:rate=25:duration={seconds}")
+TONE = ("-f", "lavfi", "-i", "sine=duration={seconds}")
+CODED = ("-c:v", "libx264", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac")
+
+
+def ffmpeg(*words: str) -> None:
+    subprocess.run([ffmpeg_path(), "-v", "error", "-y", *words], check=True)
+
+
+def clip(path: Path, *words: str, seconds: int = 1) -> Path:
+    """A clip with a tone; `words` come before its name."""
+    ffmpeg(*(word.format(seconds=seconds) for word in (*CLIP, *TONE)), *CODED, *words, str(path))
+    return path
+
+
+@dataclass(frozen=True)
+class Right:
+    """What the result of a file must be: size, pictures, seconds, sound tracks and their seconds, words of warnings."""
+
+    size: tuple[int, int] = (160, 90)
+    frames: int = 25
+    seconds: float = 1.0
+    audios: int = 1
+    sound_s: float | None = None
+    warned: tuple[str, ...] = ()
+
+
+def _joined(folder: Path) -> Path:
+    """A recorder that was restarted: the clock begins again."""
+    parts = clip(folder / "one.ts", seconds=2), clip(folder / "two.ts")
+    path = folder / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def _jumping(folder: Path) -> Path:
+    parts = clip(folder / "one.ts", seconds=2), clip(folder / "two.ts", "-output_ts_offset", "600")
+    path = folder / "jumping.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def _begun_in_the_middle(folder: Path) -> Path:
+    """A broadcast that was switched on between two key pictures, the second of which comes after two seconds."""
+    whole = clip(folder / "whole.ts", "-g", "50", "-keyint_min", "50", "-sc_threshold", "0", "-bf", "0", seconds=4)
+    content = whole.read_bytes()
+    path = folder / "middle.ts"
+    # Tables first, as broadcasts repeat them, then everything from the middle of the first group on.
+    path.write_bytes(content[: 188 * 3] + content[len(content) // 4 // 188 * 188 :])
+    return path
+
+
+def _two_programs(folder: Path) -> Path:
+    path = folder / "programs.ts"
+    big = ("-f", "lavfi", "-i", "testsrc2=size=240x136:rate=25:duration=1")
+    sources = [word.format(seconds=1) for word in (*CLIP, *TONE, *big, *TONE)]
+    maps = ("-map", "0", "-map", "1", "-map", "2", "-map", "3")
+    programs = ("-program", "title=One:st=0:st=1", "-program", "title=Two:st=2:st=3")
+    ffmpeg(*sources, *maps, *CODED, "-c:a", "mp2", *programs, str(path))
+    return path
+
+
+def _with_fonts(folder: Path) -> Path:
+    font = folder / "font.ttf"
+    font.write_bytes(b"\0\1\0\0" + bytes(64))
+    attached = [
+        word for number in range(40) for word in ("-attach", str(font), f"-metadata:s:t:{number}", "mimetype=font/ttf")
+    ]
+    return clip(folder / "fonts.mkv", *attached)
+
+
+def _untimed(folder: Path) -> Path:
+    return clip(folder / "untimed.avi", "-c:a", "pcm_s16le", "-bf", "0")
+
+
+def _interlaced(folder: Path) -> Path:
+    return clip(
+        folder / "interlaced.mp4", "-vf", "pad=160:96,setfield=tff", "-flags", "+ilme+ildct", "-x264-params", "tff=1"
+    )
+
+
+def _empty_track(folder: Path) -> Path:
+    """A second sound track in which nothing ever comes."""
+    path = folder / "empty.mkv"
+    sources = [word.format(seconds=1) for word in (*CLIP, *TONE, *TONE)]
+    ffmpeg(*sources, "-map", "0", "-map", "1", "-map", "2", "-filter:a:1", "atrim=end=0", *CODED, str(path))
+    return path
+
+
+FILES: dict[str, tuple[str | Callable[[Path], Path], Right]] = {
+    "timecode track": ("tmcd.mov", Right()),
+    "second sound track that nobody can decode": ("apac.mov", Right(warned=("Sound track 2 has the codec",))),
+    "cropping in the container": ("pixelcrop.mkv", Right(size=(320, 180), frames=50, seconds=2, audios=0)),
+    "DVB sound": ("latm.ts", Right()),
+    "transparency": ("prores4444.mov", Right(audios=0, warned=("blended with black",))),
+    "clock that begins again": (_joined, Right(frames=75, seconds=3, warned=("begins again",))),
+    "clock that jumps": (_jumping, Right(frames=75, seconds=3, warned=("begins again or jumps",))),
+    "begins in the middle of a group of pictures": (
+        _begun_in_the_middle,
+        Right(frames=50, seconds=2, sound_s=3, warned=("are left out",)),
+    ),
+    "two programs": (_two_programs, Right(size=(240, 136), warned=("another program",))),
+    "forty fonts": (_with_fonts, Right()),
+    "no times of presentation": (_untimed, Right()),
+    "interlaced": (_interlaced, Right(size=(160, 96), warned=("interlaced",))),
+    "empty sound track": (_empty_track, Right(warned=("Sound track 2 is empty",))),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("processor", BOTH)
+def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path: Path) -> None:
+    made, right = FILES[kind]
+    path = CASES / made if isinstance(made, str) else made(tmp_path)
+    output = Work(processor, path, tmp_path / "work").run(**({"sharpen": 0.1} if processor == "enhance" else {}))
+    facts = facts_of(output)
+    video = video_of(facts)
+    assert (video.upright, video.sar, video.frames) == (right.size, Fraction(1), right.frames)
+    assert video.duration_s == pytest.approx(right.seconds, abs=0.05)
+    assert len(facts.audios) == right.audios
+    for audio in facts.audios:
+        assert audio.duration_s == pytest.approx(right.sound_s or right.seconds, abs=0.2)
+    warnings = output.facts["warnings"]
+    assert len(warnings) == len(right.warned), warnings
+    assert all(words in said for words, said in zip(right.warned, warnings, strict=True)), warnings
+
+
+def test_what_is_hidden_behind_transparency_does_not_appear(tmp_path: Path) -> None:
+    output = Work("transcode", CASES / "prores4444.mov", tmp_path / "work").run(quality="high")
+    shown = picture(output.path)
+    left, right = shown[:, :70].mean(axis=(0, 1)), shown[:, 90:].mean(axis=(0, 1))
+    assert left.max() < 10, "the transparent half is black"
+    assert right[0] > 200, "the opaque half is red"
+
+
+def test_hdr_becomes_bt709_in_eight_bits_and_stays_in_ten(tmp_path: Path) -> None:
+    eight = Work("transcode", CASES / "hdr10.mp4", tmp_path / "eight").run()
+    assert video_of(facts_of(eight)).colour.transfer == "bt709"
+    assert eight.facts["warnings"] == [
+        "HDR was converted to SDR (BT.709), because the result has 8 bits; codec h265 keeps it."
+    ]
+    # Bars of full colour stay so; tagged as PQ in eight bits they would be grey and dark.
+    bars = picture(eight.path)
+    assert np.ptp(bars, axis=2).max() > 200
+    ten = Work("transcode", CASES / "hdr10.mp4", tmp_path / "ten").run(codec="h265")
+    assert video_of(facts_of(ten)).colour.transfer == "smpte2084"
+    assert ten.facts["warnings"] == []
+
+
+def test_surround_sound_with_channels_at_the_side_goes_into_webm(tmp_path: Path) -> None:
+    source = clip(tmp_path / "side.mkv", "-c:a", "ac3", "-af", "pan=5.1(side)|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0")
+    facts = facts_of(Work("transcode", source, tmp_path / "work").run(container="webm"))
+    assert [(audio.codec, audio.channel_layout) for audio in facts.audios] == [("opus", "5.1")]
+
+
+def test_sound_that_nobody_can_decode_is_refused_unless_it_is_dropped(tmp_path: Path) -> None:
+    only = tmp_path / "only.mov"
+    ffmpeg("-i", str(CASES / "apac.mov"), "-map", "0:0", "-map", "0:2", "-c", "copy", str(only))
+    with pytest.raises(VidqueueError) as caught:
+        Work("transcode", only, tmp_path / "kept").run()
+    assert (caught.value.code, "apac" in caught.value.message) == ("unsupported_codec", True)
+    facts = facts_of(Work("transcode", only, tmp_path / "dropped").run(audio="drop"))
+    assert (video_of(facts).frames, facts.audios) == (25, ())
