@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.render import name_of, ran_text, situation
-from vidqueue.cli.terminal import Screen, age_text, size_text, state_text
-
-StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
+from vidqueue.cli.render import name_of, ran_text, situation, state_of
+from vidqueue.cli.selection import NO_CHOICE, Choice, StateName, chosen, full_id
+from vidqueue.cli.terminal import Screen, age_text, size_text
 
 
 def status(job_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, look: Look = LOOK) -> int:
@@ -26,7 +26,7 @@ def status(job_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, l
     """
     screen = Screen(look)
     with Client(door.url) as client:
-        job = client.job(job_id)
+        job = client.job(full_id(client, job_id))
     if screen.json:
         screen.object(job)
     else:
@@ -63,32 +63,36 @@ def list_jobs(
             for job in found:
                 screen.object(job)
         else:
-            lines = [(job["id"], job["processor"], state_text(job["state"]), age_text(job["created_at"]),
+            lines = [(job["id"], job["processor"], state_of(job), age_text(job["created_at"]),
                       name_of(job) if job.get("title") else "", situation(job)) for job in found]  # fmt: skip
             screen.table(("ID", "PROCESSOR", "STATE", "CREATED", "TITLE", ""), lines)
     return Exit.OK
 
 
-def cancel(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
+def cancel(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
     """Cancel jobs. A waiting job ends at once; a running job is stopped within seconds.
 
     Args:
         ids: The jobs.
+        choice: Jobs that wait or run, chosen by what they are.
         door: The daemon to talk to.
         look: The format of the output.
     """
-    return _each(ids, door, look, lambda client, job_id: client.call("POST", f"/v1/jobs/{job_id}/cancel"))
+    verb = Verb("Cancel", ("queued", "running"), lambda client, one: client.call("POST", f"/v1/jobs/{one}/cancel"))
+    return _each(ids, choice, door, look, verb)
 
 
-def retry(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
+def retry(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
     """Queue failed or canceled jobs again, with a full number of attempts.
 
     Args:
         ids: The jobs.
+        choice: Jobs that failed or were canceled, chosen by what they are.
         door: The daemon to talk to.
         look: The format of the output.
     """
-    return _each(ids, door, look, lambda client, job_id: client.call("POST", f"/v1/jobs/{job_id}/retry"))
+    verb = Verb("Retry", ("failed", "canceled"), lambda client, one: client.call("POST", f"/v1/jobs/{one}/retry"))
+    return _each(ids, choice, door, look, verb)
 
 
 def priority(
@@ -106,26 +110,28 @@ def priority(
         door: The daemon to talk to.
         look: The format of the output.
     """
-    return _each(
-        (job_id,), door, look, lambda client, one: client.call("PATCH", f"/v1/jobs/{one}", json={"priority": level})
-    )
+    verb = Verb("Change", (), lambda client, one: client.call("PATCH", f"/v1/jobs/{one}", json={"priority": level}))
+    return _each((job_id,), NO_CHOICE, door, look, verb)
 
 
-def delete(*ids: str, door: Door = DOOR, look: Look = LOOK) -> int:
+def delete(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
     """Delete finished jobs with their logs and files.
 
     Args:
         ids: The jobs.
+        choice: Jobs that have ended, chosen by what they are.
         door: The daemon to talk to.
         look: The format of the output.
     """
-    return _each(ids, door, look, lambda client, job_id: client.call("DELETE", f"/v1/jobs/{job_id}"))
+    ended: tuple[StateName, ...] = ("succeeded", "failed", "canceled")
+    verb = Verb("Delete", ended, lambda client, one: client.call("DELETE", f"/v1/jobs/{one}"))
+    return _each(ids, choice, door, look, verb)
 
 
 def show(screen: Screen, job: Job) -> None:
     """Print one job."""
     screen.write(f"{job['id']}  {job['processor']}  {job['title'] or ''}".rstrip())
-    screen.write(state_text(job["state"]), situation(job) if job["state"] != "failed" else ran_text(job))
+    screen.write(state_of(job), situation(job) if job["state"] != "failed" else ran_text(job))
     screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
     if error := job.get("error"):
         screen.write(f"{error['code']}: {error['message']}")
@@ -134,21 +140,26 @@ def show(screen: Screen, job: Job) -> None:
         screen.write(f"output {output['name']}: {output['media_type']}, {size_text(output['size'])}")
 
 
-def _each(ids: Sequence[str], door: Door, look: Look, act: Callable[[Client, str], Job | None]) -> int:
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What is done to each job, and in which states jobs are for it where they are not named."""
+
+    name: str
+    states: Sequence[StateName]
+    act: Callable[[Client, str], Job | None]
+
+
+def _each(ids: Sequence[str], choice: Choice, door: Door, look: Look, verb: Verb) -> int:
     """Act on each job, even after an error with one of them, and raise the first error at the end."""
     screen = Screen(look)
     refusals: list[CommandError] = []
-    if not ids:
-        raise CommandError(
-            "No job was given.", exit=Exit.USAGE, hint="Give one or more ids; `vidqueue list` shows them."
-        )
     with Client(door.url) as client:
-        for job_id in ids:
+        for job_id in chosen(client, screen, ids, choice, act=verb.name, states=verb.states):
             try:
-                job = act(client, job_id)
+                job = verb.act(client, job_id)
             except CommandError as refusal:
                 refusals.append(refusal)
-                if len(ids) > 1:
+                if len(ids) != 1:
                     screen.say(f"{job_id}  {refusal.message}")
                 continue
             if screen.json:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from vidqueue.cli.client import FINAL, Client
 from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
+from vidqueue.cli.selection import full_id
 from vidqueue.cli.terminal import Screen
 
 FOLLOW_EVERY_S = 1.0
@@ -34,6 +35,7 @@ def logs(
     """
     screen = Screen(look)
     with Client(door.url) as client:
+        job_id = full_id(client, job_id)
         after = _print_new(client, screen, job_id, attempt, after=0)
         while follow and client.job(job_id)["state"] not in FINAL:
             time.sleep(FOLLOW_EVERY_S)

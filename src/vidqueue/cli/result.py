@@ -16,6 +16,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import protecting
 from vidqueue.cli.options import DASH, DEFAULT_URL, DOOR, LOOK, Door, Look
 from vidqueue.cli.places import USUAL, Places
+from vidqueue.cli.selection import full_id
 from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, size_text, warn
 from vidqueue.cli.transfer import Source, download, fetch_to_stdout
@@ -69,7 +70,7 @@ def result(
             found = client.jobs(limit=None, state="succeeded", batch=many.batch, tag=many.tag)
             places = Places(Path(output), force=force, only=(name,) if name else ())
             return _save_many(client, screen, found, places)
-        job = client.job(job_id)
+        job = client.job(full_id(client, job_id))
         target = protecting(client, job["input"], Target(output, force=force))
         target.check()
         chosen, path = save(client, screen, job, target, name=name)

@@ -12,6 +12,7 @@ from vidqueue.cli.exits import Exit
 from vidqueue.cli.follow import UNFINISHED, changes
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.render import board
+from vidqueue.cli.selection import full_id
 from vidqueue.cli.terminal import Screen
 
 
@@ -37,7 +38,11 @@ def watch(
         wanted: Collection[str] | None = None
         if not follow_all:
             # Asked for first, so that a wrong id or a daemon that is away is told at once.
-            found = [client.job(job_id) for job_id in ids] if ids else client.jobs(limit=None, state=UNFINISHED)
+            found = (
+                [client.job(full_id(client, job_id)) for job_id in ids]
+                if ids
+                else client.jobs(limit=None, state=UNFINISHED)
+            )
             wanted = [job["id"] for job in found]
             if not wanted:
                 screen.say("No job is waiting or running.")

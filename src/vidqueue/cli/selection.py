@@ -1,0 +1,138 @@
+"""Which jobs a command is about: short ids, and jobs chosen by state, tag, processor or batch, after a confirmation."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID
+
+from cyclopts import Group, Parameter
+
+from vidqueue.cli.client import Client, Job
+from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.render import name_of
+from vidqueue.cli.terminal import Screen
+
+StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
+
+CHOICE = Group("Many jobs", sort_key=15)
+# Short ids are looked for among so many of the newest jobs.
+NEWEST = 2000
+_SHORT = re.compile(r"[0-9a-f-]{4,36}", re.ASCII)
+SHOWN = 5
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Jobs that are chosen by what they are, instead of by their ids."""
+
+    every: Annotated[bool, Parameter(name="--all", group=CHOICE, negative="", show_default=False)] = False
+    """All jobs for which the command makes sense."""
+    state: Annotated[tuple[StateName, ...] | None, Parameter(group=CHOICE)] = None
+    """Only jobs in this state; may be given more than once."""
+    tag: Annotated[str | None, Parameter(group=CHOICE)] = None
+    """Only jobs with this tag."""
+    processor: Annotated[str | None, Parameter(group=CHOICE)] = None
+    """Only jobs of this processor."""
+    batch: Annotated[str | None, Parameter(group=CHOICE)] = None
+    """Only jobs of this batch."""
+    yes: Annotated[bool, Parameter(group=CHOICE, negative="", show_default=False)] = False
+    """Do not ask before acting on many jobs."""
+
+    @property
+    def is_given(self) -> bool:
+        """True if jobs are chosen by what they are."""
+        return self.every or any(one is not None for one in (self.state, self.tag, self.processor, self.batch))
+
+
+NO_CHOICE = Choice()
+
+
+def chosen(
+    client: Client, screen: Screen, ids: Sequence[str], choice: Choice, *, act: str, states: Sequence[StateName]
+) -> list[str]:
+    """Return the ids of the jobs that a command is about, and ask first where they were not named.
+
+    Args:
+        client: the daemon.
+        screen: where the question goes.
+        ids: ids that were given, which may be short.
+        choice: what the jobs are.
+        act: what will be done, for the question.
+        states: the states in which that makes sense.
+
+    Raises:
+        CommandError: nothing was given, an id fits no job or several, or the answer was no.
+    """
+    if ids and choice.is_given:
+        raise CommandError("Give ids or a choice such as --tag, not both.", exit=Exit.USAGE)
+    if ids:
+        return [full_id(client, one) for one in ids]
+    if not choice.is_given:
+        raise CommandError(
+            "No job was given.", exit=Exit.USAGE, hint="Give ids, or choose jobs with --all, --state, --tag or --batch."
+        )
+    wanted = ",".join(choice.state or states)
+    filters = {"tag": choice.tag, "processor": choice.processor, "batch": choice.batch}
+    found = list(client.jobs(limit=None, state=wanted, **filters))
+    if not found:
+        screen.say("No job fits.")
+        return []
+    if not choice.yes:
+        _confirm(screen, found, act)
+    return [str(job["id"]) for job in found]
+
+
+def full_id(client: Client, given: str) -> str:
+    """Return the id of a job from its beginning or its end, as the screens show it.
+
+    Raises:
+        CommandError: no job, or several of the newest ones, have it.
+    """
+    short = given.strip().lstrip("…").lower()
+    if _is_uuid(short) or not _SHORT.fullmatch(short):
+        return given
+    found = [job for job in client.jobs(limit=NEWEST) if _fits(str(job["id"]), short)]
+    if len(found) == 1:
+        return str(found[0]["id"])
+    if not found:
+        raise CommandError(
+            f"None of the newest {NEWEST} jobs has an id that begins or ends with {short!r}.",
+            exit=Exit.NOT_FOUND,
+            code="not_found",
+            hint="`vidqueue list --all` shows all ids.",
+        )
+    raise CommandError(
+        f"{len(found)} jobs have an id that begins or ends with {short!r}.",
+        exit=Exit.USAGE,
+        details=[f"{job['id']}  {name_of(job)}" for job in found[:SHOWN]],
+        hint="Give more of the id.",
+    )
+
+
+def _fits(job_id: str, short: str) -> bool:
+    return job_id.startswith(short) or job_id.endswith(short)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return len(text) == len(str(UUID(text)))
+    except ValueError:
+        return False
+
+
+def _confirm(screen: Screen, found: Sequence[Job], act: str) -> None:
+    for job in found[:SHOWN]:
+        screen.say(f"  {job['id'][-6:]}  {name_of(job)}  {job['state']}")
+    if len(found) > SHOWN:
+        screen.say(f"  and {len(found) - SHOWN} more")
+    question = f"{act} {len(found)} job{'s' * (len(found) != 1)}?"
+    if not sys.stdin.isatty():
+        raise CommandError(f"{question} Nobody can be asked here.", exit=Exit.USAGE, hint="--yes answers it.")
+    screen.say(f"{question} [y/N]")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError("Nothing was done.", exit=Exit.INTERRUPTED)
