@@ -94,6 +94,13 @@ BEGIN
     IF jsonb_path_exists(input, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))') THEN
         RAISE EXCEPTION 'invalid_params: a number in the input is too large' USING ERRCODE = 'VQ002';
     END IF;
+    -- As over HTTP. A longer one fits no index: the job could be queued and never begun.
+    IF cardinality(tags) > 32 OR EXISTS (SELECT FROM unnest(tags) AS tag WHERE length(tag) NOT BETWEEN 1 AND 64) THEN
+        RAISE EXCEPTION 'invalid_params: a job has at most 32 tags of 1 to 64 characters' USING ERRCODE = 'VQ002';
+    END IF;
+    IF length(owner) NOT BETWEEN 1 AND 200 THEN
+        RAISE EXCEPTION 'invalid_params: the name of an owner has 1 to 200 characters' USING ERRCODE = 'VQ002';
+    END IF;
     IF webhook IS NOT NULL AND (jsonb_typeof(webhook) <> 'object' OR jsonb_typeof(webhook -> 'url') IS DISTINCT FROM 'string') THEN
         RAISE EXCEPTION 'invalid_params: webhook must be an object with a url' USING ERRCODE = 'VQ002';
     END IF;

@@ -140,11 +140,13 @@ GROUP BY 1, 2, 3, 4 HAVING sum(jobs) <> 0;
 -- it does not matter what others count meanwhile; they wait for the additions only.
 CREATE FUNCTION vidqueue.recount_jobs() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    counts  vidqueue.job_counts[] := ARRAY(
-        SELECT ROW(owner, processor, device, state, jobs)::vidqueue.job_counts FROM vidqueue.jobs_miscounted);
-    hours   vidqueue.job_hours[] := ARRAY(
-        SELECT ROW(owner, hour, processor, state, jobs)::vidqueue.job_hours FROM vidqueue.hours_miscounted);
+    counts  vidqueue.job_counts[];
+    hours   vidqueue.job_hours[];
 BEGIN
+    -- Two at once would each add the same difference. Not the lock of the event log: nobody may wait while all jobs are read.
+    PERFORM pg_advisory_xact_lock(30321, 3);
+    counts := ARRAY(SELECT ROW(owner, processor, device, state, jobs)::vidqueue.job_counts FROM vidqueue.jobs_miscounted);
+    hours := ARRAY(SELECT ROW(owner, hour, processor, state, jobs)::vidqueue.job_hours FROM vidqueue.hours_miscounted);
     PERFORM pg_advisory_xact_lock(30321, 1);
     INSERT INTO vidqueue.job_counts AS c SELECT * FROM unnest(counts)
     ON CONFLICT (owner, processor, device, state) DO UPDATE SET jobs = c.jobs + excluded.jobs;
@@ -170,7 +172,9 @@ BEGIN
     END IF;
     IF TG_OP <> 'DELETE' THEN
         INSERT INTO vidqueue.job_tags (owner, tag, state, job_id)
-        SELECT NEW.owner, tag, NEW.state, NEW.id FROM unnest(NEW.tags) AS tag ON CONFLICT DO NOTHING;
+        SELECT NEW.owner, tag, NEW.state, NEW.id FROM unnest(NEW.tags) AS tag
+        -- One from before tags were bounded fits no index; a job must not fail for that at each change of its state.
+        WHERE octet_length(tag) <= 1000 ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END $$;

@@ -43,5 +43,5 @@ ALTER TABLE vidqueue.jobs VALIDATE CONSTRAINT jobs_of_batch_exists;
 -- Counts the jobs from before 0013_counters, and notes their tags.
 SELECT vidqueue.recount_jobs();
 INSERT INTO vidqueue.job_tags (owner, tag, state, job_id)
-SELECT j.owner, tag, j.state, j.id FROM vidqueue.jobs j, unnest(j.tags) AS tag WHERE j.tags <> '{}' ON CONFLICT DO NOTHING;
+SELECT j.owner, tag, j.state, j.id FROM vidqueue.jobs j, unnest(j.tags) AS tag WHERE j.tags <> '{}' AND octet_length(tag) <= 1000 ON CONFLICT DO NOTHING;
 DROP INDEX CONCURRENTLY IF EXISTS vidqueue.jobs_by_tag;

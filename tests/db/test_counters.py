@@ -106,6 +106,35 @@ async def test_counts_that_somebody_made_wrong_are_found_and_set_right(any_queue
     await assert_right(any_queue)
 
 
+async def test_two_who_set_the_counts_right_at_once_add_a_difference_once(
+    any_queue: Queue, any_database_url: str
+) -> None:
+    await any_queue.submit()
+    async with any_queue.database.transaction() as connection:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("UPDATE vidqueue.job_changes SET jobs = jobs + 5")
+    async with await psycopg.AsyncConnection.connect(any_database_url) as first:
+        await first.execute("SELECT vidqueue.recount_jobs()")
+        second = asyncio.create_task(any_queue.sql("SELECT vidqueue.recount_jobs() AS wrong"))
+        waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while not (second.done() or await any_queue.sql(waits)):
+            await asyncio.sleep(0.02)
+        await first.commit()
+    assert await second == [{"wrong": 0}]
+    await assert_right(any_queue)
+
+
+async def test_a_tag_from_before_tags_were_bounded_holds_up_no_change_of_its_job(any_queue: Queue) -> None:
+    job_id = await any_queue.submit()
+    async with any_queue.database.transaction() as connection:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        long_tag = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 200) n)"
+        await connection.execute(f"UPDATE vidqueue.jobs SET tags = ARRAY['short', {long_tag}]".encode())
+    ref = await any_queue.dispatch(await any_queue.lane())
+    assert ref is not None
+    assert ref.job_id == job_id
+
+
 async def test_what_cannot_run_yet_is_queued_but_does_not_stand_in_the_line(any_queue: Queue) -> None:
     needed = await any_queue.submit()
     scheduled = await any_queue.submit(run_at=datetime.now(UTC) + timedelta(hours=1))

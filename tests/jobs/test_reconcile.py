@@ -220,6 +220,19 @@ async def test_a_row_from_before_folders_had_names_is_claimed_where_its_bytes_li
     assert found == [{"node": stock.storage.node, "missing_at": None}] * 2
 
 
+async def test_a_job_that_waits_for_a_claimed_file_goes_to_its_folder(stock: Stock) -> None:
+    upload = await stock.uploaded()
+    await stock.queue.sql("UPDATE vidqueue.files SET node = NULL")
+    job_id = await stock.queue.submit(input={"video": f"vq:files/{upload}"})
+    await reconcile(stock.queue.database, stock.storage)
+    assert await stock.queue.sql("SELECT node FROM vidqueue.jobs") == [{"node": stock.storage.node}]
+    elsewhere = await stock.queue.lane("cpu0")
+    assert await stock.queue.dispatch(elsewhere) is None
+    ref = await stock.queue.dispatch(await stock.queue.lane("cpu1", node=stock.storage.node))
+    assert ref is not None
+    assert ref.job_id == job_id
+
+
 async def test_a_file_that_cannot_be_read_stops_neither_the_sweep_nor_the_pruning(
     stock: Stock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,11 @@ async def test_the_end_of_a_chain_of_a_thousand_jobs_reaches_its_last(any_queue:
         "vidqueue.submit('zoo', '{}', timeout_s => 'NaN')",
         "vidqueue.submit('zoo', '{}', run_at => '0001-01-01 BC')",
         "vidqueue.submit('zoo', '[]')",
+        # Too long for an index: such a job was queued, and stopped every lane that came to it.
+        "vidqueue.submit('zoo', '{}', tags => ARRAY[repeat('x', 65)])",
+        "vidqueue.submit('zoo', '{}', tags => ARRAY(SELECT n::text FROM generate_series(1, 33) n))",
+        "vidqueue.submit('zoo', '{}', tags => ARRAY[''])",
+        "vidqueue.submit('zoo', '{}', owner => repeat('x', 201))",
     ],
 )
 async def test_what_could_not_be_read_back_cannot_be_submitted_by_sql(any_queue: Queue, call: str) -> None:

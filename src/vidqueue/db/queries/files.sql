@@ -61,6 +61,11 @@ SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s)
 -- Set the node of rows from before data folders had ids, whose bytes are in this one.
 UPDATE vidqueue.files SET node = %(node)s WHERE id = ANY (%(ids)s) AND node IS NULL
 
+-- name: claim_jobs
+-- Waiting jobs that read such files go to the node of their inputs from now on.
+UPDATE vidqueue.jobs j SET node = vidqueue.node_of_inputs(j.id)
+WHERE j.state = 'queued' AND j.id IN (SELECT u.job_id FROM vidqueue.job_files u WHERE u.file_id = ANY (%(ids)s))
+
 -- name: promised
 SELECT id, sha256 FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s ORDER BY id LIMIT %(limit)s
 

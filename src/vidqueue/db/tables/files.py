@@ -123,6 +123,7 @@ async def which_exist(connection: Connection, ids: list[UUID]) -> set[UUID]:
 async def claim(connection: Connection, ids: list[UUID], node: UUID) -> None:
     """Write down that the bytes of these files lie in the folder `node`, where that was not known."""
     await execute(connection, "files", "claim", ids=ids, node=node)
+    await execute(connection, "files", "claim_jobs", ids=ids)
 
 
 async def of_node(connection: Connection, node: UUID, *, after: UUID, limit: int) -> dict[UUID, int]:
