@@ -117,6 +117,9 @@ def test_words_of_the_file_are_never_taken_for_ffmpegs(lie: str, newline: str, b
         forged[number][4] = f"({text})"
     forged.insert(5, [INFO, f"      {text}handler : ", text, "\n"])
     forged.insert(6, [INFO, f"      {lie.strip()}: ", text, "\n"])
+    for stream in banner.streams:
+        # The forged words stand where the language stood, and are none.
+        stream.language = None
     assert read(*map(tuple, forged)) == banner
 
 

@@ -148,6 +148,15 @@ def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path
     assert all(words in said for words, said in zip(right.warned, warnings, strict=True)), warnings
 
 
+@pytest.mark.parametrize("processor", BOTH)
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_tracks_keep_their_language_and_which_one_is_played(processor: str, container: str, tmp_path: Path) -> None:
+    output = Work(processor, CASES / "langs.mkv", tmp_path / "work").run(container=container)
+    audios = facts_of(output).audios
+    assert [(audio.language, audio.default) for audio in audios] == [("ger", False), ("eng", True)]
+    assert output.facts["warnings"] == ["1 subtitle track is left out.", "2 chapters are left out."]
+
+
 def test_what_is_hidden_behind_transparency_does_not_appear(tmp_path: Path) -> None:
     output = Work("transcode", CASES / "prores4444.mov", tmp_path / "work").run(quality="high")
     shown = picture(output.path)

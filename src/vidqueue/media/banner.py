@@ -8,6 +8,7 @@ any other line of that kind, in the part about the input), and its words only wh
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vidqueue.errors import VidqueueError
@@ -24,6 +25,8 @@ _ROTATION = re.compile(r"rotation of (?P<degrees>-?\d{1,6}(?:\.\d{1,9})?) degree
 _PICTURE = re.compile(
     r", (?P<format>[a-z]\w{1,40})(?:\((?P<colour>(?:[^()]|\([^()]{0,80}\)){0,200})\))?, \d{1,9}x\d{1,9}"
 )
+_LANGUAGE = re.compile(r"\(([a-z]{3})\)")
+_CHAPTER = re.compile(r" {4}Chapter #0:\d{1,9}: ", re.ASCII)
 _PROGRAM = re.compile(r"  Program \d{1,6} ", re.ASCII)
 _PROFILE = re.compile(r"\w{1,40} \((?P<profile>[^()/]{1,80})\)")
 _COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*")
@@ -42,6 +45,7 @@ class StreamLine:
 
     Attributes:
         text: what follows the kind.
+        language: ISO 639-2, in three letters.
         rotation: clockwise, in degrees.
         cropping: pixels that a player hides at the left, right, top and bottom.
         programs: the programs of a broadcast that the stream belongs to; empty if there are none.
@@ -50,6 +54,7 @@ class StreamLine:
     index: int
     kind: str
     text: str
+    language: str | None = None
     rotation: int = 0
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     programs: set[int] = field(default_factory=set)
@@ -97,6 +102,7 @@ class Banner:
 
     Attributes:
         streams: in the order of their indices, each once, however ffmpeg prints them (by group, by program, again).
+        chapters: how many.
         refusal: the first complaint that a bound was exceeded.
         partial: True if ffmpeg complains that a packet lies beyond the end of the file.
         faults: what could not be parsed, the first few, as sentences.
@@ -105,6 +111,7 @@ class Banner:
     container: str = ""
     start_s: float = 0.0
     duration_s: float | None = None
+    chapters: int = 0
     refusal: VidqueueError | None = None
     partial: bool = False
     faults: list[str] = field(default_factory=list)
@@ -143,6 +150,8 @@ class Banner:
             self._program = self._programs
         elif first == "  No Program":
             self._program = self._current = None
+        elif _CHAPTER.fullmatch(first):
+            self.chapters, self._current = self.chapters + 1, None
         elif first == "  Duration: " and not self._told_duration:
             self._told_duration = True
             self._read_duration(line)
@@ -155,7 +164,9 @@ class Banner:
         for place, part in enumerate(line.parts):
             if index and (found := _KIND.match(part)):
                 text = part[found.end() :] + "".join(line.parts[place + 1 :])
-                self._current = self._streams.setdefault(int(index[1]), StreamLine(int(index[1]), found["kind"], text))
+                number = int(index[1])
+                stream = StreamLine(number, found["kind"], text, _language(line.parts[2:place]))
+                self._current = self._streams.setdefault(number, stream)
                 if self._program is not None:
                     self._current.programs.add(self._program)
                 return
@@ -192,6 +203,12 @@ class Banner:
     def _note(self, what: str, line: Line) -> None:
         if len(self.faults) < 10:
             self.faults.append(f"ffmpeg's words about {what} cannot be read: {line.body.strip()[:200]}")
+
+
+def _language(parts: Sequence[str]) -> str | None:
+    """The language among the parts between a stream's number and its kind."""
+    found = (_LANGUAGE.fullmatch(part) for part in parts)
+    return next((one[1] for one in found if one and one[1] != "und"), None)
 
 
 def bit_depth(pixel_format: str) -> int:

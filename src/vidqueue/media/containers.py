@@ -90,7 +90,7 @@ def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, inpu
     arguments: list[str] = []
     notes: list[str] = []
     for place, audio in enumerate(facts.audios):
-        arguments += ["-map", f"{input_number}:{audio.index}"]
+        arguments += ["-map", f"{input_number}:{audio.index}", *_marks(place, audio, len(facts.audios))]
         if mode == "keep" and audio.codec in container.audio:
             arguments += [f"-c:a:{place}", "copy"]
         else:
@@ -101,6 +101,13 @@ def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, inpu
                     f"it was encoded anew with {container.audio_encoder}."
                 )
     return AudioPlan(tuple(arguments), tuple(notes), len(facts.audios))
+
+
+def _marks(place: int, audio: AudioFacts, tracks: int) -> list[str]:
+    """What tells tracks apart for a player: language, and which one is played unless another is chosen."""
+    language = [f"-metadata:s:a:{place}", f"language={audio.language}"] if audio.language else []
+    default = [f"-disposition:a:{place}", "default" if audio.default else "0"] if tracks > 1 else []
+    return language + default
 
 
 def _encode(place: int, audio: AudioFacts, container: Container) -> list[str]:

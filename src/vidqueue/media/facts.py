@@ -103,7 +103,7 @@ class VideoFacts(_Facts):
 
 
 class AudioFacts(_Facts):
-    """One audio stream; times in seconds, `start_s` on the file's own clock."""
+    """One audio stream; times in seconds, `start_s` on the file's own clock; `language` as ISO 639-2, such as `eng`."""
 
     index: int
     codec: str
@@ -112,6 +112,7 @@ class AudioFacts(_Facts):
     start_s: float = 0.0
     duration_s: float = 0.0
     default: bool = False
+    language: str | None = None
 
 
 class MediaFacts(_Facts):
@@ -127,6 +128,7 @@ class MediaFacts(_Facts):
         audio: the track to prefer, when there are several.
         left_out: sentences about sound tracks that are not among `audios`: of another program, empty, or not readable.
         unread_audio: codecs of sound tracks that are left out because they are not accepted.
+        subtitles: how many subtitle tracks; `chapters` as well.
         is_still: whether the picture does not move.
         damage: sentences about what is visibly wrong; empty for a sound file.
         estimated: True if the file has more packets than were read; frames and durations are then projections.
@@ -144,9 +146,17 @@ class MediaFacts(_Facts):
     left_out: tuple[str, ...] = ()
     unread_audio: tuple[str, ...] = ()
     other_streams: int = 0
+    subtitles: int = 0
+    chapters: int = 0
     is_still: bool = False
     damage: tuple[str, ...] = ()
     estimated: bool = False
+
+    @property
+    def uncarried(self) -> list[str]:
+        """Sentences about what no result carries: subtitles and chapters."""
+        parts = {"subtitle track": self.subtitles, "chapter": self.chapters}
+        return [f"{count} {name}{'s are' if count > 1 else ' is'} left out." for name, count in parts.items() if count]
 
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON values; `MediaFacts.model_validate` reads them back."""

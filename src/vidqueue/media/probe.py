@@ -145,6 +145,8 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> 
         left_out=heard.left_out,
         unread_audio=heard.unread,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
+        subtitles=sum(stream.kind == "Subtitle" for stream in banner.streams),
+        chapters=banner.chapters,
         is_still=_is_still(banner.container, video),
         damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
     )
@@ -197,6 +199,7 @@ def _audio(line: StreamLine, track: Track) -> AudioFacts:
         start_s=track.start_s,
         duration_s=track.duration_s,
         default=line.default,
+        language=line.language,
     )
 
 

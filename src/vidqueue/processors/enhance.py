@@ -71,7 +71,7 @@ class Enhance(Processor):
         ctx.progress(Progress(0.99, "check"))
         expected = verify.Expected(done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams)
         result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
-        warnings = [*facts.left_out, *conversions(video, target.picture.depth), *done.warnings]
+        warnings = [*facts.left_out, *facts.uncarried, *conversions(video, target.picture.depth), *done.warnings]
         for warning in warnings:
             ctx.log(warning, "warning")
         return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": warnings})]

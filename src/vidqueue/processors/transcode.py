@@ -95,6 +95,7 @@ class Transcode(Processor):
         facts = verify.check_output(output, _expected(params, plan, tally), ctx.limits, ctx.canceled)
         warnings = [
             *(plan.facts.left_out if params.audio != "drop" else ()),
+            *plan.facts.uncarried,
             *conversions(plan.video, _depth(params, plan.video)),
             *verify.check_decoding(plan.video, tally, complete=not params.trims),
         ]
