@@ -89,6 +89,12 @@ def test_results_go_beside_their_sources_and_never_over_them(vidqueue: CommandLi
     assert over.code == 1
     assert "is an input of this command" in over.err
     assert {name: snapshot(folder)[name] for name in before} == before
+    # The results are .mp4, whatever the source is: one that exists is noticed before anything is sent.
+    (folder / "same-small.mp4").write_bytes(b"mine")
+    taken = vidqueue("submit", "transcode", "same.mov", "--beside", "--suffix=-small", *FAST)
+    assert taken.code == 1
+    assert "same-small.mp4 already exists" in taken.err
+    assert "submitted" not in taken.err
 
 
 def test_patterns_choose_and_a_list_gives_each_its_parameters(vidqueue: CommandLine, folder: Path) -> None:

@@ -75,6 +75,21 @@ def test_a_lane_that_drains_finishes_its_job_and_frees_its_executor(own: Daemon,
     assert own.violations() == []
 
 
+def test_who_watches_all_jobs_goes_on_after_a_pause(own: Daemon, tmp_path: Path) -> None:
+    vidqueue = CommandLine(tmp_path, own.url)
+    with vidqueue.start("watch", "--all", "--json", stdout=-1) as watching:
+        first = own.submit(act="work")
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["id"] == first
+        assert own.ended(first)["state"] == "succeeded"
+        assert vidqueue("pause").code == 0
+        assert vidqueue("resume").code == 0
+        second = own.submit(act="work")
+        heard = iter(watching.stdout.readline, b"")
+        assert next(line for line in heard if json.loads(line)["id"] == second)
+        watching.terminate()
+
+
 def test_what_is_not_there_is_said(own: Daemon, tmp_path: Path) -> None:
     vidqueue = CommandLine(tmp_path, own.url)
     assert vidqueue("pause", "--lane", "gpu9").code == 4

@@ -63,6 +63,8 @@ class _Follower:
     def learn(self, kind: str, data: Job) -> Iterator[Job]:
         """Yield the job that an event is about, if it is followed."""
         job_id = str(data.get("job_id", ""))
+        if not job_id:
+            return  # an event of the machine, such as a pause
         if self._wanted is not None and job_id not in self._wanted:
             return
         known = self._known.get(job_id)

@@ -99,7 +99,7 @@ class SubmitCommand:
         named = inputs.check(entry.value for entry in entries)
         places = _places(self._processor.name, flags, many_flags, named)
         if places is not None:
-            extension = f".{values['container']}" if isinstance(values.get("container"), str) else ""
+            extension = self._extension(values)
             names = [entry.name if places.folder else PurePosixPath(entry.value) for entry in entries]
             places.check(names, extension)
         request = {"processor": self._processor.name, **flags.request()}
@@ -110,6 +110,12 @@ class SubmitCommand:
                 screen.say(f"submitted {sum(line.job is not None for line in lines)} jobs")
                 many.follow(client, screen, lines, places)
         return many.tell(screen, lines, strict=many_flags.strict)
+
+    def _extension(self, values: dict[str, Any]) -> str:
+        """The extension that results will have, with its dot; empty where the parameters do not say."""
+        field = self._processor.Params.model_fields.get("container")
+        container = values.get("container", field.default if field is not None else None)
+        return f".{container}" if isinstance(container, str) else ""
 
     def _input(self, bound: dict[str, Any]) -> dict[str, Any]:
         values = {flag.field: _read(flag, bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
