@@ -157,6 +157,46 @@ def test_tracks_keep_their_language_and_which_one_is_played(processor: str, cont
     assert output.facts["warnings"] == ["1 subtitle track is left out.", "2 chapters are left out."]
 
 
+def _as_dolby_vision(path: Path, profile: int) -> None:
+    """Put a configuration record into the sample entry, and make every box around it longer."""
+    content = bytearray(path.read_bytes())
+    bits = profile << 9 | 1 << 3 | 0b101  # level 1, metadata and base layer present
+    record = (32).to_bytes(4) + b"dvcC" + bytes([1, 0]) + bits.to_bytes(2, "big") + bytes(20)
+    at, end = 0, len(content)
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hvc1"):
+        while bytes(content[at + 4 : at + 8]) != name:
+            at += int.from_bytes(content[at : at + 4])
+        size = int.from_bytes(content[at : at + 4])
+        end = at + size
+        content[at : at + 4] = (size + len(record)).to_bytes(4)
+        at += 16 if name == b"stsd" else 8
+    # The index stands behind the pictures, so their places stay as they are.
+    content[end:end] = record
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("processor", BOTH)
+def test_dolby_vision_without_a_base_layer_is_refused_and_never_green(processor: str, tmp_path: Path) -> None:
+    for profile in (5, 8):
+        path = clip(
+            tmp_path / f"profile{profile}.mp4",
+            "-an",
+            "-c:v",
+            "libx265",
+            "-x265-params",
+            "log-level=error",
+            "-tag:v",
+            "hvc1",
+        )
+        _as_dolby_vision(path, profile)
+        if profile == 8:
+            assert video_of(facts_of(Work(processor, path, tmp_path / "work").run())).frames == 25
+            continue
+        with pytest.raises(VidqueueError) as caught:
+            Work(processor, path, tmp_path / "refused").run()
+        assert (caught.value.code, "Dolby Vision profile 5" in caught.value.message) == ("unsupported_codec", True)
+
+
 def test_what_is_hidden_behind_transparency_does_not_appear(tmp_path: Path) -> None:
     output = Work("transcode", CASES / "prores4444.mov", tmp_path / "work").run(quality="high")
     shown = picture(output.path)

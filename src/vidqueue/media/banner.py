@@ -33,6 +33,7 @@ _COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*
 _DEEP = re.compile(
     r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
 )
+_DOLBY_VISION = re.compile(r"version: [\d.]{1,8}, profile: (\d{1,3}),.*", re.ASCII)
 _CROPPING = re.compile(r"(\d{1,6})/(\d{1,6})/(\d{1,6})/(\d{1,6})", re.ASCII)
 _FIELD_ORDERS = ("top", "bottom")
 # A stream of a group stands two columns further in than one by itself.
@@ -48,6 +49,7 @@ class StreamLine:
         language: ISO 639-2, in three letters.
         rotation: clockwise, in degrees.
         cropping: pixels that a player hides at the left, right, top and bottom.
+        dolby_vision: its profile, if the pictures are made for it.
         programs: the programs of a broadcast that the stream belongs to; empty if there are none.
     """
 
@@ -57,6 +59,7 @@ class StreamLine:
     language: str | None = None
     rotation: int = 0
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dolby_vision: int | None = None
     programs: set[int] = field(default_factory=set)
 
     @property
@@ -193,6 +196,11 @@ class Banner:
                 stream.rotation = _clockwise(float(found["degrees"]))
             else:
                 self._note("the rotation", line)
+        elif line.parts[1:2] == ("DOVI configuration record: ",):
+            if found := _DOLBY_VISION.fullmatch(said):
+                stream.dolby_vision = int(found[1])
+            else:
+                self._note("Dolby Vision", line)
         elif line.parts[1:2] == ("Frame Cropping: ",):
             if found := _CROPPING.fullmatch(said):
                 left, right, top, bottom = map(int, found.groups())

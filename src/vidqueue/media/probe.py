@@ -180,6 +180,7 @@ def _video(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
         time_base=track.time_base,
         is_vfr=track.is_vfr,
         cropping=line.cropping,
+        dolby_vision=line.dolby_vision,
         rotation=line.rotation,
         start_s=track.start_s,
         duration_s=track.duration_s,

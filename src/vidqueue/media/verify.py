@@ -17,6 +17,8 @@ from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.ffmpeg import Tally
 from vidqueue.media.probe import probe
 
+# Its pictures are in a colour space of their own (IPTPQc2); shown as any other they are green and violet.
+_WITHOUT_BASE_LAYER = 5
 _LOST_AT_MOST = 0.02
 _DAMAGED_AT_MOST = 0.20
 
@@ -48,12 +50,18 @@ def playable_video(facts: MediaFacts) -> VideoFacts:
     """The video track to work on, if the file is a video that is complete enough.
 
     Raises:
-        VidqueueError: `no_video_stream`, `still_image` or `media_damaged`.
+        VidqueueError: `no_video_stream`, `still_image`, `unsupported_codec` or `media_damaged`.
     """
     if facts.video is None or facts.video.frames == 0:
         raise VidqueueError("no_video_stream", "The file has no moving pictures.")
     if facts.is_still:
         raise VidqueueError("still_image", "The file is a single picture.")
+    if facts.video.dolby_vision == _WITHOUT_BASE_LAYER:
+        raise VidqueueError(
+            "unsupported_codec",
+            "The video is Dolby Vision profile 5, whose colours only a Dolby decoder can show.",
+            hint="Export it as HDR10, or as Dolby Vision profile 8.",
+        )
     declared = facts.declared_duration_s
     if facts.damage and declared and facts.duration_s < declared * (1 - _LOST_AT_MOST) - 1 / max(facts.video.fps, 1):
         raise VidqueueError("media_damaged", facts.damage[0])
