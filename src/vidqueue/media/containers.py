@@ -90,7 +90,7 @@ def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, inpu
     arguments: list[str] = []
     notes: list[str] = []
     for place, audio in enumerate(facts.audios):
-        arguments += ["-map", f"{input_number}:{audio.index}", *_marks(place, audio, len(facts.audios))]
+        arguments += ["-map", f"{input_number}:{audio.index}", *_marks(place, audio, facts.audios)]
         if mode == "keep" and audio.codec in container.audio:
             arguments += [f"-c:a:{place}", "copy"]
         else:
@@ -103,10 +103,14 @@ def plan_audio(facts: MediaFacts, container: Container, mode: AudioMode, *, inpu
     return AudioPlan(tuple(arguments), tuple(notes), len(facts.audios))
 
 
-def _marks(place: int, audio: AudioFacts, tracks: int) -> list[str]:
+def _marks(place: int, audio: AudioFacts, tracks: tuple[AudioFacts, ...]) -> list[str]:
     """What tells tracks apart for a player: language, and which one is played unless another is chosen."""
     language = [f"-metadata:s:a:{place}", f"language={audio.language}"] if audio.language else []
-    default = [f"-disposition:a:{place}", "default" if audio.default else "0"] if tracks > 1 else []
+    default = (
+        [f"-disposition:a:{place}", "default" if audio.default else "0"]
+        if len(tracks) > 1 and any(one.default for one in tracks)
+        else []
+    )
     return language + default
 
 
