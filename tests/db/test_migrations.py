@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.factory import Queue
 from vidqueue.db import migrate
-from vidqueue.db.fitness import require_fit
+from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.migrate import Migration, MigrationError
 
 
@@ -128,3 +128,15 @@ async def test_another_text_in_the_package_is_no_edited_migration(
     monkeypatch.setattr(migrate, "files", upgraded)
     assert await migrate.pending(any_database_url) == []
     migrate.known.cache_clear()
+
+
+async def test_a_server_that_goes_away_during_the_migration_is_one_that_does_not_answer(any_database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(any_database_url, autocommit=True) as other:
+        # The program waits for its turn, so that the connection can be taken from it.
+        await other.execute("SELECT pg_advisory_lock(%s, %s)", migrate.LOCK)
+        migrating = asyncio.create_task(migrate.migrate(any_database_url))
+        lost = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%'"
+        while not (await (await other.execute(lost)).fetchone() or migrating.done()):
+            await asyncio.sleep(0.02)
+        with pytest.raises(DatabaseUnfitError, match="does not answer"):
+            await migrating

@@ -26,7 +26,7 @@ import structlog
 from psycopg.rows import tuple_row
 
 from vidqueue.db.fitness import DatabaseUnfitError
-from vidqueue.db.pool import CONNECT_OPTIONS, SEARCH_PATH
+from vidqueue.db.pool import AWAY, CONNECT_OPTIONS, SEARCH_PATH
 
 LOCK = (30321, 2)
 LOCK_TIMEOUT_S = 120
@@ -93,9 +93,10 @@ async def migrate(url: str) -> list[str]:
 
     Raises:
         MigrationError: an applied file was edited, the database is newer than this program, or it is locked.
+        DatabaseUnfitError: the server does not answer, or goes away meanwhile.
     """
     steps = known()
-    async with await _connect(url) as connection, _only_one(connection):
+    async with _connected(url) as connection, _only_one(connection):
         await connection.execute(_LEDGER)
         missing = _missing(steps, await _applied(connection))
         for step in missing:
@@ -109,7 +110,7 @@ async def pending(url: str) -> list[str]:
     Raises:
         MigrationError: an applied file was edited, or the database is newer than this program.
     """
-    async with await _connect(url) as connection:
+    async with _connected(url) as connection:
         return await pending_on(connection)
 
 
@@ -125,10 +126,13 @@ async def pending_on(connection: psycopg.AsyncConnection[Any]) -> list[str]:
     return [step.name for step in _missing(known(), await _applied(connection) if exists else {})]
 
 
-async def _connect(url: str) -> psycopg.AsyncConnection:
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection in autocommit for the block; a server that goes away meanwhile is one that does not answer."""
     try:
-        return await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS)
-    except psycopg.OperationalError as error:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as connection:
+            yield connection
+    except AWAY as error:
         raise DatabaseUnfitError(f"The database does not answer: {error}") from error
 
 
