@@ -96,6 +96,10 @@ def _untimed(folder: Path) -> Path:
     return clip(folder / "untimed.avi", "-c:a", "pcm_s16le", "-bf", "0")
 
 
+def _late(folder: Path) -> Path:
+    return clip(folder / "late.mkv", "-output_ts_offset", "7200")
+
+
 def _interlaced(folder: Path) -> Path:
     return clip(
         folder / "interlaced.mp4", "-vf", "pad=160:96,setfield=tff", "-flags", "+ilme+ildct", "-x264-params", "tff=1"
@@ -125,6 +129,7 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right]] = {
     "two programs": (_two_programs, Right(size=(240, 136), warned=("another program",))),
     "forty fonts": (_with_fonts, Right()),
     "no times of presentation": (_untimed, Right()),
+    "clock that starts after two hours": (_late, Right()),
     "interlaced": (_interlaced, Right(size=(160, 96), warned=("interlaced",))),
     "empty sound track": (_empty_track, Right(warned=("Sound track 2 is empty",))),
 }

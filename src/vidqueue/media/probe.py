@@ -54,6 +54,9 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *
         # What the header promises is the time from the first part's clock to the last one's.
         listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now(), own_clock=False)
         banner.duration_s = None
+    if banner.container == "matroska" and banner.duration_s is not None:
+        # Matroska declares the time of the end; where the clock starts late, that is more than the length.
+        banner.duration_s -= max(0.0, banner.start_s)
     facts = _facts(source, listing, banner, restarts)
     _check_bounds(facts, limits)
     return facts
