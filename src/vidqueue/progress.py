@@ -34,6 +34,16 @@ class LogLine:
     level: str = "info"
 
 
+# A preview is a JPEG of at most so many bytes, and there is at most one in so many seconds.
+PREVIEW_BYTES = 65_536
+PREVIEW_EVERY_S = 1.0
+
+
+def is_preview(picture: bytes) -> bool:
+    """True if these bytes can be a preview: they begin and end as a JPEG, and are not too many."""
+    return len(picture) <= PREVIEW_BYTES and picture.startswith(b"\xff\xd8\xff") and picture.endswith(b"\xff\xd9")
+
+
 @dataclass(slots=True)
 class Throttle:
     """Limits progress reports to one per `interval_s`; a change of stage waits only `least_s`.

@@ -59,6 +59,11 @@ PROMISES: dict[tuple[str, str], Promise] = {
     # Done, but not told: done once more.
     ("run.worked", "kill"): Promise({AGAIN}),
     ("run.worked", "error"): Promise({BURNED}),
+    # An output that is published before the end: its bytes have no row yet, or one that goes with the attempt.
+    ("output.renamed", "kill"): Promise({AGAIN}, left_behind=1),
+    ("output.renamed", "error"): Promise({BURNED}),
+    ("output.committed", "kill"): Promise({AGAIN}),
+    ("output.committed", "error"): Promise({BURNED}),
     # The bytes have their name and no row: removed at once by a daemon that lives, else by the sweep of a later one.
     ("publish.renamed", "kill"): Promise({AGAIN}, left_behind=1),
     ("publish.renamed", "error"): Promise({BURNED}),
@@ -130,7 +135,12 @@ def home(tmp_path: Path, database_url: str) -> Iterator[Home]:
 def test_a_job_ends_as_promised_when_the_daemon_dies_or_fails(home: Home, point: str, act: str) -> None:
     promise, key = PROMISES[point, act], uuid4().hex
     daemon = home.start(f"{point}={act}")
-    job_id = asyncio.run(_lost_attempt(home.database_url)) if point.startswith("reaper.") else _submit(daemon, key)
+    act_of_job = "publish_only" if point.startswith("output.") else "work"
+    job_id = (
+        asyncio.run(_lost_attempt(home.database_url))
+        if point.startswith("reaper.")
+        else _submit(daemon, key, act_of_job)
+    )
     until(lambda: f'"point": "{point}"' in daemon.log.read_text(), within_s=PATIENCE_S, what="the point is reached")
     if act == "kill":
         assert daemon.process.wait(timeout=PATIENCE_S) == -signal.SIGKILL
@@ -153,9 +163,9 @@ def test_a_job_ends_as_promised_when_the_daemon_dies_or_fails(home: Home, point:
     assert daemon.violations() == []
 
 
-def _submit(daemon: Daemon, key: str) -> str | None:
+def _submit(daemon: Daemon, key: str, act: str = "work") -> str | None:
     """Ask for the job; None where the answer does not say that it is queued."""
-    job = {"processor": "zoo", "input": {"act": "work"}}
+    job = {"processor": "zoo", "input": {"act": act}}
     try:
         answer = daemon.http.post("/v1/jobs", json=job, headers={"Idempotency-Key": key})
     except httpx2.TransportError:

@@ -38,6 +38,7 @@ class Zoo(Processor):
             "same_name_twice", "odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "no_list",
             "odd_error", "odd_last_words", "steal", "grandchild", "shout",
             "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
+            "publish", "publish_only", "publish_twice", "publish_stray", "publish_and_fail", "publish_and_die", "show",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -45,7 +46,8 @@ class Zoo(Processor):
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Act."""
-        made = getattr(self, f"_{params.act}")(params, ctx) or self._result(ctx)
+        made = getattr(self, f"_{params.act}")(params, ctx)
+        made = self._result(ctx) if made is None else made
         return made if isinstance(made, list) else [made]
 
     def _result(self, ctx: Context) -> OutputDraft:
@@ -83,6 +85,47 @@ class Zoo(Processor):
         if not marker.exists():
             marker.touch()
             self._work(params, ctx)
+
+    def _early(self, ctx: Context, name: str) -> OutputDraft:
+        path = ctx.output_path(f"{name}.txt")
+        path.write_text(f"{name}\n")
+        return OutputDraft(name, path, "text/plain")
+
+    def _publish(self, params: Any, ctx: Context) -> None:
+        """Publish two outputs, and go on until the marker is there."""
+        ctx.publish(self._early(ctx, "first"))
+        ctx.publish(self._early(ctx, "second"))
+        while not Path(params.marker).exists():
+            ctx.progress(Progress(0.5, stage="published"))
+            time.sleep(0.05)
+
+    def _publish_only(self, params: Any, ctx: Context) -> list[OutputDraft]:
+        ctx.publish(self._early(ctx, "text"))
+        return []
+
+    def _publish_twice(self, params: Any, ctx: Context) -> OutputDraft:
+        ctx.publish(self._early(ctx, "text"))
+        return self._result(ctx)
+
+    def _publish_stray(self, params: Any, ctx: Context) -> None:
+        ctx.publish(OutputDraft("first", Path("/etc/hostname"), "text/plain"))
+
+    def _publish_and_fail(self, params: Any, ctx: Context) -> None:
+        self._publish(params, ctx)
+        raise VidqueueError("unsupported_format", "The zoo refuses this after all.")
+
+    def _publish_and_die(self, params: Any, ctx: Context) -> None:
+        self._publish(params, ctx)
+        self._die_once(params.model_copy(update={"marker": f"{params.marker}.died"}), ctx)
+
+    def _show(self, params: Any, ctx: Context) -> None:
+        """Show pictures as fast as it goes, numbered, until the marker is there."""
+        number = 0
+        while not Path(params.marker).exists():
+            number += 1
+            ctx.preview(b"\xff\xd8\xff" + str(number).encode() + b"\xff\xd9")
+            ctx.progress(Progress(0.5, stage="shown"))
+            time.sleep(0.01)
 
     def _raise(self, params: Any, ctx: Context) -> None:
         raise RuntimeError("an animal escaped")

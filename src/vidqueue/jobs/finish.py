@@ -7,6 +7,8 @@ attempt in the same transaction.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from vidqueue.job import (
     Verdict,
     verdict,
 )
+from vidqueue.jobs.early_outputs import remove_discarded
 from vidqueue.jobs.publish import Publication, discard, publish
 from vidqueue.ops import failpoints
 from vidqueue.sanitize import sanitize_text
@@ -77,24 +80,27 @@ async def finish(
     *,
     workspace: Path | None = None,
     processor: str = "",
+    early: Collection[str] = (),
     shift: Shift | None = None,
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
     The outputs move from the workspace into storage first and become public with the commit, or not at all; their files
-    are named after the `processor`.
+    are named after the `processor`. `early` has the names of those that are public already. An attempt that does not
+    succeed takes them back with the commit.
 
     Raises:
         VidqueueError: `database_unavailable`, only once the process has given the database up.
     """
     publications: list[Publication] = []
     try:
-        outcome = await publish(storage, outcome, workspace, publications)
+        outcome = await publish(storage, outcome, workspace, publications, early=early)
         outputs = [publication.row(processor, storage.node) for publication in publications]
         ended = await _commit_until_it_lands(database, ref, outcome, outputs, shift)
         # Not where that raised: a COMMIT without an answer may still happen, and reconcile will know.
         if ended.state is not State.SUCCEEDED:
             await _discard_unpublished(database, storage, publications)
+            await _remove_taken_back(database, storage)
     finally:
         for publication in publications:
             storage.release(publication.stored.id)
@@ -211,6 +217,12 @@ def _message(outcome: Outcome, state: State) -> str | None:
             return None
 
 
+async def _remove_taken_back(database: Database, storage: Storage) -> None:
+    """Remove the bytes of what the attempt had published early; what is left of them is found by the next round."""
+    with contextlib.suppress(VidqueueError):
+        await remove_discarded(database, storage)
+
+
 async def _discard_unpublished(database: Database, storage: Storage, publications: list[Publication]) -> None:
     """Remove bytes that no row names. The database is asked, because a COMMIT may have happened without an answer."""
     if not publications:
@@ -221,5 +233,4 @@ async def _discard_unpublished(database: Database, storage: Storage, publication
             public = await files.which_exist(connection, ids)
     except VidqueueError:
         return  # reconcile at the next start will judge them
-    unnamed = [publication for publication in publications if publication.stored.id not in public]
-    await storage.long_threads.run(discard, storage, unnamed)
+    await storage.long_threads.run(discard, storage, [file_id for file_id in ids if file_id not in public])

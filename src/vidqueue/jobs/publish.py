@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,16 @@ class Publication:
 
 
 async def publish(
-    storage: Storage, outcome: Outcome, workspace: Path | None, publications: list[Publication]
+    storage: Storage,
+    outcome: Outcome,
+    workspace: Path | None,
+    publications: list[Publication],
+    *,
+    early: Collection[str] = (),
 ) -> Outcome:
     """Move the outputs of a success into storage and append them to `publications`; other outcomes have none.
+
+    `early` has the names of the outputs that the attempt has published already.
 
     Returns the outcome, which is a failure where the outputs are not what the processor said.
 
@@ -63,22 +70,22 @@ async def publish(
     if not isinstance(outcome, Succeeded):
         return outcome
     try:
-        _check_names(outcome.outputs)
+        _check_names(outcome.outputs, early)
         assert workspace is not None
         for draft in outcome.outputs:
-            await _adopt(storage, draft, workspace, publications)
+            await adopt(storage, draft, workspace, publications)
             await failpoints.reach("publish.renamed")
     except VidqueueError as error:
         return Failed(Failure.from_error(error))
     except OSError as error:
         return Failed(Failure.of("internal_error", f"An output cannot be stored: {error}"))
     except BaseException:
-        storage.cleaning.submit(discard, storage, list(publications))
+        storage.cleaning.submit(discard, storage, [one.stored.id for one in publications])
         raise
     return outcome
 
 
-async def _adopt(storage: Storage, draft: OutputDraft, workspace: Path, publications: list[Publication]) -> None:
+async def adopt(storage: Storage, draft: OutputDraft, workspace: Path, publications: list[Publication]) -> None:
     """Move one output; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
     moving = asyncio.ensure_future(storage.long_threads.run(storage.adopt, draft.path, workspace))
     try:
@@ -90,19 +97,29 @@ async def _adopt(storage: Storage, draft: OutputDraft, workspace: Path, publicat
             publications.append(Publication(draft, moving.result()))
 
 
-def discard(storage: Storage, publications: Sequence[Publication]) -> None:
+def discard(storage: Storage, file_ids: Sequence[UUID]) -> None:
     """Remove bytes that no row names; what cannot be removed is left to reconcile. Blocks."""
-    for publication in publications:
+    for file_id in file_ids:
         try:
-            storage.delete(publication.stored.id)
+            storage.delete(file_id)
         except OSError as error:
-            log.error("bytes_not_removed", file=str(publication.stored.id), error=str(error))
+            log.error("bytes_not_removed", file=str(file_id), error=str(error))
 
 
-def _check_names(outputs: tuple[OutputDraft, ...]) -> None:
-    if not outputs:
+def check_name(name: str, taken: Collection[str]) -> None:
+    """Check the name of an output against the rules, and against the names of the others.
+
+    Raises:
+        VidqueueError: `bad_output`.
+    """
+    if not OUTPUT_NAME.fullmatch(name) or name in taken:
+        raise VidqueueError("bad_output", f"The output name {name!r} is not allowed, or there twice.")
+
+
+def _check_names(outputs: tuple[OutputDraft, ...], early: Collection[str]) -> None:
+    if not outputs and not early:
         raise VidqueueError("bad_output", "The processor returned no output.")
-    names = [draft.name for draft in outputs]
-    for name in names:
-        if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1:
-            raise VidqueueError("bad_output", f"The output name {name!r} is not allowed, or there twice.")
+    taken = set(early)
+    for draft in outputs:
+        check_name(draft.name, taken)
+        taken.add(draft.name)

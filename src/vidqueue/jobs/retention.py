@@ -18,6 +18,7 @@ from vidqueue.db.tables import files, jobs, retention
 from vidqueue.db.tables.retention import BEGINNING, Cutoffs, History, Used
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
+from vidqueue.jobs.early_outputs import remove_discarded
 from vidqueue.jobs.reconcile import reconcile
 from vidqueue.jobs.removal import FilesOf
 from vidqueue.jobs.size_walk import SizeWalk, enough
@@ -51,6 +52,7 @@ async def keep_tidy(database: Database, storage: Storage, settings: RetentionSet
             if not reconciled:
                 await reconcile(database, storage)
                 reconciled = True
+            await remove_discarded(database, storage)
             await prune(database, storage, settings)
         except VidqueueError as error:
             log.warning("retention_waits_for_database", error=error.message)

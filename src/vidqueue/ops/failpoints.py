@@ -25,6 +25,8 @@ POINTS = frozenset(
         "run.begun",
         "run.staged",
         "run.worked",
+        "output.renamed",
+        "output.committed",
         "publish.renamed",
         "finish.before",
         "finish.committed",

@@ -21,7 +21,7 @@ from vidqueue.processors.media import MediaInput as MediaInput  # noqa: PLC0414
 from vidqueue.processors.media import MediaRef as MediaRef  # noqa: PLC0414
 from vidqueue.processors.media import VideoInput as VideoInput  # noqa: PLC0414
 from vidqueue.processors.media import dotted, media_of
-from vidqueue.progress import LogLine, Progress
+from vidqueue.progress import LogLine, Progress, is_preview
 from vidqueue.settings.schema import Section
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,6 +68,7 @@ class Context:
         canceled: set when the job was canceled.
         settings: the values of the processor's section of the configuration.
         redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
+        publish_output, show_preview: what `publish` and `preview` call.
     """
 
     inputs: Mapping[str, Path]
@@ -80,6 +81,8 @@ class Context:
     canceled: threading.Event = field(default_factory=threading.Event)
     settings: Any = None
     redact: Callable[[str], None] = lambda secret: None
+    publish_output: Callable[[OutputDraft], None] = lambda draft: None
+    show_preview: Callable[[bytes], None] = lambda picture: None
 
     def progress(self, progress: Progress) -> None:
         """Report progress; raises if the job was canceled.
@@ -93,6 +96,24 @@ class Context:
     def log(self, text: str, level: str = "info") -> None:
         """Write a line into the attempt's log."""
         self.write_log(LogLine(text, level))
+
+    def publish(self, draft: OutputDraft) -> None:
+        """Publish an output while the work goes on. It is public at once, with an event; leave its file alone then.
+
+        An attempt that does not succeed takes its outputs back. What `run` returns comes in addition, and may be
+        nothing if an output was published.
+        """
+        self.publish_output(draft)
+
+    def preview(self, jpeg: bytes) -> None:
+        """Show a picture of the work so far: a JPEG of at most 64 KiB. More than one a second are passed over.
+
+        Raises:
+            ValueError: it is no such picture.
+        """
+        if not is_preview(jpeg):
+            raise ValueError("a preview is a JPEG of at most 64 KiB")
+        self.show_preview(jpeg)
 
     def check_canceled(self) -> None:
         """Raise if the job was canceled.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from vidqueue.jobs.finish import Finished, Shift, finish
 from vidqueue.ops import failpoints
 from vidqueue.services import Services
 from vidqueue.worker import gpus
+from vidqueue.worker.early_outputs import EarlyOutputs
 from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain, Guard, Guards, Lost
+from vidqueue.worker.previews import Previews
 from vidqueue.worker.reporter import Reporter
+from vidqueue.worker.reports import Reports
 from vidqueue.worker.staging import stage
 
 # After these the executor leaks memory or has a broken CUDA context; only a new process helps.
@@ -100,11 +104,12 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
         try:
             async with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
                 await failpoints.reach("run.begun")
-                outcome = await _worked(begun, lane, services, workspace, guard)
+                early = EarlyOutputs(services, ref, workspace=workspace, processor=begun.processor)
+                outcome = await _worked(begun, lane, services, workspace, guard, early)
                 await failpoints.reach("run.worked")
                 outcome = await _judged(outcome, lane, services)
                 await _remember_warmth(begun, lane, services, outcome)
-                following = await _settled(begun, lane, services, outcome, workspace)
+                following = await _settled(begun, lane, services, outcome, workspace, early.names)
                 settled = True
         except Exception as error:
             if services.database.abandoned:
@@ -129,29 +134,35 @@ async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
             await asyncio.sleep(RETRY_S)
 
 
-async def _worked(begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard) -> Outcome | Lost:
+async def _worked(
+    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, early: EarlyOutputs
+) -> Outcome | Lost:
     """Return the outcome of the executor, or of the guard that ended the attempt first."""
     if lane.drain.begun.is_set():
         guard.end(Interrupted("the daemon shuts down"))
     if guard.ended.done():
         return guard.ended.result()
     running = services.settings.running
-    reporter = Reporter(services.database, begun.ref, max_log_lines=running.max_log_lines)
+    reports = Reports(
+        Reporter(services.database, begun.ref, max_log_lines=running.max_log_lines),
+        Previews(services.database, begun.ref),
+        early,
+    )
     guard.watch_wall(begun.timeout_s)
-    guard.watch_stall(reporter, max(begun.stall_timeout_s, PREPARATION_S))
+    guard.watch_stall(reports.reporter, max(begun.stall_timeout_s, PREPARATION_S))
     outcome: Outcome | Lost | None = None
     try:
-        outcome = await _work_under_guard(begun, lane, services, workspace, guard, reporter)
+        outcome = await _work_under_guard(begun, lane, services, workspace, guard, reports)
         return outcome
     finally:
-        await reporter.close(succeeded=isinstance(outcome, Succeeded))
+        await reports.close(succeeded=isinstance(outcome, Succeeded))
 
 
 async def _work_under_guard(
-    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
+    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reports: Reports
 ) -> Outcome | Lost:
     """Wait for the work or for its guard; then make sure that the work has stopped."""
-    working = asyncio.create_task(_work(begun, lane, services, workspace, guard, reporter), name=f"{lane.name}-work")
+    working = asyncio.create_task(_work(begun, lane, services, workspace, guard, reports), name=f"{lane.name}-work")
     reasons: list[asyncio.Future[Any]] = [working, guard.ended]
     try:
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
@@ -169,9 +180,10 @@ async def _work_under_guard(
 
 
 async def _work(
-    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reporter: Reporter
+    begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reports: Reports
 ) -> Outcome:
-    """Stage the inputs, then run the executor."""
+    """Stage the inputs, run the executor, and wait for the outputs that it has handed over meanwhile."""
+    reporter = reports.reporter
 
     def on_start() -> None:
         # However long staging and the start took, the processor has not stalled yet.
@@ -182,7 +194,7 @@ async def _work(
     if not isinstance(order, RunJob):
         return order
     await failpoints.reach("run.staged")
-    return await lane.executor.run(order, reporter.hear, on_start=on_start)
+    return await reports.early.settled(await lane.executor.run(order, reports.hear, on_start=on_start))
 
 
 async def _staged(
@@ -238,7 +250,12 @@ async def _remember_warmth(begun: Begun, lane: Lane, services: Services, outcome
 
 
 async def _settled(
-    begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost, workspace: Path | None
+    begun: Begun,
+    lane: Lane,
+    services: Services,
+    outcome: Outcome | Lost,
+    workspace: Path | None,
+    early: Collection[str] = (),
 ) -> Begun | None:
     """Publish and finish, and return the next attempt from the same transaction, unless the lane drains or rests."""
     if isinstance(outcome, Lost):
@@ -248,7 +265,7 @@ async def _settled(
     shift = Shift(lane.id, services.settings.running.lease_s) if goes_on else None
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
-        workspace=workspace, processor=begun.processor, shift=shift,
+        workspace=workspace, processor=begun.processor, early=early, shift=shift,
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
         services.storage.cleaning.submit(services.storage.remove_fetched_parts, begun.ref.job_id)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from vidqueue.api.http import docs
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
-from vidqueue.api.v1 import batches, events, files, health, history, jobs, pauses, system, webhooks
+from vidqueue.api.v1 import batches, events, files, health, history, jobs, pauses, previews, system, webhooks
 from vidqueue.api.v1.downloads import get_file_content, get_output
 from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
 from vidqueue.jobs.submit import REFUSALS
@@ -31,7 +31,7 @@ _UPLOAD: dict[str, dict[str, Any]] = {
     "application/octet-stream": {"type": "string", "contentMediaType": "application/octet-stream"},
 }
 _EVENTS = (
-    "Server-sent events. `id` is the event's number, `event` its kind (queued, running, progress, interrupted, "
+    "Server-sent events. `id` is the event's number, `event` its kind (queued, running, progress, output, interrupted, "
     "cancel_requested, updated, succeeded, failed, canceled; and of the machine, without job_id: paused, resumed), "
     "`data` a JSON object with number, job_id, kind, at and what changed. A comment comes every 15 s of silence."
 )
@@ -101,6 +101,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     *batches.ENDPOINTS,
     *webhooks.ENDPOINTS,
+    *previews.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",

@@ -42,6 +42,7 @@ class JobUrls(BaseModel):
     events: str
     attempts: str
     logs: str
+    preview: str = Field(description="The newest preview of a running job, a JPEG; 404 if there is none.")
     cancel: str
     retry: str
 
@@ -225,6 +226,7 @@ def job_view(job: JobRow) -> JobView:
             events=f"{path}/events",
             attempts=f"{path}/attempts",
             logs=f"{path}/logs",
+            preview=f"{path}/preview",
             cancel=f"{path}/cancel",
             retry=f"{path}/retry",
         ),

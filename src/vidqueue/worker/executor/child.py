@@ -7,6 +7,7 @@ works; a reader thread listens for the word to stop.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import ctypes
 import os
@@ -26,6 +27,7 @@ from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
+from vidqueue.progress import PREVIEW_EVERY_S
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.secrets import secret_values
 from vidqueue.worker.executor.messages import (
@@ -36,6 +38,8 @@ from vidqueue.worker.executor.messages import (
     Done,
     Exit,
     Order,
+    OutputReady,
+    Preview,
     Ready,
     Report,
     RunJob,
@@ -163,6 +167,7 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
     for secret in secret_values(processor.config):
         wire.redactor.add(secret)
     params = registry.parse(processor, order.params)
+    handover = _Handover(wire)
 
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
@@ -175,8 +180,33 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
         canceled=canceled,
         settings=processor.config,
         redact=wire.redactor.add,
+        publish_output=handover.publish,
+        show_preview=handover.show,
     )
     return processor.run(params, context)
+
+
+class _Handover:
+    """Hands over outputs and previews of a job that goes on."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._outputs = 0
+        self._shown_at = float("-inf")
+
+    def publish(self, draft: OutputDraft) -> None:
+        (output,) = _reported([draft])
+        self._outputs += 1
+        if self._outputs > MOST_OUTPUTS:
+            raise VidqueueError("bad_output", f"The processor published more than {MOST_OUTPUTS} outputs.")
+        self._wire.send(OutputReady(output))
+
+    def show(self, picture: bytes) -> None:
+        """Send a preview, unless one was sent within the last second."""
+        now = time.monotonic()
+        if now - self._shown_at >= PREVIEW_EVERY_S:
+            self._shown_at = now
+            self._wire.send(Preview(base64.b64encode(picture).decode("ascii")))
 
 
 def _broke(error: BaseException) -> Broke:

@@ -1,4 +1,4 @@
-"""The messages between a lane and its executor: three orders down, six reports up, one JSON line each.
+"""The messages between a lane and its executor: three orders down, eight reports up, one JSON line each.
 
 Two of the reports are words of the domain and travel as they are: `Progress` and `LogLine`. Reports are made storable
 on both ends: the executor must be able to encode them, and the lane does not trust what a processor's process sends.
@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from vidqueue.progress import LogLine, Progress
+from vidqueue.progress import PREVIEW_BYTES, LogLine, Progress
 from vidqueue.sanitize import Redactor, Sanitizer, sanitize_number, sanitize_text
 
 # In characters, of one text in a report; the lane reads lines of bounded length.
 LONGEST_TEXT = 4000
 LONGEST_DETAIL = 6000
 LONGEST_NAME = 200
+# A preview in base64.
+LONGEST_PREVIEW = PREVIEW_BYTES // 3 * 4 + 4
 MOST_OUTPUTS = 1000
 TOLD_IN_PART = "Part of what the processor reported cannot be stored; it was replaced, cut or left out."
 UNKNOWN_TYPE = "application/octet-stream"
@@ -59,6 +61,20 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputReady:
+    """An output of a job that goes on, to be published now; it has `name`, `path`, `media_type` and `facts`."""
+
+    output: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture that shows how far the job is: a JPEG in base64."""
+
+    picture: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The job is done; each output has `name`, `path`, `media_type` and `facts`."""
 
@@ -82,10 +98,11 @@ class Stopped:
 
 
 Order = RunJob | CancelJob | Exit
-Report = Ready | Progress | LogLine | Done | Broke | Stopped
+Report = Ready | Progress | LogLine | OutputReady | Preview | Done | Broke | Stopped
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (RunJob, CancelJob, Exit, Ready, Progress, LogLine, Done, Broke, Stopped)
+    kind.__name__: kind
+    for kind in (RunJob, CancelJob, Exit, Ready, Progress, LogLine, OutputReady, Preview, Done, Broke, Stopped)
 }
 
 
@@ -115,6 +132,8 @@ def without_secrets(report: Report, redactor: Redactor) -> Report:
         case Progress():
             stage, message = (redactor.value(one) for one in (report.stage, report.message))
             return replace(report, stage=stage, message=message)
+        case OutputReady(output):
+            return OutputReady(redactor.value(output) | {"path": output["path"]})
         case Done(outputs, metrics):
             told = [redactor.value(one) | {"path": one["path"]} for one in outputs]
             return Done(told, redactor.value(metrics))
@@ -133,9 +152,10 @@ def storable(message: Any) -> Any:
             return LogLine(_text(text, LONGEST_TEXT), _text(level, LONGEST_NAME))
         case Progress():
             return _storable_progress(message)
-        case Done(outputs, metrics):
-            sanitizer = Sanitizer()
-            return Done([_storable_output(one, sanitizer) for one in outputs], _facts(metrics, sanitizer))
+        case OutputReady() | Done():
+            return _storable_outputs(message)
+        case Preview(picture):
+            return Preview(_text(picture, LONGEST_PREVIEW))
         case Broke(code, text, hint, detail):
             short, words = _text(code, LONGEST_NAME), (_text(text, LONGEST_TEXT), _text(hint, LONGEST_TEXT))
             return Broke(short, *words, _text(detail, LONGEST_DETAIL))
@@ -149,6 +169,14 @@ def _storable_progress(progress: Progress) -> Progress:
         _text(progress.message, LONGEST_TEXT),
         *map(sanitize_number, (progress.fps, progress.speed, progress.eta_s)),
     )
+
+
+def _storable_outputs(report: OutputReady | Done) -> OutputReady | Done:
+    sanitizer = Sanitizer()
+    if isinstance(report, OutputReady):
+        return OutputReady(_storable_output(report.output, sanitizer))
+    outputs = [_storable_output(one, sanitizer) for one in report.outputs]
+    return Done(outputs, _facts(report.metrics, sanitizer))
 
 
 def _storable_output(output: Mapping[str, Any], sanitizer: Sanitizer) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from vidqueue.worker.executor.messages import (
     Done,
     Exit,
     Order,
+    OutputReady,
+    Preview,
     Ready,
     RunJob,
     Stopped,
@@ -48,7 +50,8 @@ LONGEST_LINE = 8 << 20
 
 log = structlog.get_logger(__name__)
 
-Listener = Callable[[Progress | LogLine], None]
+Heard = Progress | LogLine | OutputDraft | Preview
+Listener = Callable[[Heard], None]
 
 
 class Executor:
@@ -140,8 +143,10 @@ class Executor:
             await self._send(order)
         while (message := await self._next()) is not None:
             match message:
-                case Progress() | LogLine():
+                case Progress() | LogLine() | Preview():
                     listener(message)
+                case OutputReady(output):
+                    listener(_draft(output))
                 case Done(outputs, metrics):
                     return Succeeded(tuple(map(_draft, outputs)), metrics)
                 case Broke(code, text, hint, detail):
