@@ -202,7 +202,7 @@ async def _open_services(settings: Settings, database_url: str, stack: AsyncExit
     storage = Storage(settings.data_dir)
     inputs = Inputs(database, storage, settings)
     watchdog.watch(storage.threads, *inputs.roots.pools)
-    return Services(settings, database, event_feed, storage, inputs, watchdog)
+    return Services(settings, database, event_feed, storage, inputs, watchdog, {"people": database})
 
 
 def _sender(services: Services) -> Sender:

@@ -14,7 +14,11 @@ from vidqueue.storage.local import Storage
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The open dependencies of one process; the daemon opens and closes them."""
+    """The open dependencies of one process; the daemon opens and closes them.
+
+    `pools` has every pool of database connections of the process by its name: each half's services have their own
+    `database`, and all of them this.
+    """
 
     settings: Settings
     database: Database
@@ -22,3 +26,4 @@ class Services:
     storage: Storage
     inputs: Inputs
     watchdog: Watchdog = field(default_factory=Watchdog)
+    pools: dict[str, Database] = field(default_factory=dict)

@@ -48,6 +48,8 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
     "files": {"after": UUID(int=0)},
     "attempts": {"after": 0},
     "system": {"after": UUID(int=0)},
+    # As many events as a process reads at a time.
+    "metrics": {"number": 38_000, "upto": 39_000},
 }
 
 

@@ -21,7 +21,7 @@ from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import FINAL, State
 from vidqueue.services import Services
 from vidqueue.storage import disk_space
-from vidqueue.worker import gpus, lanes
+from vidqueue.worker import gpus, lane_health, lanes
 from vidqueue.worker.gpus import Gpu
 from vidqueue.worker.guards import Drain
 
@@ -197,6 +197,21 @@ async def test_a_driver_that_hangs_costs_an_idle_lane_no_thread_and_no_round(
         heartbeat = services.watchdog._last_heartbeats["lane_health"]
         await eventually(lambda: _is_later(services, heartbeat))
         assert hung.asked == len([one for one in threading.enumerate() if one.name.startswith("nvml-")]) == 1
+
+
+async def test_a_lane_writes_how_busy_its_gpu_is_and_how_often_its_executor_was_started(
+    queue: Queue, services: Services, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del driver
+    monkeypatch.setattr(gpus, "read", lambda uuid: gpus.Readings(4000, 75, 61, 250.5))
+    monkeypatch.setattr(lane_health, "LOOK_EVERY_S", 0.1)
+    async with working(services):
+        assert (await ended(queue, await gpu_job(queue, "work"))).state == State.SUCCEEDED
+        query = """SELECT g.* FROM vidqueue.lane_gauges g JOIN vidqueue.lanes l ON l.id = g.lane_id
+            WHERE l.device = 'gpu' AND g.executor_starts = 1"""
+        (gauges,) = await eventually(lambda: queue.sql(query))
+        names = ("gpu_memory_used_mb", "gpu_utilization", "gpu_temperature_c", "gpu_power_w")
+        assert [gauges[name] for name in names] == [4000, 75, 61, 250.5]
 
 
 async def _is_later(services: Services, heartbeat: float) -> bool:

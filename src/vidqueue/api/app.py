@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from vidqueue.api.http import openapi, problems
 from vidqueue.api.http.endpoint import routes
 from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
+from vidqueue.api.metrics.exposition import Metrics
 from vidqueue.api.v1.health import Readiness
 from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.errors import VidqueueError
@@ -44,6 +45,7 @@ def build(services: Services) -> Starlette:
     settings = services.settings
     app.state.probes = Probes(services.database, services.storage, settings.limits)
     app.state.readiness = Readiness(services.database)
+    app.state.metrics = Metrics(services)
     app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
     app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
     return app
@@ -54,6 +56,7 @@ def end_streams(app: Starlette) -> None:
     app.state.closing.set()
     app.state.probes.close()
     app.state.readiness.close()
+    app.state.metrics.close()
 
 
 def _names(settings: ApiSettings) -> list[str]:

@@ -112,6 +112,11 @@ class EventFeed:
             subscription.close()
         await self.log.__aexit__(kind, error, trace)
 
+    @property
+    def position(self) -> int:
+        """Number of the newest event that was distributed."""
+        return self._position or 0
+
     @contextmanager
     def subscribe(
         self, *, job_id: UUID | None = None, owner: str | None = None, size: int = 1000

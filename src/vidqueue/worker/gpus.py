@@ -1,4 +1,4 @@
-"""NVML: which GPUs this machine has, and whether they respond.
+"""NVML: which GPUs this machine has, whether they respond, and how busy they are.
 
 torch is never imported for it. A driver that has lost a GPU may never come back from a question.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 # A healthy driver answers within milliseconds.
 PATIENCE_S = 10.0
@@ -55,6 +57,47 @@ def answers(uuid: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Readings:
+    """How busy a GPU is: MiB, percent, degrees Celsius, watts; None where the driver does not tell."""
+
+    memory_used_mib: int | None = None
+    utilization: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+
+
+def read(uuid: str) -> Readings | None:
+    """Return the readings of a GPU; None without a driver."""
+    import pynvml  # noqa: PLC0415 - only a daemon with GPU lanes asks
+
+    def told(ask: Callable[..., Any], *given: Any) -> Any:
+        # A driver knows each of them or not, whatever it knows of the others.
+        try:
+            return ask(handle, *given)
+        except pynvml.NVMLError:
+            return None
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        memory, rates = told(pynvml.nvmlDeviceGetMemoryInfo), told(pynvml.nvmlDeviceGetUtilizationRates)
+        power_mw = told(pynvml.nvmlDeviceGetPowerUsage)
+        return Readings(
+            memory.used // (1 << 20) if memory else None,
+            rates.gpu if rates else None,
+            told(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            None if power_mw is None else round(power_mw / 1000, 1),
+        )
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A query to one GPU that has not returned yet, and when it was sent."""
 
@@ -63,6 +106,13 @@ class Question:
 
 
 _open: dict[str, Question] = {}
+# What each GPU told when it last answered.
+_readings: dict[str, Readings | None] = {}
+
+
+def latest(uuid: str) -> Readings | None:
+    """Return the readings from the last answer of a GPU; they are as old as the last round of lane health."""
+    return _readings.get(uuid)
 
 
 async def answers_in_time(uuid: str) -> bool:
@@ -82,6 +132,7 @@ def _ask(uuid: str, answer: Future[bool]) -> None:
     reached = False
     try:
         reached = answers(uuid)
+        _readings[uuid] = read(uuid) if reached else None
     finally:
         answer.set_result(reached)
 

@@ -1,4 +1,4 @@
-"""Lane health: blocks the lanes of this daemon while its disk is full or their GPU is lost.
+"""Lane health: blocks the lanes of this daemon while its disk is full or their GPU is lost, and writes their gauges.
 
 The reason stands in the lane's row, so a job that waits for the lane says so. Lanes are unblocked when it is over.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -17,11 +17,13 @@ import structlog
 
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import lanes
+from vidqueue.db.tables.lanes import LaneGauges
 from vidqueue.errors import VidqueueError
 from vidqueue.ops.threads import ThreadPool
 from vidqueue.ops.watchdog import Heartbeat
 from vidqueue.storage.disk_space import is_short_of_space
 from vidqueue.worker import gpus
+from vidqueue.worker.executor.parent import Executor
 
 LOOK_EVERY_S = 2.0
 HANGS_AFTER_S = 10.0
@@ -31,9 +33,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WatchedLane:
-    """A lane of this daemon, and the UUID of its GPU if it has one."""
+    """A lane of this daemon, its executor, and the UUID of its GPU if it has one."""
 
     id: UUID
+    executor: Executor
     gpu_uuid: str | None = None
 
 
@@ -47,6 +50,7 @@ class LaneHealth:
     watched: Sequence[WatchedLane]
     heartbeat: Heartbeat
     _full: bool = field(default=False, init=False)
+    _written: list[LaneGauges] = field(default_factory=list, init=False)
     _threads: ThreadPool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,12 +81,26 @@ class LaneHealth:
             changed = await lanes.block(connection, wanted)
         for name, reason in changed.items():
             log.warning("lane_blocked" if reason else "lane_unblocked", lane=name, reason=reason)
+        await self._write_gauges()
+
+    async def _write_gauges(self) -> None:
+        """Write how busy the GPUs are, for `/metrics` of any daemon on this database; nothing while nothing changes."""
+        gauges = [_gauges(lane) for lane in self.watched]
+        if gauges != self._written:
+            async with self.database.statement() as connection:
+                await lanes.write_gauges(connection, gauges)
+            self._written = gauges
 
     async def _look_at_disk(self) -> None:
         """Compare the free space with the mark; what is known of a disk that does not respond stays as it is."""
         is_short = partial(is_short_of_space, low_water_mib=self.low_water_mib, was_short=self._full)
         with contextlib.suppress(VidqueueError):
             self._full = any([await self._threads.run(is_short, folder) for folder in self.folders])
+
+
+def _gauges(lane: WatchedLane) -> LaneGauges:
+    readings = gpus.latest(lane.gpu_uuid) if lane.gpu_uuid else None
+    return LaneGauges(lane.id, lane.executor.starts, *(astuple(readings) if readings else ()))
 
 
 async def _lost_gpus(watched: Sequence[WatchedLane]) -> set[str | None]:

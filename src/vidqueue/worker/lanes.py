@@ -59,6 +59,7 @@ async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
     ) as database:
         inputs = Inputs(database, services.storage, settings)
         own = replace(services, database=database, inputs=inputs)
+        own.pools["lanes"] = database
         own.watchdog.watch(*inputs.roots.pools)
         await _recover(own)
         async with (
@@ -116,7 +117,7 @@ def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[as
     reaping = reaper.Reaper(
         own.database, own.storage, own.storage.node, own.settings.running.lease_s, own.watchdog.register("reaper")
     )
-    watched = [WatchedLane(lane.id, lane.gpu_uuid) for lane in opened]
+    watched = [WatchedLane(lane.id, lane.executor, lane.gpu_uuid) for lane in opened]
     # The embedded database may lie on a volume of its own.
     ours = own.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from vidqueue.api.http import docs
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
-from vidqueue.api.v1 import batches, events, files, health, history, jobs, pauses, previews, system, webhooks
+from vidqueue.api.v1 import batches, events, files, health, history, jobs, metrics, pauses, previews, system, webhooks
 from vidqueue.api.v1.downloads import get_file_content, get_output
 from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
 from vidqueue.jobs.submit import REFUSALS
@@ -223,6 +223,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answers={200: _json(health.Ready, "Jobs are taken and run.")},
         errors=("not_ready",),
     ),
+    *metrics.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/problems",

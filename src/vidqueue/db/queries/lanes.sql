@@ -51,6 +51,14 @@ RETURNING l.name, l.blocked_by
 -- name: warmed
 UPDATE vidqueue.lanes SET warm = %(warm)s WHERE id = %(id)s
 
+-- name: write_gauges
+INSERT INTO vidqueue.lane_gauges AS g (lane_id, executor_starts, gpu_memory_used_mb, gpu_utilization, gpu_temperature_c, gpu_power_w)
+SELECT * FROM unnest(%(lane_id)s::uuid[], %(executor_starts)s::bigint[], %(gpu_memory_used_mb)s::integer[],
+                     %(gpu_utilization)s::integer[], %(gpu_temperature_c)s::integer[], %(gpu_power_w)s::real[])
+ON CONFLICT (lane_id) DO UPDATE SET
+    at = clock_timestamp(), executor_starts = excluded.executor_starts, gpu_memory_used_mb = excluded.gpu_memory_used_mb,
+    gpu_utilization = excluded.gpu_utilization, gpu_temperature_c = excluded.gpu_temperature_c, gpu_power_w = excluded.gpu_power_w
+
 -- name: page
 SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, vidqueue.is_paused(l) AS paused,
        l.paused_until, l.pause_reason, l.draining, l.blocked_by, l.warm,

@@ -156,6 +156,24 @@ async def page(connection: Connection, *, with_offline: bool = False) -> list[La
     return [LaneRow(**found) for found in await rows(connection, "lanes", "page", with_offline=with_offline)]
 
 
+@dataclass(frozen=True, slots=True)
+class LaneGauges:
+    """How busy a lane's GPU is (MiB, percent, degrees Celsius, watts), and how often its executor was started."""
+
+    lane_id: UUID
+    executor_starts: int
+    gpu_memory_used_mb: int | None = None
+    gpu_utilization: int | None = None
+    gpu_temperature_c: int | None = None
+    gpu_power_w: float | None = None
+
+
+async def write_gauges(connection: Connection, gauges: list[LaneGauges]) -> None:
+    """Replace the gauges of these lanes."""
+    columns = {one.name: [getattr(lane, one.name) for lane in gauges] for one in fields(LaneGauges)}
+    await execute(connection, "lanes", "write_gauges", **columns)
+
+
 async def register_processor(connection: Connection, processor: NewProcessor) -> None:
     """Write the row of a processor, which vidqueue.submit() in psql reads."""
     values = {one.name: getattr(processor, one.name) for one in fields(processor)}

@@ -58,7 +58,7 @@ class Executor:
     """One child process of a lane.
 
     `device` is what torch shall use, `gpu_uuid` the only GPU it can see, `threads` how many cores it may count on;
-    `mark` is borne by everything it starts, and by nothing else.
+    `mark` is borne by everything it starts, and by nothing else. `starts` counts how often it was started.
     """
 
     def __init__(self, lane: str, *, threads: int, mark: str, device: str = "cpu", gpu_uuid: str | None = None) -> None:
@@ -75,6 +75,7 @@ class Executor:
         self._code: int | None = None
         self._failed_starts = 0
         self._rests_until = float("-inf")
+        self.starts = 0
 
     @property
     def alive(self) -> bool:
@@ -110,6 +111,7 @@ class Executor:
             if not isinstance(await self._next(), Ready):
                 raise OSError(f"it ended before it was ready: {' | '.join(self._last_words)}")
         self._failed_starts = 0
+        self.starts += 1
 
     async def _spawn(self, theirs: socket.socket, output: IO[bytes]) -> asyncio.subprocess.Process:
         try:

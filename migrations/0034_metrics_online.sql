@@ -1,0 +1,3 @@
+-- concurrently
+-- The oldest wait of each processor.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_ready_since ON vidqueue.jobs (processor, waits_since) WHERE ready;
