@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from vidqueue.errors import KINDS, VidqueueError
-from vidqueue.job import Canceled, Failed, Failure, Interrupted, State, Succeeded, Tries, Verdict, backoff_s, verdict
+from vidqueue.job import (
+    Canceled,
+    Failed,
+    Failure,
+    Interrupted,
+    State,
+    Succeeded,
+    Tries,
+    Verdict,
+    Waiting,
+    backoff_s,
+    verdict,
+)
 
 FRESH = Tries(failures=0, crashes=0, max_attempts=3)
 
@@ -18,6 +30,21 @@ def test_success_cancel_and_interruption_burn_nothing() -> None:
     assert verdict(Succeeded(()), FRESH) == Verdict(State.SUCCEEDED)
     assert verdict(Canceled(), FRESH) == Verdict(State.CANCELED)
     assert verdict(Interrupted("drain"), Tries(2, 2, 3)) == Verdict(State.QUEUED)
+
+
+def test_a_job_that_is_put_back_burns_nothing_until_it_has_waited_for_the_limit() -> None:
+    waiting = Waiting("peer_busy", "It is busy.", retry_after_s=40, waited_s=10, limit_s=60)
+    assert verdict(waiting, Tries(2, 2, 3)) == Verdict(State.QUEUED, delay_s=40, waited_s=50)
+    # The last attempt begins when the limit is reached, not after it.
+    assert verdict(waiting, Tries(0, 0, 3, waited_s=40)) == Verdict(State.QUEUED, delay_s=10, waited_s=60)
+    last = verdict(waiting, Tries(0, 0, 3, waited_s=50))
+    assert last.failure is not None
+    assert (last.state, last.burned, last.failure.code) == (State.FAILED, False, "peer_unavailable")
+    assert last.failure.message == "The job waited 60 s. It is busy."
+
+
+def test_a_job_that_is_put_back_does_not_come_back_at_once() -> None:
+    assert verdict(Waiting("peer_busy", "It is busy.", retry_after_s=0), FRESH).delay_s == 1
 
 
 def test_a_retryable_failure_waits_and_is_tried_again() -> None:

@@ -112,6 +112,12 @@ KINDS: dict[str, Kind] = {
     "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mib."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
     "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has its words. The lane's process was started anew."),
+    # The limit of waiting is reached, and nothing was burned on the way; a retry waits anew.
+    "peer_unavailable": Kind(
+        503,
+        False,
+        "Start the server that does the work, or make room on it; raise running.wait_limit_s to wait longer.",
+    ),
     "no_space": Kind(507, True, "Free disk space under the data folder."),
     "bad_output": Kind(500, False, "The processor reported an output that it did not write."),
     "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),
@@ -143,6 +149,22 @@ class VidqueueError(Exception):
     def status(self) -> int:
         """Return the HTTP status of the response."""
         return KINDS[self.code].status
+
+
+class WaitingError(Exception):
+    """Raised by a processor whose work cannot start now through no fault of the job; the job is put back, unburned.
+
+    Attributes:
+        reason: one word, `[a-z][a-z0-9_]*`, that people see as the job's `wait_reason`, such as `peer_busy`.
+        message: what happened, as a sentence.
+        retry_after_s: when to try again, in seconds.
+    """
+
+    def __init__(self, reason: str, message: str, *, retry_after_s: float = 10.0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry_after_s = retry_after_s
 
 
 class CanceledError(Exception):

@@ -107,7 +107,23 @@ class Interrupted:
     delay_s: float = 0.0
 
 
-Outcome = Succeeded | Failed | Canceled | Interrupted
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The work cannot start now: what it needs is busy, starting or down. Not the job's fault: no attempt is burned.
+
+    `reason` is one word, which people see as the job's `wait_reason`; `message` says it in a sentence. The next attempt
+    begins after `retry_after_s`. `waited_s` is what this attempt itself waited, and `limit_s` how long the job may wait
+    in all, from one attempt to the next, before it fails with `peer_unavailable`; all in seconds.
+    """
+
+    reason: str
+    message: str
+    retry_after_s: float = 10.0
+    waited_s: float = 0.0
+    limit_s: float = 3600.0
+
+
+Outcome = Succeeded | Failed | Canceled | Interrupted | Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +145,24 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What a job has used up so far, and what it may use. `losses` counts daemons that vanished one after the other."""
+    """What a job has used up so far, and what it may use.
+
+    `losses` counts daemons that vanished one after the other; `waited_s` is how long attempts that put the job back,
+    one after the other, have let it wait.
+    """
 
     failures: int
     crashes: int
     max_attempts: int
     losses: int = 0
     backoff: Backoff = Backoff()
+    waited_s: float = 0.0
 
 
 POISON_CRASHES = 3
 POISON_LOSSES = 10
+# Each try is an attempt in the job's history.
+SHORTEST_WAIT_S = 1.0
 # It takes a while until somebody frees space on a full disk.
 PATIENT_CODES = {"no_space": Backoff(15, 600)}
 
@@ -148,7 +171,8 @@ PATIENT_CODES = {"no_space": Backoff(15, 600)}
 class Verdict:
     """What becomes of a job after an attempt.
 
-    `delay_s` is how long a requeued job waits before its next try; `failure` is the job's error when it failed.
+    `delay_s` is how long a requeued job waits before its next try; `failure` is the job's error when it failed;
+    `waited_s` is how long an attempt that put the job back, and those before it, have let it wait.
     """
 
     state: State
@@ -157,6 +181,7 @@ class Verdict:
     lost: bool = False
     delay_s: float = 0.0
     failure: Failure | None = None
+    waited_s: float = 0.0
 
 
 def verdict(outcome: Outcome, tries: Tries) -> Verdict:
@@ -170,6 +195,8 @@ def verdict(outcome: Outcome, tries: Tries) -> Verdict:
             return _after_loss(reason, tries) if lost else Verdict(State.QUEUED, delay_s=delay_s)
         case Failed(failure, crashed):
             return _after_failure(failure, crashed, tries)
+        case Waiting():
+            return _after_waiting(outcome, tries)
 
 
 def _after_loss(reason: str, tries: Tries) -> Verdict:
@@ -178,6 +205,16 @@ def _after_loss(reason: str, tries: Tries) -> Verdict:
     message = f"{POISON_LOSSES} daemons vanished one after the other while they ran it. Last: {reason}."
     poison = Failure.of("poison", message)
     return Verdict(State.FAILED, lost=True, failure=poison)
+
+
+def _after_waiting(outcome: Waiting, tries: Tries) -> Verdict:
+    """Put the job back until it has waited for the limit in all: the last attempt begins when that is reached."""
+    waited_s = tries.waited_s + outcome.waited_s
+    if waited_s >= outcome.limit_s:
+        message = f"The job waited {outcome.limit_s:g} s. {outcome.message}"
+        return Verdict(State.FAILED, failure=Failure.of("peer_unavailable", message), waited_s=waited_s)
+    delay_s = min(max(outcome.retry_after_s, SHORTEST_WAIT_S), outcome.limit_s - waited_s)
+    return Verdict(State.QUEUED, delay_s=delay_s, waited_s=waited_s + delay_s)
 
 
 def _after_failure(failure: Failure, crashed: bool, tries: Tries) -> Verdict:

@@ -95,13 +95,28 @@ class Ending:
 SUCCEEDED = Ending("succeeded", "succeeded")
 CANCELED = Ending("canceled", "canceled")
 INTERRUPTED = Ending("interrupted", "interrupted")
+# Its processor could not start: the job comes back after so many seconds, as often as its limit lets it.
+WAITING = Ending("waiting", "waiting")
+RETRY_AFTER_S = 9
+WAIT_LIMIT_S = 20
 LOST = Ending("lost", "interrupted", lost=True)
 STALLED = Ending("stalled", "failed", "stalled", may_retry=True)
 CRASHED = Ending("crashed", "failed", "executor_crashed", may_retry=True, crashed=True)
 FULL = Ending("full", "failed", "no_space", may_retry=True, backoff=Backoff(15, 600))
 UNSUPPORTED = Ending("unsupported", "failed", "unsupported_format")
 LIED = Ending("lied", "failed", "bad_output")
-ENDINGS = (SUCCEEDED, STALLED, *4 * (CRASHED,), FULL, UNSUPPORTED, LIED, INTERRUPTED, *2 * (LOST,), CANCELED)
+ENDINGS = (
+    SUCCEEDED,
+    STALLED,
+    *4 * (CRASHED,),
+    FULL,
+    UNSUPPORTED,
+    LIED,
+    INTERRUPTED,
+    *2 * (LOST,),
+    *2 * (WAITING,),
+    CANCELED,
+)
 
 
 @dataclass(eq=False)
@@ -153,6 +168,8 @@ class Job:
     failures: int = 0
     crashes: int = 0
     losses: int = 0
+    waited_s: int = 0
+    waiting: bool = False
     canceled_at: Span | None = None
     progress: float = 0
     error: str | None = None
@@ -246,7 +263,7 @@ class Model:
         if job.unmet:
             return "dependency"
         if job.run_at.since > at:
-            return "backoff" if job.attempts else "scheduled"
+            return "peer_busy" if job.waiting else "backoff" if job.attempts else "scheduled"
         return self._waits_for_a_lane(job)
 
     def _waits_for_a_lane(self, job: Job) -> str:
@@ -272,7 +289,12 @@ class Model:
         )
 
     def _in_line(self, job: Job, at: Decimal) -> bool:
-        return job.state == "queued" and self.waits_for(job, at) not in ("dependency", "backoff", "scheduled")
+        return job.state == "queued" and self.waits_for(job, at) not in (
+            "dependency",
+            "backoff",
+            "scheduled",
+            "peer_busy",
+        )
 
     def _pool(self, job: Job) -> list[Lane]:
         return [lane for lane in self.lanes if lane.online and job.device in lane.takes]
@@ -342,9 +364,14 @@ class Model:
         attempt.outcome, attempt.code = ending.outcome, ending.code
         if not ending.lost:
             job.losses = 0
+        job.waiting = False
+        if ending.outcome not in ("waiting", "interrupted"):
+            job.waited_s = 0
         match ending.outcome:
             case "interrupted":
                 self._give_back(job, ending)
+            case "waiting":
+                self._put_back(job)
             case "failed":
                 self._burn(job, ending)
             case _:
@@ -360,6 +387,18 @@ class Model:
         else:
             job.run_at = job.queued_at
             self._move(job, "queued", told="interrupted")
+
+    def _put_back(self, job: Job) -> None:
+        """It comes back later and burns nothing, until it has waited too long in all."""
+        delay_s = min(RETRY_AFTER_S, WAIT_LIMIT_S - job.waited_s)
+        if not delay_s:
+            self._move(job, "failed", error="peer_unavailable")
+            return
+        job.waited_s += delay_s
+        job.waiting = True
+        job.run_at = self.now.later(delay_s)
+        job.waits_since = job.waits_since.later(delay_s)
+        self._move(job, "queued", told="interrupted")
 
     def _burn(self, job: Job, ending: Ending) -> None:
         job.failures += 1
@@ -449,8 +488,9 @@ class Model:
         if job.state == "succeeded":
             return Refusal("conflict")
         if job.state in ("failed", "canceled"):
-            job.failures = job.crashes = job.losses = 0
+            job.failures = job.crashes = job.losses = job.waited_s = 0
             job.canceled_at = job.expires_at = None
+            job.waiting = False
             job.run_at = job.queued_at = job.waits_since = self.now
             self._move(job, "queued")
         return None
@@ -507,6 +547,7 @@ class Model:
             "failures": job.failures,
             "crashes": job.crashes,
             "losses": job.losses,
+            "waited_s": job.waited_s,
             "max_attempts": job.allowed,
             "fence": job.attempts[-1].fence if job.state == "running" else None,
             "lane": job.taken_by,

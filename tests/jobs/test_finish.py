@@ -11,7 +11,18 @@ import pytest
 from tests.factory import Queue
 from vidqueue.db.pool import Database
 from vidqueue.errors import VidqueueError
-from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, State, Succeeded
+from vidqueue.job import (
+    AttemptRef,
+    Canceled,
+    Failed,
+    Failure,
+    Interrupted,
+    Outcome,
+    OutputDraft,
+    State,
+    Succeeded,
+    Waiting,
+)
 from vidqueue.jobs.finish import Finished, Refused, Shift, finish
 from vidqueue.storage.local import Storage
 
@@ -198,6 +209,51 @@ async def test_an_interruption_burns_no_attempt_and_keeps_the_place_in_line(any_
     again = await any_queue.dispatch(await any_queue.lane("cpu1"))
     assert again is not None
     assert (again.job_id, again.attempt) == (ref.job_id, 2)
+
+
+async def test_a_job_that_is_put_back_burns_nothing_and_says_what_it_waits_for(
+    any_queue: Queue, storage: Storage
+) -> None:
+    ref = await running(any_queue)
+    waiting = Waiting("endpoint_busy", "The endpoint flux is busy.", 45, waited_s=5, limit_s=60)
+    assert await finish(any_queue.database, storage, ref, waiting) == Finished(State.QUEUED)
+    job = await any_queue.job(ref.job_id)
+    assert (job.failures, job.attempt, job.position) == (0, 1, None)
+    assert (job.wait_reason, job.message) == ("endpoint_busy", "The endpoint flux is busy.")
+    (attempt,) = await any_queue.sql("SELECT outcome, reason FROM vidqueue_report.attempts")
+    assert attempt == {"outcome": "waiting", "reason": "endpoint_busy: The endpoint flux is busy."}
+    # Once its time has come it waits for a lane like any other job.
+    await any_queue.sql("UPDATE vidqueue.jobs SET run_at = now()")
+    assert (await any_queue.job(ref.job_id)).wait_reason == "busy"
+
+    again = await any_queue.dispatch(await any_queue.lane("cpu1"))
+    assert again is not None
+    assert await finish(any_queue.database, storage, again, waiting) == Finished(State.QUEUED)
+    await any_queue.sql("UPDATE vidqueue.jobs SET run_at = now()")
+    last = await any_queue.dispatch(await any_queue.lane("cpu1"))
+    assert last is not None
+    assert await finish(any_queue.database, storage, last, waiting) == Finished(State.FAILED)
+    job = await any_queue.job(ref.job_id)
+    assert (job.failures, job.error_code) == (0, "peer_unavailable")
+    assert "The endpoint flux is busy." in (job.error_message or "")
+    assert await any_queue.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "waited_s"),
+    [(Interrupted("drain"), 15), (Failed(Failure.of("stalled", "no")), 0)],
+)
+async def test_only_an_end_of_its_own_starts_the_waiting_anew(
+    any_queue: Queue, storage: Storage, outcome: Outcome, waited_s: float
+) -> None:
+    ref = await running(any_queue)
+    await finish(any_queue.database, storage, ref, Waiting("peer_busy", "It is busy.", 10, waited_s=5))
+    await any_queue.sql("UPDATE vidqueue.jobs SET run_at = now()")
+    again = await any_queue.dispatch(await any_queue.lane("cpu1"))
+    assert again is not None
+    await finish(any_queue.database, storage, again, outcome)
+    (row,) = await any_queue.sql("SELECT waited_s, waiting_for FROM vidqueue.jobs")
+    assert row == {"waited_s": waited_s, "waiting_for": None}
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,25 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from tests.jobs.deeds import NODES
-from tests.jobs.model import LEASE_S, LIED, SUCCEEDED, Attempt, Ending, Job, Lane, Processor, Refusal
+from tests.jobs.model import (
+    LEASE_S,
+    LIED,
+    RETRY_AFTER_S,
+    SUCCEEDED,
+    WAIT_LIMIT_S,
+    Attempt,
+    Ending,
+    Job,
+    Lane,
+    Processor,
+    Refusal,
+)
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, jobs, lanes
 from vidqueue.db.tables.jobs import JobFilter, JobRow, NewJob
 from vidqueue.db.tables.lanes import LaneRow, NewLane, NewProcessor
 from vidqueue.errors import VidqueueError
-from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
+from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded, Waiting
 from vidqueue.jobs import control, reaper
 from vidqueue.jobs.finish import Finished, finish
 from vidqueue.progress import Progress
@@ -30,7 +42,7 @@ from vidqueue.storage.local import Storage
 
 # What a page of jobs does not tell. Moments as seconds, because -infinity is no datetime.
 HIDDEN = """
-SELECT j.id, j.title AS name, j.crashes, j.losses, j.fence,
+SELECT j.id, j.title AS name, j.crashes, j.losses, j.waited_s, j.fence,
        extract(epoch FROM j.run_at) AS run_at, extract(epoch FROM j.queued_at) AS queued_at,
        extract(epoch FROM j.waits_since) AS waits_since,
        extract(epoch FROM j.cancel_requested_at) AS canceled_at, extract(epoch FROM j.expires_at) AS expires_at,
@@ -361,5 +373,7 @@ def _outcome(ending: Ending, workspace: Path) -> Outcome:
             return Failed(Failure.of(ending.code, "as told"), crashed=ending.crashed)
         case "interrupted":
             return Interrupted("as told", lost=ending.lost)
+        case "waiting":
+            return Waiting("peer_busy", "as told", RETRY_AFTER_S, limit_s=WAIT_LIMIT_S)
         case _:
             return Canceled()

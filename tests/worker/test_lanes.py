@@ -29,6 +29,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, AttemptRef, State, Succeeded
 from vidqueue.jobs import control, reaper
 from vidqueue.ops import failpoints, processes
+from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.storage.local import Storage, Stored
 from vidqueue.worker.executor.messages import TOLD_IN_PART, UNKNOWN_TYPE, RunJob
@@ -105,6 +106,44 @@ async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue, 
     assert bad.error_hint
     assert (await ended(zoo, await act(zoo, "work"))).state is State.SUCCEEDED
     assert await zoo.violations() == []
+
+
+async def test_a_processor_puts_a_job_back_until_it_can_start(zoo: Queue, tmp_path: Path) -> None:
+    marker = tmp_path / "awake"
+    job_id = await act(zoo, "wait_for", seconds=1, marker=str(marker))
+
+    async def put_back() -> JobRow | None:
+        job = await zoo.job(job_id)
+        return job if job.wait_reason == "keeper_asleep" else None
+
+    job = await eventually(put_back)
+    assert (job.state, job.failures, job.message) == (State.QUEUED, 0, "The keeper sleeps.")
+    marker.touch()
+    done = await ended(zoo, job_id)
+    assert (done.state, done.failures) == (State.SUCCEEDED, 0)
+    assert done.attempt > 1
+    assert await zoo.violations() == []
+
+
+async def test_what_a_processor_says_of_its_waiting_is_made_storable(zoo: Queue) -> None:
+    job_id = await act(zoo, "odd_wait")
+
+    async def put_back() -> bool:
+        return (await zoo.job(job_id)).wait_reason == "not_ready"
+
+    await eventually(put_back)
+    assert (await zoo.job(job_id)).message == "before\N{REPLACEMENT CHARACTER}after"
+
+
+async def test_a_processor_may_have_more_time_to_stop(zoo: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops two seconds after it is told to, and the daemon's grace is one."""
+    monkeypatch.setattr(type(registry.find("zoo")), "cancel_grace_s", 15)
+    job_id = await act(zoo, "stop_late", seconds=2)
+    await in_stage(zoo, job_id, "work")
+    (before,) = executors()
+    await control.cancel(zoo.database, job_id, owner=None)
+    assert (await ended(zoo, job_id)).state is State.CANCELED
+    assert executors() == [before]
 
 
 async def test_the_last_words_of_a_crash_are_kept_with_the_attempt(zoo: Queue) -> None:

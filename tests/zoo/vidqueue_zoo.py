@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
-from vidqueue.processors.base import Context, MediaRef, Parameters, Processor
+from vidqueue.processors.base import Context, MediaRef, Parameters, Processor, WaitingError
 from vidqueue.progress import Progress
 
 
@@ -39,6 +39,7 @@ class Zoo(Processor):
             "odd_error", "odd_last_words", "steal", "grandchild", "shout",
             "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
             "publish", "publish_only", "publish_twice", "publish_stray", "publish_and_fail", "publish_and_die", "show",
+            "wait_for", "odd_wait", "stop_late",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -127,6 +128,14 @@ class Zoo(Processor):
             ctx.progress(Progress(0.5, stage="shown"))
             time.sleep(0.01)
 
+    def _wait_for(self, params: Any, ctx: Context) -> None:
+        """Work once the marker is there; the first attempts are put back."""
+        if not Path(params.marker).exists():
+            raise WaitingError("keeper_asleep", "The keeper sleeps.", retry_after_s=params.seconds)
+
+    def _odd_wait(self, params: Any, ctx: Context) -> None:
+        raise WaitingError("No\0Word", "before\0after", retry_after_s=float("nan"))
+
     def _raise(self, params: Any, ctx: Context) -> None:
         raise RuntimeError("an animal escaped")
 
@@ -145,6 +154,12 @@ class Zoo(Processor):
 
     def _hang(self, params: Any, ctx: Context) -> None:
         ctx.canceled.wait(params.seconds or 3600)
+        ctx.check_canceled()
+
+    def _stop_late(self, params: Any, ctx: Context) -> None:
+        ctx.progress(Progress(0.5, stage="work"))
+        ctx.canceled.wait()
+        time.sleep(params.seconds)
         ctx.check_canceled()
 
     def _ignore_cancel(self, params: Any, ctx: Context) -> None:

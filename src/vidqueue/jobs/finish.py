@@ -31,6 +31,7 @@ from vidqueue.job import (
     Succeeded,
     Tries,
     Verdict,
+    Waiting,
     verdict,
 )
 from vidqueue.jobs.early_outputs import remove_discarded
@@ -195,6 +196,12 @@ def _ending(outcome: Outcome, decided: Verdict) -> dict[str, Any]:
             return ending | {"outcome": "canceled"}
         case Interrupted(reason=reason):
             return ending | {"outcome": "interrupted", "reason": sanitize_text(reason)}
+        case Waiting(reason=reason, message=message):
+            told = f"{reason}: {sanitize_text(message)[:2000]}"
+            waiting_for = reason if decided.state is State.QUEUED else None
+            return ending | {
+                "outcome": "waiting", "reason": told, "waiting_for": waiting_for, "waited_s": decided.waited_s
+            }  # fmt: skip
 
 
 def _error(failure: Failure | None) -> dict[str, str]:
@@ -213,6 +220,8 @@ def _message(outcome: Outcome, state: State) -> str | None:
             return sanitize_text(f"Interrupted: {reason}")
         case Failed(failure):
             return sanitize_text(f"Tried again after: {failure.message}")
+        case Waiting(message=message):
+            return sanitize_text(message[:2000])
         case _:
             return None
 

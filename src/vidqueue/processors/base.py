@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
+from vidqueue.errors import WaitingError as WaitingError  # noqa: PLC0414
 from vidqueue.job import Backoff, Device, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.processors.media import AudioInput as AudioInput  # noqa: PLC0414
@@ -151,6 +152,9 @@ class Processor(ABC):
     timeout_s: ClassVar[float] = 86_400
     stall_timeout_s: ClassVar[float] = 300
     backoff: ClassVar[Backoff] = Backoff()
+    # How long the work may take to stop once it is canceled, where that is longer than running.cancel_grace_s; seconds.
+    # At most 20, because a cancel takes effect within half a minute.
+    cancel_grace_s: ClassVar[float] = 0
     Params: ClassVar[type[Parameters]]
     settings: ClassVar[str] = ""
     Settings: ClassVar[type[BaseModel]] = Section
@@ -182,5 +186,6 @@ class Processor(ABC):
 
         Raises:
             VidqueueError: the work cannot be done; its code decides whether it is tried again.
+            WaitingError: the work cannot start now through no fault of the job; it is put back and tried again later.
             CanceledError: from `ctx`; let it pass.
         """

@@ -30,6 +30,8 @@ OURS = {
 }
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000
+# A cancel takes effect within half a minute (invariant I12), the kill included.
+LONGEST_GRACE_S = 20
 
 _SECTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -110,6 +112,7 @@ def _load(point: EntryPoint, earlier: Mapping[str, Processor]) -> Processor | Un
     try:
         processor: Processor = point.load()()
         _check_section(processor, earlier)
+        _check_grace(processor)
     except Exception as error:
         return Unloaded(point.name, point.value, f"{type(error).__name__}: {error}", traceback.format_exc())
     return processor
@@ -128,6 +131,16 @@ def _check_section(processor: Processor, earlier: Mapping[str, Processor]) -> No
         raise ValueError(f"{name!r} cannot be the name of a processor's section of the configuration")
     if any(one.settings == name and one.Settings is not processor.Settings for one in earlier.values()):
         raise ValueError(f"the section {name!r} belongs to another processor, with another model")
+
+
+def _check_grace(processor: Processor) -> None:
+    """Refuse a processor whose work may take longer to stop than a cancel may.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    if not 0 <= processor.cancel_grace_s <= LONGEST_GRACE_S:
+        raise ValueError(f"cancel_grace_s is {processor.cancel_grace_s}; 0 to {LONGEST_GRACE_S} is possible")
 
 
 def versions() -> dict[str, str]:

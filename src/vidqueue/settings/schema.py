@@ -156,6 +156,13 @@ class RunningSettings(Section):
     cancel_grace_s: float = Field(
         1.0, gt=0, description="Time a canceled job has to stop before it is killed, in seconds."
     )
+    wait_limit_s: float = Field(
+        3600,
+        ge=0,
+        le=31_536_000,
+        description="Time a job may wait because what its processor needs is busy or down, in seconds. It is put back "
+        "into the queue without burning an attempt; then it fails with peer_unavailable.",
+    )
     drain_timeout_s: float = Field(
         60, ge=0, description="Time running jobs have to finish when the daemon stops, in seconds."
     )

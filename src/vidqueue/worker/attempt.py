@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,9 +18,10 @@ import structlog
 from vidqueue.db.tables import attempts, lanes
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError, is_no_space
-from vidqueue.job import FINAL, AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded
+from vidqueue.job import FINAL, AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Waiting
 from vidqueue.jobs.finish import Finished, Shift, finish
 from vidqueue.ops import failpoints
+from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.worker import gpus
 from vidqueue.worker.early_outputs import EarlyOutputs
@@ -168,7 +169,7 @@ async def _work_under_guard(
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        await _stop(working, lane.executor, services.settings.running.cancel_grace_s)
+        await _stop(working, lane.executor, _grace_s(begun.processor, services))
         return guard.ended.result()
     except asyncio.CancelledError:
         await lane.executor.kill()
@@ -194,7 +195,12 @@ async def _work(
     if not isinstance(order, RunJob):
         return order
     await failpoints.reach("run.staged")
-    return await reports.early.settled(await lane.executor.run(order, reports.hear, on_start=on_start))
+    loop = asyncio.get_running_loop()
+    begun_at = loop.time()
+    outcome = await lane.executor.run(order, reports.hear, on_start=on_start)
+    if isinstance(outcome, Waiting):
+        return replace(outcome, waited_s=loop.time() - begun_at, limit_s=services.settings.running.wait_limit_s)
+    return await reports.early.settled(outcome)
 
 
 async def _staged(
@@ -211,6 +217,12 @@ async def _staged(
         if not staging.done():
             staging.cancel()
             await asyncio.gather(staging, return_exceptions=True)
+
+
+def _grace_s(processor: str, services: Services) -> float:
+    """How long the work may take to stop: some processors must tell another server first."""
+    known = registry.catalogue().get(processor)
+    return max(services.settings.running.cancel_grace_s, known.cancel_grace_s if known else 0.0)
 
 
 async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:

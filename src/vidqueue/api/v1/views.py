@@ -76,7 +76,8 @@ class JobView(BaseModel):
     )
     wait_reason: str | None = Field(
         description="While it waits: dependency, backoff, scheduled, no_lane, no_processor, file_elsewhere, no_space, "
-        "gpu_lost, paused or busy."
+        "gpu_lost, paused or busy; or the word of a processor that put it back, such as endpoint_busy, peer_busy, "
+        "peer_starting or peer_unavailable."
     )
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
@@ -109,8 +110,8 @@ class AttemptView(BaseModel):
     number: int
     lane: str
     host: str
-    outcome: str | None = Field(description="succeeded, failed, canceled or interrupted; null while it runs.")
-    reason: str | None = Field(description="Why it was interrupted.")
+    outcome: str | None = Field(description="succeeded, failed, canceled, interrupted or waiting; null while it runs.")
+    reason: str | None = Field(description="Why it was interrupted, or what it waited for.")
     error: AttemptError | None
     dispatched_at: datetime
     started_at: datetime | None

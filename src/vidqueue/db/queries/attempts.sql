@@ -71,7 +71,7 @@ RETURNING j.node
 
 -- name: lock
 -- Lock the job for its end. No row: the fence is no longer valid, and the writer is too late.
-SELECT j.failures, j.crashes, j.losses, j.max_attempts,
+SELECT j.failures, j.crashes, j.losses, j.max_attempts, j.waited_s,
        coalesce(p.backoff_base_s, 1) AS backoff_base_s, coalesce(p.backoff_cap_s, 300) AS backoff_cap_s
 FROM vidqueue.jobs j JOIN vidqueue.attempts a ON a.job_id = j.id AND a.fence = j.fence
 LEFT JOIN vidqueue.processors p ON p.name = j.processor

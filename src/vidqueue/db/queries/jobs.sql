@@ -189,7 +189,8 @@ WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 -- Queue the job again: the count of failures starts at 0, the numbers of the attempts continue.
 UPDATE vidqueue.jobs SET
     state = 'queued', finished_at = NULL, queued_at = clock_timestamp(), run_at = now(), expires_at = NULL,
-    cancel_requested_at = NULL, failures = 0, crashes = 0, losses = 0, progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
+    cancel_requested_at = NULL, failures = 0, crashes = 0, losses = 0, waiting_for = NULL, waited_s = 0,
+    progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL,
     error_code = NULL, error_message = NULL, error_hint = NULL, lane = NULL
 WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
 

@@ -137,7 +137,8 @@ async def lock(connection: Connection, ref: AttemptRef) -> Tries | None:
     if found is None:
         return None
     backoff = Backoff(found["backoff_base_s"], found["backoff_cap_s"])
-    return Tries(found["failures"], found["crashes"], found["max_attempts"], found["losses"], backoff)
+    used_up = (found["failures"], found["crashes"], found["max_attempts"], found["losses"])
+    return Tries(*used_up, backoff=backoff, waited_s=found["waited_s"])
 
 
 async def finish(

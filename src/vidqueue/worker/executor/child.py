@@ -22,7 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.errors import VidqueueError, WaitingError, is_no_space
 from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.processors import registry
@@ -40,6 +40,7 @@ from vidqueue.worker.executor.messages import (
     Order,
     OutputReady,
     Preview,
+    PutBack,
     Ready,
     Report,
     RunJob,
@@ -138,6 +139,8 @@ def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: t
         done: Report = storable(Done(outputs, {"run_s": round(time.monotonic() - started, 3)}))
     except CanceledError:
         return Stopped()
+    except WaitingError as later:
+        return PutBack(str(later.reason), str(later.message), later.retry_after_s)
     except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise

@@ -1,4 +1,4 @@
-"""The messages between a lane and its executor: three orders down, eight reports up, one JSON line each.
+"""The messages between a lane and its executor: three orders down, nine reports up, one JSON line each.
 
 Two of the reports are words of the domain and travel as they are: `Progress` and `LogLine`. Reports are made storable
 on both ends: the executor must be able to encode them, and the lane does not trust what a processor's process sends.
@@ -24,6 +24,9 @@ LONGEST_PREVIEW = PREVIEW_BYTES // 3 * 4 + 4
 MOST_OUTPUTS = 1000
 TOLD_IN_PART = "Part of what the processor reported cannot be stored; it was replaced, cut or left out."
 UNKNOWN_TYPE = "application/octet-stream"
+UNKNOWN_REASON = "not_ready"
+LONGEST_RETRY_S = 3600.0
+_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-]{1,50})?", re.ASCII)
 
 
@@ -97,12 +100,21 @@ class Stopped:
     """The job stopped because it was told to."""
 
 
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The work cannot start now: `reason` is one word, and the next attempt begins after `retry_after_s`."""
+
+    reason: str
+    message: str
+    retry_after_s: float
+
+
 Order = RunJob | CancelJob | Exit
-Report = Ready | Progress | LogLine | OutputReady | Preview | Done | Broke | Stopped
+Report = Ready | Progress | LogLine | OutputReady | Preview | Done | Broke | Stopped | PutBack
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (RunJob, CancelJob, Exit, Ready, Progress, LogLine, OutputReady, Preview, Done, Broke, Stopped)
+    for kind in (RunJob, CancelJob, Exit, Ready, Progress, LogLine, OutputReady, Preview, Done, Broke, Stopped, PutBack)
 }
 
 
@@ -137,9 +149,16 @@ def without_secrets(report: Report, redactor: Redactor) -> Report:
         case Done(outputs, metrics):
             told = [redactor.value(one) | {"path": one["path"]} for one in outputs]
             return Done(told, redactor.value(metrics))
-        case Broke():
-            return Broke(report.code, *(redactor.text(one) for one in (report.message, report.hint, report.detail)))
+        case Broke() | PutBack():
+            return _end_without_secrets(report, redactor)
     return report
+
+
+def _end_without_secrets(report: Broke | PutBack, redactor: Redactor) -> Broke | PutBack:
+    message = redactor.text(report.message)
+    if isinstance(report, PutBack):
+        return replace(report, message=message)
+    return replace(report, message=message, hint=redactor.text(report.hint), detail=redactor.text(report.detail))
 
 
 def storable(message: Any) -> Any:
@@ -156,10 +175,18 @@ def storable(message: Any) -> Any:
             return _storable_outputs(message)
         case Preview(picture):
             return Preview(_text(picture, LONGEST_PREVIEW))
-        case Broke(code, text, hint, detail):
-            short, words = _text(code, LONGEST_NAME), (_text(text, LONGEST_TEXT), _text(hint, LONGEST_TEXT))
-            return Broke(short, *words, _text(detail, LONGEST_DETAIL))
+        case PutBack() | Broke():
+            return _storable_end(message)
     return message
+
+
+def _storable_end(report: PutBack | Broke) -> PutBack | Broke:
+    text = _text(report.message, LONGEST_TEXT)
+    if isinstance(report, Broke):
+        code, hint = _text(report.code, LONGEST_NAME), _text(report.hint, LONGEST_TEXT)
+        return Broke(code, text, hint, _text(report.detail, LONGEST_DETAIL))
+    reason = str(report.reason) if _REASON.fullmatch(str(report.reason)) else UNKNOWN_REASON
+    return PutBack(reason, text, min(max(sanitize_number(report.retry_after_s) or 0.0, 0.0), LONGEST_RETRY_S))
 
 
 def _storable_progress(progress: Progress) -> Progress:

@@ -12,31 +12,28 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 import structlog
 
-from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
+from vidqueue.job import Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft
 from vidqueue.ops import processes
 from vidqueue.processors import registry
 from vidqueue.progress import LogLine, Progress
 from vidqueue.sanitize import Redactor, sanitize_text
 from vidqueue.settings.secrets import secret_values
 from vidqueue.worker.executor.messages import (
-    Broke,
     CancelJob,
-    Done,
     Exit,
     Order,
     OutputReady,
     Preview,
     Ready,
     RunJob,
-    Stopped,
     decode,
     encode,
 )
+from vidqueue.worker.executor.outcomes import draft_of, outcome_of
 
 START_PATIENCE_S = 60
 # The lane rests after an executor that could not be started: this long, twice as long each time, up to the longest.
@@ -144,19 +141,12 @@ class Executor:
         with contextlib.suppress(OSError):
             await self._send(order)
         while (message := await self._next()) is not None:
-            match message:
-                case Progress() | LogLine() | Preview():
-                    listener(message)
-                case OutputReady(output):
-                    listener(_draft(output))
-                case Done(outputs, metrics):
-                    return Succeeded(tuple(map(_draft, outputs)), metrics)
-                case Broke(code, text, hint, detail):
-                    return Failed(Failure(code, text, hint, detail))
-                case Stopped() if self._told_to_stop:
-                    return Canceled()
-                case Stopped():
-                    return Failed(Failure.of("processor_error", "The processor stopped without being told to."))
+            if isinstance(message, Progress | LogLine | Preview):
+                listener(message)
+            elif isinstance(message, OutputReady):
+                listener(draft_of(message.output))
+            elif (outcome := outcome_of(message, told_to_stop=self._told_to_stop)) is not None:
+                return outcome
         return await self._died()
 
     async def _not_started(self, why: str) -> Outcome:
@@ -293,7 +283,3 @@ class Executor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         return None
-
-
-def _draft(output: dict[str, Any]) -> OutputDraft:
-    return OutputDraft(output["name"], Path(output["path"]), output["media_type"], output["facts"])
