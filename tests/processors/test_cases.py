@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.media.clips import picture
+from tests.processors.comparison import unexplained
 from tests.processors.work import Work, facts_of, video_of
 from vidqueue.errors import VidqueueError
 from vidqueue.media.jail.sandbox import ffmpeg_path
@@ -22,7 +23,8 @@ from vidqueue.media.jail.sandbox import ffmpeg_path
 CASES = Path(__file__).parents[1] / "media" / "cases"
 BOTH = ("transcode", "enhance")
 CLIP = ("-f", "lavfi", "-i", "testsrc=size=160x90:rate=25:duration={seconds}")
-TONE = ("-f", "lavfi", "-i", "sine=duration={seconds}")
+# A tone that rises: unlike a constant one, it is like itself at one place only.
+TONE = ("-f", "lavfi", "-i", "aevalsrc='0.4*sin(2*PI*(300+200*t)*t)':sample_rate=44100:duration={seconds}")
 CODED = ("-c:v", "libx264", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac")
 
 
@@ -41,6 +43,7 @@ class Right:
     """What the result of a file must be: size, pictures, seconds, sound tracks and their seconds, words of warnings."""
 
     size: tuple[int, int] = (160, 90)
+    sar: Fraction = Fraction(1)
     frames: int = 25
     seconds: float = 1.0
     audios: int = 1
@@ -114,6 +117,37 @@ def _empty_track(folder: Path) -> Path:
     return path
 
 
+def _turned(folder: Path) -> Path:
+    """Uneven times, wide pixels, a quarter turn, and sound that begins before the picture."""
+    upright = folder / "upright.mov"
+    sources = [word.format(seconds=1) for word in ("-itsoffset", "0.2", *CLIP, *TONE)]
+    uneven = "setsar=4/3,settb=1/90000,setpts=PTS+eq(mod(N\\,3)\\,1)*1800"
+    times = ("-fps_mode", "passthrough", "-enc_time_base", "1/90000")
+    ffmpeg(*sources, "-vf", uneven, *CODED, *times, str(upright))
+    path = folder / "turned.mov"
+    ffmpeg("-display_rotation", "90", "-i", str(upright), "-c", "copy", str(path))
+    return path
+
+
+def _deep(folder: Path) -> Path:
+    tags = "setparams=range=tv:colorspace=bt2020nc:color_primaries=bt2020:color_trc=bt2020-10"
+    deep = ("-c:v", "libx265", "-x265-params", "log-level=error", "-pix_fmt", "yuv420p10le")
+    return clip(folder / "deep.mp4", "-vf", f"scale=out_color_matrix=bt2020,{tags}", *deep)
+
+
+def _full_range(folder: Path) -> Path:
+    tags = "setparams=range=pc:colorspace=smpte170m:color_primaries=smpte170m:color_trc=smpte170m"
+    return clip(folder / "full.mkv", "-vf", f"scale=out_range=pc,format=yuv420p,{tags}")
+
+
+def _vp8(folder: Path) -> Path:
+    """A codec that knows one matrix only, in a size for which players assume another."""
+    big = ("-f", "lavfi", "-i", "testsrc=size=1280x720:rate=25:duration=0.2")
+    path = folder / "big.webm"
+    ffmpeg(*big, "-c:v", "libvpx", "-b:v", "4M", "-deadline", "realtime", "-cpu-used", "8", str(path))
+    return path
+
+
 FILES: dict[str, tuple[str | Callable[[Path], Path], Right]] = {
     "timecode track": ("tmcd.mov", Right()),
     "second sound track that nobody can decode": ("apac.mov", Right(warned=("Sound track 2 has the codec",))),
@@ -127,7 +161,11 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right]] = {
         Right(frames=50, seconds=2, sound_s=3, warned=("are left out",)),
     ),
     "two programs": (_two_programs, Right(size=(240, 136), warned=("another program",))),
-    "forty fonts": (_with_fonts, Right()),
+    "forty fonts": (_with_fonts, Right(warned=("40 attached files are left out",))),
+    "turned, uneven, wide pixels": (_turned, Right(size=(90, 160), sar=Fraction(3, 4), sound_s=1)),
+    "ten bits of BT.2020": (_deep, Right()),
+    "full range": (_full_range, Right()),
+    "VP8 in high definition": (_vp8, Right(size=(1280, 720), frames=5, seconds=0.2, audios=0)),
     "no times of presentation": (_untimed, Right()),
     "clock that starts after two hours": (_late, Right()),
     "interlaced": (_interlaced, Right(size=(160, 96), warned=("interlaced",))),
@@ -140,10 +178,10 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right]] = {
 def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path: Path) -> None:
     made, right = FILES[kind]
     path = CASES / made if isinstance(made, str) else made(tmp_path)
-    output = Work(processor, path, tmp_path / "work").run(**({"sharpen": 0.1} if processor == "enhance" else {}))
+    output = Work(processor, path, tmp_path / "work").run(quality="high")
     facts = facts_of(output)
     video = video_of(facts)
-    assert (video.upright, video.sar, video.frames) == (right.size, Fraction(1), right.frames)
+    assert (video.upright, video.sar, video.frames) == (right.size, right.sar, right.frames)
     assert video.duration_s == pytest.approx(right.seconds, abs=0.05)
     assert len(facts.audios) == right.audios
     for audio in facts.audios:
@@ -151,6 +189,7 @@ def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path
     warnings = output.facts["warnings"]
     assert len(warnings) == len(right.warned), warnings
     assert all(words in said for words, said in zip(right.warned, warnings, strict=True)), warnings
+    assert unexplained(path, output.path, warnings) == []
 
 
 @pytest.mark.parametrize("processor", BOTH)

@@ -56,3 +56,12 @@ def output_arguments(descriptor: int, container: Container, limits: Limits, *, f
         "-fd", str(descriptor),
         "fd:",
     ]  # fmt: skip
+
+
+def reading_all(input_number: int = 0) -> list[str]:
+    """Arguments of a further output that throws all video and sound of an input away.
+
+    Where ffmpeg makes the times, it counts them from the earliest stream that a run uses. Runs that must agree on times
+    use all streams.
+    """
+    return ["-map", f"{input_number}:v?", "-map", f"{input_number}:a?", "-c", "copy", "-f", "null", "-"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Self
 
-from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, reading_all
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
@@ -91,6 +91,7 @@ class Decoder:
             "-stats_enc_pre:v", f"pipe:{times}", "-stats_enc_pre_fmt:v", "{pts}",
             # The rawvideo muxer copies each picture once more, into fresh memory; this one needs `strict` for ten bits.
             "-strict", "-1", "-blocksize", str(_BLOCK), "-f", "yuv4mpegpipe", "pipe:1",
+            *(reading_all() if self._video.clock_restarts else ()),
         ]  # fmt: skip
 
     def _read(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from vidqueue.errors import VidqueueError
-from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, output_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, output_arguments, reading_all
 from vidqueue.media.containers import AudioPlan, Container
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -126,15 +126,17 @@ class EncodingPipe:
         steps = [f"setsar={sar.numerator}/{sar.denominator}", tagged(output_colour(video, target.picture.depth))]
         pixel_format = target.encoder.pixel_format(target.picture.depth)
         return [
-            *QUIET, *VERBOSE, *(() if video.clock_restarts else ("-copyts",)),
+            # Where ffmpeg makes the times, it moves each input to its beginning; pictures must stay behind the sound.
+            *QUIET, *VERBOSE, *(("-itsoffset", f"{video.start_s:.9f}") if video.clock_restarts else ("-copyts",)),
             "-protocol_whitelist", "pipe", "-probesize", "32", "-analyzeduration", "0", "-f", "matroska",
             "-i", f"pipe:{pictures}",
-            *input_arguments(file, self._bounds.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}", "-vn"),
+            *input_arguments(file, self._bounds.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}"),
             "-map", "0:v", *target.audio.arguments,
             "-vf", ",".join(filter(None, [*steps, f"format={pixel_format}"])),
             "-fps_mode", "passthrough", "-enc_time_base", str(self._clock),
             *target.encoder.arguments(target.quality, target.effort, video.fps, target.container),
             *output_arguments(output, target.container, self._bounds.limits),
+            *(reading_all(1) if video.clock_restarts else ()),
         ]  # fmt: skip
 
     def _write(self) -> None:

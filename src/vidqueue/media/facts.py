@@ -130,7 +130,7 @@ class MediaFacts(_Facts):
         audio: the track to prefer, when there are several.
         left_out: sentences about sound tracks that are not among `audios`: of another program, empty, or not readable.
         unread_audio: codecs of sound tracks that are left out because they are not accepted.
-        subtitles: how many subtitle tracks; `chapters` as well.
+        subtitles: how many subtitle tracks; `chapters` and `attachments` as well.
         is_still: whether the picture does not move.
         damage: sentences about what is visibly wrong; empty for a sound file.
         estimated: True if the file has more packets than were read; frames and durations are then projections.
@@ -150,14 +150,15 @@ class MediaFacts(_Facts):
     other_streams: int = 0
     subtitles: int = 0
     chapters: int = 0
+    attachments: int = 0
     is_still: bool = False
     damage: tuple[str, ...] = ()
     estimated: bool = False
 
     @property
     def uncarried(self) -> list[str]:
-        """Sentences about what no result carries: subtitles and chapters."""
-        parts = {"subtitle track": self.subtitles, "chapter": self.chapters}
+        """Sentences about what no result carries: subtitles, chapters and attached files."""
+        parts = {"subtitle track": self.subtitles, "chapter": self.chapters, "attached file": self.attachments}
         return [f"{count} {name}{'s are' if count > 1 else ' is'} left out." for name, count in parts.items() if count]
 
     def as_json(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine, bit_depth
-from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts, choose_audio, choose_video, projected
+from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_audio, choose_video, projected
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
@@ -149,6 +149,7 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> 
         unread_audio=heard.unread,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
         subtitles=sum(stream.kind == "Subtitle" for stream in banner.streams),
+        attachments=sum(stream.kind == "Attachment" for stream in banner.streams),
         chapters=banner.chapters,
         is_still=_is_still(banner.container, video),
         damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
@@ -174,7 +175,7 @@ def _video(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
         sar=track.sar,
         pixel_format=line.pixel_format,
         bit_depth=bit_depth(line.pixel_format),
-        colour=line.colour,
+        colour=_colour(line, track),
         interlaced=line.interlaced,
         fps=track.fps,
         frames=track.shown,
@@ -192,6 +193,13 @@ def _video(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
         default=line.default,
         attached_picture=line.attached_picture,
     )
+
+
+def _colour(line: StreamLine, track: Track) -> Colour:
+    # The format of VP8 has one matrix only, whatever the size; containers say nothing of it, and players would guess.
+    if track.codec == "vp8" and line.colour.space is None:
+        return line.colour.model_copy(update={"space": "bt470bg"})
+    return line.colour
 
 
 def _audio(line: StreamLine, track: Track) -> AudioFacts:
