@@ -20,6 +20,13 @@ _RGB_NAMES = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "pal
 _ALPHA_NAMES = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16")
 # Of the picture's height: a deinterlacer looks at neighbouring lines.
 _FEWEST_LINES = 8
+_HD_LINES = 720
+_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
+# BT.2408: 203 cd/m2 is the white of SDR.
+_TONE_MAPPED = (
+    "zscale=t=linear:npl=203", "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0",
+    "zscale=t=bt709:m=bt709:r=tv",
+)  # fmt: skip
 _FINEST_TICK = Fraction(1, 90_000)
 _COARSE_ENOUGH = 1_000_000
 
@@ -90,7 +97,7 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
     """
     upright = video.upright
     cropped = even(upright)
-    steps = [*(["bwdif=mode=send_frame:deint=interlaced"] if _is_deinterlaced(video) else []), *_opaque(video)]
+    steps = [*([_DEINTERLACE] if _is_deinterlaced(video) else []), *_opaque(video)]
     if size == cropped:
         # A stream may change its size midway: every picture is brought back to the first size.
         steps.append(_scale(upright, video))
@@ -99,14 +106,50 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
     else:
         steps.append(_scale(size, video))
     if is_tone_mapped(video, depth):
-        # BT.2408: 203 cd/m2 is the white of SDR.
-        steps += [
-            "zscale=t=linear:npl=203", "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0",
-            "zscale=t=bt709:m=bt709:r=tv",
-        ]  # fmt: skip
+        steps += _TONE_MAPPED
     sar = video.upright_sar
     steps += ["format=yuv420p10le" if depth > 8 else "format=yuv420p", f"setsar={sar.numerator}/{sar.denominator}"]
     return ",".join(steps)
+
+
+def standard_yuv(video: VideoFacts, size: tuple[int, int]) -> str:
+    """The filters that turn decoded frames into what all clips of a film share: 8-bit 4:2:0, BT.709, square pixels.
+
+    Args:
+        video: the source track.
+        size: width and height in pixels, both even.
+    """
+    steps = [_DEINTERLACE] if _is_deinterlaced(video) else []
+    scale = f"scale={size[0]}:{size[1]}:flags=bicubic+accurate_rnd"
+    if video.colour.is_hdr:
+        steps += [scale, *_TONE_MAPPED]
+    else:
+        matrix = ":in_color_matrix=bt709" if is_untagged_hd(video) else ""
+        full = ":in_range=pc" if video.colour.range == "pc" and not is_rgb(video.pixel_format) else ""
+        steps.append(f"{scale}{matrix}:out_color_matrix=bt709{full}:out_range=tv")
+    tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    return ",".join([*steps, "format=yuv420p", "setsar=1", tags])
+
+
+def transparent_over(video: VideoFacts, background: str, label: str) -> str:
+    """The filters that lay a picture with transparent parts over a colour; empty where it has none.
+
+    Args:
+        video: the source track.
+        background: as #rrggbb.
+        label: a word that no other filter of the graph uses.
+    """
+    if not has_alpha(video.pixel_format):
+        return ""
+    return (
+        f"format=rgba,split[{label}a][{label}b];[{label}a]drawbox=color={background}:thickness=fill:replace=1[{label}c];"
+        f"[{label}c][{label}b]overlay=format=gbrp"
+    )
+
+
+def is_untagged_hd(video: VideoFacts) -> bool:
+    """True if the file does not say its matrix and is of a size for which that is BT.709."""
+    return not video.colour.space and min(video.upright) >= _HD_LINES and not is_rgb(video.pixel_format)
 
 
 def tagged(colour: Colour) -> str:

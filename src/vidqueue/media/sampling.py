@@ -16,14 +16,12 @@ from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
-from vidqueue.media.filters import is_rgb
+from vidqueue.media.filters import is_untagged_hd
 from vidqueue.media.jail import sandbox
 from vidqueue.media.source import Source
 
 Picture = NDArray[np.uint8]
 """Height, width, and red, green and blue."""
-
-_HD_LINES = 720
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +68,8 @@ def square_rgb(video: VideoFacts, size: tuple[int, int]) -> str:
             f"{scale},setsar=1,zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
             "zscale=t=bt709:m=gbr:r=pc,format=gbrp,format=rgb24"
         )
-    matrix = ":in_color_matrix=bt709" if _is_untagged_hd(video) else ""
+    matrix = ":in_color_matrix=bt709" if is_untagged_hd(video) else ""
     return f"{scale}{matrix},setsar=1,format=rgb24"
-
-
-def _is_untagged_hd(video: VideoFacts) -> bool:
-    return not video.colour.space and min(video.upright) >= _HD_LINES and not is_rgb(video.pixel_format)
 
 
 def samples(

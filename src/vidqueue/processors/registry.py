@@ -27,6 +27,7 @@ OURS = {
     "enhance": "vidqueue.processors.enhance:Enhance",
     "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
     "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
+    "export": "vidqueue.processors.export:Export",
 }
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000

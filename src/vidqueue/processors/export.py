@@ -1,0 +1,81 @@
+"""Export: one film of an ordered list of clips and stills, each trimmed, fitted and joined as the list says."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vidqueue.job import OutputDraft
+from vidqueue.media.containers import ContainerName
+from vidqueue.media.encoders import Effort, Quality
+from vidqueue.processors.base import Context, MediaInput, Parameters, Processor
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Pixels = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
+Volume = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+COLOUR = r"^#[0-9a-fA-F]{6}$"
+LONGEST_TRANSITION_S = 30
+
+
+class Clip(Parameters):
+    """A part of a video, or a still."""
+
+    media: MediaInput
+    start_s: Seconds = Field(0.0, description="Where to begin in a video, in seconds.")
+    end_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Where to end in a video; its end if not given."
+    )
+    duration_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="How long a still is shown, 3 s if not given; not for a video."
+    )
+    fit: Literal["contain", "cover"] = Field(
+        "contain", description="`contain` adds bars, `cover` crops; nothing is stretched."
+    )
+    volume: Volume = Field(1.0, description="Factor of its sound; 0 is silent.")
+    transition: Literal["cut", "fade", "crossfade"] = Field(
+        "cut", description="How it begins: at once, through black, or over the end of the clip before it."
+    )
+    transition_s: float = Field(0.5, gt=0, le=LONGEST_TRANSITION_S, description="How long a fade or crossfade takes.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError("end_s must be larger than start_s")
+        if self.duration_s is not None and (self.start_s or self.end_s is not None):
+            raise ValueError("start_s and end_s are for videos, duration_s is for stills: give one kind only")
+        return self
+
+
+class ExportParams(Parameters):
+    """Parameters of `export`."""
+
+    clips: list[Clip] = Field(min_length=1, max_length=500, description="The clips and stills in their order.")
+    width: Pixels | None = Field(None, description="Width in pixels, even; the first clip's if neither is given.")
+    height: Pixels | None = Field(None, description="Height in pixels, even; follows the width if not given.")
+    fps: float | None = Field(
+        None, ge=1, le=240, description="Pictures a second; the first video's mean rate if not given."
+    )
+    container: ContainerName = Field("mp4", description="Kind of file to write.")
+    quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
+    effort: Effort = Field("medium", description="Time spent on making the file small.")
+    background: str = Field("#000000", pattern=COLOUR, description="Colour of bars and behind transparent parts.")
+
+    @model_validator(mode="after")
+    def _begins_with_itself(self) -> Self:
+        if self.clips[0].transition == "crossfade":
+            raise ValueError("clips/0 has no clip before it to crossfade from; use `cut`, or `fade` for black")
+        return self
+
+
+class Export(Processor):
+    """Join clips and stills into one film, with fitted sizes, transitions and sound."""
+
+    name = "export"
+    Params: ClassVar[type[Parameters]] = ExportParams
+
+    def run(self, params: ExportParams, ctx: Context) -> list[OutputDraft]:
+        """Probe, render the pieces, join them with their sound, check, and return the one output."""
+        from vidqueue.processors.parts.film import make
+
+        return [make(params, ctx)]

@@ -1,0 +1,309 @@
+"""Export on clips that we made: each clip in its place, to the picture, with its sound, its shape and its colours."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.media.clips import FOLDER, decoded_times, picture, run_ffmpeg
+from tests.processors.work import facts_of, video_of
+from vidqueue.errors import CanceledError, VidqueueError
+from vidqueue.job import OutputDraft
+from vidqueue.limits import Limits
+from vidqueue.media.film import join
+from vidqueue.media.film.timeline import Length, exact_rate, place
+from vidqueue.processors.base import Context
+from vidqueue.processors.registry import find, parse
+from vidqueue.progress import Progress
+
+RATE = 8000
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
+
+Make = Callable[..., OutputDraft]
+
+
+def export(
+    workspace: Path,
+    clips: list[dict[str, Any]],
+    *,
+    canceled: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    **wishes: Any,
+) -> OutputDraft:
+    """What comes of a list of clips, run as an executor would."""
+    processor = find("export")
+    told = [{**clip, "media": str(clip["media"])} for clip in clips]
+    params = parse(processor, {"clips": told, "effort": "fast", **wishes})
+    workspace.mkdir(exist_ok=True)
+    ctx = Context(
+        {one.name: Path(one.reference) for one in processor.media(params)}, workspace, "cpu", Limits(), on_progress,
+        lambda _: None, canceled=canceled or threading.Event(),
+    )  # fmt: skip
+    (output,) = processor.run(params, ctx)
+    assert [path.name for path in workspace.iterdir()] == [output.path.name], "nothing else is left behind"
+    return output
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Clips of one colour each, with noise that is like no other clip's."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def made(name: str, pictures: str, *words: str | Path, sound: int | None = None, s: float = 2) -> Path:
+        noise = f"anoisesrc=r=48000:seed={sound}:amplitude=0.3:d={s},lowpass=2000,lowpass=2000"
+        heard = ["-f", "lavfi", "-i", noise] if sound is not None else []
+        run_ffmpeg("-f", "lavfi", "-i", pictures, *heard, "-pix_fmt", "yuv420p", *words, folder / name)
+        return folder / name
+
+    plain = ("-c:v", "libx264", "-preset", "ultrafast")
+    uneven = "color=blue:s=160x90:r=30:d=2,setpts=(N+0.5*eq(mod(N\\,3)\\,1))/30/TB"
+    found = {
+        "red": made("red.mp4", "color=red:s=160x90:r=25:d=2", *plain, "-c:a", "aac", sound=1),
+        "green": made("green.mkv", "color=green:s=90x160:r=30000/1001:d=2", *plain, "-c:a", "libopus", sound=2),
+        "blue": made("vfr.mp4", uneven, *plain, "-enc_time_base", "1/90000", "-fps_mode", "passthrough",
+                     "-c:a", "aac", "-ac", "1", sound=3),
+        "silent": made("silent.mov", "color=white:s=128x128:r=50:d=1", *plain),
+        "still": made("still.png", "color=red:s=64x64", "-frames:v", "1", "-pix_fmt", "rgb24"),
+        "steps": made("steps.mp4", "color=red:s=64x36:r=1:d=3,drawbox=c=green:t=fill:enable=eq(n\\,1),"
+                      "drawbox=c=blue:t=fill:enable=eq(n\\,2)", *plain),
+        # A square of 40 lines is 20 pixels wide where each pixel is twice as wide as high.
+        "wide": made("wide.mp4", "color=black:s=80x90:r=25:d=1,drawbox=x=30:y=24:w=20:h=40:c=white:t=fill,setsar=2",
+                     *plain, "-crf", "5"),
+    }  # fmt: skip
+    turned = folder / "turned.mov"
+    run_ffmpeg("-display_rotation", "90", "-i", found["red"], "-c", "copy", turned)
+    return found | {"turned": turned}
+
+
+def colour(path: Path, frame: int, at: tuple[float, float] = (0.5, 0.5)) -> tuple[int, int, int]:
+    shown = picture(path, at_frame=frame)
+    red, green, blue = shown[int(shown.shape[0] * at[1]), int(shown.shape[1] * at[0])]
+    return int(red), int(green), int(blue)
+
+
+def is_near(found: tuple[int, ...], wanted: tuple[int, ...], within: int = 12) -> bool:
+    return all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
+
+
+def heard(path: Path, begin_s: float = 0.0, length_s: float | None = None) -> np.ndarray:
+    sound = run_ffmpeg("-i", path, "-map", "0:a:0", "-ac", "1", "-ar", str(RATE), "-f", "f32le", "-").stdout
+    samples = np.frombuffer(sound, np.float32)
+    end = None if length_s is None else round((begin_s + length_s) * RATE)
+    return samples[round(begin_s * RATE) : end]
+
+
+def lag_s(film: Path, at_s: float, clip: Path, from_s: float, length_s: float = 0.6) -> float:
+    """How much later than wanted a clip's sound is heard in the film."""
+    reach = 0.1
+    wanted = heard(clip, from_s + reach, length_s - 2 * reach)
+    found = heard(film, at_s, length_s)
+    match = np.correlate(found, wanted, "valid")
+    assert match.max() > 0.5 * float(wanted @ wanted), "another sound is there"
+    return float(np.argmax(match)) / RATE - reach
+
+
+def test_each_clip_is_in_its_place_with_its_sound(clips: dict[str, Path], tmp_path: Path) -> None:
+    output = export(
+        tmp_path / "work",
+        [
+            {"media": clips["red"], "start_s": 0.4, "end_s": 1.4},
+            {"media": clips["green"], "transition": "crossfade", "transition_s": 0.4},
+            {"media": clips["turned"], "end_s": 0.8},
+            {"media": clips["silent"]},
+            {"media": clips["still"], "duration_s": 0.5},
+            {"media": clips["blue"], "start_s": 1, "end_s": 1.8},
+        ],
+        fps=30,
+        width=160,
+        height=90,
+        background="#808080",
+    )  # fmt: skip
+    facts = facts_of(output)
+    seconds = 1 + 2 - 0.4 + 0.8 + 1 + 0.5 + 0.8
+    assert video_of(facts).frames == round(seconds * 30)
+    assert decoded_times(output.path, 0) == pytest.approx([n / 30 for n in range(round(seconds * 30))], abs=1e-6)
+    assert facts.audio is not None
+    assert facts.audio.duration_s == pytest.approx(seconds, abs=1 / 30)
+    assert (facts.audio.sample_rate, facts.audio.channel_layout) == (48_000, "stereo")
+    begins = [0, 0.6, 2.6, 3.4, 4.4, 4.9, 5.7]
+    assert [one["start_s"] for one in output.facts["clips"]] == pytest.approx(begins[:-1], abs=1e-3)
+    for number, shown in enumerate([RED, GREEN, RED, WHITE, RED, BLUE]):
+        first = round(begins[number] * 30) + (12 if number == 1 else 0)
+        last = round(begins[number + 1] * 30) - 1
+        assert is_near(colour(output.path, first), shown), (number, "first")
+        assert is_near(colour(output.path, last), shown), (number, "last")
+    middle = colour(output.path, 18 + 6)
+    assert is_near(middle, (127, 64, 0), 20), "both are seen in the middle of a crossfade"
+    for upright in (40, 90):
+        assert is_near(colour(output.path, upright, (0.1, 0.5)), (128, 128, 128)), "bars at the sides"
+    assert lag_s(output.path, 0, clips["red"], 0.4) == pytest.approx(0, abs=0.005)
+    assert lag_s(output.path, 2.6, clips["red"], 0.0) == pytest.approx(0, abs=0.02)
+    assert lag_s(output.path, 4.9, clips["blue"], 1.0) == pytest.approx(0, abs=0.02)
+    assert np.abs(heard(output.path, 3.5, 1.3)).max() < 0.001, "a clip without sound is silent"
+
+
+@pytest.mark.parametrize("fit", ["contain", "cover"])
+def test_squares_stay_squares(clips: dict[str, Path], tmp_path: Path, fit: str) -> None:
+    output = export(tmp_path / "work", [{"media": clips["wide"], "fit": fit}], width=200, height=200, quality="high")
+    light = picture(output.path, at_frame=5).mean(axis=2) > 128
+    wide, high = light.any(axis=0).sum(), light.any(axis=1).sum()
+    assert abs(int(wide) - int(high)) <= 2
+    scale = 200 / 160 if fit == "contain" else 200 / 90
+    assert wide == pytest.approx(40 * scale, abs=2.5)
+
+
+def test_the_size_is_that_of_the_first_clip_as_it_is_shown(clips: dict[str, Path], tmp_path: Path) -> None:
+    wide = export(tmp_path / "a", [{"media": clips["wide"], "end_s": 0.2}])
+    assert video_of(facts_of(wide)).upright == (160, 90)
+    turned = export(tmp_path / "b", [{"media": clips["turned"], "end_s": 0.2}], height=80)
+    video = video_of(facts_of(turned))
+    assert (video.upright, video.sar, video.fps) == ((44, 80), Fraction(1), 25.0)
+
+
+def test_a_long_picture_is_shown_where_a_trim_begins_in_its_middle(clips: dict[str, Path], tmp_path: Path) -> None:
+    output = export(tmp_path / "work", [{"media": clips["steps"], "start_s": 0.5, "end_s": 2.5}], fps=10)
+    shown = [colour(output.path, number) for number in (0, 4, 5, 14, 15, 19)]
+    assert [is_near(a, b) for a, b in zip(shown, [RED, RED, GREEN, GREEN, BLUE, BLUE], strict=True)] == [True] * 6
+
+
+def test_a_fade_goes_through_black_and_costs_no_time(clips: dict[str, Path], tmp_path: Path) -> None:
+    told = [{"media": clips[name], "transition": "fade", "transition_s": 0.4} for name in ("red", "blue")]
+    output = export(tmp_path / "work", told, fps=25)
+    assert video_of(facts_of(output)).frames == 100
+    for black in (0, 50):
+        assert is_near(colour(output.path, black), (0, 0, 0), 20)
+    assert is_near(colour(output.path, 25), RED)
+    assert is_near(colour(output.path, 75), BLUE)
+    assert 80 < colour(output.path, 45)[0] < 180
+    assert np.abs(heard(output.path, 1.99, 0.02)).max() < 0.05
+    assert np.abs(heard(output.path, 1, 0.2)).max() > 0.05
+
+
+@pytest.mark.parametrize("container", ["mov", "mkv", "webm"])
+def test_other_containers_are_as_exact(clips: dict[str, Path], tmp_path: Path, container: str) -> None:
+    told = [{"media": clips["red"], "end_s": 0.44}, {"media": clips["blue"], "end_s": 0.52, "transition": "crossfade",
+                                                     "transition_s": 0.04}]  # fmt: skip
+    output = export(tmp_path / "work", told, container=container, fps=29.97)
+    facts = facts_of(output)
+    assert output.path.suffix == f".{container}"
+    assert video_of(facts).frames == round(0.92 * 30000 / 1001)
+    assert facts.audio is not None
+    assert facts.audio.duration_s == pytest.approx(0.92, abs=0.035)
+
+
+def test_more_pieces_than_one_run_can_open_are_joined_in_steps(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join, "MOST_AT_ONCE", 2)
+    told = [{"media": clips[name], "end_s": 0.1} for name in ("red", "blue", "silent", "green", "red")]
+    output = export(tmp_path / "work", told, fps=30, width=64, height=36)
+    assert decoded_times(output.path, 0) == pytest.approx([n / 30 for n in range(15)], abs=1e-6)
+    shown = [colour(output.path, 3 * number + 1) for number in range(5)]
+    assert [is_near(a, b) for a, b in zip(shown, [RED, BLUE, WHITE, GREEN, RED], strict=True)] == [True] * 5
+
+
+def test_quality_and_stages_are_told(clips: dict[str, Path], tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    told = [{"media": clips["red"]}, {"media": clips["silent"]}]
+    export(tmp_path / "work", told, on_progress=seen.append)
+    assert list(dict.fromkeys(one.stage for one in seen)) == ["probe", "render", "join", "check"]
+    fractions = [one.fraction for one in seen]
+    assert fractions == sorted(fractions)
+    assert seen[-1].fraction < 1
+
+
+def test_a_cancel_ends_it_at_once(clips: dict[str, Path], tmp_path: Path) -> None:
+    canceled = threading.Event()
+    asked: list[float] = []
+
+    def cancel(progress: Progress) -> None:
+        if progress.stage == "render" and not asked:
+            asked.append(time.monotonic())
+            canceled.set()
+
+    told = [{"media": clips["red"]}] * 40
+    with pytest.raises(CanceledError):
+        export(tmp_path / "work", told, canceled=canceled, on_progress=cancel, width=1920, height=1080)
+    assert time.monotonic() - asked[0] < 2
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ([{"transition": "crossfade"}], "invalid_params"),
+        ([{"start_s": 2, "end_s": 1}], "invalid_params"),
+        ([{"duration_s": 2, "end_s": 1}], "invalid_params"),
+        ([{"duration_s": 2}], "invalid_params"),
+        ([{}, {"media": "still", "end_s": 1}], "invalid_params"),
+        ([{"start_s": 5}], "trim_out_of_range"),
+        ([{}, {"end_s": 9}], "trim_out_of_range"),
+        ([{"end_s": 0.3}, {"transition": "crossfade", "end_s": 1}], "invalid_params"),
+    ],
+    ids=str,
+)
+def test_lists_that_cannot_be_made_are_refused(
+    clips: dict[str, Path], tmp_path: Path, told: list[dict[str, Any]], code: str
+) -> None:
+    with pytest.raises(VidqueueError) as caught:
+        export(tmp_path / "work", [{**one, "media": clips[one.get("media", "red")]} for one in told])
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("wishes", [{"width": 33}, {"height": 0}, {"fps": 0}, {"background": "red"}], ids=str)
+def test_sizes_and_colours_are_checked_at_submission(clips: dict[str, Path], wishes: dict[str, Any]) -> None:
+    with pytest.raises(VidqueueError) as caught:
+        parse(find("export"), {"clips": [{"media": str(clips["red"])}], **wishes})
+    assert caught.value.code == "invalid_params"
+    assert "/input/" in caught.value.message
+
+
+def test_many_roundings_do_not_add_up() -> None:
+    rate = exact_rate(29.97)
+    assert rate == Fraction(30000, 1001)
+    lengths = [Length(Fraction("0.35"))] + [Length(Fraction("0.35"), "crossfade", Fraction("0.11"))] * 499
+    placed = place(lengths, rate)
+    assert abs(placed[-1].end - (0.35 + 499 * 0.24) * rate) <= 1
+    for before, after in itertools.pairwise(placed):
+        assert before.end - after.first == before.after == after.before
+
+
+@pytest.mark.parametrize(("told", "rate"), [(23.976, "24000/1001"), (25, "25"), (59.94, "60000/1001"), (12.5, "25/2"),
+                                            (29.983, "30000/1001"), (27.521, "27521/1000"), (1, "1")])  # fmt: skip
+def test_a_rate_means_the_usual_one_that_is_near(told: float, rate: str) -> None:
+    assert exact_rate(told) == Fraction(rate)
+
+
+@pytest.mark.media
+def test_real_clips_of_every_kind_make_one_exact_film(tmp_path: Path) -> None:
+    if not FOLDER.exists():
+        pytest.skip(f"no shared media at {FOLDER}")
+    told: list[dict[str, Any]] = [
+        {"media": "friday_dialogue.mp4", "end_s": 1},
+        {"media": "rotated_phone.mp4", "start_s": 1, "end_s": 2},
+        {"media": "screen_vfr.mkv", "start_s": 3, "end_s": 4},
+        {"media": "talk_vertical_hevc.mp4", "end_s": 1},
+        {"media": "pcm_1080p50.mov", "end_s": 1},
+        {"media": "flower_silent_track.mp4", "start_s": 1, "end_s": 2},
+        {"media": "portrait_painting.jpg", "duration_s": 1},
+        {"media": "vfr_hevc10_hdr.mp4", "end_s": 1},
+        {"media": "narration_720p.mp4", "start_s": 5, "end_s": 6},
+    ]
+    told = [{**one, "media": FOLDER / one["media"], "transition": "crossfade" if number else "cut",
+             "transition_s": 0.2} for number, one in enumerate(told)]  # fmt: skip
+    output = export(tmp_path / "work", told, width=320, height=180, fps=30)
+    assert video_of(facts_of(output)).frames == round((9 - 8 * 0.2) * 30)
+    uncut = export(tmp_path / "cut", [{**one, "transition": "cut"} for one in told], width=320, height=180, fps=30)
+    for number, one in enumerate(told):
+        here = picture(output.path, at_frame=round((0.8 * number + 0.5) * 30))
+        there = picture(uncut.path, at_frame=30 * number + 15)
+        assert np.abs(here.astype(int) - there.astype(int)).mean() < 4, one
+    assert abs(lag_s(output.path, 0, told[0]["media"], 0)) <= 0.04
+    assert abs(lag_s(output.path, 6.6, told[-1]["media"], 5.2)) <= 0.04
