@@ -31,6 +31,7 @@ MODEL = with_sections(registry.sections(of_package="vidqueue."))
 # Defaults that differ from machine to machine, in words.
 ELSEWHERE = {
     "data_dir": "$STATE_DIRECTORY, else ~/.local/state/vidqueue",
+    "models_dir": "models in data_dir",
     "host_name": "the machine's own name",
     "database.url": "not set",
     "database.url_file": "not set",
@@ -39,6 +40,7 @@ ELSEWHERE = {
 # What the example shows where there is no fixed default.
 SAMPLES = {
     "data_dir": "/var/lib/vidqueue",
+    "models_dir": "/srv/models",
     "host_name": "workstation",
     "database.url": "postgresql://vidqueue@db.example/vidqueue",
     "database.url_file": "/etc/vidqueue/database_url",

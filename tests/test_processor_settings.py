@@ -79,7 +79,7 @@ def test_secrets_are_revealed_to_the_executor_only() -> None:
     config = kind.model_validate({"token": GATE, "cages": CAGES})
     assert set(secret_values(config)) == {GATE, KEY}
     assert revealed(config)["cages"]["savanna"]["key"] == KEY
-    order = RunJob("keeper", {}, {}, "/", {}, revealed(config))
+    order = RunJob("keeper", {}, {}, "/", {}, settings=revealed(config))
     assert GATE not in repr(order)
     assert GATE in encode(order).decode()
 

@@ -106,6 +106,10 @@ KINDS: dict[str, Kind] = {
     "executor_crashed": Kind(500, True, "The lane's process died; the attempt's log shows its last words."),
     "no_result": Kind(500, True, "The lane's process ended without a result; see the attempt's log."),
     "processor_error": Kind(500, True, "The processor raised an error it did not expect; see the attempt's log."),
+    "program_failed": Kind(500, True, "A program that the processor ran has failed; the attempt's log has its words."),
+    "program_missing": Kind(422, False, "Install the program where the daemon's user finds it, and retry the job."),
+    "weights_missing": Kind(422, False, "Put the file of weights into the folder of `models_dir`, and retry the job."),
+    "input_refused": Kind(422, False, "Give an input that suits this processor; the message says what it expects."),
     "poison": Kind(500, False, "This job killed its executor too often; look at its log before you retry it."),
     "timed_out": Kind(500, False, "The job ran longer than timeout_s; raise it or give less work."),
     "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is really that slow."),
@@ -142,7 +146,8 @@ class VidqueueError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.hint = hint or KINDS[code].hint
+        # A processor of another package may have codes of its own.
+        self.hint = hint or (KINDS[code].hint if code in KINDS else "")
         self.errors = errors or []
 
     @property
@@ -165,6 +170,13 @@ class WaitingError(Exception):
         self.reason = reason
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class RefusedError(VidqueueError):
+    """Raised by a processor for an input that does not suit it: the job fails at once and is not tried again."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__("input_refused", message, hint=hint)
 
 
 class CanceledError(Exception):

@@ -62,12 +62,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class OutputDraft:
-    """A finished file in the attempt's workspace that is not published yet."""
+    """A file in the attempt's workspace that is not published yet. It can stand wherever a path is wanted."""
 
     name: str
     path: Path
     media_type: str
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def export(
         {one.name: Path(one.reference) for one in processor.media(params)}, workspace, "cpu", Limits(), on_progress,
         lambda _: None, canceled=canceled or threading.Event(),
     )  # fmt: skip
-    (output,) = processor.run(params, ctx)
+    (output,) = ctx.published(processor.run(params, ctx))
     assert [path.name for path in workspace.iterdir()] == [output.path.name], "nothing else is left behind"
     return output
 

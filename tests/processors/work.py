@@ -37,7 +37,7 @@ class Work:
             {"video": self.video}, self.workspace, "cpu", self.limits, self._report, self.log.append,
             canceled=self.canceled,
         )  # fmt: skip
-        (output,) = processor.run(params, ctx)
+        (output,) = ctx.published(processor.run(params, ctx))
         return output
 
     def _report(self, progress: Progress) -> None:
@@ -56,7 +56,7 @@ def outputs(
     ctx = Context(
         {field_name: path}, workspace, "cpu", Limits(), lambda _: None, lambda line: lines.append(line.text)
     )  # fmt: skip
-    return {output.name: output for output in one.run(params, ctx)}
+    return {output.name: output for output in ctx.published(one.run(params, ctx))}
 
 
 def facts_of(output: OutputDraft) -> MediaFacts:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,11 @@ import structlog
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Failed, Failure, Outcome, OutputDraft, Succeeded
 from vidqueue.ops import failpoints
+from vidqueue.processors.outputs import check_names
 from vidqueue.sanitize import sanitize_text
 from vidqueue.storage.local import Storage, Stored
 
 log = structlog.get_logger(__name__)
-
-# As the table `outputs` has it.
-OUTPUT_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ async def publish(
     if not isinstance(outcome, Succeeded):
         return outcome
     try:
-        _check_names(outcome.outputs, early)
+        check_names(outcome.outputs, early)
         assert workspace is not None
         for draft in outcome.outputs:
             await adopt(storage, draft, workspace, publications)
@@ -104,22 +101,3 @@ def discard(storage: Storage, file_ids: Sequence[UUID]) -> None:
             storage.delete(file_id)
         except OSError as error:
             log.error("bytes_not_removed", file=str(file_id), error=str(error))
-
-
-def check_name(name: str, taken: Collection[str]) -> None:
-    """Check the name of an output against the rules, and against the names of the others.
-
-    Raises:
-        VidqueueError: `bad_output`.
-    """
-    if not OUTPUT_NAME.fullmatch(name) or name in taken:
-        raise VidqueueError("bad_output", f"The output name {name!r} is not allowed, or there twice.")
-
-
-def _check_names(outputs: tuple[OutputDraft, ...], early: Collection[str]) -> None:
-    if not outputs and not early:
-        raise VidqueueError("bad_output", "The processor returned no output.")
-    taken = set(early)
-    for draft in outputs:
-        check_name(draft.name, taken)
-        taken.add(draft.name)

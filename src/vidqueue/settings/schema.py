@@ -226,6 +226,9 @@ class Settings(BaseSettings):
         default_factory=default_data_dir,
         description="Folder for stored files, temporary files and the embedded database.",
     )
+    models_dir: Path | None = Field(
+        None, description="Folder of the weights of models, which processors read as `ctx.models.folder`."
+    )
     host_name: str = Field(default_factory=socket.gethostname, description="Name of this machine in reports.")
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
@@ -248,6 +251,11 @@ class Settings(BaseSettings):
     def webhook_secret_file(self) -> Path:
         """Return the file with the secret that signs webhooks."""
         return self.webhooks.secret_file or self.data_dir / "webhook_secret"
+
+    @property
+    def models_folder(self) -> Path:
+        """Return the folder of the weights of models."""
+        return (self.models_dir or self.data_dir / "models").expanduser().absolute()
 
     @model_validator(mode="after")
     def _one_database_url(self) -> Settings:

@@ -11,7 +11,7 @@ import structlog
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Failed, Failure, Outcome, OutputDraft, Succeeded
 from vidqueue.jobs.early_outputs import publish_early
-from vidqueue.jobs.publish import check_name
+from vidqueue.processors.outputs import check_name
 from vidqueue.services import Services
 
 log = structlog.get_logger(__name__)

@@ -74,8 +74,9 @@ async def _order(begun: Begun, services: Services, workspace: Path, reporter: Re
             copy = workspace / STAGED / str(len(paths))
             paths[one.reference] = await _local(one.reference, begun, services, copy, reporter)
         staged[one.name] = str(paths[one.reference])
-    limits = services.settings.limits.model_dump(mode="json")
-    return RunJob(begun.processor, begun.input, staged, str(workspace), limits, revealed(processor.config))
+    limits, models_dir = services.settings.limits.model_dump(mode="json"), str(services.settings.models_folder)
+    settings = revealed(processor.config)
+    return RunJob(begun.processor, begun.input, staged, str(workspace), limits, models_dir, settings)
 
 
 async def _local(reference: str, begun: Begun, services: Services, copy: Path, reporter: Reporter) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from vidqueue.media import ffmpeg
-from vidqueue.processors.base import Context
+from vidqueue.processors.context import Context
 from vidqueue.progress import Progress, eta_s
 
 

@@ -134,7 +134,7 @@ def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Even
 def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Report:
     started = time.monotonic()
     try:
-        outputs = _reported(_work(order, wire, device, models, canceled))
+        outputs = _as_reported(_work(order, wire, device, models, canceled))
         # Made storable here as well as where it is sent, because that may raise for what a processor returned.
         done: Report = storable(Done(outputs, {"run_s": round(time.monotonic() - started, 3)}))
     except CanceledError:
@@ -148,14 +148,12 @@ def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: t
     return done
 
 
-def _reported(drafts: Any) -> list[dict[str, Any]]:
-    """The outputs that a processor returned, as they travel.
+def _as_reported(drafts: list[OutputDraft]) -> list[dict[str, Any]]:
+    """The outputs of a processor, as they travel.
 
     Raises:
-        VidqueueError: `bad_output`.
+        VidqueueError: `bad_output`, there are too many.
     """
-    if not isinstance(drafts, list | tuple) or not all(isinstance(draft, OutputDraft) for draft in drafts):
-        raise VidqueueError("bad_output", f"The processor returned {type(drafts).__name__}, not a list of outputs.")
     if len(drafts) > MOST_OUTPUTS:
         raise VidqueueError("bad_output", f"The processor returned {len(drafts)} outputs; {MOST_OUTPUTS} are allowed.")
     return [
@@ -164,14 +162,13 @@ def _reported(drafts: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Any:
+def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> list[OutputDraft]:
     kind = type(registry.find(order.processor))
     processor = kind(kind.Settings.model_validate(order.settings))
     for secret in secret_values(processor.config):
         wire.redactor.add(secret)
     params = registry.parse(processor, order.params)
-    handover = _Handover(wire)
-
+    models.folder, handover = Path(order.models_dir), _Handover(wire)
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
         workspace=Path(order.workspace),
@@ -186,7 +183,7 @@ def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: 
         publish_output=handover.publish,
         show_preview=handover.show,
     )
-    return processor.run(params, context)
+    return context.published(processor.run(params, context))
 
 
 class _Handover:
@@ -198,7 +195,7 @@ class _Handover:
         self._shown_at = float("-inf")
 
     def publish(self, draft: OutputDraft) -> None:
-        (output,) = _reported([draft])
+        (output,) = _as_reported([draft])
         self._outputs += 1
         if self._outputs > MOST_OUTPUTS:
             raise VidqueueError("bad_output", f"The processor published more than {MOST_OUTPUTS} outputs.")

@@ -34,8 +34,8 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-
 class RunJob:
     """Run this job.
 
-    `inputs` maps the place of each media reference to a local path. `settings` has the values of the processor's
-    section with its secrets in clear text: an order is never logged, and never stored.
+    `inputs` maps the place of each media reference to a local path; weights lie in `models_dir`. `settings` has the
+    values of the processor's section with its secrets in clear text: an order is never logged, and never stored.
     """
 
     processor: str
@@ -43,6 +43,7 @@ class RunJob:
     inputs: dict[str, str]
     workspace: str
     limits: dict[str, Any]
+    models_dir: str = ""
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -1,0 +1,153 @@
+"""Runs a processor's own ffmpeg command in the jail: paths in the arguments become open descriptors."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vidqueue.errors import VidqueueError
+from vidqueue.limits import Limits
+from vidqueue.media import ffmpeg
+from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.jail.sandbox import SandboxLimits
+from vidqueue.media.sink import Sink, created
+from vidqueue.media.source import check_source
+
+# ffmpeg chooses the format by the name of the file, and a descriptor has none.
+MUXERS = {
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi", ".ts": "mpegts",
+    ".gif": "gif", ".png": "image2pipe", ".jpg": "image2pipe", ".jpeg": "image2pipe", ".webp": "webp",
+    ".mp3": "mp3", ".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".opus": "opus", ".m4a": "ipod", ".aac": "adts",
+    ".srt": "srt", ".vtt": "webvtt",
+}  # fmt: skip
+# The muxer image2pipe writes whatever the encoder makes, and its default is JPEG.
+ENCODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
+WITH_INDEX = frozenset({".mp4", ".m4v", ".mov", ".m4a"})
+
+Words = Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a command with the options before it. A `generated` input is one of ffmpeg's own sources."""
+
+    kind: Literal["input", "generated", "output"]
+    word: str
+    options: list[str]
+
+
+def inputs_of(words: Words, folder: Path) -> list[Path]:
+    """The files that a command reads.
+
+    Raises:
+        VidqueueError: the command ends with options that no file follows.
+    """
+    return [Path(file.word) for file in _files(words, folder) if file.kind == "input"]
+
+
+def run(
+    words: Words,
+    bounds: SandboxLimits,
+    folder: Path,
+    *,
+    on_progress: Callable[[ffmpeg.Seen], None],
+    on_remark: Callable[[str, str], None],
+) -> ffmpeg.Tally:
+    """Run the command to its end; its outputs are the paths inside `folder`.
+
+    Raises:
+        VidqueueError: with the code of the cause.
+        CanceledError: the job was canceled.
+    """
+    tally = ffmpeg.Tally()
+    with ExitStack() as stack:
+        command = _Command(stack, bounds.limits, folder)
+        command.take(words)
+        stdin = {} if command.stdin is None else {"stdin": command.stdin}
+        try:
+            ffmpeg.run(
+                command.arguments, bounds, keep_open=command.keep_open, tally=tally, on_progress=on_progress, **stdin
+            )
+        finally:
+            for level, text in tally.remarks:
+                on_remark(text, level)
+    return tally
+
+
+class _Command:
+    """The arguments of one ffmpeg, with its files open."""
+
+    def __init__(self, stack: ExitStack, limits: Limits, folder: Path) -> None:
+        self._stack = stack
+        self._limits = limits
+        self._folder = folder.resolve()
+        self._output: Sink | None = None
+        self.arguments: list[str] = list(QUIET)
+        self.keep_open: list[int] = []
+
+    @property
+    def stdin(self) -> int | None:
+        """What the run reads as standard input: its first output, which `+faststart` reads back."""
+        return self._output.reading if self._output else None
+
+    def take(self, words: Words) -> None:
+        """Take the arguments.
+
+        Raises:
+            VidqueueError: an input is refused, or the format of an output is not known.
+        """
+        for file in _files(words, self._folder):
+            match file.kind:
+                case "input":
+                    self._add_input(Path(file.word), file.options)
+                case "generated":
+                    self.arguments += [*file.options, "-i", file.word]
+                case "output":
+                    self._add_output(Path(file.word), file.options)
+
+    def _add_input(self, path: Path, options: Sequence[str]) -> None:
+        descriptor = self._stack.enter_context(check_source(path).opened())
+        self.keep_open.append(descriptor)
+        self.arguments += input_arguments(descriptor, self._limits, *options)
+
+    def _add_output(self, path: Path, options: list[str]) -> None:
+        suffix = path.suffix.lower()
+        if "-f" not in options and suffix not in MUXERS:
+            raise VidqueueError("processor_error", f"ffmpeg has no format for {path.name}; give it with -f.")
+        sink = self._stack.enter_context(created(path))
+        self.keep_open.append(sink.writing)
+        chosen = any(one.startswith(("-c:v", "-vcodec", "-codec")) or one == "-c" for one in options)
+        self.arguments += [
+            *options,
+            *(["-c:v", ENCODERS[suffix]] if suffix in ENCODERS and not chosen else []),
+            # Only the first output can be read back.
+            *(["-movflags", "+faststart"]
+              if suffix in WITH_INDEX and self._output is None and "-movflags" not in options else []),
+            *(["-t", f"{self._limits.max_duration_s:.3f}"] if not {"-t", "-to"} & set(options) else []),
+            *(["-f", MUXERS[suffix]] if "-f" not in options else []),
+            "-fd", str(sink.writing), "fd:",
+        ]  # fmt: skip
+        self._output = self._output or sink
+
+
+def _files(words: Words, folder: Path) -> Iterator[_File]:
+    """Split a command at its files: what follows `-i` is an input, every other path inside the folder an output."""
+    inside = folder.resolve()
+    options: list[str] = []
+    for word in [os.fspath(one) for one in words]:
+        if options[-1:] == ["-i"]:
+            generated = ("-f", "lavfi") in itertools.pairwise(options)
+            yield _File("generated" if generated else "input", word, options[:-1])
+            options = []
+        elif Path(word).is_absolute() and Path(word).parent.resolve().is_relative_to(inside):
+            yield _File("output", word, options)
+            options = []
+        else:
+            options.append(word)
+    if options:
+        raise VidqueueError("processor_error", f"No file in the workspace follows {' '.join(options)[:200]!r}.")
