@@ -93,9 +93,9 @@ def is_near(found: tuple[int, ...], wanted: tuple[int, ...], within: int = 12) -
     return all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
 
 
-def heard(path: Path, begin_s: float = 0.0, length_s: float | None = None) -> np.ndarray:
-    sound = run_ffmpeg("-i", path, "-map", "0:a:0", "-ac", "1", "-ar", str(RATE), "-f", "f32le", "-").stdout
-    samples = np.frombuffer(sound, np.float32)
+def heard(path: Path, begin_s: float = 0.0, length_s: float | None = None) -> Any:
+    sound = run_ffmpeg("-i", path, "-map", "0:a:0", "-ac", "2", "-ar", str(RATE), "-f", "f32le", "-").stdout
+    samples = np.frombuffer(sound, np.float32).reshape(-1, 2).mean(axis=1)
     end = None if length_s is None else round((begin_s + length_s) * RATE)
     return samples[round(begin_s * RATE) : end]
 
@@ -118,7 +118,7 @@ def test_each_clip_is_in_its_place_with_its_sound(clips: dict[str, Path], tmp_pa
             {"media": clips["green"], "transition": "crossfade", "transition_s": 0.4},
             {"media": clips["turned"], "end_s": 0.8},
             {"media": clips["silent"]},
-            {"media": clips["still"], "duration_s": 0.5},
+            {"media": clips["still"], "duration_s": 0.7, "transition": "crossfade", "transition_s": 0.2},
             {"media": clips["blue"], "start_s": 1, "end_s": 1.8},
         ],
         fps=30,
@@ -127,16 +127,16 @@ def test_each_clip_is_in_its_place_with_its_sound(clips: dict[str, Path], tmp_pa
         background="#808080",
     )  # fmt: skip
     facts = facts_of(output)
-    seconds = 1 + 2 - 0.4 + 0.8 + 1 + 0.5 + 0.8
+    seconds = 1 + 2 - 0.4 + 0.8 + 1 - 0.2 + 0.7 + 0.8
     assert video_of(facts).frames == round(seconds * 30)
     assert decoded_times(output.path, 0) == pytest.approx([n / 30 for n in range(round(seconds * 30))], abs=1e-6)
     assert facts.audio is not None
     assert facts.audio.duration_s == pytest.approx(seconds, abs=1 / 30)
     assert (facts.audio.sample_rate, facts.audio.channel_layout) == (48_000, "stereo")
-    begins = [0, 0.6, 2.6, 3.4, 4.4, 4.9, 5.7]
+    begins = [0, 0.6, 2.6, 3.4, 4.2, 4.9, 5.7]
     assert [one["start_s"] for one in output.facts["clips"]] == pytest.approx(begins[:-1], abs=1e-3)
     for number, shown in enumerate([RED, GREEN, RED, WHITE, RED, BLUE]):
-        first = round(begins[number] * 30) + (12 if number == 1 else 0)
+        first = round(begins[number] * 30) + {1: 12, 4: 6}.get(number, 0)
         last = round(begins[number + 1] * 30) - 1
         assert is_near(colour(output.path, first), shown), (number, "first")
         assert is_near(colour(output.path, last), shown), (number, "last")
@@ -172,6 +172,13 @@ def test_a_long_picture_is_shown_where_a_trim_begins_in_its_middle(clips: dict[s
     output = export(tmp_path / "work", [{"media": clips["steps"], "start_s": 0.5, "end_s": 2.5}], fps=10)
     shown = [colour(output.path, number) for number in (0, 4, 5, 14, 15, 19)]
     assert [is_near(a, b) for a, b in zip(shown, [RED, RED, GREEN, GREEN, BLUE, BLUE], strict=True)] == [True] * 6
+
+
+def test_a_rate_far_below_the_source_keeps_its_only_pictures(clips: dict[str, Path], tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = [{"media": clips["still"], "duration_s": 1}, {"media": clips["silent"], "end_s": 0.6}]
+    output = export(tmp_path / "work", [*told, {"media": clips["red"], "end_s": 1.4}], fps=1)
+    assert video_of(facts_of(output)).frames == 3
+    assert [is_near(colour(output.path, number), shown) for number, shown in enumerate((RED, WHITE, RED))] == [True] * 3
 
 
 def test_a_fade_goes_through_black_and_costs_no_time(clips: dict[str, Path], tmp_path: Path) -> None:
@@ -279,6 +286,79 @@ def test_many_roundings_do_not_add_up() -> None:
                                             (29.983, "30000/1001"), (27.521, "27521/1000"), (1, "1")])  # fmt: skip
 def test_a_rate_means_the_usual_one_that_is_near(told: float, rate: str) -> None:
     assert exact_rate(told) == Fraction(rate)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Music is a tone of 440 Hz and one second, a voice one of 1500 Hz, both of amplitude 0.5 in one channel."""
+    folder = tmp_path_factory.mktemp("tones")
+    for name, hertz, seconds in (("music.wav", 440, 1), ("voice.mp3", 1500, 1)):
+        run_ffmpeg("-f", "lavfi", "-i", f"aevalsrc=0.5*sin({hertz}*2*PI*t):d={seconds}:s=48000", folder / name)
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def level(path: Path, hertz: int, begin_s: float, length_s: float = 0.2) -> float:
+    """The amplitude of a tone in a part of the sound."""
+    part = heard(path, begin_s, length_s)
+    waves = np.exp(-2j * np.pi * hertz * np.arange(len(part)) / RATE)
+    return float(np.abs((part * waves).mean()) * 2)
+
+
+def test_music_loops_goes_down_under_a_voice_and_fades_out(
+    clips: dict[str, Path], tones: dict[str, Path], tmp_path: Path
+) -> None:
+    told = [{"media": clips["still"], "duration_s": 5}]
+    voice = [{"media": str(tones["voice"]), "start_s": 1.5, "volume": 0.6}]
+    music = {"media": str(tones["music"]), "volume": 0.4, "fade_out_s": 1}
+    output = export(tmp_path / "work", told, fps=10, music=music, voice=voice)
+    assert level(output.path, 440, 0.5) == pytest.approx(0.2, rel=0.1)
+    assert level(output.path, 440, 1.2) == pytest.approx(0.2, rel=0.1), "it has begun again"
+    assert level(output.path, 440, 1.8, 0.6) == pytest.approx(0.2 / 4, rel=0.2), "12 dB less under the voice"
+    assert level(output.path, 440, 3.5) == pytest.approx(0.2, rel=0.1), "and back"
+    assert level(output.path, 440, 4.45, 0.1) == pytest.approx(0.1, rel=0.2)
+    assert level(output.path, 440, 4.95, 0.05) < 0.02
+    assert level(output.path, 1500, 1.3, 0.15) < 0.01
+    assert level(output.path, 1500, 1.8, 0.6) == pytest.approx(0.3, rel=0.1)
+    assert level(output.path, 1500, 2.7) < 0.01
+
+
+def test_music_that_does_not_loop_ends_and_one_that_does_not_duck_stays(
+    clips: dict[str, Path], tones: dict[str, Path], tmp_path: Path
+) -> None:
+    told = [{"media": clips["still"], "duration_s": 2}]
+    music = {"media": str(tones["music"]), "volume": 1, "loop": False, "duck": False, "fade_out_s": 0.2}
+    voice = [{"media": str(tones["voice"]), "start_s": 0}, {"media": str(tones["voice"]), "start_s": 1.5}]
+    output = export(tmp_path / "work", told, fps=10, music=music, voice=voice)
+    assert level(output.path, 440, 0.3, 0.4) == pytest.approx(0.5, rel=0.1)
+    assert level(output.path, 440, 0.85, 0.1) == pytest.approx(0.25, rel=0.3)
+    assert level(output.path, 440, 1.1) < 0.01
+    assert output.facts["warnings"] == ["Voice 1 is cut off: the film ends before it."]
+    assert facts_of(output).audio.duration_s == pytest.approx(2, abs=0.1)  # type: ignore[union-attr]
+
+
+def test_music_goes_down_under_clips_that_speak(clips: dict[str, Path], tones: dict[str, Path], tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = [{"media": clips["red"]}, {"media": clips["red"], "volume": 0}]
+    music = {"media": str(tones["music"]), "volume": 0.5, "fade_out_s": 0}
+    output = export(tmp_path / "work", told, fps=10, music=music)
+    assert level(output.path, 440, 0.5, 1) == pytest.approx(0.25 / 4, rel=0.4)
+    assert level(output.path, 440, 3.2, 0.5) == pytest.approx(0.25, rel=0.1)
+
+
+def test_sound_that_is_too_loud_is_bent_and_not_cut_off(
+    clips: dict[str, Path], tones: dict[str, Path], tmp_path: Path
+) -> None:
+    voice = [{"media": str(tones["voice"]), "volume": 2}, {"media": str(tones["music"]), "volume": 2}]
+    output = export(tmp_path / "work", [{"media": clips["still"], "duration_s": 1}], fps=10, voice=voice)
+    assert np.abs(heard(output.path, 0.2, 0.6)).max() < 1.2
+
+
+@pytest.mark.parametrize("place", ["music", "voice"])
+def test_music_and_voices_need_sound(clips: dict[str, Path], tmp_path: Path, place: str) -> None:
+    silent = {"media": str(clips["silent"])}
+    wishes: dict[str, Any] = {place: silent if place == "music" else [silent]}
+    with pytest.raises(VidqueueError, match=r"[Mm]usic|Voice 0") as caught:
+        export(tmp_path / "work", [{"media": clips["red"]}], **wishes)
+    assert caught.value.code == "no_audio_stream"
 
 
 @pytest.mark.media

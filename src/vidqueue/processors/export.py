@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from vidqueue.job import OutputDraft
 from vidqueue.media.containers import ContainerName
 from vidqueue.media.encoders import Effort, Quality
-from vidqueue.processors.base import Context, MediaInput, Parameters, Processor
+from vidqueue.processors.base import AudioInput, Context, MediaInput, Parameters, Processor
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Pixels = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
@@ -47,6 +47,26 @@ class Clip(Parameters):
         return self
 
 
+class Music(Parameters):
+    """Music under the whole film."""
+
+    media: AudioInput
+    volume: Volume = Field(0.2, description="Factor of its loudness.")
+    loop: bool = Field(True, description="Begin again where it is shorter than the film.")
+    duck: bool = Field(
+        True, description="Go down by 12 dB under the voices; without any, under the sound of the clips."
+    )
+    fade_out_s: float = Field(1.0, ge=0, le=60, description="Over how many seconds it fades out at the end.")
+
+
+class Voice(Parameters):
+    """A recorded voice over the film."""
+
+    media: AudioInput
+    start_s: Seconds = Field(0.0, description="When it begins in the film, in seconds.")
+    volume: Volume = Field(1.0, description="Factor of its loudness.")
+
+
 class ExportParams(Parameters):
     """Parameters of `export`."""
 
@@ -60,6 +80,8 @@ class ExportParams(Parameters):
     quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
     effort: Effort = Field("medium", description="Time spent on making the file small.")
     background: str = Field("#000000", pattern=COLOUR, description="Colour of bars and behind transparent parts.")
+    music: Music | None = Field(None, description="Music under the film: looped, lower under voices, faded out.")
+    voice: list[Voice] = Field([], max_length=100, description="Voices over the film, each from a moment on.")
 
     @model_validator(mode="after")
     def _begins_with_itself(self) -> Self:

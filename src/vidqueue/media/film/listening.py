@@ -24,6 +24,7 @@ Sound = NDArray[np.float32]
 
 CHANNELS = 2
 _BYTES = 4 * CHANNELS
+_ONE_CHANNEL = ("mono", "1 channels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Listener:
         seek = ("-ss", f"{start_s:.6f}") if start_s else ()
         before, after = ((), seek) if self._track.clock_restarts else (seek, ())
         # A single channel is heard as loud from both sides as it was from its own.
-        layout = "pan=stereo|c0=c0|c1=c0" if self._track.audio.channel_layout == "mono" else "anull"
+        layout = "pan=stereo|c0=c0|c1=c0" if self._track.audio.channel_layout in _ONE_CHANNEL else "anull"
         steps = f"aresample={SAMPLE_RATE}:async=1:first_pts=0,{layout},aformat=sample_fmts=flt:channel_layouts=stereo"
         return [
             *QUIET, *VERBOSE, *input_arguments(file, self._bounds.limits, "-vn", *before),

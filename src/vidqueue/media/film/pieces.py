@@ -158,7 +158,8 @@ def _chain(part: Part, look: Look, number: int) -> str:
     """The filters from decoded pictures to those of the film: exactly as many, all of one size, from time 0 on."""
     video, placed = part.shot.video, part.shot.placed
     _, wait = part.seek(look.rate)
-    even_times = [f"fps={look.rate}:start_time={wait:.6f}"]
+    # A last picture that is shorter than one of the film is needed all the same.
+    even_times = [] if part.shot.facts.is_still else [f"fps={look.rate}:start_time={wait:.6f}:eof_action=pass"]
     # Fewer pictures first; but a deinterlacer needs the neighbours.
     early = look.rate < video.fps and not video.interlaced
     inner = fitted_size(shown_size(video), look.size, part.shot.fit)
@@ -169,8 +170,9 @@ def _chain(part: Part, look: Look, number: int) -> str:
         _framed(inner, look),
         *([] if early else even_times),
         "tpad=stop_mode=clone:stop=-1",
+        # A still has no rate of its own, and a crossfade asks both sides for theirs.
+        f"settb={1 / look.rate},setpts=N,fps={look.rate}",
         f"trim=end_frame={part.frames}",
-        f"setpts=N/({look.rate}*TB)",
         *_fades(part, placed),
     ]
     return ",".join(filter(None, steps))

@@ -14,8 +14,9 @@ from vidqueue.media import encoders, ffmpeg, verify
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.film import join
-from vidqueue.media.film.listening import Sound, Track
-from vidqueue.media.film.mixing import Heard, clip_sound, not_too_loud
+from vidqueue.media.film.backing import Music, Voice
+from vidqueue.media.film.listening import Track
+from vidqueue.media.film.mixing import Heard
 from vidqueue.media.film.pieces import PIECE, Look, Piece, Shot, pieces_of, render
 from vidqueue.media.film.timeline import Length, Placed, exact_rate, place
 from vidqueue.media.jail.sandbox import SandboxLimits
@@ -25,6 +26,7 @@ from vidqueue.media.source import Source, check_source
 from vidqueue.processors.base import Context
 from vidqueue.processors.export import Clip, ExportParams
 from vidqueue.processors.parts.choices import fitting_encoder
+from vidqueue.processors.parts.film_sound import backing_of, cut_voices, film_sound
 from vidqueue.processors.parts.reporting import log_remarks
 from vidqueue.progress import Progress, eta_s
 
@@ -51,6 +53,8 @@ class Film:
     ctx: Context
     bounds: SandboxLimits
     materials: list[Material] = field(default_factory=list)
+    music: Music | None = None
+    voices: list[Voice] = field(default_factory=list)
     placed: list[Placed] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -70,6 +74,7 @@ def make(params: ExportParams, ctx: Context) -> OutputDraft:
     """
     film = Film(params, ctx, SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled))
     film.materials = _probed(film)
+    film.music, film.voices = backing_of(params, ctx)
     look = _look(film)
     film.placed = place(_lengths(film), look.rate)
     _check_length(film, look.rate)
@@ -170,6 +175,8 @@ def _check_length(film: Film, rate: Fraction) -> None:
     seconds = film.placed[-1].end / rate
     if seconds > film.ctx.limits.max_duration_s:
         raise VidqueueError("media_too_long", f"The film would last {float(seconds):.0f} s.")
+    for warning in cut_voices(film.voices, float(seconds)):
+        film.warn(warning)
 
 
 def _rendered(film: Film, look: Look) -> list[join.Rendered]:
@@ -240,7 +247,7 @@ def _joined(film: Film, look: Look, rendered: list[join.Rendered]) -> Path:
     output = film.ctx.output_path(container.filename)
     target = join.Target(output, container, codec, look.rate)
     reporter = _Reporter(film.ctx, "join", film.placed[-1].end, _RENDERED, _JOINED)
-    sound = _sound(film, look.rate)
+    sound = film_sound(_heard(film), look.rate, film.music, film.voices, film.bounds)
     join.join_film(rendered, sound, target, film.bounds, on_progress=reporter.seen)
     for one in rendered:
         one.path.unlink()
@@ -257,12 +264,11 @@ def _grouped(film: Film, look: Look, rendered: list[join.Rendered]) -> Iterator[
             one.path.unlink()
 
 
-def _sound(film: Film, rate: Fraction) -> Iterator[Sound]:
-    clips = [
+def _heard(film: Film) -> list[Heard]:
+    return [
         Heard(placed, _track(clip, material), clip.volume)
         for clip, material, placed in zip(film.params.clips, film.materials, film.placed, strict=True)
     ]
-    return map(not_too_loud, clip_sound(clips, rate, film.bounds))
 
 
 def _track(clip: Clip, material: Material) -> Track | None:
