@@ -129,6 +129,19 @@ class Waiting:
 Outcome = Succeeded | Failed | Canceled | Interrupted | Waiting
 
 
+@dataclass(slots=True)
+class Usage:
+    """What an attempt has used; None where nobody could measure it.
+
+    `cpu_s` is the time of its executor and of everything that this started, `input_bytes` the size of its inputs,
+    `video_s` the length of those that were probed, in seconds.
+    """
+
+    cpu_s: float | None = None
+    input_bytes: int | None = None
+    video_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRef:
     """Names an attempt to the lane that runs it: ids and the fence, never parameters."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from vidqueue.job import (
     State,
     Succeeded,
     Tries,
+    Usage,
     Verdict,
     Waiting,
     verdict,
@@ -73,7 +74,7 @@ class Shift:
     lease_s: float
 
 
-async def finish(
+async def finish(  # noqa: PLR0913 - one act, however much belongs to it
     database: Database,
     storage: Storage,
     ref: AttemptRef,
@@ -83,12 +84,13 @@ async def finish(
     processor: str = "",
     early: Collection[str] = (),
     shift: Shift | None = None,
+    usage: Usage | None = None,
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
     The outputs move from the workspace into storage first and become public with the commit, or not at all; their files
     are named after the `processor`. `early` has the names of those that are public already. An attempt that does not
-    succeed takes them back with the commit.
+    succeed takes them back with the commit. `usage` is written whether or not the fence still holds.
 
     Raises:
         VidqueueError: `database_unavailable`, only once the process has given the database up.
@@ -97,7 +99,8 @@ async def finish(
     try:
         outcome = await publish(storage, outcome, workspace, publications, early=early)
         outputs = [publication.row(processor, storage.node) for publication in publications]
-        ended = await _commit_until_it_lands(database, ref, outcome, outputs, shift)
+        more = {"outputs": outputs, "usage": asdict(usage or Usage())}
+        ended = await _commit_until_it_lands(database, ref, outcome, more, shift)
         # Not where that raised: a COMMIT without an answer may still happen, and reconcile will know.
         if ended.state is not State.SUCCEEDED:
             await _discard_unpublished(database, storage, publications)
@@ -119,7 +122,7 @@ def _tell(outcome: Outcome, result: Finished | Refused) -> None:
 
 
 async def _commit_until_it_lands(
-    database: Database, ref: AttemptRef, outcome: Outcome, outputs: list[dict[str, Any]], shift: Shift | None
+    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], shift: Shift | None
 ) -> Ended:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
     # With the lane's next attempt, until that is what the database refuses.
@@ -127,7 +130,7 @@ async def _commit_until_it_lands(
     while True:
         try:
             await failpoints.reach("finish.before")
-            ended = await _commit(database, ref, outcome, outputs, goes_on)
+            ended = await _commit(database, ref, outcome, more, goes_on)
             await failpoints.reach("finish.committed")
             return await _resumed(database, shift) if unclear and ended.state is None and shift else ended
         except VidqueueError as error:
@@ -148,16 +151,16 @@ async def _commit_until_it_lands(
             if outcome == unwritable:
                 raise
             log.exception("finish_refused_by_database")
-            outcome, outputs, unclear = unwritable, [], True
+            outcome, more, unclear = unwritable, more | {"outputs": []}, True
 
 
 async def _commit(
-    database: Database, ref: AttemptRef, outcome: Outcome, outputs: list[dict[str, Any]], shift: Shift | None
+    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], shift: Shift | None
 ) -> Ended:
     lane, lease_s = (shift.lane, shift.lease_s) if shift else (None, 0.0)
     if isinstance(outcome, Succeeded | Canceled):
         # The hot path: one statement, which is one transaction.
-        ending = _ending(outcome, verdict(outcome, _ANY_TRIES)) | {"outputs": outputs}
+        ending = _ending(outcome, verdict(outcome, _ANY_TRIES)) | more
         async with database.statement() as connection:
             return await attempts.finish(connection, ref, ending, lane=lane, lease_s=lease_s)
     async with database.transaction() as connection:
@@ -165,7 +168,7 @@ async def _commit(
         if tries is None:
             return Ended(None, None)
         return await attempts.finish(
-            connection, ref, _ending(outcome, verdict(outcome, tries)), lane=lane, lease_s=lease_s
+            connection, ref, _ending(outcome, verdict(outcome, tries)) | more, lane=lane, lease_s=lease_s
         )
 
 

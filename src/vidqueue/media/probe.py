@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
+from vidqueue.media import durations
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine, bit_depth
 from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_audio, choose_video, projected
@@ -59,6 +60,7 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *
         banner.duration_s -= max(0.0, banner.start_s)
     facts = _facts(source, listing, banner, restarts)
     _check_bounds(facts, limits)
+    durations.note(path, facts.duration_s)
     return facts
 
 

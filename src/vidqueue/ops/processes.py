@@ -109,6 +109,17 @@ def children_of(pid: int) -> set[int]:
     return children
 
 
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process, of the children that it has reaped, and of those that live, in seconds."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:  # it has ended, and its parent has its time
+        return 0.0
+    # utime, stime, cutime and cstime of proc(5), in clock ticks.
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(cpu_s, children_of(pid)))
+
+
 def _has_mark(pid: int, mark: str, whole: bool) -> bool:
     found = mark_of(pid)
     return found is not None and (found == mark if whole else found.startswith(mark))

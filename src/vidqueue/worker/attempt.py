@@ -101,6 +101,7 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
         lane.guards.over(ref, cancel_requested=begun.cancel_requested) as guard,
     ):
         log.info("attempt_begins", processor=begun.processor)
+        lane.executor.meter.reset()
         settled, following = False, None
         try:
             async with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
@@ -278,6 +279,7 @@ async def _settled(
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
         workspace=workspace, processor=begun.processor, early=early, shift=shift,
+        usage=lane.executor.meter.usage,
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
         services.storage.cleaning.submit(services.storage.remove_fetched_parts, begun.ref.job_id)

@@ -58,6 +58,7 @@ class JobView(BaseModel):
     stage: str | None = Field(description="The current step, in one word.")
     message: str | None = Field(description="The current step, in a sentence.")
     title: str | None
+    source: str | None = Field(description="Name of the file that it reads first, whatever the title says.")
     tags: list[str]
     priority: int
     owner: str

@@ -79,7 +79,16 @@ WHERE j.id = %(job_id)s AND j.fence = %(fence)s AND j.state = 'running' AND a.nu
 FOR UPDATE OF j, a
 
 -- name: finish
--- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid.
+-- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid; what the
+-- attempt has used it has used all the same.
+WITH used AS (
+    INSERT INTO vidqueue.attempt_usage (job_id, attempt, cpu_s, input_bytes, video_s)
+    SELECT a.job_id, a.number, u.cpu_s, u.input_bytes, u.video_s
+    FROM vidqueue.attempts a
+    CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'usage') AS u (cpu_s real, input_bytes bigint, video_s double precision)
+    WHERE a.job_id = %(job_id)s AND a.number = %(attempt)s AND num_nonnulls(u.cpu_s, u.input_bytes, u.video_s) > 0
+    ON CONFLICT DO NOTHING
+)
 SELECT f.state, c.job_id, c.attempt, c.fence, c.processor, c.input, c.owner, c.device, c.timeout_s, c.stall_timeout_s, c.cancel_requested
 FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)
 -- Without a state there is no lane to choose for: a condition of the join would come after the choice.

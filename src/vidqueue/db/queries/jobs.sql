@@ -17,7 +17,7 @@ pools AS MATERIALIZED (
 -- part: shown
 -- The jobs of `picked` as clients see them: a waiting job with its reason, and a job in the queue with its position (exact
 -- among the first thousand).
-SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
+SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.source, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
        j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,

@@ -26,9 +26,9 @@ FROM reasons r LEFT JOIN mixed m ON m.processor = r.processor
 
 -- name: not_due
 -- Why the first of the jobs wait that wait for a time.
-SELECT w.processor, CASE WHEN w.due THEN 'busy' WHEN w.again THEN 'backoff' ELSE 'scheduled' END AS reason,
+SELECT w.processor, CASE WHEN w.due THEN 'busy' WHEN w.again THEN coalesce(w.waiting_for, 'backoff') ELSE 'scheduled' END AS reason,
        count(*) AS jobs
-FROM (SELECT j.processor, j.attempt > 0 AS again, j.run_at <= now() AS due FROM vidqueue.jobs j
+FROM (SELECT j.processor, j.attempt > 0 AS again, j.run_at <= now() AS due, j.waiting_for FROM vidqueue.jobs j
       WHERE j.state = 'queued' AND NOT j.ready AND j.unmet = 0 ORDER BY j.run_at LIMIT %(limit)s) w
 GROUP BY 1, 2
 

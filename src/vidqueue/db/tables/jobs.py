@@ -55,6 +55,7 @@ class JobRow:
     state: State
     owner: str
     title: str | None
+    source: str | None
     tags: list[str]
     priority: int
     input: dict[str, Any]

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from vidqueue.errors import VidqueueError, WaitingError, is_no_space
 from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
+from vidqueue.media import durations
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import PREVIEW_EVERY_S
@@ -45,6 +46,7 @@ from vidqueue.worker.executor.messages import (
     Report,
     RunJob,
     Stopped,
+    Used,
     decode,
     encode,
     storable,
@@ -92,7 +94,20 @@ def main() -> None:
     models = ModelCache()
     wire.send(Ready(os.getpid()))
     while (order := jobs.get()) is not None:
-        wire.send(_run(order, wire, arguments.device, models, canceled))
+        with durations.collected() as seen_s:
+            report = _run(order, wire, arguments.device, models, canceled)
+        wire.send(_used(order, seen_s))
+        wire.send(report)
+
+
+def _used(order: RunJob, seen_s: Mapping[Path, float]) -> Used:
+    """Return how large and how long the inputs are; outputs that a processor probed too are none."""
+    inputs = set(map(Path, order.inputs.values()))
+    size = 0
+    for path in inputs:
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size
+    return Used(size, round(sum(seen_s.get(path, 0.0) for path in inputs), 3))
 
 
 def _arguments() -> argparse.Namespace:

@@ -79,6 +79,14 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """How large the job's inputs were, and how long those that were probed, in seconds; just before the job ends."""
+
+    input_bytes: int
+    video_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The job is done; each output has `name`, `path`, `media_type` and `facts`."""
 
@@ -111,11 +119,25 @@ class PutBack:
 
 
 Order = RunJob | CancelJob | Exit
-Report = Ready | Progress | LogLine | OutputReady | Preview | Done | Broke | Stopped | PutBack
+Report = Ready | Progress | LogLine | OutputReady | Preview | Used | Done | Broke | Stopped | PutBack
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (RunJob, CancelJob, Exit, Ready, Progress, LogLine, OutputReady, Preview, Done, Broke, Stopped, PutBack)
+    for kind in (
+        RunJob,
+        CancelJob,
+        Exit,
+        Ready,
+        Progress,
+        LogLine,
+        OutputReady,
+        Preview,
+        Used,
+        Done,
+        Broke,
+        Stopped,
+        PutBack,
+    )
 }
 
 

@@ -22,6 +22,7 @@ from vidqueue.processors import registry
 from vidqueue.progress import LogLine, Progress
 from vidqueue.sanitize import Redactor, sanitize_text
 from vidqueue.settings.secrets import secret_values
+from vidqueue.worker.executor.environment import environment
 from vidqueue.worker.executor.messages import (
     CancelJob,
     Exit,
@@ -30,9 +31,11 @@ from vidqueue.worker.executor.messages import (
     Preview,
     Ready,
     RunJob,
+    Used,
     decode,
     encode,
 )
+from vidqueue.worker.executor.meter import Meter
 from vidqueue.worker.executor.outcomes import draft_of, outcome_of
 
 START_PATIENCE_S = 60
@@ -73,6 +76,7 @@ class Executor:
         self._failed_starts = 0
         self._rests_until = float("-inf")
         self.starts = 0
+        self.meter = Meter()
 
     @property
     def alive(self) -> bool:
@@ -117,7 +121,8 @@ class Executor:
                 sys.executable, "-P", "-m", "vidqueue.worker.executor.child",
                 "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--device", self._device,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()], env=self._environment(), cwd="/", start_new_session=True,
+                pass_fds=[theirs.fileno()], env=environment(self._mark, self._gpu_uuid, self._threads),
+                cwd="/", start_new_session=True,
             )  # fmt: skip
         except (OSError, RuntimeError) as error:
             self._writer.close()
@@ -136,6 +141,8 @@ class Executor:
             await self.start()
         except (OSError, TimeoutError) as error:
             return await self._not_started(str(error) or f"it was not ready after {START_PATIENCE_S} s")
+        assert self._process is not None
+        self.meter.start(self._process.pid)
         on_start()
         # If the child is gone already, reading from it says so.
         with contextlib.suppress(OSError):
@@ -143,6 +150,8 @@ class Executor:
         while (message := await self._next()) is not None:
             if isinstance(message, Progress | LogLine | Preview):
                 listener(message)
+            elif isinstance(message, Used):
+                self.meter.hear(message)
             elif isinstance(message, OutputReady):
                 listener(draft_of(message.output))
             elif (outcome := outcome_of(message, told_to_stop=self._told_to_stop)) is not None:
@@ -172,6 +181,7 @@ class Executor:
         if self._process is None:
             return
         self._killed_by_us = True
+        self.meter.read()
         self._signal_group()
         await self._reap()
 
@@ -189,23 +199,6 @@ class Executor:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _environment(self) -> dict[str, str]:
-        """Return the child's environment: a few harmless names, without secrets and settings of the daemon."""
-        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-        environment = {name: os.environ[name] for name in kept if name in os.environ}
-        # The operator's own choice, but an empty or relative entry means the working folder.
-        imports = filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        return environment | {
-            processes.MARK: self._mark,
-            "PYTHONPATH": os.pathsep.join(imports),
-            "CUDA_VISIBLE_DEVICES": self._gpu_uuid or "",
-            "PYTHONUNBUFFERED": "1",
-            # OpenMP's threads spin while they wait. With other lanes and ffmpeg on the same cores that made torch
-            # eight times slower; asleep, and no more of them than the lane's share of the cores, they cost nothing.
-            "OMP_NUM_THREADS": str(self._threads),
-            "OMP_WAIT_POLICY": "PASSIVE",
-        }
 
     async def _send(self, order: Order) -> None:
         self._writer.write(encode(order))

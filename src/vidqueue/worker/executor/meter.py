@@ -1,0 +1,44 @@
+"""Meter of an executor: what the attempt in hand has used, also where the executor is killed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vidqueue.job import Usage
+from vidqueue.ops import processes
+from vidqueue.sanitize import sanitize_number
+from vidqueue.worker.executor.messages import Used
+
+# Bytes or seconds of one attempt.
+MOST = 1e15
+
+
+class Meter:
+    """Measures one attempt after the other; `usage` is that of the last one which `reset` began."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with another attempt; it may never reach the executor."""
+        self.usage = Usage()
+        self._pid: int | None = None
+
+    def start(self, pid: int) -> None:
+        """The executor with this process id takes the attempt in hand."""
+        self._pid, self._before_s = pid, processes.cpu_s(pid)
+
+    def read(self) -> None:
+        """Write down the CPU time so far; nobody can once the executor has been reaped."""
+        if self._pid is not None and (now_s := processes.cpu_s(self._pid)) >= self._before_s:
+            self.usage.cpu_s = round(now_s - self._before_s, 2)
+
+    def hear(self, used: Used) -> None:
+        """The executor told of the inputs, because the attempt ends."""
+        self.read()
+        self.usage.input_bytes, self.usage.video_s = int(_amount(used.input_bytes)), _amount(used.video_s)
+
+
+def _amount(told: Any) -> float:
+    """Return what an executor told as an amount: it may send anything."""
+    return min(max(0.0, sanitize_number(told) or 0.0), MOST)
