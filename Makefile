@@ -10,7 +10,7 @@ unexport VIDEO
 export DEMO_VIDEO := $(value VIDEO)
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything installed
 
@@ -25,7 +25,21 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/to/your.mp4)
 	@$(BIN)/vidqueue demo $(if $(value VIDEO),--video="$$DEMO_VIDEO")
 
-test: $(STAMP) check ## run the gates and every test; what CI calls
+# The tests of the dashboard want Chromium and skip, visibly, without it.
+browser:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	  echo "installing chromium"; { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends chromium; } >/dev/null 2>&1 || echo "it cannot be installed: its tests will be skipped"; fi
+
+screenshots: $(STAMP) browser ## photograph every page of the dashboard into screenshots/
+	@$(BIN)/python -m tests.dashboard.screenshots screenshots
+
+vendor-check: ## compare the vendored scripts with those of the npm registry
+	@cd src/vidqueue/api/web/static/vendor && sha256sum --check SHA256SUMS && folder=$$(mktemp -d) \
+	  && (cd $$folder && npm pack --silent idiomorph@0.8.0 >/dev/null && tar xzf idiomorph-0.8.0.tgz) \
+	  && cmp $$folder/package/dist/idiomorph.min.js idiomorph-0.8.0.min.js && rm -r $$folder && echo "as published"
+
+test: $(STAMP) check browser ## run the gates and every test; what CI calls
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 storm: $(STAMP) ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
@@ -66,4 +80,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test storm quick check bench run docs wheel clean
+.PHONY: help setup demo test browser screenshots vendor-check storm quick check bench run docs wheel clean

@@ -14,9 +14,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from vidqueue.api.http.endpoint import Address
+from vidqueue.api.http.endpoint import Address, routes
 from vidqueue.api.http.openapi import codes_of
 from vidqueue.api.v1.routes import ENDPOINTS
+from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import KINDS
 from vidqueue.processors import registry
 
@@ -44,10 +45,14 @@ async def test_every_address_is_described_and_every_description_has_an_address(
     described = {
         (path, method.upper()) for path, methods in (await read(client))["paths"].items() for method in methods
     }
+    pages = {page.path_format for page in routes(PAGES)}
     routed = set()
     for route in app.routes:
         assert isinstance(route, Route)
         assert isinstance(route.app, Address)
+        # The pages are for people; their forms change only with a token of a page.
+        if route.path_format in pages:
+            continue
         routed |= {(route.path_format, method) for method in route.app.methods if method != "HEAD"}
     assert described == routed
 
@@ -165,7 +170,6 @@ async def test_the_page_needs_no_other_server_and_no_inline_script(client: httpx
         assert address.startswith("/")
         answer = await client.get(address)
         assert (answer.status_code, bool(answer.content)) == (200, True), address
-    assert (await client.get("/")).headers["location"] == "/docs"
 
 
 def test_the_door_loads_nothing_heavy() -> None:

@@ -15,6 +15,7 @@ from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, 
 from vidqueue.api.metrics.exposition import Metrics
 from vidqueue.api.v1.health import Readiness
 from vidqueue.api.v1.routes import ENDPOINTS
+from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.probes import Probes
 from vidqueue.processors import registry
@@ -26,7 +27,7 @@ from vidqueue.storage.disk_space import Reservations
 def build(services: Services) -> Starlette:
     """Return the application; it uses open services, and opens and closes none."""
     app = Starlette(
-        routes=routes(ENDPOINTS),
+        routes=routes((*ENDPOINTS, *PAGES)),
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(RequestLog),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.http.problems import title_of
@@ -30,12 +30,6 @@ class CodeView(BaseModel):
     status: int = Field(description="HTTP status, where a request is refused with it.")
     retryable: bool = Field(description="Whether the same thing may go well later.")
     hint: str
-
-
-async def home(request: Request) -> Response:
-    """Lead people to the documentation."""
-    del request
-    return RedirectResponse("/docs", status_code=307)
 
 
 async def get_openapi(request: Request) -> Response:

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
 import zlib
-from typing import Annotated
-from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vidqueue.api.http.context import closing_of, owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
-from vidqueue.api.v1.views import JobPage, JobView, job_view
+from vidqueue.api.v1.views import JobView, job_view
 from vidqueue.db.event_feed import Subscription
-from vidqueue.db.tables import jobs
-from vidqueue.db.tables.jobs import JobFilter, JobRow
+from vidqueue.db.tables.jobs import JobRow
 from vidqueue.errors import VidqueueError
-from vidqueue.job import FINAL, State
+from vidqueue.job import FINAL
 from vidqueue.jobs import control
 from vidqueue.jobs.submit import JobRequest, Submitted, Tag, submit
 from vidqueue.services import Services
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 _ETAG = re.compile(r'"(\d{1,9})\.[0-9a-f]+"')
-# `+` means a space in a query, and people write +02:00 all the same.
-_ZONE = re.compile(r" (\d\d:\d\d)\Z", re.ASCII)
-
-QueryTime = Annotated[
-    AwareDatetime, BeforeValidator(lambda text: _ZONE.sub(r"+\1", text) if isinstance(text, str) else text)
-]
 
 
 class SubmitHeaders(BaseModel):
@@ -49,24 +38,6 @@ class SubmitHeaders(BaseModel):
     )
     prefer: str | None = Field(
         None, alias="Prefer", description="`wait=N`: answer when the job has ended, or after N seconds."
-    )
-
-
-class JobQuery(BaseModel):
-    """Which jobs a list shows."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    state: list[State] = Field(default_factory=list, description="Any of these; repeat it or separate by commas.")
-    processor: str | None = Field(None, max_length=64)
-    tag: str | None = Field(None, max_length=64)
-    batch: UUID | None = Field(None, description="Only the jobs of this batch.")
-    owner: str | None = Field(None, max_length=255, description="Only the jobs of this owner.")
-    created_after: QueryTime | None = Field(None, description="Only jobs created at or after this time (RFC 3339).")
-    created_before: QueryTime | None = Field(None, description="Only jobs created before this time (RFC 3339).")
-    limit: int = Field(50, ge=1, le=500, description="Jobs on one page.")
-    cursor: str | None = Field(
-        None, max_length=64, description="Where the page begins; taken from `next` of the previous page."
     )
 
 
@@ -116,30 +87,6 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders)
         job = await _until_final(services, job, wait_s, closing_of(request))
     ended = wait_s is not None and job.state in FINAL
     return _job_answer(job, status=200 if ended else 202, headers=_submit_headers(submitted, wait_s))
-
-
-async def list_jobs(request: Request, query: JobQuery) -> Response:
-    """List jobs, newest first."""
-    wanted = JobFilter(
-        owner=owner_of(request),
-        states=[state.value for state in query.state] or None,
-        processor=query.processor,
-        tag=query.tag,
-        batch=query.batch,
-        created_after=query.created_after,
-        created_before=query.created_before,
-        after=_read_cursor(query.cursor),
-        # One more than asked for tells whether there is a next page.
-        limit=query.limit + 1,
-    )
-    if query.owner not in (None, wanted.owner):
-        return json_answer(JobPage(jobs=[], next=None))
-    async with services_of(request).database.statement() as connection:
-        found = await jobs.page(connection, wanted)
-    shown = found[: query.limit]
-    next_page = _next_page(request, shown[-1].id) if len(found) > len(shown) else None
-    headers = {"Link": f'<{next_page}>; rel="next"'} if next_page else None
-    return json_answer(JobPage(jobs=[job_view(job) for job in shown], next=next_page), headers=headers)
 
 
 async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
@@ -252,19 +199,3 @@ async def _watch(services: Services, job: JobRow, subscription: Subscription) ->
             event = await subscription.next()
         if event is None:
             return
-
-
-def _next_page(request: Request, last: UUID) -> str:
-    cursor = base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
-    query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f"{request.url.path}?{urlencode([*query, ('cursor', cursor)])}"
-
-
-def _read_cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.b64decode(f"{cursor}==", altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        fault = {"pointer": "?cursor", "detail": "This is not a cursor of ours; take it from `next`."}
-        raise VidqueueError("invalid_request", "The cursor cannot be read.", errors=[fault]) from None

@@ -8,7 +8,20 @@ from pydantic import BaseModel
 
 from vidqueue.api.http import docs
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
-from vidqueue.api.v1 import batches, events, files, health, history, jobs, metrics, pauses, previews, system, webhooks
+from vidqueue.api.v1 import (
+    batches,
+    events,
+    files,
+    health,
+    history,
+    job_list,
+    jobs,
+    metrics,
+    pauses,
+    previews,
+    system,
+    webhooks,
+)
 from vidqueue.api.v1.downloads import get_file_content, get_output
 from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
 from vidqueue.jobs.submit import REFUSALS
@@ -56,7 +69,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         method="GET",
         path="/v1/jobs",
-        handler=jobs.list_jobs,
+        handler=job_list.list_jobs,
         tag="jobs",
         answers={200: _json(JobPage, "A page of jobs.", _LINK)},
     ),
@@ -258,12 +271,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=docs.get_docs_asset,
         tag="documents",
         answers={200: Answer("A script or a style.", {"text/javascript": None, "text/css": None})},
-    ),
-    Endpoint(
-        method="GET",
-        path="/",
-        handler=docs.home,
-        tag="documents",
-        answers={307: Answer("To the documentation.", headers={"Location": "Its address."})},
     ),
 )

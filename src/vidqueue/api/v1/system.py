@@ -13,6 +13,7 @@ from starlette.responses import Response
 from vidqueue.api.http.context import owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import LaneList, lane_view
+from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs, lanes, pauses
 from vidqueue.db.tables.jobs import Recent, Waiting
 from vidqueue.db.tables.lanes import LaneRow
@@ -116,22 +117,24 @@ async def list_lanes(request: Request, query: LaneQuery) -> Response:
 
 async def get_stats(request: Request) -> Response:
     """Read statistics: jobs by state, the last 24 hours, the lanes."""
-    owner = owner_of(request)
-    async with services_of(request).database.transaction() as connection:
+    return json_answer(await statistics(services_of(request).database, owner=owner_of(request)))
+
+
+async def statistics(database: Database, *, owner: str) -> Statistics:
+    """Return the statistics of the queue, with the jobs of one owner."""
+    async with database.transaction() as connection:
         counts = await jobs.counts(connection, owner=owner)
         recent = await jobs.recent(connection, owner=owner)
         waiting = await jobs.waiting(connection)
         online = await lanes.page(connection)
         paused = await pauses.every(connection)
     everything = any(pause.scope == "everything" for pause in paused)
-    return json_answer(
-        Statistics(
-            jobs=JobCounts(**counts),
-            last_24_h=[RecentView(**asdict(one)) for one in recent],
-            lanes=_lane_counts(online),
-            paused=everything or (bool(online) and all(lane.paused for lane in online)),
-            queue_eta_s=queue_eta_s(waiting, recent, online),
-        )
+    return Statistics(
+        jobs=JobCounts(**counts),
+        last_24_h=[RecentView(**asdict(one)) for one in recent],
+        lanes=_lane_counts(online),
+        paused=everything or (bool(online) and all(lane.paused for lane in online)),
+        queue_eta_s=queue_eta_s(waiting, recent, online),
     )
 
 

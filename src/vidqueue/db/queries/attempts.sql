@@ -124,3 +124,11 @@ SELECT l.attempt, l.number, l.at, l.level, l.text
 FROM vidqueue.attempt_logs l
 WHERE l.job_id = %(job_id)s AND l.attempt = %(attempt)s AND l.number > %(after)s
 ORDER BY l.number LIMIT %(limit)s
+
+-- name: read_log_end
+-- The last lines of a log, in their order.
+SELECT t.attempt, t.number, t.at, t.level, t.text
+FROM (SELECT l.attempt, l.number, l.at, l.level, l.text FROM vidqueue.attempt_logs l
+      WHERE l.job_id = %(job_id)s AND l.attempt = %(attempt)s
+      ORDER BY l.number DESC LIMIT %(limit)s) t
+ORDER BY t.number

@@ -160,6 +160,42 @@ WITH
 )
 -- include: page
 
+-- part: searched
+-- No index finds a part of a text, so only so many of the newest jobs are looked at; the caller may go on from the last of
+-- them (`search_end`).
+searched AS MATERIALIZED (
+    SELECT found.id, found.state,
+           (%(processor)s::text IS NULL OR found.processor = %(processor)s)
+           AND (%(tag)s::text IS NULL OR found.tags @> ARRAY[%(tag)s::text])
+           AND strpos(lower(concat_ws(' ', found.title, found.processor, found.lane, found.error_code, found.error_message,
+                                      array_to_string(found.tags, ' '), found.id)), lower(%(text)s)) > 0 AS fits
+    FROM
+-- include: owners
+    AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
+        SELECT j.id, j.state, j.title, j.processor, j.lane, j.error_code, j.error_message, j.tags FROM vidqueue.jobs j
+        WHERE j.owner = o.name AND j.state = s.state AND j.id < %(before)s AND j.id >= %(from)s
+          AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
+          AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
+        ORDER BY j.id DESC LIMIT 1000) found
+    ORDER BY found.id DESC LIMIT 1000
+)
+
+-- name: page_with_text
+WITH
+-- include: pools
+,
+-- include: searched
+, picked AS MATERIALIZED (
+    SELECT id, state FROM searched WHERE fits ORDER BY id DESC LIMIT %(limit)s
+)
+-- include: page
+
+-- name: search_end
+-- The last job that a search has looked at; no row if it has seen all of them.
+WITH
+-- include: searched
+SELECT min(id::text)::uuid AS id FROM searched HAVING count(*) = 1000
+
 -- name: page_of_batch
 -- A batch has at most 1,000 jobs, so its index is enough for any other filter.
 WITH

@@ -178,6 +178,12 @@ async def read_log(connection: Connection, job_id: UUID, attempt: int, *, after:
     return [LogRow(**one) for one in found]
 
 
+async def read_log_end(connection: Connection, job_id: UUID, attempt: int, *, limit: int) -> list[LogRow]:
+    """Return the last lines of an attempt's log, oldest first."""
+    found = await rows(connection, "attempts", "read_log_end", job_id=job_id, attempt=attempt, limit=limit)
+    return [LogRow(**one) for one in found]
+
+
 def _ids(ref: AttemptRef) -> dict[str, Any]:
     return {"job_id": ref.job_id, "attempt": ref.attempt, "fence": ref.fence}
 

@@ -98,6 +98,7 @@ class JobFilter:
     processor: str | None = None
     tag: str | None = None
     batch: UUID | None = None
+    text: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     after: UUID | None = None
@@ -158,6 +159,16 @@ async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
     return [_job(found) for found in await rows(connection, "jobs", query, **values)]
 
 
+async def search_end(connection: Connection, wanted: JobFilter) -> UUID | None:
+    """The job that a search for a text got to with this page; None if it has looked at all."""
+    query, values = _list_of(wanted)
+    assert query == "page_with_text"
+    found = await row(
+        connection, "jobs", "search_end", **{key: value for key, value in values.items() if key != "limit"}
+    )
+    return found["id"] if found else None
+
+
 def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
     """The query that has an index for this filter, and its values."""
     values: dict[str, Any] = {
@@ -168,6 +179,10 @@ def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
     if wanted.created_before:
         values["before"] = min(values["before"], _first_id_at(wanted.created_before, CLOCK_SLACK_S))
     states = wanted.states or list(State)
+    more: dict[str, Any]
+    if wanted.text is not None:
+        more = {"states": states, "processor": wanted.processor, "tag": wanted.tag, "text": wanted.text}
+        return "page_with_text", {**values, **more}
     if wanted.batch is not None:
         more = {"states": states, "batch": wanted.batch, "processor": wanted.processor, "tag": wanted.tag}
         return "page_of_batch", {**values, **more}

@@ -1,0 +1,72 @@
+"""The list of jobs, with its filters in the URL."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from pydantic import Field, model_validator
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.v1.job_list import JobQuery, find_jobs
+from vidqueue.api.web import render
+from vidqueue.db.tables import jobs
+from vidqueue.errors import VidqueueError
+from vidqueue.job import State
+from vidqueue.jobs import control
+from vidqueue.processors import registry
+
+FILTERS = ("state", "processor", "owner", "tag", "text", "batch", "created_after", "created_before")
+
+
+class ListQuery(JobQuery):
+    """Which jobs the page shows; a form sends its empty fields too."""
+
+    limit: int = Field(50, ge=1, le=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value not in ("", [""], [])}
+
+
+async def show(request: Request, query: ListQuery) -> Response:
+    """Show a page of jobs, newest first."""
+    services, owner = services_of(request), owner_of(request)
+    if found := await _job_with_id(request, query):
+        return RedirectResponse(f"/jobs/{found}", status_code=303)
+    rows, cursor = await find_jobs(services.database, query, owner=owner)
+    async with services.database.statement() as connection:
+        counts = await jobs.counts(connection, owner=owner)
+    chosen = query.model_dump(mode="json", include=set(FILTERS))
+    return render.page(
+        request,
+        "jobs.html",
+        jobs=rows,
+        counts=counts,
+        states=list(State),
+        processors=list(registry.catalogue()),
+        chosen=chosen,
+        narrowed=any(chosen.values()),
+        next=_address(chosen, cursor=cursor) if cursor else None,
+        first=_address(chosen) if query.cursor else None,
+        searching=query.text is not None,
+    )
+
+
+async def _job_with_id(request: Request, query: ListQuery) -> UUID | None:
+    """Return the job whose whole id was typed into the field for a text."""
+    try:
+        job_id = UUID((query.text or "").strip())
+        await control.read(services_of(request).database, job_id, owner=owner_of(request))
+    except (ValueError, VidqueueError):
+        return None
+    return job_id
+
+
+def _address(chosen: dict[str, Any], **more: str) -> str:
+    kept = {name: value for name, value in (chosen | more).items() if value}
+    return f"/jobs?{urlencode(kept, doseq=True)}" if kept else "/jobs"

@@ -1,0 +1,43 @@
+"""Rows that only the dashboard shows: why jobs failed lately, and which jobs a job is related to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from vidqueue.db.pool import Connection, rows
+from vidqueue.job import State
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many of the newest thousand failed jobs failed with a code in the last 24 hours."""
+
+    code: str
+    jobs: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A job that another one needs, is needed by, was split from, or was split into."""
+
+    relation: Literal["needs", "needed by", "parent", "child"]
+    id: UUID
+    processor: str
+    title: str | None
+    state: State
+    progress: float
+
+
+async def failures(connection: Connection, *, owner: str | None) -> list[FailureCount]:
+    """Return why jobs failed in the last 24 hours, most frequent first."""
+    return [FailureCount(**found) for found in await rows(connection, "dashboard", "failures", owner=owner)]
+
+
+async def relatives(connection: Connection, job_id: UUID) -> list[Relative]:
+    """Return the jobs that a job is related to."""
+    found = await rows(connection, "dashboard", "relatives", id=job_id)
+    return [Relative(**{**one, "state": State(one["state"])}) for one in found]
