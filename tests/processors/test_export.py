@@ -40,7 +40,7 @@ def export(
 ) -> OutputDraft:
     """What comes of a list of clips, run as an executor would."""
     processor = find("export")
-    told = [{**clip, "media": str(clip["media"])} for clip in clips]
+    told = [{**clip, "media": str(clip["media"])} if "media" in clip else clip for clip in clips]
     params = parse(processor, {"clips": told, "effort": "fast", **wishes})
     workspace.mkdir(exist_ok=True)
     ctx = Context(
@@ -249,6 +249,7 @@ def test_a_cancel_ends_it_at_once(clips: dict[str, Path], tmp_path: Path) -> Non
         ([{"start_s": 2, "end_s": 1}], "invalid_params"),
         ([{"duration_s": 2, "end_s": 1}], "invalid_params"),
         ([{"duration_s": 2}], "invalid_params"),
+        ([{"text": "both"}], "invalid_params"),
         ([{}, {"media": "still", "end_s": 1}], "invalid_params"),
         ([{"start_s": 5}], "trim_out_of_range"),
         ([{}, {"end_s": 9}], "trim_out_of_range"),
@@ -359,6 +360,56 @@ def test_music_and_voices_need_sound(clips: dict[str, Path], tmp_path: Path, pla
     with pytest.raises(VidqueueError, match=r"[Mm]usic|Voice 0") as caught:
         export(tmp_path / "work", [{"media": clips["red"]}], **wishes)
     assert caught.value.code == "no_audio_stream"
+
+
+@pytest.fixture(scope="module")
+def srt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "said.srt"
+    path.write_text("1\n00:00:00,700 --> 00:00:01,300\nOver two clips\n\n2\n00:00:01,500 --> 00:00:09,000\nLate\n")
+    return path
+
+
+def letters(path: Path, frame: int) -> bool:
+    """Whether something white stands in the lower part of a blue picture."""
+    low = picture(path, at_frame=frame)[-60:].astype(int)
+    return bool((low[:, :, 0] > 180).any())
+
+
+def test_subtitles_are_drawn_at_their_times_over_the_ends_of_clips(
+    clips: dict[str, Path], srt: Path, tmp_path: Path
+) -> None:
+    told = [{"media": clips["blue"], "end_s": 1}, {"media": clips["blue"], "end_s": 1}]
+    output = export(tmp_path / "work", told, fps=30, width=320, height=180, subtitles=str(srt), quality="high")
+    shown = {frame: letters(output.path, frame) for frame in (0, 20, 21, 29, 30, 38, 39, 44, 45, 59)}
+    assert [frame for frame, there in shown.items() if there] == [21, 29, 30, 38, 45, 59]
+    assert facts_of(output).subtitles == 0
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "webm"])
+def test_subtitles_in_a_track_of_their_own(clips: dict[str, Path], srt: Path, tmp_path: Path, container: str) -> None:
+    told = [{"media": clips["blue"]}]
+    output = export(
+        tmp_path / "work", told, width=64, height=36, subtitles=str(srt), subtitle_mode="mux", container=container
+    )
+    assert facts_of(output).subtitles == 1
+    assert facts_of(output).duration_s == pytest.approx(2, abs=0.05)
+    said = run_ffmpeg("-i", output.path, "-map", "0:s:0", "-f", "srt", "-").stdout.decode()
+    assert "00:00:00,700 --> 00:00:01,300\nOver two clips" in said
+    assert "00:00:01,500 --> 00:00:02,0" in said, "what the film is too short for is cut off"
+    assert not letters(output.path, 25)
+
+
+def test_a_title_card_has_its_text_in_the_middle(clips: dict[str, Path], tmp_path: Path) -> None:
+    told = [{"text": "Hello {world}", "duration_s": 0.5}, {"media": clips["red"], "end_s": 0.5}]
+    output = export(tmp_path / "work", told, width=320, height=180, background="#104080")
+    assert video_of(facts_of(output)).frames == 25
+    shown = picture(output.path, at_frame=6).astype(int)
+    assert is_near(tuple(shown[5, 5]), (16, 64, 128))
+    assert (shown[70:110, 60:260, 0] > 180).any()
+    assert not (shown[:60, :, 0] > 100).any()
+    assert is_near(colour(output.path, 20), RED)
+    cards = export(tmp_path / "cards", [{"text": "Only words", "duration_s": 0.2}])
+    assert video_of(facts_of(cards)).upright == (1280, 720)
 
 
 @pytest.mark.media

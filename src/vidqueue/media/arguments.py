@@ -38,7 +38,9 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
     ]  # fmt: skip
 
 
-def output_arguments(descriptor: int, container: Container, limits: Limits, *, faststart: bool = True) -> list[str]:
+def output_arguments(
+    descriptor: int, container: Container, limits: Limits, *, faststart: bool = True, subtitles: bool = False
+) -> list[str]:
     """Arguments that write a container into an open descriptor, without the source's metadata.
 
     Args:
@@ -46,10 +48,11 @@ def output_arguments(descriptor: int, container: Container, limits: Limits, *, f
         container: what to write.
         limits: the bounds of the job; its duration is the last guard against timestamps that claim years.
         faststart: put the index first, so that players on the network start at once.
+        subtitles: leave room for subtitles that were mapped before.
     """
     flags = ["-movflags", "+faststart"] if container.has_faststart and faststart else []
     return [
-        "-map_metadata", "-1", "-map_chapters", "-1", "-dn", "-sn",
+        "-map_metadata", "-1", "-map_chapters", "-1", "-dn", *(() if subtitles else ("-sn",)),
         "-t", f"{limits.max_duration_s:.3f}",
         *flags,
         "-f", container.muxer,

@@ -19,9 +19,15 @@ LONGEST_TRANSITION_S = 30
 
 
 class Clip(Parameters):
-    """A part of a video, or a still."""
+    """A part of a video, a still, or a title card."""
 
-    media: MediaInput
+    media: MediaInput | None = None
+    text: str | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="A title card with this text on the background, instead of media.",
+    )
     start_s: Seconds = Field(0.0, description="Where to begin in a video, in seconds.")
     end_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Where to end in a video; its end if not given."
@@ -40,6 +46,10 @@ class Clip(Parameters):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if (self.media is None) == (self.text is None):
+            raise ValueError("give either media or text, the words of a title card")
+        if self.text is not None and (self.start_s or self.end_s is not None):
+            raise ValueError("a title card has duration_s, not start_s and end_s")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ValueError("end_s must be larger than start_s")
         if self.duration_s is not None and (self.start_s or self.end_s is not None):
@@ -67,6 +77,20 @@ class Voice(Parameters):
     volume: Volume = Field(1.0, description="Factor of its loudness.")
 
 
+class SubtitleStyle(Parameters):
+    """How subtitles look that are drawn into the pictures."""
+
+    size: float | None = Field(
+        None, gt=0, le=0.5, description="Height of a line as a share of the film's shorter side."
+    )
+    colour: str = Field("#ffffff", pattern=COLOUR)
+    outline_colour: str = Field("#000000", pattern=COLOUR)
+    outline: float | None = Field(None, ge=0, le=1, description="Width of the outline as a share of the size.")
+    position: Literal["bottom", "middle", "top"] = "bottom"
+    margin: float = Field(0.05, ge=0, le=0.9, description="Distance to the edge as a share of the film's height.")
+    box: bool = Field(False, description="A box in the colour of the outline behind the text.")
+
+
 class ExportParams(Parameters):
     """Parameters of `export`."""
 
@@ -82,6 +106,11 @@ class ExportParams(Parameters):
     background: str = Field("#000000", pattern=COLOUR, description="Colour of bars and behind transparent parts.")
     music: Music | None = Field(None, description="Music under the film: looped, lower under voices, faded out.")
     voice: list[Voice] = Field([], max_length=100, description="Voices over the film, each from a moment on.")
+    subtitles: MediaInput | None = Field(None, description="Subtitles as SRT or WebVTT.")
+    subtitle_mode: Literal["burn", "mux"] = Field(
+        "burn", description="`burn` draws them into the pictures, `mux` adds a track that a player can show."
+    )
+    subtitle_style: SubtitleStyle = SubtitleStyle()
 
     @model_validator(mode="after")
     def _begins_with_itself(self) -> Self:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, output_arguments
-from vidqueue.media.containers import Container
+from vidqueue.media.containers import Container, ContainerName
 from vidqueue.media.film.listening import CHANNELS, Sound
 from vidqueue.media.film.timeline import SAMPLE_RATE, clock_of
 from vidqueue.media.jail.sandbox import SandboxLimits, enlarge
@@ -24,6 +24,7 @@ _SOUND_KBIT = 192
 # x264 with its usual settings writes a picture at most two places before it is shown. A piece of few pictures would
 # get less from ffmpeg, and its times would overlap those of the piece before it.
 _REORDERED = {"h264": 2}
+_SUBTITLE_CODECS: dict[ContainerName, str] = {"mp4": "mov_text", "mov": "mov_text", "mkv": "srt", "webm": "webvtt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,13 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The file to write: container, codec of the pieces, and rate."""
+    """The file to write: container, codec of the pieces, rate, and subtitles as SRT for a track of their own."""
 
     path: Path
     container: Container
     codec: str
     rate: Fraction
+    subtitles: str = ""
 
 
 def join_pictures(pieces: Sequence[Rendered], target: Target, bounds: SandboxLimits) -> Rendered:
@@ -81,8 +83,10 @@ def join_film(
         arguments += [
             "-protocol_whitelist", "pipe", "-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(CHANNELS),
             "-i", f"pipe:{reading}",
-            *_copied(target), "-map", "1:a", "-c:a", target.container.audio_encoder, "-b:a", f"{_SOUND_KBIT}k",
-            *output_arguments(sink.writing, target.container, bounds.limits),
+            *_subtitles(target, opened, keep), *_copied(target),
+            "-map", "1:a", "-c:a", target.container.audio_encoder, "-b:a", f"{_SOUND_KBIT}k",
+            *(("-map", "2:s", "-c:s", _SUBTITLE_CODECS[target.container.name]) if target.subtitles else ()),
+            *output_arguments(sink.writing, target.container, bounds.limits, subtitles=bool(target.subtitles)),
         ]  # fmt: skip
         feeding = feeder.submit(_feed, sound, writing)
         try:
@@ -108,6 +112,19 @@ def _pictures(pieces: Sequence[Rendered], target: Target, opened: ExitStack) -> 
         "-fd", str(script), "-i", "fd:",
     ]  # fmt: skip
     return arguments, [script, *files]
+
+
+def _subtitles(target: Target, opened: ExitStack, keep: list[int]) -> list[str]:
+    """The arguments that open the subtitles as one more input."""
+    if not target.subtitles:
+        return []
+    text = os.memfd_create("subtitles")
+    opened.callback(os.close, text)
+    with os.fdopen(os.dup(text), "w", encoding="utf-8") as writing:
+        writing.write(target.subtitles)
+    os.lseek(text, 0, os.SEEK_SET)
+    keep.append(text)
+    return ["-protocol_whitelist", "fd", "-f", "srt", "-fd", str(text), "-i", "fd:"]
 
 
 def _script(pieces: Sequence[Rendered], files: Sequence[int], rate: Fraction) -> str:

@@ -18,6 +18,7 @@ from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.film.lettering import Burned, text_filter
 from vidqueue.media.film.timeline import Placed, clock_of
 from vidqueue.media.filters import standard_yuv, transparent_over
 from vidqueue.media.jail.sandbox import SandboxLimits
@@ -43,6 +44,7 @@ class Look:
     encoder: Encoder
     quality: Quality
     effort: Effort
+    burned: Burned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,11 @@ class Piece:
         """How many pictures it has."""
         return self.parts[0].frames
 
+    @property
+    def first(self) -> int:
+        """The picture of the film that is its first."""
+        return self.parts[0].shot.placed.first + self.parts[0].skip
+
 
 def pieces_of(shots: list[Shot]) -> list[Piece]:
     """The pieces of a film in their order."""
@@ -118,18 +125,19 @@ def render(
     with ExitStack() as opened:
         files = [opened.enter_context(part.shot.source.opened()) for part in piece.parts]
         sink = opened.enter_context(created(path))
+        drawn, texts = _text(piece, look, opened)
         ticks, _ = clock_of(look.rate)
         arguments = [*QUIET]
         for file, part in zip(files, piece.parts, strict=True):
             begin, _ = part.seek(look.rate)
             arguments += input_arguments(file, bounds.limits, *(("-ss", f"{begin:.6f}") if begin else ()))
         arguments += [
-            "-filter_complex", _graph(piece, look), "-map", "[film]", "-frames:v", str(piece.frames),
+            "-filter_complex", _graph(piece, look, drawn), "-map", "[film]", "-frames:v", str(piece.frames),
             "-fps_mode", "passthrough", "-enc_time_base", str(1 / look.rate), "-video_track_timescale", str(ticks),
             *look.encoder.arguments(look.quality, look.effort, float(look.rate), PIECE), *_stitchable(look.encoder),
             *output_arguments(sink.writing, PIECE, bounds.limits, faststart=False),
         ]  # fmt: skip
-        keep = [*files, sink.writing]
+        keep = [*files, *texts, sink.writing]
         ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, tally=tally, on_progress=on_progress)
     if tally.decoded and tally.encoded != piece.frames:
         raise VidqueueError(
@@ -143,7 +151,17 @@ def _stitchable(encoder: Encoder) -> tuple[str, ...]:
     return ("-x264-params", "stitchable=1") if encoder.name == "libx264" else ()
 
 
-def _graph(piece: Piece, look: Look) -> str:
+def _text(piece: Piece, look: Look, opened: ExitStack) -> tuple[str, list[int]]:
+    """The filter that draws the subtitles of this piece, with a comma, and the descriptor that it reads."""
+    begin_s, end_s = (float(picture / look.rate) for picture in (piece.first, piece.first + piece.frames))
+    cues = look.burned.within(begin_s, end_s) if look.burned else []
+    if look.burned is None or not cues:
+        return "", []
+    drawn, script = opened.enter_context(text_filter(cues, look.size, look.burned.style))
+    return f"{drawn},", [script]
+
+
+def _graph(piece: Piece, look: Look, drawn: str) -> str:
     chains = [
         f"[{number}:{part.shot.video.index}]{_chain(part, look, number)}[p{number}]"
         for number, part in enumerate(piece.parts)
@@ -151,7 +169,7 @@ def _graph(piece: Piece, look: Look) -> str:
     joined = "[p0]"
     if len(piece.parts) > 1:
         joined += f"[p1]xfade=transition=fade:offset=0:duration={float(piece.frames / look.rate):.6f},"
-    return ";".join([*chains, f"{joined}format={look.encoder.pixel_format(8)}[film]"])
+    return ";".join([*chains, f"{joined}{drawn}format={look.encoder.pixel_format(8)}[film]"])
 
 
 def _chain(part: Part, look: Look, number: int) -> str:

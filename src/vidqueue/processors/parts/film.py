@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
-from vidqueue.media import encoders, ffmpeg, verify
+from vidqueue.media import ffmpeg, verify
 from vidqueue.media.containers import CONTAINERS
-from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.film import join
 from vidqueue.media.film.backing import Music, Voice
+from vidqueue.media.film.lettering import Burned, is_about_fonts
 from vidqueue.media.film.listening import Track
 from vidqueue.media.film.mixing import Heard
 from vidqueue.media.film.pieces import PIECE, Look, Piece, Shot, pieces_of, render
-from vidqueue.media.film.timeline import Length, Placed, exact_rate, place
+from vidqueue.media.film.subtitles import Cue, as_srt, within
+from vidqueue.media.film.timeline import Placed, place
 from vidqueue.media.jail.sandbox import SandboxLimits
-from vidqueue.media.probe import probe
-from vidqueue.media.sampling import shown_size
-from vidqueue.media.source import Source, check_source
 from vidqueue.processors.base import Context
 from vidqueue.processors.export import Clip, ExportParams
-from vidqueue.processors.parts.choices import fitting_encoder
+from vidqueue.processors.parts.film_clips import PROBED, Material, about_clip, lengths, look_of, probed, with_cards
 from vidqueue.processors.parts.film_sound import backing_of, cut_voices, film_sound
+from vidqueue.processors.parts.film_text import cues_of, subtitle_style
 from vidqueue.processors.parts.reporting import log_remarks
 from vidqueue.progress import Progress, eta_s
 
-_STILL_S = 3.0
-_STILL_FPS = 30.0
-# Shares of the whole work: until the clips are probed, rendered, and joined.
-_PROBED, _RENDERED, _JOINED = 0.04, 0.9, 0.98
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """The file of a clip and what a probe found in it."""
-
-    source: Source
-    facts: MediaFacts
-    video: VideoFacts
+# Shares of the whole work: until the pieces are rendered, and joined.
+_RENDERED, _JOINED = 0.9, 0.98
 
 
 @dataclass(slots=True)
@@ -55,6 +43,7 @@ class Film:
     materials: list[Material] = field(default_factory=list)
     music: Music | None = None
     voices: list[Voice] = field(default_factory=list)
+    cues: list[Cue] = field(default_factory=list)
     placed: list[Placed] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -73,102 +62,18 @@ def make(params: ExportParams, ctx: Context) -> OutputDraft:
         CanceledError: the job was canceled.
     """
     film = Film(params, ctx, SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled))
-    film.materials = _probed(film)
+    found = probed(params, ctx)
     film.music, film.voices = backing_of(params, ctx)
-    look = _look(film)
-    film.placed = place(_lengths(film), look.rate)
+    film.cues = cues_of(params, ctx)
+    look = look_of(params, found, ctx)
+    if params.subtitle_mode == "burn" and film.cues:
+        look = replace(look, burned=Burned(tuple(film.cues), subtitle_style(params.subtitle_style, look.size)))
+    film.materials = with_cards(params, found, look, ctx, film.bounds)
+    film.placed = place(lengths(params.clips, film.materials), look.rate)
     _check_length(film, look.rate)
     rendered = _rendered(film, look)
     output = _joined(film, look, rendered)
     return _checked(film, look, output)
-
-
-def _probed(film: Film) -> list[Material]:
-    """The material of each clip; a file that is used more than once is probed once."""
-    found: dict[Path, Material] = {}
-    materials = []
-    for number, clip in enumerate(film.params.clips):
-        share = number / len(film.params.clips)
-        film.ctx.progress(Progress(share * _PROBED, "probe", f"clip {number + 1} of {len(film.params.clips)}"))
-        path = film.ctx.input("clips", number, "media")
-        if path not in found:
-            found[path] = _material(path, number, film)
-        if found[path].facts.is_still and (clip.start_s or clip.end_s is not None):
-            raise VidqueueError(
-                "invalid_params", f"Clip {number} is a still; it has duration_s, not start_s and end_s."
-            )
-        if not found[path].facts.is_still and clip.duration_s is not None:
-            raise VidqueueError(
-                "invalid_params", f"Clip {number} is a video; it has start_s and end_s, not duration_s."
-            )
-        materials.append(found[path])
-    return materials
-
-
-def _material(path: Path, number: int, film: Film) -> Material:
-    try:
-        facts = probe(path, film.ctx.limits, film.ctx.canceled, whole=True)
-        if facts.is_still and facts.video is not None:
-            return Material(check_source(path), facts, facts.video)
-        return Material(check_source(path), facts, verify.playable_video(facts))
-    except VidqueueError as error:
-        raise about_clip(number, error) from error
-
-
-def about_clip(number: int, error: VidqueueError) -> VidqueueError:
-    """The error with the number of the clip that it is about."""
-    return VidqueueError(error.code, f"Clip {number}: {error.message}", hint=error.hint)
-
-
-def _look(film: Film) -> Look:
-    params, first = film.params, film.materials[0].video
-    encoder = fitting_encoder(params.container, None, "software")
-    encoders.require(encoder)
-    fps = params.fps or next((one.video.fps for one in film.materials if not one.facts.is_still), 0.0) or _STILL_FPS
-    size = frame_size(params.width, params.height, shown_size(first))
-    if size[0] * size[1] > film.ctx.limits.max_pixels:
-        raise VidqueueError("media_too_large", f"The film would be {size[0]}x{size[1]} pixels.")
-    rate = exact_rate(min(max(fps, 1.0), 240.0))
-    return Look(size, rate, params.background, encoder, params.quality, params.effort)
-
-
-def frame_size(width: int | None, height: int | None, shown: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the film, even; what is not given follows from the size of the first clip as it is shown."""
-    if width and height:
-        return width, height
-    scale = width / shown[0] if width else height / shown[1] if height else 1.0
-    return width or _even(shown[0] * scale), height or _even(shown[1] * scale)
-
-
-def _even(pixels: float) -> int:
-    return max(2, round(pixels / 2) * 2)
-
-
-def _lengths(film: Film) -> list[Length]:
-    return [
-        Length(_seconds(number, clip, material), clip.transition, Fraction(str(clip.transition_s)))
-        for number, (clip, material) in enumerate(zip(film.params.clips, film.materials, strict=True))
-    ]
-
-
-def _seconds(number: int, clip: Clip, material: Material) -> Fraction:
-    if material.facts.is_still:
-        return Fraction(str(clip.duration_s or _STILL_S))
-    video = material.video
-    end_s = end_of(material.facts, video)
-    last = end_s + max(video.longest_frame_s, 0.1)
-    if clip.start_s >= end_s or (clip.end_s or 0.0) > last:
-        wanted = f"{clip.start_s:g} to {'the end' if clip.end_s is None else f'{clip.end_s:g}'}"
-        raise VidqueueError(
-            "trim_out_of_range", f"Clip {number} is wanted from {wanted} s, but the video lasts {end_s:.3f} s."
-        )
-    end = end_s if clip.end_s is None else clip.end_s
-    return Fraction(str(round(end, 6))) - Fraction(str(clip.start_s))
-
-
-def end_of(facts: MediaFacts, video: VideoFacts) -> float:
-    """When the pictures of a file end, in seconds from its beginning."""
-    return video.duration_s if video.clock_restarts else max(0.0, video.start_s - facts.start_s) + video.duration_s
 
 
 def _check_length(film: Film, rate: Fraction) -> None:
@@ -185,7 +90,7 @@ def _rendered(film: Film, look: Look) -> list[join.Rendered]:
         for one, clip, placed in zip(film.materials, film.params.clips, film.placed, strict=True)
     ]
     pieces = pieces_of(shots)
-    reporter = _Reporter(film.ctx, "render", film.placed[-1].end, _PROBED, _RENDERED)
+    reporter = _Reporter(film.ctx, "render", film.placed[-1].end, PROBED, _RENDERED)
     rendered = []
     for number, piece in enumerate(pieces):
         path = film.ctx.output_path(f"piece-{number}.mp4")
@@ -199,6 +104,7 @@ def _rendered(film: Film, look: Look) -> list[join.Rendered]:
 
 def _judge(film: Film, look: Look, piece: Piece, tally: ffmpeg.Tally, shots: list[Shot]) -> None:
     """Warn of what was lost in decoding, or refuse."""
+    tally.remarks = [one for one in tally.remarks if not is_about_fonts(one[1])]
     log_remarks(film.ctx, tally)
     part = piece.parts[-1]
     if part.shot.facts.is_still and tally.decoded:
@@ -245,13 +151,21 @@ def _joined(film: Film, look: Look, rendered: list[join.Rendered]) -> Path:
     while len(rendered) > join.MOST_AT_ONCE:
         rendered = list(_grouped(film, look, rendered))
     output = film.ctx.output_path(container.filename)
-    target = join.Target(output, container, codec, look.rate)
+    subtitles = _muxed(film, look.rate) if film.params.subtitle_mode == "mux" else ""
+    target = join.Target(output, container, codec, look.rate, subtitles)
     reporter = _Reporter(film.ctx, "join", film.placed[-1].end, _RENDERED, _JOINED)
     sound = film_sound(_heard(film), look.rate, film.music, film.voices, film.bounds)
     join.join_film(rendered, sound, target, film.bounds, on_progress=reporter.seen)
     for one in rendered:
         one.path.unlink()
+    for card in film.ctx.workspace.glob("card-*.png"):
+        card.unlink()
     return output
+
+
+def _muxed(film: Film, rate: Fraction) -> str:
+    """The subtitles that lie in the film, as SRT."""
+    return as_srt(within(film.cues, 0.0, float(film.placed[-1].end / rate)))
 
 
 def _grouped(film: Film, look: Look, rendered: list[join.Rendered]) -> Iterator[join.Rendered]:
@@ -283,6 +197,8 @@ def _checked(film: Film, look: Look, output: Path) -> OutputDraft:
     frames = film.placed[-1].end
     expected = verify.Expected(frames, float(frames / look.rate), float(1 / look.rate), 1)
     facts = verify.check_output(output, expected, film.ctx.limits, film.ctx.canceled)
+    if film.params.subtitle_mode == "mux" and _muxed(film, look.rate) and facts.subtitles != 1:
+        raise VidqueueError("output_incomplete", "The result has no subtitles.")
     told = {
         "warnings": film.warnings,
         "clips": [
