@@ -3,7 +3,7 @@
 ALTER TABLE vidqueue.events DROP CONSTRAINT events_kind_check;
 ALTER TABLE vidqueue.events ADD CONSTRAINT events_kind_check CHECK (kind IN (
     'queued', 'running', 'progress', 'output', 'interrupted', 'cancel_requested', 'updated', 'succeeded', 'failed', 'canceled',
-    'paused', 'resumed')) NOT VALID;
+    'paused', 'resumed', 'schedule')) NOT VALID;
 
 CREATE TABLE vidqueue.discarded_files (
     id            uuid PRIMARY KEY,

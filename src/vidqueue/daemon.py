@@ -25,8 +25,10 @@ from vidqueue.db.embedded import server as embedded
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database, row
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import DATABASE_BUSY, VidqueueError
+from vidqueue.jobs import schedules
 from vidqueue.jobs.inputs import Inputs
+from vidqueue.jobs.scheduler import Scheduler
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
 from vidqueue.ops import data_folder, failpoints, logs
@@ -156,6 +158,9 @@ async def running(
         services = await _open_services(settings, database_url, stack, watchdog)
         await _require_own_database(services)
         await stack.enter_async_context(sending(_sender(services)))
+        await _declare_schedules(services)
+        scheduler = Scheduler(services.database, services.inputs, services.watchdog.register("schedules"))
+        stack.callback(supervise(scheduler.run, "schedules").cancel)
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
         if role != "worker":
@@ -238,6 +243,17 @@ async def _require_own_database(services: Services) -> None:
             f"{folder} belongs to another database. Use that database, or another data_dir; "
             f"if this database was restored from a dump of that one, remove {folder}/database_id."
         )
+
+
+async def _declare_schedules(services: Services) -> None:
+    """Write the schedules of the configuration."""
+    node, configured = services.storage.node, services.settings.schedules
+    try:
+        await schedules.declare(services.database, configured, node=node, now=schedules.system_clock())
+    except VidqueueError as error:
+        if error.code in DATABASE_BUSY:
+            raise
+        raise NotAllowedError(error.message) from None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from vidqueue.processors.base import (
 from vidqueue.processors.model_cache import ModelCache
 from vidqueue.processors.programs import Ran
 from vidqueue.progress import Progress
-from vidqueue.settings.schema import Section
+from vidqueue.settings.entries import Section
 
 __all__ = [
     "AudioFacts",

@@ -123,7 +123,7 @@ async def test_a_job_that_an_unfinished_one_needs_stays_and_goes_after_it(stock:
     settings = RetentionSettings(max_jobs=1, max_files_gib=1e-9, logs_days=0, events_days=0)
     assert await prune(stock, settings) == {}
     assert await stock.files() == {await stock.output_of(old)}
-    with pytest.raises(VidqueueError, match="an unfinished job needs it"):
+    with pytest.raises(VidqueueError, match="an unfinished job or a schedule needs it"):
         await control.delete(stock.queue.database, stock.storage, old, owner=None)
     await stock.queue.sql(
         "UPDATE vidqueue.jobs SET state = 'canceled', fence = NULL, finished_at = now() WHERE finished_at IS NULL"

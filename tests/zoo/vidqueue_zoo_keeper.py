@@ -11,7 +11,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
 from vidqueue.processors.base import Context, Parameters, Processor, settings_of
 from vidqueue.progress import Progress
-from vidqueue.settings.schema import Section
+from vidqueue.settings.entries import Section
 
 
 class Cage(Section):

@@ -85,7 +85,11 @@ async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: s
         await jobs.lock_dependents(connection, job_id)
         removed = await removal.removable(connection, [job_id])
         if not removed:
-            what = "an unfinished job needs it" if job.state in FINAL else f"it is {job.state}; cancel it first"
+            what = (
+                "an unfinished job or a schedule needs it"
+                if job.state in FINAL
+                else f"it is {job.state}; cancel it first"
+            )
             raise VidqueueError("conflict", f"The job cannot be deleted: {what}.")
         await removal.remove_rows(connection, removed)
     await removal.remove_bytes(storage, removed[job_id])
@@ -102,7 +106,9 @@ async def delete_file(database: Database, storage: Storage, file_id: UUID, *, ow
             raise VidqueueError("not_found", f"There is no file {file_id}.")
         locked = await files.lock(connection, [file_id])
         if not await files.unused(connection, list(locked)):
-            raise VidqueueError("conflict", "The file is an output of a job, or an unfinished job needs it.")
+            raise VidqueueError(
+                "conflict", "The file is an output of a job, or an unfinished job or a schedule needs it."
+            )
         await files.delete_many(connection, [file_id])
     await removal.remove_bytes(storage, [file_id])
 

@@ -15,7 +15,7 @@ import structlog
 
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import files, jobs, retention
-from vidqueue.db.tables.retention import BEGINNING, Cutoffs, History, Used
+from vidqueue.db.tables.retention import BEGINNING, Aged, Cutoffs, History, Used
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
 from vidqueue.jobs.early_outputs import remove_discarded
@@ -70,10 +70,13 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
         cutoffs, by_count = await _limits(this)
         if before := max(filter(None, (cutoffs.jobs, by_count)), default=None):
             await _prune_jobs(this, before)
+        if cutoffs.jobs is not None:
+            await _prune_aged(this, "schedule_runs", cutoffs.jobs)
         if cutoffs.logs is not None:
             await _prune_history(this, "logs", cutoffs.logs)
         if cutoffs.events is not None:
             await _prune_history(this, "events", cutoffs.events)
+            await _prune_aged(this, "events_of_no_job", cutoffs.events)
         if cutoffs.uploads is not None:
             await _prune_uploads(this, cutoffs.uploads)
     finally:
@@ -144,6 +147,16 @@ async def _prune_history(this: Round, what: History, before: datetime) -> None:
                 await retention.pruned(connection, what, ids)
         this.gone[what] += lines
         if len(ids) < BATCH and lines < LINES:
+            return
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _prune_aged(this: Round, what: Aged, before: datetime) -> None:
+    while True:
+        async with this.database.transaction() as connection:
+            gone = await retention.forget_aged(connection, what, before, limit=LINES)
+        this.gone[what] += gone
+        if gone < LINES:
             return
         await asyncio.sleep(PAUSE_S)
 

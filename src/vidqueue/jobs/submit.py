@@ -120,10 +120,7 @@ async def submit(
     """
     if idempotency_key is not None and (earlier := await _made_before(request, database, owner, idempotency_key)):
         return Submitted(earlier, created=False)
-    media, new = await parsed(request.input, _parsed, request, owner, idempotency_key)
-    await check_media(media, inputs, owner)
-    if request.webhook is not None:
-        inputs.check_receiver(request.webhook)
+    new = await checked(request, inputs=inputs, owner=owner, idempotency_key=idempotency_key)
     async with database.statement() as connection:
         await failpoints.reach("submit.before_commit")
         # One statement that queues the job, tells of it, and commits.
@@ -133,6 +130,19 @@ async def submit(
     if row is None:
         raise VidqueueError("not_found", f"Job {job_id} was deleted a moment ago.")
     return Submitted(row, created)
+
+
+async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None) -> NewJob:
+    """Check everything about a job that can be known before it is queued, and return it as the queue takes it.
+
+    Raises:
+        VidqueueError: the request cannot be accepted.
+    """
+    media, new = await parsed(request.input, _parsed, request, owner, idempotency_key)
+    await check_media(media, inputs, owner)
+    if request.webhook is not None:
+        inputs.check_receiver(request.webhook)
+    return new
 
 
 def _parsed(request: JobRequest, owner: str, idempotency_key: str | None) -> tuple[list[MediaField], NewJob]:

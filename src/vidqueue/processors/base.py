@@ -20,7 +20,7 @@ from vidqueue.processors.media import MediaRef as MediaRef  # noqa: PLC0414
 from vidqueue.processors.media import VideoInput as VideoInput  # noqa: PLC0414
 from vidqueue.processors.media import media_of
 from vidqueue.processors.model_cache import ModelCache as ModelCache  # noqa: PLC0414
-from vidqueue.settings.schema import Section
+from vidqueue.settings.entries import Section
 
 Model = TypeVar("Model", bound=BaseModel)
 

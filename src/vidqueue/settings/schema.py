@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     IPvAnyNetwork,
     SecretStr,
@@ -21,14 +20,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vidqueue.limits import Limits
+from vidqueue.settings.entries import Schedules, Section
 
 PREFIX = "VIDQUEUE_"
-
-
-class Section(BaseModel):
-    """Base class of the sections. Unknown keys are errors, and values cannot be changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatabaseSettings(Section):
@@ -230,6 +224,7 @@ class Settings(BaseSettings):
         None, description="Folder of the weights of models, which processors read as `ctx.models.folder`."
     )
     host_name: str = Field(default_factory=socket.gethostname, description="Name of this machine in reports.")
+    schedules: Schedules = []
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
     lanes: LanesSettings = LanesSettings()

@@ -19,6 +19,7 @@ from vidqueue.api.v1 import (
     metrics,
     pauses,
     previews,
+    schedules,
     system,
     webhooks,
 )
@@ -115,6 +116,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *batches.ENDPOINTS,
     *webhooks.ENDPOINTS,
     *previews.ENDPOINTS,
+    *schedules.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",

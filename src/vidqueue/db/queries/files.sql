@@ -35,13 +35,14 @@ INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) VALUES (%(job_id)s
 SELECT id FROM vidqueue.files WHERE id = ANY (%(ids)s) FOR UPDATE SKIP LOCKED
 
 -- name: unused
--- Those that no job published, no unfinished job reads, and no job has read since a time. As with jobs.unneeded, this is a
+-- Those that no job published, no unfinished job reads, no job has read since a time, and no schedule names. As with jobs.unneeded, this is a
 -- separate statement after the lock.
 SELECT f.id FROM vidqueue.files f
 WHERE f.id = ANY (%(ids)s)
   AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
   AND NOT EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
                   WHERE u.file_id = f.id AND (j.finished_at IS NULL OR j.finished_at > %(since)s::timestamptz))
+  AND NOT EXISTS (SELECT FROM vidqueue.schedules s WHERE f.id = ANY (s.files))
 
 -- name: tell_published
 -- Set the column for outputs published by a program from before it existed, so that they leave the index of uploads.

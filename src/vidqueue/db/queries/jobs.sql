@@ -279,7 +279,8 @@ SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id)
 WHERE NOT EXISTS (SELECT FROM vidqueue.job_dependencies d WHERE d.depends_on = given.id AND d.job_id NOT IN (SELECT id FROM dependents))
 
 -- name: unneeded
--- Finished jobs that no unfinished job needs: as a dependency, for a file, or as its parent or child. It is a separate
+-- Finished jobs that no unfinished job needs (as a dependency, for a file, or as its parent or child), and whose outputs no
+-- schedule names. It is a separate
 -- statement after the lock, because it must see everything that was committed before the lock was acquired.
 SELECT j.id FROM vidqueue.jobs j
 WHERE j.id = ANY (%(ids)s) AND j.finished_at IS NOT NULL
@@ -290,6 +291,8 @@ WHERE j.id = ANY (%(ids)s) AND j.finished_at IS NOT NULL
                   WHERE o.job_id = j.id AND w.finished_at IS NULL)
   AND NOT EXISTS (SELECT FROM vidqueue.jobs p WHERE p.id = j.parent_id AND p.finished_at IS NULL)
   AND NOT EXISTS (SELECT FROM vidqueue.jobs c WHERE c.parent_id = j.id)
+  AND NOT EXISTS (SELECT FROM vidqueue.schedules s WHERE j.id = ANY (s.jobs) OR s.files && ARRAY(
+      SELECT o.file_id FROM vidqueue.outputs o WHERE o.job_id = j.id))
 
 -- name: delete_many
 DELETE FROM vidqueue.jobs WHERE id = ANY (%(ids)s) RETURNING batch_id

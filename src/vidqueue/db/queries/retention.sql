@@ -83,6 +83,15 @@ DELETE FROM vidqueue.events WHERE number = ANY (ARRAY(
     CROSS JOIN LATERAL (SELECT number FROM vidqueue.events WHERE job_id = job.id ORDER BY number LIMIT %(limit)s) e
     LIMIT %(limit)s))
 
+-- name: forget_events_of_no_job
+-- Events of the machine and of schedules.
+DELETE FROM vidqueue.events WHERE number = ANY (ARRAY(
+    SELECT number FROM vidqueue.events WHERE job_id IS NULL AND at <= %(before)s ORDER BY at LIMIT %(limit)s))
+
+-- name: forget_schedule_runs
+DELETE FROM vidqueue.schedule_runs WHERE (schedule_id, due_at) IN (
+    SELECT schedule_id, due_at FROM vidqueue.schedule_runs WHERE at <= %(before)s ORDER BY at LIMIT %(limit)s)
+
 -- name: lock_jobs
 -- The oldest finished jobs after a position. Jobs with bytes in a data folder whose own daemon runs are left to that daemon,
 -- because only it can remove them. OFFSET 0 keeps the subqueries inside the index scan, which ends at the limit; a join

@@ -10,6 +10,8 @@ from uuid import UUID
 from vidqueue.db.pool import Connection, execute, row, rows
 
 History = Literal["logs", "events"]
+# Rows that belong to no job, and go by their age alone.
+Aged = Literal["events_of_no_job", "schedule_runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,11 @@ async def forget(connection: Connection, what: History, ids: list[UUID], *, limi
 async def pruned(connection: Connection, what: History, ids: list[UUID]) -> None:
     """Write down that these jobs have no logs or events left."""
     await execute(connection, "retention", f"{what}_pruned", ids=ids)
+
+
+async def forget_aged(connection: Connection, what: Aged, before: datetime, *, limit: int) -> int:
+    """Delete at most `limit` of the oldest of these rows, and return how many."""
+    return await execute(connection, "retention", f"forget_{what}", before=before, limit=limit)
 
 
 async def lock_jobs(connection: Connection, before: datetime, after: Place, *, node: UUID, limit: int) -> list[Place]:
