@@ -261,13 +261,10 @@ async def test_what_is_vendored_is_what_its_checksum_says() -> None:
     assert len(list(VENDORED.glob("*.js"))) == len((VENDORED / "SHA256SUMS").read_text().splitlines())
 
 
-async def test_every_code_that_a_job_may_fail_with_has_a_likely_cause() -> None:
-    of_requests = {
-        "bad_request", "uri_too_long", "headers_too_large", "invalid_json", "not_found", "method_not_allowed",
-        "unsupported_media_type", "request_timeout", "conflict", "precondition_failed", "range_not_satisfiable",
-        "idempotency_mismatch", "forbidden", "host_not_allowed", "not_ready", "probe_pending",
-    }  # fmt: skip
-    assert {code for code in KINDS if causes.of(code) is None} <= of_requests
+async def test_every_code_has_a_likely_cause_and_every_cause_a_code() -> None:
+    assert set(KINDS) >= causes.CODES
+    assert all(causes.of(code) for code in KINDS)
+    assert causes.of("code_of_another_package") is None
 
 
 @pytest.mark.parametrize(
@@ -277,3 +274,15 @@ async def test_every_code_that_a_job_may_fail_with_has_a_likely_cause() -> None:
 )  # fmt: skip
 async def test_durations_are_written_for_people(seconds: float | None, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+async def test_the_newest_preview_of_a_running_job_is_shown(served: Served) -> None:
+    job_id = served.scene.jobs["Street scene, faces blurred"]
+    await served.scene.queue.sql(
+        "INSERT INTO vidqueue.previews (job_id, attempt, picture) VALUES (%s, 1, %s)", job_id, b"x"
+    )
+    shown = f'src="/v1/jobs/{job_id}/preview?'
+    async with served.http as http:
+        assert shown in (await http.get("/")).text
+        assert shown in (await http.get(f"/jobs/{job_id}")).text
+    await served.scene.queue.sql("DELETE FROM vidqueue.previews")

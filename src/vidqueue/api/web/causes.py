@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vidqueue.errors import KINDS
+
 _DAMAGED = "The file was damaged before it came here, or was not copied to its end."
 _LIMIT = "The media is larger than this daemon is configured to take."
 _REQUEST = "The request named something that this daemon cannot use."
@@ -25,16 +27,20 @@ _CAUSES = {
     _REMOTE: ("url_not_found", "fetch_refused", "fetch_too_large", "fetch_timed_out", "fetch_failed"),
     _MACHINE: (
         "executor_crashed", "no_result", "gpu_error", "no_space", "input_unreachable", "storage_unreachable",
-        "database_unavailable", "overloaded", "query_timeout", "file_elsewhere",
+        "database_unavailable", "overloaded", "query_timeout", "file_elsewhere", "peer_unavailable",
     ),
     _WORKLOAD: ("out_of_memory", "gpu_out_of_memory", "timed_out", "stalled", "poison"),
     _FAULT: ("processor_error", "bad_output", "internal_error", "ffmpeg_failed"),
     "No lane was free before the job's deadline.": ("expired",),
     "A job that this one builds on failed or was canceled.": ("dependency_failed",),
 }  # fmt: skip
+_OTHERS = "The request, or the media that it names."
+CODES = frozenset(code for codes in _CAUSES.values() for code in codes)
 _BY_CODE = {code: cause for cause, codes in _CAUSES.items() for code in codes}
 
 
 def of(code: str | None) -> str | None:
-    """Return the likely cause of an error code; None for codes of other packages."""
-    return _BY_CODE.get(code or "")
+    """Return the likely cause of an error code; None for codes that only other packages know."""
+    if code not in KINDS:
+        return None
+    return _BY_CODE.get(code) or (_MACHINE if KINDS[code].retryable else _OTHERS)

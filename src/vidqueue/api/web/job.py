@@ -71,6 +71,7 @@ async def show(request: Request, job_id: UUID, query: JobPageQuery) -> Response:
         shown = _shown_attempt(tries, query.attempt)
         lines = await attempts.read_log_end(connection, job_id, shown.number, limit=LAST_LINES) if shown else []
         relatives = await dashboard.relatives(connection, job_id)
+        previews = await dashboard.previews(connection, [job_id])
     return render.page(
         request,
         "job.html",
@@ -84,6 +85,7 @@ async def show(request: Request, job_id: UUID, query: JobPageQuery) -> Response:
         all_lines=len(lines) < LAST_LINES,
         timeline=timeline.of(job, tries),
         relatives=relatives,
+        preview=previews.get(job_id),
         inputs=await inputs.of(services, job),
         deliveries=await webhooks.deliveries_of_job(services.database, job_id),
         warnings=_warnings(job),

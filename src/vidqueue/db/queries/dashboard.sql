@@ -24,3 +24,8 @@ UNION ALL
 UNION ALL
 (SELECT 'needed by', j.id, j.processor, j.title, j.state, j.progress
  FROM vidqueue.job_dependencies d JOIN vidqueue.jobs j ON j.id = d.job_id WHERE d.depends_on = %(id)s ORDER BY j.id LIMIT 50)
+
+-- name: previews
+-- Which of these running jobs have a preview picture. The version changes with the picture.
+SELECT p.job_id, p.xmin::text AS version FROM vidqueue.previews p JOIN vidqueue.jobs j ON j.id = p.job_id
+WHERE p.job_id = ANY (%(ids)s) AND j.state = 'running' AND p.attempt = j.attempt

@@ -41,3 +41,8 @@ async def relatives(connection: Connection, job_id: UUID) -> list[Relative]:
     """Return the jobs that a job is related to."""
     found = await rows(connection, "dashboard", "relatives", id=job_id)
     return [Relative(**{**one, "state": State(one["state"])}) for one in found]
+
+
+async def previews(connection: Connection, ids: list[UUID]) -> dict[UUID, str]:
+    """Return the jobs among these that have a preview, each with a word that changes with the picture."""
+    return {one["job_id"]: one["version"] for one in await rows(connection, "dashboard", "previews", ids=ids)}
