@@ -9,10 +9,11 @@ from vidqueue import __version__
 DAEMON = Group("Daemon", sort_key=1)
 JOBS = Group("Jobs", sort_key=2)
 MACHINE = Group("Machine", sort_key=3)
+DEVELOPER = Group("Processors of your own", sort_key=4)
 
 app = App(
     name="vidqueue",
-    help="A durable queue for video work. Commands outside the group Daemon talk to a running daemon over HTTP.",
+    help="A durable queue for video work. Commands of the groups Jobs and Machine talk to a running daemon over HTTP.",
     help_format="plaintext",
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -42,7 +43,8 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "pause": ("pauses:pause", MACHINE, "Begin no more jobs: at all, of one processor, or on one lane."),
     "resume": ("pauses:resume", MACHINE, "End a pause."),
     "drain": ("pauses:drain", MACHINE, "Pause lanes, and free their memory once the running jobs have ended."),
-    "processors": ("system:processors", MACHINE, "List the processors, or show the parameters of one."),
+    "try": ("trial:app", DEVELOPER, "Run a processor in this terminal, without a daemon."),
+    "processors": ("system:processors_app", MACHINE, "List the processors, show the parameters of one, or begin one."),
     "lanes": ("system:lanes", MACHINE, "Show the lanes and the jobs they run."),
 }
 

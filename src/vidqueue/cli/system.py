@@ -6,14 +6,18 @@ import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen
 
+processors_app = App(name="processors", help="List the processors, show the parameters of one, or begin one.")
+processors_app.command("vidqueue.cli.scaffold:new", name="new", help="Write a package with a new processor and a test.")
 
+
+@processors_app.default
 def processors(
     name: Annotated[str | None, Parameter(name="NAME")] = None, *, door: Door = DOOR, look: Look = LOOK
 ) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -111,7 +113,9 @@ def _points() -> list[EntryPoint]:
 def _load(point: EntryPoint, earlier: Mapping[str, Processor]) -> Processor | Unloaded:
     """One package that cannot be imported must not take the others with it."""
     try:
-        processor: Processor = point.load()()
+        # Standard output is for data; what a module prints while it is imported is none.
+        with contextlib.redirect_stdout(sys.stderr):
+            processor: Processor = point.load()()
         _check_section(processor, earlier)
         _check_grace(processor)
     except Exception as error:

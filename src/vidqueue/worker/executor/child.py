@@ -17,9 +17,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from types import TracebackType
 from typing import Any
 
 from vidqueue.errors import VidqueueError, WaitingError, is_no_space
@@ -28,9 +30,10 @@ from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
-from vidqueue.progress import PREVIEW_EVERY_S
+from vidqueue.progress import PREVIEW_EVERY_S, LogLine, Progress
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.secrets import secret_values
+from vidqueue.worker.executor.capture import Capture
 from vidqueue.worker.executor.messages import (
     LONGEST_DETAIL,
     MOST_OUTPUTS,
@@ -91,11 +94,12 @@ def main() -> None:
     jobs: SimpleQueue[RunJob | None] = SimpleQueue()
     canceled = threading.Event()
     threading.Thread(target=_read, args=(wire, jobs, canceled), name="orders", daemon=True).start()
-    models = ModelCache()
+    worker = _Worker(wire, arguments.device, canceled)
+    worker.capture.install()
     wire.send(Ready(os.getpid()))
     while (order := jobs.get()) is not None:
         with durations.collected() as seen_s:
-            report = _run(order, wire, arguments.device, models, canceled)
+            report = _run(order, worker)
         wire.send(_used(order, seen_s))
         wire.send(report)
 
@@ -146,10 +150,22 @@ def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Even
     jobs.put(None)
 
 
-def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> Report:
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What lasts from one job to the next."""
+
+    wire: Wire
+    device: str
+    canceled: threading.Event
+    capture: Capture = field(default_factory=Capture)
+    models: ModelCache = field(default_factory=ModelCache)
+
+
+def _run(order: RunJob, worker: _Worker) -> Report:
     started = time.monotonic()
     try:
-        outputs = _as_reported(_work(order, wire, device, models, canceled))
+        with worker.capture.job(worker.wire.send) as report:
+            outputs = _as_reported(_work(order, worker, report))
         # Made storable here as well as where it is sent, because that may raise for what a processor returned.
         done: Report = storable(Done(outputs, {"run_s": round(time.monotonic() - started, 3)}))
     except CanceledError:
@@ -159,7 +175,11 @@ def _run(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: t
     except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise
-        return _broke(error)
+        broke = _broke(error)
+        if not isinstance(error, VidqueueError):  # what has a code and a hint explains itself
+            for line in broke.detail.splitlines():
+                worker.wire.send(LogLine(line, "error"))
+        return broke
     return done
 
 
@@ -177,22 +197,23 @@ def _as_reported(drafts: list[OutputDraft]) -> list[dict[str, Any]]:
     ]
 
 
-def _work(order: RunJob, wire: Wire, device: str, models: ModelCache, canceled: threading.Event) -> list[OutputDraft]:
+def _work(order: RunJob, worker: _Worker, report: Callable[[Progress], None]) -> list[OutputDraft]:
+    wire = worker.wire
     kind = type(registry.find(order.processor))
     processor = kind(kind.Settings.model_validate(order.settings))
     for secret in secret_values(processor.config):
         wire.redactor.add(secret)
     params = registry.parse(processor, order.params)
-    models.folder, handover = Path(order.models_dir), _Handover(wire)
+    worker.models.folder, handover = Path(order.models_dir), _Handover(wire)
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
         workspace=Path(order.workspace),
-        device=device,
+        device=worker.device,
         limits=Limits.model_validate(order.limits),
-        report=wire.send,
+        report=report,
         write_log=wire.send,
-        models=models,
-        canceled=canceled,
+        models=worker.models,
+        canceled=worker.canceled,
         settings=processor.config,
         redact=wire.redactor.add,
         publish_output=handover.publish,
@@ -225,9 +246,17 @@ class _Handover:
 
 
 def _broke(error: BaseException) -> Broke:
-    detail = "".join(traceback.format_exception(error))[-LONGEST_DETAIL:]
+    detail = "".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__)))
+    detail = detail[-LONGEST_DETAIL:]
     failure = _failure(error, detail)
     return Broke(failure.code, failure.message, failure.hint, failure.detail)
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of this module, which its reader has not written."""
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
 
 
 def _failure(error: BaseException, detail: str) -> Failure:

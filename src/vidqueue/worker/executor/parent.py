@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -37,6 +36,7 @@ from vidqueue.worker.executor.messages import (
 )
 from vidqueue.worker.executor.meter import Meter
 from vidqueue.worker.executor.outcomes import draft_of, outcome_of
+from vidqueue.worker.executor.words import Words
 
 START_PATIENCE_S = 60
 # The lane rests after an executor that could not be started: this long, twice as long each time, up to the longest.
@@ -44,7 +44,6 @@ FIRST_REST_S = 1.0
 LONGEST_REST_S = 60.0
 # How long an executor may take to end, before SIGKILL and once more after it.
 END_PATIENCE_S = 15.0
-LAST_WORDS = 30
 LONGEST_REASON = 1000
 LONGEST_LINE = 8 << 20
 
@@ -68,8 +67,7 @@ class Executor:
         self._device = device
         self._gpu_uuid = gpu_uuid
         self._process: asyncio.subprocess.Process | None = None
-        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
-        self._redactor = Redactor()
+        self._words = Words()
         self._killed_by_us = False
         self._told_to_stop = False
         self._code: int | None = None
@@ -102,15 +100,15 @@ class Executor:
         # A pipe of our own: asyncio's would let a grandchild that holds it open keep us from learning of the end.
         words, words_end = os.pipe()
         with theirs, os.fdopen(words_end, "wb") as output:
-            self._last_words.clear()
+            self._words.last.clear()
             # Before the child, so that whoever finds it running can send to it and reap it.
             self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-            self._listener = asyncio.create_task(self._hear_words(words), name=f"{self._lane}-words")
+            self._listener = asyncio.create_task(self._words.hear(words), name=f"{self._lane}-words")
             # Spawned from the event loop's thread: the parent-death signal follows the thread that spawned the child.
             self._process = await self._spawn(theirs, output)
         async with asyncio.timeout(START_PATIENCE_S):
             if not isinstance(await self._next(), Ready):
-                raise OSError(f"it ended before it was ready: {' | '.join(self._last_words)}")
+                raise OSError(f"it ended before it was ready: {' | '.join(self._words.last)}")
         self._failed_starts = 0
         self.starts += 1
 
@@ -136,7 +134,7 @@ class Executor:
         """
         self._told_to_stop = False
         if processor := registry.catalogue().get(order.processor):
-            self._redactor = Redactor(secret_values(processor.config))
+            self._words.redactor = Redactor(secret_values(processor.config))
         try:
             await self.start()
         except (OSError, TimeoutError) as error:
@@ -144,10 +142,20 @@ class Executor:
         assert self._process is not None
         self.meter.start(self._process.pid)
         on_start()
+        self._words.on_line = listener
+        try:
+            return await self._heard(order, listener)
+        finally:
+            self._words.on_line = None
+
+    async def _heard(self, order: RunJob, listener: Listener) -> Outcome:
+        """Send the order, hear the child's reports, and return the outcome."""
         # If the child is gone already, reading from it says so.
         with contextlib.suppress(OSError):
             await self._send(order)
         while (message := await self._next()) is not None:
+            if isinstance(message, LogLine):
+                self._words.say(message.text)
             if isinstance(message, Progress | LogLine | Preview):
                 listener(message)
             elif isinstance(message, Used):
@@ -155,6 +163,7 @@ class Executor:
             elif isinstance(message, OutputReady):
                 listener(draft_of(message.output))
             elif (outcome := outcome_of(message, told_to_stop=self._told_to_stop)) is not None:
+                await self._words.drained()
                 return outcome
         return await self._died()
 
@@ -212,25 +221,13 @@ class Executor:
         except ConnectionError:
             return None
         except ValueError as error:
-            self._last_words.append(f"The executor sent what is no message: {error}")
+            self._words.say(f"The executor sent what is no message: {error}")
             self._signal_group()
             return None
 
-    async def _hear_words(self, words: int) -> None:
-        """Keep the last lines of the child's output: they explain a crash."""
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(words, "rb"))
-        try:
-            while block := await reader.read(65536):
-                lines = self._redactor.text(sanitize_text(block.decode(errors="replace"))).splitlines()
-                self._last_words.extend(line[:500] for line in lines if line.strip())
-        finally:
-            transport.close()
-
     async def _died(self) -> Outcome:
         code = await self._reap()
-        words = "\n".join(self._last_words)
+        words = "\n".join(self._words.last)
         if self._killed_by_us:
             return Canceled()
         if code is None:

@@ -1,0 +1,81 @@
+"""The output of an executor's process beside its messages: lines of the running job's log, and its last words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable
+
+from vidqueue.processors.lines import LineSplitter, PrintedLine
+from vidqueue.progress import LogLine
+from vidqueue.sanitize import Redactor, sanitize_text
+
+KEPT = 30
+LONGEST = 500
+# How often the event loop is given the word until the pipe is empty.
+MOST_TURNS = 100
+
+
+class Words:
+    """Hears what a process and all its children write to standard output and error, which is one pipe.
+
+    Attributes:
+        last: the last lines, which explain a crash.
+        redactor: hides the secrets of the running job's processor.
+        on_line: gets each line of the running job; None between jobs.
+    """
+
+    def __init__(self) -> None:
+        self.last: deque[str] = deque(maxlen=KEPT)
+        self.redactor = Redactor()
+        self.on_line: Callable[[LogLine], None] | None = None
+        self._pipe = -1
+
+    async def hear(self, pipe: int) -> None:
+        """Hear the read end of a pipe until all writers are gone, and close it."""
+        reader, splitter = asyncio.StreamReader(), LineSplitter()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb"))
+        self._pipe = pipe
+        try:
+            while block := await reader.read(65536):
+                for line in splitter.feed(block):
+                    self._take(line)
+        finally:
+            self._pipe = -1
+            for line in splitter.rest():
+                self._take(line)
+            transport.close()
+
+    async def drained(self) -> None:
+        """Wait until what the process has written so far is heard."""
+        for _ in range(MOST_TURNS):
+            if self._waiting() == 0:
+                break
+            await asyncio.sleep(0)
+        # From the transport to the reader, and from there to `hear`.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def say(self, text: str) -> None:
+        """Count a line that came by another way among the last words."""
+        self.last.append(text[:LONGEST])
+
+    def _take(self, line: PrintedLine) -> None:
+        if not line.text.strip() or line.redrawn:
+            return
+        text = self.redactor.text(sanitize_text(line.text))
+        self.say(text)
+        if self.on_line is not None:
+            self.on_line(LogLine(text))
+
+    def _waiting(self) -> int:
+        """Bytes in the pipe."""
+        with contextlib.suppress(OSError, ValueError):  # it is not open yet, or not any more
+            return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
+        return 0
