@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import os
 import resource
@@ -12,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +24,7 @@ from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database, row
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
-from vidqueue.jobs import schedules
+from vidqueue.jobs import keys, schedules
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.scheduler import Scheduler
 from vidqueue.jobs.webhook_secret import WebhookSecret
@@ -144,7 +142,6 @@ async def running(
     Raises:
         DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
     """
-    _require_loopback(settings)
     _load_processors(settings)
     watchdog = watchdog or Watchdog()
     async with AsyncExitStack() as stack:
@@ -157,6 +154,8 @@ async def running(
         log.info("database_ready", postgresql=version, migrations_applied=applied)
         services = await _open_services(settings, database_url, stack, watchdog)
         await _require_own_database(services)
+        if role != "worker":
+            await _require_key(services)
         await stack.enter_async_context(sending(_sender(services)))
         await _declare_schedules(services)
         scheduler = Scheduler(services.database, services.inputs, services.watchdog.register("schedules"))
@@ -265,11 +264,11 @@ def _only_daemon(data_dir: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _require_loopback(settings: Settings) -> None:
-    """Refuse to listen on other addresses than loopback, because there are no API keys yet."""
-    host = settings.api.host
-    with contextlib.suppress(ValueError):
-        if ip_address(host).is_loopback:
-            return
-    if host != "localhost":
-        raise NotAllowedError(f"api.host is {host!r}: without API keys the daemon listens on loopback only.")
+async def _require_key(services: Services) -> None:
+    """Refuse to listen beyond loopback while there is no API key that anybody could be asked for."""
+    host = services.settings.api.host
+    if not services.settings.api.on_loopback and not await keys.every(services.database):
+        raise NotAllowedError(
+            f"api.host is {host!r}: without an API key the daemon listens on loopback only. "
+            "Make one first: vidqueue keys create --owner NAME --role admin."
+        )

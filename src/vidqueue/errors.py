@@ -42,7 +42,13 @@ KINDS: dict[str, Kind] = {
     "precondition_failed": Kind(412, False, "The job changed since it was read; read it again and repeat."),
     "range_not_satisfiable": Kind(416, False, "Ask for a range inside the size that Content-Range tells."),
     "idempotency_mismatch": Kind(422, False, "This Idempotency-Key was used for another body; choose a new key."),
-    "forbidden": Kind(403, False, "Requests of another site's page are refused."),
+    "unauthenticated": Kind(
+        401, False, "Send a key: `Authorization: Bearer <key>`, or $VIDQUEUE_API_KEY for the command line."
+    ),
+    "forbidden": Kind(403, False, "Use a key whose role allows this; requests of another site's page are refused."),
+    "limit_reached": Kind(
+        429, True, "Try again after the time in Retry-After, or ask the operator for a higher limit."
+    ),
     "host_not_allowed": Kind(400, False, "Call the daemon by a name listed in api.allowed_hosts."),
     "database_unavailable": Kind(503, True, "Try again shortly; with the same Idempotency-Key nothing is done twice."),
     "overloaded": Kind(503, True, "The daemon is busy; try again after the time in Retry-After."),

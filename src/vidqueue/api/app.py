@@ -17,6 +17,7 @@ from vidqueue.api.v1.health import Readiness
 from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs.keys import Keyring
 from vidqueue.jobs.probes import Probes
 from vidqueue.processors import registry
 from vidqueue.services import Services
@@ -44,6 +45,7 @@ def build(services: Services) -> Starlette:
     app.state.services = services
     app.state.closing = asyncio.Event()
     settings = services.settings
+    app.state.keyring = Keyring(services.event_feed.log.connection, open_without_keys=settings.api.on_loopback)
     app.state.probes = Probes(services.database, services.storage, settings.limits)
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
@@ -62,5 +64,8 @@ def end_streams(app: Starlette) -> None:
 
 def _names(settings: ApiSettings) -> list[str]:
     """Return the host names that requests may use; the address it listens on is always one of them."""
+    if not settings.on_loopback and "allowed_hosts" not in settings.model_fields_set:
+        # The check keeps other sites' pages from a daemon that needs no key. Beyond loopback it always needs one.
+        return ["*"]
     own = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [*settings.allowed_hosts, own]

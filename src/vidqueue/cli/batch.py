@@ -43,6 +43,8 @@ class BatchFlags:
     """Run on this lane only."""
     webhook: str | None = None
     """A URL that is told of each job by POST requests."""
+    owner: str | None = None
+    """Submit for this owner; needs a key with the role operate. The default is the owner of the key."""
     idempotency_key: str | None = None
     """A key of your choice. Sending the same request with the same key again does not create a second batch."""
     wait: Annotated[bool, Parameter(negative="", show_default=False)] = False
@@ -92,7 +94,7 @@ def submit(
     members = check(jobs)
     inputs = Inputs(may_upload=flags.upload)
     inputs.check(member.input[field] for member in members for field in member.media)
-    with Client(door.url) as client:
+    with Client(door.url, owner=flags.owner) as client:
         for member in members:
             for field in member.media:
                 member.input[field] = inputs.reference(client, screen, member.input[field])

@@ -18,15 +18,18 @@ Job: TypeAlias = dict[str, Any]
 
 FINAL = frozenset({"succeeded", "failed", "canceled"})
 PAGE = 200
+# Addresses whose POST makes something that has an owner.
+_MAKES = frozenset({"/v1/jobs", "/v1/batches", "/v1/files"})
 
 _EXITS = {401: Exit.NOT_PERMITTED, 403: Exit.NOT_PERMITTED, 404: Exit.NOT_FOUND, 429: Exit.BUSY, 503: Exit.BUSY}
 
 
 class Client:
-    """One daemon. Use it in a `with` block."""
+    """One daemon. Use it in a `with` block. What it makes belongs to `owner`, by default to the owner of the key."""
 
-    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, owner: str | None = None) -> None:
         self.url = url.rstrip("/")
+        self._owner = owner
         key = api_key or os.environ.get("VIDQUEUE_API_KEY")
         headers = {"User-Agent": f"vidqueue-cli/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._http = httpx2.Client(
@@ -55,6 +58,8 @@ class Client:
         Raises:
             CommandError: the daemon does not answer, or it refused the request.
         """
+        if self._owner is not None and method == "POST" and path in _MAKES:
+            request["params"] = {"owner": self._owner}
         with self._telling():
             response = self._http.request(method, path, **request)
         require_success(response)

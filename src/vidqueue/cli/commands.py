@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "doctor": ("checkup:doctor", DAEMON, "Check whether this machine has what a daemon needs."),
     "config": ("configuration:app", DAEMON, "Check or show the daemon's configuration."),
     "db": ("database:app", DAEMON, "Address, migrations, backup, restore and psql of the database."),
+    "keys": ("keys:app", DAEMON, "Create, list and revoke API keys: who may ask this daemon for what."),
     "submit": ("submit:app", JOBS, "Submit a job. Each processor has its own flags."),
     "batch": ("batch:app", JOBS, "Submit many jobs at once; show, cancel or retry a batch."),
     "status": ("jobs:status", JOBS, "Show one job."),

@@ -42,6 +42,8 @@ class JobFlags:
     """A URL that is told of the job by POST requests."""
     webhook_event: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
     """Tell only started, progress, output or completed; may be given more than once."""
+    owner: Annotated[str | None, Parameter(group=JOB)] = None
+    """Submit for this owner; needs a key with the role operate. The default is the owner of the key."""
     idempotency_key: Annotated[str | None, Parameter(group=JOB)] = None
     """A key of your choice. Sending the same request with the same key again does not create a second job."""
     wait: Annotated[bool, Parameter(group=WAITING, negative="", show_default=False)] = False

@@ -104,7 +104,7 @@ class SubmitCommand:
             places.check(names, extension)
         request = {"processor": self._processor.name, **flags.request()}
         batch = many.Batch(request, values, self._source.field)
-        with Client(door.url) as client:
+        with Client(door.url, owner=flags.owner) as client:
             lines = many.submit(client, screen, batch, entries, inputs, flags.idempotency_key)
             if flags.wait or places is not None:
                 screen.say(f"submitted {sum(line.job is not None for line in lines)} jobs")
@@ -206,7 +206,7 @@ def _submit(
     target = None if flags.output is None else Target(flags.output, force=flags.force, inputs=named)
     if target is not None:
         target.check()
-    with Client(door.url) as client:
+    with Client(door.url, owner=flags.owner) as client:
         if target is not None and target.replaces:
             target = protecting(client, request["input"], target)
             target.check()

@@ -111,7 +111,7 @@ async def deliveries(
         return await webhooks.page(connection, owner=owner, state=state, before=before or LAST_ID, limit=limit)
 
 
-async def resend(database: Database, delivery_id: UUID, *, owner: str) -> DeliveryRow:
+async def resend(database: Database, delivery_id: UUID, *, owner: str | None) -> DeliveryRow:
     """Send a delivery once more, for a day if it fails, whatever became of it.
 
     Raises:

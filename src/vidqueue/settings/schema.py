@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +58,8 @@ class ApiSettings(Section):
     port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 chooses a free port.")
     allowed_hosts: list[str] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
-        description="Host names that requests may be addressed to (the `Host` header).",
+        description="Host names that requests may be addressed to (the `Host` header). A daemon that listens beyond "
+        "loopback takes any name unless this is set: every request needs a key there.",
     )
     max_connections: int = Field(
         4096,
@@ -65,6 +67,14 @@ class ApiSettings(Section):
         description="Open connections at once; fewer where the limit of open files (ulimit -n) leaves room for less.",
     )
     max_wait_s: float = Field(60, gt=0, description="Longest time that `Prefer: wait` may ask for, in seconds.")
+
+    @property
+    def on_loopback(self) -> bool:
+        """True if only this machine can connect."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class LanesSettings(Section):

@@ -6,6 +6,8 @@ import asyncio
 
 from starlette.requests import Request
 
+from vidqueue.jobs.keys import Keyring
+from vidqueue.principal import Principal
 from vidqueue.services import Services
 
 
@@ -15,10 +17,26 @@ def services_of(request: Request) -> Services:
     return services
 
 
+def keyring_of(request: Request) -> Keyring:
+    """Return the keyring, which knows all API keys."""
+    keyring: Keyring = request.app.state.keyring
+    return keyring
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who sent the request; `Endpoint.call` has found it out before it calls the handler."""
+    principal: Principal = request.state.principal
+    return principal
+
+
 def owner_of(request: Request) -> str:
-    """Return the owner of the request; a handler reads and changes only what belongs to this owner."""
-    del request
-    return "local"
+    """Return the owner of what the request makes."""
+    return principal_of(request).owner
+
+
+def scope_of(request: Request) -> str | None:
+    """Return the owner whose things the request may see and change; None for those of everybody."""
+    return principal_of(request).scope
 
 
 def closing_of(request: Request) -> asyncio.Event:

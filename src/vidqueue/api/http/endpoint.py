@@ -20,8 +20,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from vidqueue.api.http import requests
+from vidqueue.api.http.identity import require_role
 from vidqueue.api.http.problems import RefusedError
 from vidqueue.errors import VidqueueError
+from vidqueue.principal import Role
 
 Handler = Callable[..., Awaitable[Response]]
 
@@ -47,6 +49,8 @@ class Endpoint:
         answers: what it answers by status.
         errors: codes it may refuse with, besides those that every address has.
         raw_body: media types of a body that the handler streams itself.
+        public: answered without a key.
+        role: what the key of a request must allow; by default reading for GET, else submitting.
     """
 
     method: str
@@ -56,6 +60,15 @@ class Endpoint:
     answers: Mapping[int, Answer]
     errors: tuple[str, ...] = ()
     raw_body: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    public: bool = False
+    role: Role | None = None
+
+    @property
+    def needs(self) -> Role | None:
+        """The role that a request needs; None if it needs no key."""
+        if self.public:
+            return None
+        return self.role or (Role.READ if self.method == "GET" else Role.SUBMIT)
 
     @property
     def parameters(self) -> list[str]:
@@ -68,7 +81,10 @@ class Endpoint:
         return model
 
     async def call(self, request: Request) -> Response:
-        """Read the handler's arguments from the request, and call it."""
+        """Find out who asks, read the handler's arguments from the request, and call it."""
+        if self.needs is not None:
+            # Before the body: whoever may not ask is not read.
+            await require_role(request, self.needs)
         arguments: dict[str, Any] = dict(request.path_params)
         if "\0" in request.url.path or "%00" in request.url.path:
             # No database keeps a NUL, so nothing can have this name.

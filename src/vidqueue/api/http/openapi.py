@@ -48,7 +48,16 @@ def document(endpoints: Iterable[Endpoint], processors: Mapping[str, Processor])
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key. None is needed while none exists.",
+                }
+            },
+        },
     }
 
 
@@ -61,6 +70,9 @@ def _operation(endpoint: Endpoint) -> Document:
         "parameters": _parameters(endpoint),
         "responses": _responses(endpoint),
     }
+    if endpoint.needs is not None:
+        operation["security"] = [{"key": []}]
+        operation["x-role"] = endpoint.needs
     if description:
         operation["description"] = " ".join(description.split())
     if body := _body(endpoint):
@@ -136,6 +148,8 @@ def codes_of(endpoint: Endpoint) -> list[str]:
         codes.update(_WITH_BODY)
     if endpoint.model("query") or endpoint.model("headers") or endpoint.raw_body:
         codes.add("invalid_request")
+    if endpoint.needs is not None:
+        codes.update(("unauthenticated", "forbidden"))
     if endpoint.method not in SAFE_METHODS:
         codes.add("forbidden")
     if endpoint.path.startswith("/v1/"):

@@ -20,6 +20,8 @@ _HEADERS = {
     "overloaded": {"Retry-After": "2"},
     "query_timeout": {"Retry-After": "2"},
     "not_ready": {"Retry-After": "2"},
+    "limit_reached": {"Retry-After": "10"},
+    "unauthenticated": {"WWW-Authenticate": 'Bearer realm="vidqueue"'},
     "input_unreachable": {"Retry-After": "10"},
     "storage_unreachable": {"Retry-After": "10"},
     # The rest of a stalled body may never come, so the connection cannot be used again.

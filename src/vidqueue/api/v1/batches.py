@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
+from vidqueue.api.v1.jobs import ForOwner
 from vidqueue.db.tables.batches import BatchRow
 from vidqueue.job import State
 from vidqueue.jobs import batches
@@ -76,7 +77,7 @@ class SubmittedBatchView(BatchView):
     jobs: list[UUID] = Field(description="Ids of the jobs, in the order of the request.")
 
 
-async def submit_batch(request: Request, body: BatchRequest, headers: BatchHeaders) -> Response:
+async def submit_batch(request: Request, body: BatchRequest, headers: BatchHeaders, query: ForOwner) -> Response:
     """Submit up to 1,000 jobs at once.
 
     All of them are durable when this answers, or none was queued and `errors` names what is wrong with each. A string
@@ -87,7 +88,7 @@ async def submit_batch(request: Request, body: BatchRequest, headers: BatchHeade
         body,
         database=services.database,
         inputs=services.inputs,
-        owner=owner_of(request),
+        owner=principal_of(request).acting_for(query.owner),
         idempotency_key=headers.idempotency_key,
     )
     view = SubmittedBatchView(jobs=submitted.jobs, **dict(_view(submitted.batch)))
@@ -97,7 +98,7 @@ async def submit_batch(request: Request, body: BatchRequest, headers: BatchHeade
 
 async def get_batch(request: Request, batch_id: UUID) -> Response:
     """Read a batch: counts by state, progress, and which jobs have failed."""
-    return json_answer(_view(await batches.read(services_of(request).database, batch_id, owner=owner_of(request))))
+    return json_answer(_view(await batches.read(services_of(request).database, batch_id, owner=scope_of(request))))
 
 
 async def cancel_batch(request: Request, batch_id: UUID) -> Response:
@@ -105,7 +106,7 @@ async def cancel_batch(request: Request, batch_id: UUID) -> Response:
 
     Waiting jobs are canceled when this answers; running ones have been asked to stop. Asking again changes nothing.
     """
-    batch = await batches.cancel(services_of(request).database, batch_id, owner=owner_of(request))
+    batch = await batches.cancel(services_of(request).database, batch_id, owner=scope_of(request))
     return json_answer(_view(batch), 202)
 
 
@@ -115,7 +116,7 @@ async def retry_batch(request: Request, batch_id: UUID) -> Response:
     Jobs that wait, run, have succeeded or were canceled are left as they are. A failed job stays failed if it needs the
     output of a job that will not come.
     """
-    batch = await batches.retry(services_of(request).database, batch_id, owner=owner_of(request))
+    batch = await batches.retry(services_of(request).database, batch_id, owner=scope_of(request))
     return json_answer(_view(batch), 202)
 
 

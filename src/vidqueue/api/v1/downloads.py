@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.problems import RefusedError
 from vidqueue.api.v1.jobs import matches
 from vidqueue.db.tables import files
@@ -40,7 +40,7 @@ class RangeHeaders(BaseModel):
 async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHeaders) -> Response:
     """Download an output of a job."""
     async with services_of(request).database.statement() as connection:
-        found = await files.output(connection, job_id, name, owner=owner_of(request))
+        found = await files.output(connection, job_id, name, owner=scope_of(request))
     if found is None:
         raise VidqueueError("not_found", f"Job {job_id} has no output {name!r}.")
     return await _download(request, found, headers)
@@ -49,7 +49,7 @@ async def get_output(request: Request, job_id: UUID, name: str, headers: RangeHe
 async def get_file_content(request: Request, file_id: UUID, headers: RangeHeaders) -> Response:
     """Download a stored file."""
     async with services_of(request).database.statement() as connection:
-        found = await files.get(connection, file_id, owner=owner_of(request))
+        found = await files.get(connection, file_id, owner=scope_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")
     return await _download(request, found, headers)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vidqueue.api.http.context import closing_of, owner_of, services_of
+from vidqueue.api.http.context import closing_of, keyring_of, principal_of, scope_of, services_of
 from vidqueue.db.event_feed import Subscription
 from vidqueue.db.event_log import PAGE
 from vidqueue.db.pool import Connection
@@ -67,14 +67,14 @@ async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers
     Sends every event of the job, from the first or from after the number given, and ends when the job has ended.
     Answers 204 when the job has ended and no event is left to send, which makes EventSource stop.
     """
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     async with services.event_feed.log.connection() as connection:
         after = await _begin(connection, query, headers) or 0
         if await jobs.get(connection, job_id, owner=owner) is None:
             raise VidqueueError("not_found", f"There is no job {job_id}.")
     if await _is_over(services, job_id, after):
         return Response(status_code=204)
-    return EventStream(_until_over(services, job_id, owner, after), closing_of(request))
+    return EventStream(_while_allowed(request, _until_over(services, job_id, owner, after)), closing_of(request))
 
 
 async def all_events(request: Request, query: StreamQuery, headers: StreamHeaders) -> Response:
@@ -82,12 +82,12 @@ async def all_events(request: Request, query: StreamQuery, headers: StreamHeader
 
     Starts with what happens from now on, or replays everything after the number given.
     """
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     async with services.event_feed.log.connection() as connection:
         after = await _begin(connection, query, headers)
         if after is None:
             after = await events.latest(connection)
-    return EventStream(_without_end(services, owner, after), closing_of(request))
+    return EventStream(_while_allowed(request, _without_end(services, owner, after)), closing_of(request))
 
 
 class EventStream(Response):
@@ -146,7 +146,17 @@ async def _client_left(receive: Receive) -> None:
         pass
 
 
-async def _until_over(services: Services, job_id: UUID, owner: str, after: int) -> AsyncIterator[bytes]:
+async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The frames, until the key of the request is revoked; nothing is told after that."""
+    keyring, principal = keyring_of(request), principal_of(request)
+    async with aclosing(frames):  # type: ignore[type-var]
+        async for frame in frames:
+            if not await keyring.holds(principal):
+                return
+            yield frame
+
+
+async def _until_over(services: Services, job_id: UUID, owner: str | None, after: int) -> AsyncIterator[bytes]:
     yield GREETING
     async for told in _follow(services, owner, job_id, after):
         if told:
@@ -159,13 +169,13 @@ async def _until_over(services: Services, job_id: UUID, owner: str, after: int) 
             yield PING
 
 
-async def _without_end(services: Services, owner: str, after: int) -> AsyncIterator[bytes]:
+async def _without_end(services: Services, owner: str | None, after: int) -> AsyncIterator[bytes]:
     yield GREETING
     async for told in _follow(services, owner, None, after):
         yield _frames(told) if told else PING
 
 
-async def _follow(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
+async def _follow(services: Services, owner: str | None, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
     """Every event above `after`, as many at a time as there are; none after a pause. Ends when the feed closes."""
     while True:
         # Subscribed before the log is read, so that nothing falls between the two.
@@ -186,7 +196,7 @@ async def _follow(services: Services, owner: str, job_id: UUID | None, after: in
             return
 
 
-async def _replay(services: Services, owner: str, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
+async def _replay(services: Services, owner: str | None, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
     while page := await services.event_feed.log.page(after, job_id=job_id, owner=owner):
         yield page
         if len(page) < PAGE:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.http.multipart import FilePart
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
+from vidqueue.api.v1.jobs import ForOwner
 from vidqueue.api.v1.views import ErrorView, UploadView, file_view
 from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow, NewFile
@@ -34,10 +35,8 @@ FORM_ALLOWANCE = 16 * 1024
 _EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 
 
-class UploadQuery(BaseModel):
+class UploadQuery(ForOwner):
     """Query of an upload."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, max_length=1024, description="File name to show to people.")
 
@@ -66,7 +65,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     all the same, and `problem` says why. A probe that takes longer than two seconds goes on after the answer: `problem`
     is `probe_pending` then, and the facts appear in the file once they are there.
     """
-    services = services_of(request)
+    services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
     try:
         if media_type_of(request) == "multipart/form-data":
@@ -77,10 +76,10 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
         raise _storage_refuses(error) from error
     label = query.name or received.name or _name_in(headers.content_disposition)
     probes: Probes = request.app.state.probes
-    probing = probes.begin(received.stored.id, owner=owner_of(request))
+    probing = probes.begin(received.stored.id, owner=owner)
     try:
         facts, problem = await _look_at(probing, services, received.stored)
-        file = await _write_down(services, received, names.label(label), owner_of(request), facts)
+        file = await _write_down(services, received, names.label(label), owner, facts)
     finally:
         services.storage.release(received.stored.id)
     if not probing.done():
@@ -92,7 +91,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
 async def get_file(request: Request, file_id: UUID) -> Response:
     """Read the metadata and media facts of a file."""
     async with services_of(request).database.statement() as connection:
-        found = await files.get(connection, file_id, owner=owner_of(request))
+        found = await files.get(connection, file_id, owner=scope_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")
     return json_answer(file_view(found))
@@ -101,7 +100,7 @@ async def get_file(request: Request, file_id: UUID) -> Response:
 async def delete_file(request: Request, file_id: UUID) -> Response:
     """Delete a file that no job has published or still has to read."""
     services = services_of(request)
-    await control.delete_file(services.database, services.storage, file_id, owner=owner_of(request))
+    await control.delete_file(services.database, services.storage, file_id, owner=scope_of(request))
     return Response(status_code=204)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import AttemptList, LogPage, attempt_view, log_line_view
 from vidqueue.db.tables import attempts
@@ -37,7 +37,7 @@ class LogHeaders(BaseModel):
 
 async def list_attempts(request: Request, job_id: UUID) -> Response:
     """List the attempts of a job, first to last."""
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     await control.read(services.database, job_id, owner=owner)
     async with services.database.statement() as connection:
         found = await attempts.of_job(connection, job_id, owner=owner)
@@ -47,7 +47,7 @@ async def list_attempts(request: Request, job_id: UUID) -> Response:
 async def read_log(request: Request, job_id: UUID, query: LogQuery, headers: LogHeaders) -> Response:
     """Read the log of an attempt, as JSON or as plain text."""
     services = services_of(request)
-    job = await control.read(services.database, job_id, owner=owner_of(request))
+    job = await control.read(services.database, job_id, owner=scope_of(request))
     number = query.attempt or job.attempt
     if number > job.attempt:
         raise VidqueueError("not_found", f"The job has {job.attempt} attempts, and no attempt {number}.")

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import JobPage, job_view
 from vidqueue.db.pool import Database
@@ -57,16 +57,16 @@ class JobQuery(BaseModel):
 
 async def list_jobs(request: Request, query: JobQuery) -> Response:
     """List jobs, newest first."""
-    found, cursor = await find_jobs(services_of(request).database, query, owner=owner_of(request))
+    found, cursor = await find_jobs(services_of(request).database, query, owner=scope_of(request))
     next_page = _next_page(request, cursor) if cursor else None
     headers = {"Link": f'<{next_page}>; rel="next"'} if next_page else None
     return json_answer(JobPage(jobs=[job_view(job) for job in found], next=next_page), headers=headers)
 
 
-async def find_jobs(database: Database, query: JobQuery, *, owner: str) -> tuple[list[JobRow], str | None]:
-    """Return a page of the owner's jobs, newest first, and the cursor of the next page."""
+async def find_jobs(database: Database, query: JobQuery, *, owner: str | None) -> tuple[list[JobRow], str | None]:
+    """Return a page of jobs, of one owner or of everybody, newest first, and the cursor of the next page."""
     wanted = job_filter(query, owner=owner)
-    if query.owner not in (None, wanted.owner):
+    if query.owner not in (None, wanted.owner or query.owner):
         return [], None
     if wanted.text is not None and wanted.batch is not None:
         fault = {"pointer": "?text", "detail": "A text cannot be searched within a batch."}
@@ -79,10 +79,10 @@ async def find_jobs(database: Database, query: JobQuery, *, owner: str) -> tuple
     return found[: query.limit], write_cursor(last) if last else None
 
 
-def job_filter(query: JobQuery, *, owner: str) -> JobFilter:
-    """Return what a query asks for, of the jobs of an owner."""
+def job_filter(query: JobQuery, *, owner: str | None) -> JobFilter:
+    """Return what a query asks for, of the jobs of an owner or of everybody."""
     return JobFilter(
-        owner=owner,
+        owner=owner or query.owner,
         states=[state.value for state in query.state] or None,
         processor=query.processor,
         tag=query.tag,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import closing_of, owner_of, services_of
+from vidqueue.api.http.context import closing_of, principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import JobView, job_view
 from vidqueue.db.event_feed import Subscription
@@ -38,6 +38,19 @@ class SubmitHeaders(BaseModel):
     )
     prefer: str | None = Field(
         None, alias="Prefer", description="`wait=N`: answer when the job has ended, or after N seconds."
+    )
+
+
+class ForOwner(BaseModel):
+    """Whose job it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Submit for this owner; needs the role operate. The default is the owner of the key.",
     )
 
 
@@ -71,13 +84,13 @@ class JobChanges(BaseModel):
     tags: list[Tag] | None = Field(None, max_length=32, description="Replaces all tags.")
 
 
-async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders) -> Response:
+async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders, query: ForOwner) -> Response:
     """Submit a job.
 
     The job is durable when this answers. 200 says that it has ended within the time of `Prefer: wait=N`, 202 that it
     goes on.
     """
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     submitted = await submit(
         body, database=services.database, inputs=services.inputs, owner=owner, idempotency_key=headers.idempotency_key
     )
@@ -91,7 +104,7 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders)
 
 async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
     """Read a job."""
-    job = await control.read(services_of(request).database, job_id, owner=owner_of(request))
+    job = await control.read(services_of(request).database, job_id, owner=scope_of(request))
     etag = etag_of(job)
     if matches(headers.if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
@@ -100,7 +113,7 @@ async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Respo
 
 async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: PatchHeaders) -> Response:
     """Change a job's priority, title or tags."""
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     version = None
     if headers.if_match is not None and headers.if_match.strip() != "*":
         job = await control.read(services.database, job_id, owner=owner)
@@ -115,7 +128,7 @@ async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: P
 async def delete_job(request: Request, job_id: UUID) -> Response:
     """Delete a finished job, its logs and its outputs."""
     services = services_of(request)
-    await control.delete(services.database, services.storage, job_id, owner=owner_of(request))
+    await control.delete(services.database, services.storage, job_id, owner=scope_of(request))
     return Response(status_code=204)
 
 
@@ -124,7 +137,7 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
 
     A waiting job is canceled when this answers; a running one has been asked to stop. Asking again changes nothing.
     """
-    job = await control.cancel(services_of(request).database, job_id, owner=owner_of(request))
+    job = await control.cancel(services_of(request).database, job_id, owner=scope_of(request))
     return _job_answer(job, status=202)
 
 
@@ -133,7 +146,7 @@ async def retry_job(request: Request, job_id: UUID) -> Response:
 
     A job that waits or runs is left as it is. Earlier attempts and their logs are kept.
     """
-    job = await control.retry(services_of(request).database, job_id, owner=owner_of(request))
+    job = await control.retry(services_of(request).database, job_id, owner=scope_of(request))
     return _job_answer(job, status=202)
 
 

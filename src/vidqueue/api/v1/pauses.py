@@ -13,6 +13,7 @@ from vidqueue.api.http.context import services_of
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, Handler, json_answer
 from vidqueue.db.tables.pauses import Pause, Scope, Terms
 from vidqueue.jobs import pauses
+from vidqueue.principal import Role
 
 LONGEST_S = 366 * 86_400
 
@@ -128,6 +129,7 @@ ENDPOINTS = (
             path=f"/v1/{verb}",
             handler=handler,
             tag="machine",
+            role=Role.OPERATE,
             answers=_LEFT,
             errors=("unknown_processor",) if verb == "pause" else (),
         )
@@ -139,6 +141,7 @@ ENDPOINTS = (
             path=f"/v1/lanes/{{name}}/{verb}",
             handler=handler,
             tag="machine",
+            role=Role.OPERATE,
             answers=_LEFT,
             errors=("conflict",),
         )

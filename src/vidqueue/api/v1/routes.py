@@ -16,6 +16,7 @@ from vidqueue.api.v1 import (
     history,
     job_list,
     jobs,
+    keys,
     metrics,
     pauses,
     previews,
@@ -117,6 +118,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *webhooks.ENDPOINTS,
     *previews.ENDPOINTS,
     *schedules.ENDPOINTS,
+    *keys.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",
@@ -227,6 +229,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/healthz",
         handler=health.healthz,
         tag="probes",
+        public=True,
         answers={200: _json(health.Alive, "The process is well.")},
         errors=("not_ready",),
     ),
@@ -235,6 +238,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/readyz",
         handler=health.readyz,
         tag="probes",
+        public=True,
         answers={200: _json(health.Ready, "Jobs are taken and run.")},
         errors=("not_ready",),
     ),
@@ -244,6 +248,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/problems",
         handler=docs.list_problems,
         tag="documents",
+        public=True,
         answers={200: _json(docs.CodeList, "The codes.")},
     ),
     Endpoint(
@@ -251,6 +256,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/problems/{code}",
         handler=docs.get_problem,
         tag="documents",
+        public=True,
         answers={200: _json(docs.CodeView, "The code.")},
     ),
     Endpoint(
@@ -258,6 +264,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/openapi.json",
         handler=docs.get_openapi,
         tag="documents",
+        public=True,
         answers={200: Answer("This document.", {JSON: None})},
     ),
     Endpoint(
@@ -265,6 +272,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/docs",
         handler=docs.get_docs,
         tag="documents",
+        public=True,
         answers={200: Answer("A page.", {"text/html": None})},
     ),
     Endpoint(
@@ -272,6 +280,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/docs/{asset}",
         handler=docs.get_docs_asset,
         tag="documents",
+        public=True,
         answers={200: Answer("A script or a style.", {"text/javascript": None, "text/css": None})},
     ),
 )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.views import LaneList, lane_view
 from vidqueue.db.pool import Database
@@ -109,19 +109,19 @@ async def get_processor(request: Request, name: str) -> Response:
 
 async def list_lanes(request: Request, query: LaneQuery) -> Response:
     """List the lanes of all hosts, each with the job it runs."""
-    owner = owner_of(request)
+    scope = scope_of(request)
     async with services_of(request).database.statement() as connection:
         found = await lanes.page(connection, with_offline=query.offline)
-    return json_answer(LaneList(lanes=[lane_view(lane, owner=owner) for lane in found]))
+    return json_answer(LaneList(lanes=[lane_view(lane, owner=scope) for lane in found]))
 
 
 async def get_stats(request: Request) -> Response:
     """Read statistics: jobs by state, the last 24 hours, the lanes."""
-    return json_answer(await statistics(services_of(request).database, owner=owner_of(request)))
+    return json_answer(await statistics(services_of(request).database, owner=scope_of(request)))
 
 
-async def statistics(database: Database, *, owner: str) -> Statistics:
-    """Return the statistics of the queue, with the jobs of one owner."""
+async def statistics(database: Database, *, owner: str | None) -> Statistics:
+    """Return the statistics of the queue, with the jobs of one owner, or of everybody."""
     async with database.transaction() as connection:
         counts = await jobs.counts(connection, owner=owner)
         recent = await jobs.recent(connection, owner=owner)

@@ -280,10 +280,14 @@ def file_view(file: FileRow) -> FileView:
     )
 
 
-def lane_view(lane: LaneRow, *, owner: str) -> LaneView:
-    """A lane's row as a response model for `owner`."""
+def lane_view(lane: LaneRow, *, owner: str | None) -> LaneView:
+    """A lane's row as a response model for `owner`, or for somebody who sees the jobs of everybody."""
     shown = {name: getattr(lane, name) for name in LaneView.model_fields if name in LaneRow.__slots__}
-    return LaneView(**shown, busy=lane.job_id is not None, job=_lane_job(lane) if lane.owner == owner else None)
+    return LaneView(
+        **shown,
+        busy=lane.job_id is not None,
+        job=_lane_job(lane) if lane.job_id is not None and owner in (None, lane.owner) else None,
+    )
 
 
 def _lane_job(lane: LaneRow) -> LaneJob:

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import owner_of, scope_of, services_of
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
 from vidqueue.db.tables.webhooks import DeliveryRow, WebhookRow
 from vidqueue.jobs import control, webhooks
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhooks import Receiver
+from vidqueue.principal import Role
 
 
 class WebhookView(BaseModel):
@@ -132,14 +133,14 @@ async def list_deliveries(request: Request, query: DeliveryQuery) -> Response:
 async def list_job_deliveries(request: Request, job_id: UUID) -> Response:
     """List what receivers were told of a job, newest first."""
     database = services_of(request).database
-    await control.read(database, job_id, owner=owner_of(request))
+    await control.read(database, job_id, owner=scope_of(request))
     found = await webhooks.deliveries_of_job(database, job_id)
     return json_answer(DeliveryList(deliveries=list(map(_delivery, found))))
 
 
 async def resend_delivery(request: Request, delivery_id: UUID) -> Response:
     """Send a delivery once more, under the same `webhook-id`."""
-    found = await webhooks.resend(services_of(request).database, delivery_id, owner=owner_of(request))
+    found = await webhooks.resend(services_of(request).database, delivery_id, owner=scope_of(request))
     return json_answer(_delivery(found), 202)
 
 
@@ -192,6 +193,7 @@ ENDPOINTS = (
         path="/v1/webhooks/secret",
         handler=get_secret,
         tag="webhooks",
+        role=Role.ADMIN,
         answers={200: Answer("The secret.", {JSON: SecretView})},
     ),
     Endpoint(
@@ -199,6 +201,7 @@ ENDPOINTS = (
         path="/v1/webhooks/secret",
         handler=rotate_secret,
         tag="webhooks",
+        role=Role.ADMIN,
         answers={200: Answer("The new secret.", {JSON: SecretView})},
     ),
     Endpoint(

@@ -9,7 +9,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.v1.pauses import LONGEST_S
 from vidqueue.api.web import forms, words
 from vidqueue.api.web.forms import Notice
@@ -18,12 +18,12 @@ from vidqueue.errors import VidqueueError
 from vidqueue.jobs import control, pauses, webhooks
 from vidqueue.services import Services
 
-Verb = Callable[[Services, UUID, str], Awaitable[object]]
+Verb = Callable[[Services, UUID, str | None], Awaitable[object]]
 # A page has at most 200 jobs.
 MOST_SELECTED = 500
 
 
-async def _delete(services: Services, job_id: UUID, owner: str) -> None:
+async def _delete(services: Services, job_id: UUID, owner: str | None) -> None:
     await control.delete(services.database, services.storage, job_id, owner=owner)
 
 
@@ -39,7 +39,7 @@ async def act_on_job(request: Request, job_id: UUID, verb: str) -> Response:
     form = await forms.read(request)
     done, act = _verb(verb)
     try:
-        await act(services_of(request), job_id, owner_of(request))
+        await act(services_of(request), job_id, scope_of(request))
     except VidqueueError as error:
         return forms.answer(request, form, _refused(error))
     gone = verb == "delete" and str(form.get("back", "")).startswith(f"/jobs/{job_id}")
@@ -56,7 +56,7 @@ async def act_on_jobs(request: Request) -> Response:
     refused: list[VidqueueError] = []
     for job_id in ids:
         try:
-            await act(services_of(request), job_id, owner_of(request))
+            await act(services_of(request), job_id, scope_of(request))
         except VidqueueError as error:
             refused.append(error)
     told = f"{words.plural(len(ids) - len(refused), 'job')} {done}."
@@ -93,7 +93,7 @@ async def act_on_lane(request: Request, name: str, verb: str) -> Response:
 async def resend(request: Request, delivery_id: UUID) -> Response:
     """Send a delivery of a webhook once more."""
     form = await forms.read(request)
-    await webhooks.resend(services_of(request).database, delivery_id, owner=owner_of(request))
+    await webhooks.resend(services_of(request).database, delivery_id, owner=scope_of(request))
     return forms.answer(request, form, Notice("done", "The delivery is sent once more."))
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.v1.views import job_view
 from vidqueue.api.web import causes, commands, inputs, render, timeline
 from vidqueue.db.tables import attempts, dashboard
@@ -64,7 +64,7 @@ class Verbs:
 
 async def show(request: Request, job_id: UUID, query: JobPageQuery) -> Response:
     """Show a job."""
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     job = await control.read(services.database, job_id, owner=owner)
     async with services.database.transaction() as connection:
         tries = await attempts.of_job(connection, job_id, owner=owner)
@@ -127,7 +127,7 @@ def _as_text(line: LogRow) -> str:
 
 
 async def _job_with_attempt(request: Request, job_id: UUID, number: int) -> JobRow:
-    job = await control.read(services_of(request).database, job_id, owner=owner_of(request))
+    job = await control.read(services_of(request).database, job_id, owner=scope_of(request))
     if not 1 <= number <= job.attempt:
         raise VidqueueError("not_found", f"The job has {job.attempt} attempts, and no attempt {number}.")
     return job

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.v1.job_list import JobQuery, find_jobs
 from vidqueue.api.web import render
 from vidqueue.db.tables import jobs
@@ -35,7 +35,7 @@ class ListQuery(JobQuery):
 
 async def show(request: Request, query: ListQuery) -> Response:
     """Show a page of jobs, newest first."""
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     if found := await _job_with_id(request, query):
         return RedirectResponse(f"/jobs/{found}", status_code=303)
     rows, cursor = await find_jobs(services.database, query, owner=owner)
@@ -61,7 +61,7 @@ async def _job_with_id(request: Request, query: ListQuery) -> UUID | None:
     """Return the job whose whole id was typed into the field for a text."""
     try:
         job_id = UUID((query.text or "").strip())
-        await control.read(services_of(request).database, job_id, owner=owner_of(request))
+        await control.read(services_of(request).database, job_id, owner=scope_of(request))
     except (ValueError, VidqueueError):
         return None
     return job_id

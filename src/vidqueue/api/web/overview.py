@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.v1.system import statistics
 from vidqueue.api.v1.views import lane_view
 from vidqueue.api.web import render
@@ -40,7 +40,7 @@ class Disk:
 
 async def show(request: Request) -> Response:
     """Show what runs, what waits, and what failed."""
-    services, owner = services_of(request), owner_of(request)
+    services, owner = services_of(request), scope_of(request)
     stats = await statistics(services.database, owner=owner)
     async with services.database.transaction() as connection:
         online = await lanes.page(connection)

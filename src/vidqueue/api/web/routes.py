@@ -5,6 +5,7 @@ from __future__ import annotations
 from vidqueue.api.http.endpoint import Answer, Handler
 from vidqueue.api.web import actions, assets, job, jobs, overview
 from vidqueue.api.web.page import Page
+from vidqueue.principal import Role
 
 _HTML = {200: Answer("A page.", {"text/html": None})}
 _BACK = {303: Answer("Back to the page of the form.")}
@@ -14,20 +15,20 @@ def _page(path: str, handler: Handler) -> Page:
     return Page(method="GET", path=path, handler=handler, tag="pages", answers=_HTML)
 
 
-def _form(path: str, handler: Handler) -> Page:
-    return Page(method="POST", path=path, handler=handler, tag="pages", answers=_BACK)
+def _form(path: str, handler: Handler, role: Role = Role.SUBMIT) -> Page:
+    return Page(method="POST", path=path, handler=handler, tag="pages", answers=_BACK, role=role)
 
 
 PAGES: tuple[Page, ...] = (
     _page("/", overview.show),
-    _page("/assets/{name}", assets.get_asset),
+    Page(method="GET", path="/assets/{name}", handler=assets.get_asset, tag="pages", answers=_HTML, public=True),
     _page("/jobs", jobs.show),
     _form("/jobs/selected", actions.act_on_jobs),
     _page("/jobs/{job_id:uuid}", job.show),
     _page("/jobs/{job_id:uuid}/attempts/{number:int}", job.show_log),
     _page("/jobs/{job_id:uuid}/attempts/{number:int}/log", job.download_log),
     _form("/jobs/{job_id:uuid}/{verb}", actions.act_on_job),
-    _form("/queue/{verb}", actions.pause),
-    _form("/lanes/{name}/{verb}", actions.act_on_lane),
+    _form("/queue/{verb}", actions.pause, Role.OPERATE),
+    _form("/lanes/{name}/{verb}", actions.act_on_lane, Role.OPERATE),
     _form("/deliveries/{delivery_id:uuid}/resend", actions.resend),
 )

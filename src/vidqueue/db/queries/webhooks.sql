@@ -73,5 +73,5 @@ WHERE owner = %(owner)s AND state = %(state)s AND id < %(before)s ORDER BY id DE
 -- name: resend
 UPDATE vidqueue.webhook_deliveries SET
     state = 'pending', ended_at = NULL, next_at = clock_timestamp(), until = clock_timestamp() + interval '24 hours'
-WHERE id = %(id)s AND owner = %(owner)s
+WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 RETURNING id, job_id, webhook_id, url, kind, attempt, state, tries, status, error, created_at, next_at, ended_at

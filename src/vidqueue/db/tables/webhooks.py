@@ -131,7 +131,7 @@ async def page(connection: Connection, *, owner: str, state: str, before: UUID, 
     return [DeliveryRow(**one) for one in found]
 
 
-async def resend(connection: Connection, delivery_id: UUID, *, owner: str) -> DeliveryRow | None:
+async def resend(connection: Connection, delivery_id: UUID, *, owner: str | None) -> DeliveryRow | None:
     """Make a delivery due now, whatever became of it."""
     found = await row(connection, "webhooks", "resend", id=delivery_id, owner=owner)
     return DeliveryRow(**found) if found else None

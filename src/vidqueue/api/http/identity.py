@@ -1,0 +1,35 @@
+"""Who sends a request: the API key in its headers, the principal of the key, and whether its role is enough."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import Request
+
+from vidqueue.api.http.context import keyring_of
+from vidqueue.errors import VidqueueError
+from vidqueue.principal import Role
+
+# Bearer (RFC 6750); clients of other systems say Token, or use a header of their own.
+_AUTHORIZATION = re.compile(r"(?:Bearer|Token) +(\S+)", re.IGNORECASE)
+
+
+async def require_role(request: Request, role: Role) -> None:
+    """Find out who sends the request, and keep it in `request.state.principal`.
+
+    Raises:
+        VidqueueError: `unauthenticated`, `forbidden`.
+    """
+    principal = await keyring_of(request).find(key_of(request))
+    request.state.principal = principal
+    if not principal.role.includes(role):
+        hint = f"Use a key with the role {role}; `vidqueue keys list` shows the keys."
+        raise VidqueueError(
+            "forbidden", f"The role {principal.role} of this key does not allow this request.", hint=hint
+        )
+
+
+def key_of(request: Request) -> str | None:
+    """Return the API key in the headers of a request, or None."""
+    given = _AUTHORIZATION.fullmatch(request.headers.get("authorization", "").strip())
+    return given[1] if given else request.headers.get("x-api-key")

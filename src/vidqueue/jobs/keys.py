@@ -1,0 +1,183 @@
+"""API keys: create, list, revoke; and the keyring, which finds the principal of a key without a query per request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from vidqueue.db.pool import Connection, Database
+from vidqueue.db.tables import keys
+from vidqueue.db.tables.keys import KeyRow
+from vidqueue.errors import DATABASE_BUSY, VidqueueError
+from vidqueue.principal import LOCAL, Principal, Role
+
+MARK = "vq_"
+SHOWN = len(MARK) + 6
+# How old the keyring's copy may be: a revoked key works for so long at most.
+FRESH_S = 1.0
+# An unknown key has the copy read again, so that a new key works at once, but not more often than this.
+READ_AGAIN_S = 0.2
+# While the database is away nothing can be done with a key anyway; answers that need no database still come.
+STALE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key. `secret` is shown once, and cannot be had again."""
+
+    row: KeyRow
+    secret: str
+
+
+async def create(
+    database: Database, *, owner: str, role: Role, name: str = "", expires_in_s: float | None = None
+) -> CreatedKey:
+    """Make a key for an owner. From the first key on, every request needs one."""
+    secret = MARK + secrets.token_urlsafe(32)
+    expires_at = datetime.now(UTC) + timedelta(seconds=expires_in_s) if expires_in_s is not None else None
+    async with database.transaction() as connection:
+        row = await keys.add(
+            connection,
+            owner=owner,
+            role=role.value,
+            name=name,
+            prefix=secret[:SHOWN],
+            digest=_hash(secret),
+            expires_at=expires_at,
+        )
+    return CreatedKey(row, secret)
+
+
+async def every(database: Database) -> list[KeyRow]:
+    """Return all keys, newest first, those that were revoked too."""
+    async with database.statement() as connection:
+        return await keys.every(connection)
+
+
+async def revoke(database: Database, key_id: UUID) -> KeyRow:
+    """Make a key useless; a second call changes nothing.
+
+    Raises:
+        VidqueueError: `not_found`.
+    """
+    async with database.transaction() as connection:
+        if row := await keys.revoke(connection, key_id):
+            return row
+    raise VidqueueError("not_found", f"There is no key {key_id}.", hint="`vidqueue keys list` shows the keys.")
+
+
+async def remove(database: Database, key_id: UUID) -> None:
+    """Delete a revoked key. Once no key is left, requests from this machine need none again.
+
+    Raises:
+        VidqueueError: `conflict` for a key that was not revoked, `not_found`.
+    """
+    async with database.transaction() as connection:
+        if await keys.remove(connection, key_id):
+            return
+        if any(row.id == key_id for row in await keys.every(connection)):
+            raise VidqueueError("conflict", "The key is in use.", hint="Revoke it first.")
+    raise VidqueueError("not_found", f"There is no key {key_id}.", hint="`vidqueue keys list` shows the keys.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The keys as they were at `read_at` (monotonic seconds), by hash."""
+
+    read_at: float
+    any: bool
+    principals: Mapping[bytes, Principal]
+
+
+class Keyring:
+    """Finds who sent a request, from a copy of all keys that is at most a second old.
+
+    Args:
+        connect: a connection for one statement. Not one of the pool that requests share, which may be crowded.
+        open_without_keys: while there is no key at all, requests need none. For a daemon that listens on loopback.
+    """
+
+    def __init__(
+        self, connect: Callable[[], AbstractAsyncContextManager[Connection]], *, open_without_keys: bool
+    ) -> None:
+        self._connect = connect
+        self._open_without_keys = open_without_keys
+        self._copy = _Copy(float("-inf"), False, {})
+        self._tried_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._used: set[UUID] = set()
+
+    async def find(self, secret: str | None) -> Principal:
+        """Return the principal of a key, or of a request without one.
+
+        Raises:
+            VidqueueError: `unauthenticated`.
+        """
+        copy = await self._read(FRESH_S)
+        if not copy.any and self._open_without_keys:
+            return LOCAL
+        if secret is None:
+            raise VidqueueError("unauthenticated", "This daemon needs an API key.")
+        wanted = _hash(secret)
+        found = _usable(copy, wanted) or _usable(await self._read(READ_AGAIN_S), wanted)
+        if found is None:
+            raise VidqueueError("unauthenticated", "The API key is not known, was revoked, or has expired.")
+        if found.key_id is not None:
+            self._used.add(found.key_id)
+        return found
+
+    async def holds(self, principal: Principal) -> bool:
+        """True if the principal of a long answer may still be told more."""
+        copy = await self._read(FRESH_S)
+        if principal.key_id is None:
+            return not copy.any and self._open_without_keys
+        return any(one == principal and _lasts(one) for one in copy.principals.values())
+
+    async def _read(self, at_most_s: float) -> _Copy:
+        if time.monotonic() - self._tried_at <= at_most_s:
+            return self._copy
+        async with self._reading:
+            # Whoever waited for the lock has what the holder read.
+            if time.monotonic() - self._tried_at > at_most_s:
+                await self._refresh_or_keep()
+        return self._copy
+
+    async def _refresh_or_keep(self) -> None:
+        try:
+            await self._refresh()
+        except VidqueueError as error:
+            if error.code not in DATABASE_BUSY or time.monotonic() - self._copy.read_at > STALE_S:
+                raise
+        self._tried_at = time.monotonic()
+
+    async def _refresh(self) -> None:
+        used, self._used = self._used, set()
+        began = time.monotonic()
+        async with self._connect() as connection:
+            if used:
+                await keys.used(connection, used)
+            found = await keys.known(connection)
+        principals = {
+            key.hash: Principal(key.owner, Role(key.role), key.id, key.expires_at) for key in found if key.usable
+        }
+        self._copy = _Copy(began, bool(found), principals)
+
+
+def _usable(copy: _Copy, wanted: bytes) -> Principal | None:
+    found = copy.principals.get(wanted)
+    return found if found is not None and _lasts(found) else None
+
+
+def _lasts(principal: Principal) -> bool:
+    return principal.expires_at is None or principal.expires_at > datetime.now(UTC)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
