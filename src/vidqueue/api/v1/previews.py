@@ -8,7 +8,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, services_of
+from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.endpoint import Answer, Endpoint
 from vidqueue.api.v1.jobs import ReadHeaders, matches
 from vidqueue.db.tables import outputs
@@ -24,7 +24,7 @@ async def get_preview(request: Request, job_id: UUID, headers: ReadHeaders) -> R
     once the attempt has ended.
     """
     async with services_of(request).database.statement() as connection:
-        picture = await outputs.preview(connection, job_id, owner=owner_of(request))
+        picture = await outputs.preview(connection, job_id, owner=scope_of(request))
     if picture is None:
         raise VidqueueError("not_found", f"Job {job_id} has no preview now.")
     etag = f'"{zlib.crc32(picture):08x}"'
