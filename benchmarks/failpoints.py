@@ -17,7 +17,8 @@ import psycopg
 
 from vidqueue.daemon import running
 from vidqueue.ops import failpoints, logs
-from vidqueue.settings.schema import DatabaseSettings, LanesSettings, LogSettings, Settings
+from vidqueue.settings.schema import Settings
+from vidqueue.settings.sections import DatabaseSettings, LanesSettings, LogSettings
 
 ROUNDS = 40
 PASSES = 20_000

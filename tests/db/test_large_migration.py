@@ -16,7 +16,7 @@ from vidqueue.db import migrate
 from vidqueue.db.migrate import Migration, MigrationError
 from vidqueue.db.pool import Database
 from vidqueue.jobs import retention
-from vidqueue.settings.schema import RetentionSettings
+from vidqueue.settings.sections import RetentionSettings
 from vidqueue.storage.local import Storage
 
 JOBS, FILES = 50_000, 100_000

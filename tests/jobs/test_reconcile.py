@@ -22,7 +22,7 @@ from vidqueue.db.tables.files import NewFile
 from vidqueue.doctor.checks import Check, examine_database
 from vidqueue.jobs.reconcile import reconcile
 from vidqueue.jobs.retention import keep_tidy
-from vidqueue.settings.schema import RetentionSettings
+from vidqueue.settings.sections import RetentionSettings
 from vidqueue.storage.local import Storage
 
 # An API process that has renamed its upload and not yet written the row.

@@ -16,7 +16,7 @@ from vidqueue.db.tables import files, jobs
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import control, removal, retention
 from vidqueue.jobs.reconcile import reconcile
-from vidqueue.settings.schema import RetentionSettings
+from vidqueue.settings.sections import RetentionSettings
 from vidqueue.storage.local import Storage
 
 FOR_EVER = RetentionSettings(jobs_days=0, logs_days=0, events_days=0, uploads_days=0)

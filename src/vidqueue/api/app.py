@@ -21,7 +21,7 @@ from vidqueue.jobs.keys import Keyring
 from vidqueue.jobs.probes import Probes
 from vidqueue.processors import registry
 from vidqueue.services import Services
-from vidqueue.settings.schema import ApiSettings
+from vidqueue.settings.sections import ApiSettings
 from vidqueue.storage.disk_space import Reservations
 
 

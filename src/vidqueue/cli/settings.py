@@ -14,7 +14,7 @@ from vidqueue.ops.data_folder import RunningDaemon, daemon_of
 
 if TYPE_CHECKING:  # half a second that only these commands spend
     from vidqueue.settings.load import Loaded
-    from vidqueue.settings.schema import DatabaseSettings
+    from vidqueue.settings.sections import DatabaseSettings
 
 # Where the unit that comes with vidqueue keeps its data.
 SERVICE_DATA_DIR = Path("/var/lib/vidqueue")

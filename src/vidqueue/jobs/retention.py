@@ -22,7 +22,7 @@ from vidqueue.jobs.early_outputs import remove_discarded
 from vidqueue.jobs.reconcile import reconcile
 from vidqueue.jobs.removal import FilesOf
 from vidqueue.jobs.size_walk import SizeWalk, enough
-from vidqueue.settings.schema import RetentionSettings
+from vidqueue.settings.sections import RetentionSettings
 from vidqueue.storage.local import Storage
 
 EVERY_S = 300.0

@@ -12,7 +12,7 @@ from vidqueue.db.tables import webhooks
 from vidqueue.db.tables.webhooks import DeliveryRow, WebhookRow
 from vidqueue.errors import VidqueueError
 from vidqueue.ops.addresses import AddressGuard, parse_url
-from vidqueue.settings.schema import WebhooksSettings
+from vidqueue.settings.sections import WebhooksSettings
 
 Kind = Literal["started", "progress", "output", "completed"]
 

@@ -22,7 +22,7 @@ from vidqueue.db.tables import attempts
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome
 from vidqueue.ops.supervise import supervise
-from vidqueue.settings.schema import RunningSettings
+from vidqueue.settings.sections import RunningSettings
 from vidqueue.worker.reporter import Reporter
 
 # If a timer fires later than this, the whole process was stopped.

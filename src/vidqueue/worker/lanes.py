@@ -28,7 +28,8 @@ from vidqueue.ops.supervise import supervise
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
 from vidqueue.services import Services
-from vidqueue.settings.schema import LanesSettings, Settings
+from vidqueue.settings.schema import Settings
+from vidqueue.settings.sections import LanesSettings
 from vidqueue.worker import gpus
 from vidqueue.worker.attempt import Lane, run_shift
 from vidqueue.worker.draining import Draining
