@@ -41,6 +41,8 @@ class Daemon:
 
     # A command that runs the daemon, such as `unshare`.
     under: tuple[str, ...] = ()
+    # The interpreter that runs it.
+    python: str = sys.executable
 
     def __init__(self, data_dir: Path, **variables: str) -> None:
         self.data_dir = data_dir
@@ -60,7 +62,7 @@ class Daemon:
             mark = output.tell()
             self.spawned_at = time.time()
             self.process = subprocess.Popen(
-                [*self.under, sys.executable, "-m", "vidqueue", "serve"],
+                [*self.under, self.python, "-m", "vidqueue", "serve"],
                 env=os.environ | self._variables, stdout=output, stderr=output,
             )  # fmt: skip
         self.url = until(lambda: self._announced(mark), within_s=promised(30), what=f"ready; see {self.log}")
