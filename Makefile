@@ -42,6 +42,10 @@ vendor-check: ## compare the vendored scripts with those of the npm registry
 test: $(STAMP) check browser ## run the gates and every test; what CI calls
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
+test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=/path/to/ComfyUI)
+	@test -f "$(DIR)/main.py" || { echo "DIR=$(DIR) is no ComfyUI checkout"; exit 1; }
+	VIDQUEUE_TEST_COMFYUI="$(abspath $(DIR))" $(BIN)/python -m pytest tests/comfyui
+
 storm: $(STAMP) ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
 	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
@@ -80,4 +84,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test browser screenshots vendor-check storm quick check bench run docs wheel clean
+.PHONY: help setup demo test test-comfyui browser screenshots vendor-check storm quick check bench run docs wheel clean

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "database.url": "not set",
     "database.url_file": "not set",
     "webhooks.secret_file": "webhook_secret in data_dir",
+    "comfyui.workflows": "not set",
 }
 # What the example shows where there is no fixed default.
 SAMPLES = {
@@ -45,6 +46,7 @@ SAMPLES = {
     "database.url": "postgresql://vidqueue@db.example/vidqueue",
     "database.url_file": "/etc/vidqueue/database_url",
     "webhooks.secret_file": "/etc/vidqueue/webhook_secret",
+    "comfyui.workflows": "/etc/vidqueue/workflows",
 }
 _MARK = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 

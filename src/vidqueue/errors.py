@@ -122,6 +122,11 @@ KINDS: dict[str, Kind] = {
     "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mib."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
     "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has its words. The lane's process was started anew."),
+    "unknown_model": Kind(422, False, "The detail names those that are configured; an operator adds others."),
+    "missing_model": Kind(422, False, "Install the node or the model on the server that does the work."),
+    "model_failed": Kind(500, False, "The model's own error: change the parameters, or look at the server's log."),
+    "no_face": Kind(422, False, "Give a picture in which a face is well visible."),
+    "peer_lost": Kind(500, True, "The server that did the work died or forgot it; see its log."),
     # The limit of waiting is reached, and nothing was burned on the way; a retry waits anew.
     "peer_unavailable": Kind(
         503,

@@ -13,7 +13,7 @@ from vidqueue.job import State
 from vidqueue.jobs import members
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.members import BatchRequest, Checked
-from vidqueue.jobs.parsing import parsed
+from vidqueue.jobs.parsing import accepted, parsed
 from vidqueue.jobs.submit import fingerprint
 from vidqueue.ops import failpoints
 
@@ -43,7 +43,7 @@ async def submit(
         if earlier := await _made_before(connection, owner, idempotency_key, request_hash):
             return earlier
         batch_id, *ids = await batches.new_ids(connection, len(request.jobs) + 1)
-    checked = await parsed(inputs_of_all, members.check, request, ids, owner)
+    checked = await accepted(request.jobs, members.check, request, ids, owner)
     await _check_inputs(checked, inputs, owner)
     new = NewBatch(
         id=batch_id,

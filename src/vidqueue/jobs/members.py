@@ -139,7 +139,7 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
     resolved = inside.resolved(member.input, f"{at}/input")
     try:
         processor = registry.find(member.processor)
-        params = registry.parse(processor, resolved)
+        params = registry.accept(processor, resolved)
     except VidqueueError as error:
         for fault in error.errors or [{"pointer": "/processor", "detail": error.message}]:
             faults.add(error.code, at + fault["pointer"], fault["detail"])

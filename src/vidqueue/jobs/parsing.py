@@ -1,11 +1,15 @@
-"""Parsing of parameters: large ones in threads of their own, so that the event loop, which renews leases, goes on."""
+"""Parsing of parameters. Large ones, and those that a peer is asked about, are parsed in threads of their own.
+
+The event loop, which renews leases, goes on meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from vidqueue.ops.threads import ThreadPool
+from vidqueue.processors import registry
 
 # Parameters with fewer values and characters than these are parsed in a millisecond.
 VALUES, CHARACTERS = 200, 16_384
@@ -14,6 +18,8 @@ Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 _threads = ThreadPool("large parameters", size=2)
+# Others wait for their servers here, and not for each other's parameters.
+_peers = ThreadPool("checks that ask a peer", size=4)
 
 
 async def parsed(raw: Any, function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs) -> Result:
@@ -21,6 +27,20 @@ async def parsed(raw: Any, function: Callable[Args, Result], *args: Args.args, *
     if is_large(raw):
         return await _threads.run(function, *args, **kwargs)
     return function(*args, **kwargs)
+
+
+async def accepted(
+    requests: Iterable[Any], function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
+) -> Result:
+    """Return what a function that accepts these requests makes of them; in a thread if one is large or asks a peer."""
+    known = registry.catalogue()
+    inputs = []
+    for request in requests:
+        inputs.append(getattr(request, "input", None))
+        processor = known.get(getattr(request, "processor", ""))
+        if processor is not None and processor.asks_peer:
+            return await _peers.run(function, *args, **kwargs)
+    return await parsed(inputs, function, *args, **kwargs)
 
 
 def is_large(raw: Any) -> bool:

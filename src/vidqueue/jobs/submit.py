@@ -16,7 +16,7 @@ from vidqueue.db.tables import jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
-from vidqueue.jobs.parsing import parsed
+from vidqueue.jobs.parsing import accepted, parsed
 from vidqueue.jobs.webhooks import Receiver
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
@@ -138,7 +138,7 @@ async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotenc
     Raises:
         VidqueueError: the request cannot be accepted.
     """
-    media, new = await parsed(request.input, _parsed, request, owner, idempotency_key)
+    media, new = await accepted([request], _parsed, request, owner, idempotency_key)
     await check_media(media, inputs, owner)
     if request.webhook is not None:
         inputs.check_receiver(request.webhook)
@@ -147,7 +147,7 @@ async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotenc
 
 def _parsed(request: JobRequest, owner: str, idempotency_key: str | None) -> tuple[list[MediaField], NewJob]:
     processor = registry.find(request.processor)
-    params = registry.parse(processor, request.input)
+    params = registry.accept(processor, request.input)
     new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
     return list(processor.media(params)), new
 
@@ -196,7 +196,7 @@ def new_job(
         max_attempts=request.max_attempts,
         timeout_s=request.timeout_s,
         stall_timeout_s=request.stall_timeout_s,
-        lane=request.lane,
+        lane=request.lane or processor.lane_for(params),
         idempotency_key=idempotency_key,
         request_hash=fingerprint(request) if idempotency_key is not None else None,
         webhook=request.webhook.model_dump(mode="json", exclude_none=True) if request.webhook is not None else None,

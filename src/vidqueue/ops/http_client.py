@@ -122,7 +122,7 @@ def exchange(
     *,
     method: str = "GET",
     headers: dict[str, str],
-    body: bytes | None = None,
+    body: bytes | Iterator[bytes] | None = None,
     idle_s: float,
 ) -> Iterator[Answer]:
     """Send a request and yield the response; the connection is closed after the block.

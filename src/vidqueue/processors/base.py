@@ -62,6 +62,8 @@ class Processor(ABC):
     # How long the work may take to stop once it is canceled, where that is longer than running.cancel_grace_s; seconds.
     # At most 20, because a cancel takes effect within half a minute.
     cancel_grace_s: ClassVar[float] = 0
+    # Whether `check` asks another server, which may take seconds.
+    asks_peer: ClassVar[bool] = False
     Params: ClassVar[type[Parameters]]
     settings: ClassVar[str] = ""
     Settings: ClassVar[type[BaseModel]] = Section
@@ -79,6 +81,19 @@ class Processor(ABC):
         """GPU memory the job needs, in MiB; 0 when it does not matter. SQL knows `default_vram_mb` only."""
         del params
         return self.default_vram_mb
+
+    def lane_for(self, params: Any) -> str | None:
+        """The only lane that can run this job, where there is but one."""
+        del params
+        return None
+
+    def check(self, params: Any) -> None:
+        """Check parameters with what only another server knows, at submission. It may block for seconds.
+
+        Raises:
+            VidqueueError: the job cannot succeed.
+        """
+        del params
 
     def media(self, params: Any) -> Iterable[MediaField]:
         """Every media reference in the parameters; override it where only the settings say what is media.

@@ -43,6 +43,7 @@ class Context:
         canceled: set when the job was canceled.
         models: keeps what is slow to load from one job to the next; `models.folder` is where weights live.
         settings: the values of the processor's section of the configuration.
+        lane: name of the lane.
         redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
         publish_output, show_preview: what `publish` and `preview` call.
         outputs: what `output` has promised and `publish` has not published.
@@ -57,6 +58,7 @@ class Context:
     models: ModelCache = field(default_factory=ModelCache)
     canceled: threading.Event = field(default_factory=threading.Event)
     settings: Any = None
+    lane: str = ""
     redact: Callable[[str], None] = lambda secret: None
     publish_output: Callable[[OutputDraft], None] = lambda draft: None
     show_preview: Callable[[bytes], None] = lambda picture: None

@@ -27,6 +27,7 @@ GROUP = "vidqueue.processors"
 OURS = {
     "transcode": "vidqueue.processors.transcode:Transcode",
     "enhance": "vidqueue.processors.enhance:Enhance",
+    "comfyui": "vidqueue.processors.comfyui:Comfyui",
     "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
     "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
     "export": "vidqueue.processors.export:Export",
@@ -168,6 +169,17 @@ def find(name: str) -> Processor:
     except KeyError:
         known = ", ".join(catalogue())
         raise VidqueueError("unknown_processor", f"There is no processor {name!r}. Known: {known}.") from None
+
+
+def accept(processor: Processor, raw: dict[str, Any]) -> Parameters:
+    """Check raw parameters as at submission: by their model, and by what only a peer of the processor knows.
+
+    Raises:
+        VidqueueError: `invalid_params`, or another code with which the job would fail.
+    """
+    params = parse(processor, raw)
+    processor.check(params)
+    return params
 
 
 def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:

@@ -198,7 +198,7 @@ async def _work(
     await failpoints.reach("run.staged")
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
-    outcome = await lane.executor.run(order, reports.hear, on_start=on_start)
+    outcome = await lane.executor.run(replace(order, lane=lane.name), reports.hear, on_start=on_start)
     if isinstance(outcome, Waiting):
         return replace(outcome, waited_s=loop.time() - begun_at, limit_s=services.settings.running.wait_limit_s)
     return await reports.early.settled(outcome)

@@ -215,6 +215,7 @@ def _work(order: RunJob, worker: _Worker, report: Callable[[Progress], None]) ->
         models=worker.models,
         canceled=worker.canceled,
         settings=processor.config,
+        lane=order.lane,
         redact=wire.redactor.add,
         publish_output=handover.publish,
         show_preview=handover.show,

@@ -45,6 +45,7 @@ class RunJob:
     limits: dict[str, Any]
     models_dir: str = ""
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""ComfyUI: graphs, templates, and runs on its servers. The processors `comfyui` and `sonic` are made of this."""

@@ -1,0 +1,220 @@
+"""ComfyUI: runs a graph, or a workflow of the operator, on a server of the operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, Field, ValidationInfo, model_validator
+
+from vidqueue.errors import VidqueueError
+from vidqueue.job import Device, OutputDraft
+from vidqueue.processors.base import Context, MediaField, Parameters, Processor, WaitingError, settings_of
+from vidqueue.processors.comfy import servers, templates
+from vidqueue.processors.comfy.client import Client
+from vidqueue.processors.comfy.graph import check_graph, media_in_graph, media_kind, place_of, with_inputs
+from vidqueue.processors.comfy.inspection import inspect, refusal
+from vidqueue.processors.comfy.known import FRESH_S, NODES
+from vidqueue.processors.comfy.run import Run, Task, earlier_prompt_ids
+from vidqueue.processors.comfy.settings import ComfyuiSettings
+from vidqueue.processors.comfy.templates import Filled
+from vidqueue.processors.media import json_pointer, media_in
+
+
+class ComfyuiParams(Parameters):
+    """Parameters of `comfyui`."""
+
+    workflow: str | None = Field(None, max_length=64, description="Name of a workflow; or give a graph.")
+    graph: dict[str, Any] | None = Field(None, description="A graph in API format; or name a workflow.")
+    inputs: dict[str, Any] = Field(
+        {},
+        description="Of a workflow: its parameters. Of a graph: `<node id>.<input>` with a value, or with a reference "
+        "to media where the node loads some.",
+    )
+    server: str | None = Field(None, max_length=32, description="Only this server; any free one if not given.")
+
+    @model_validator(mode="after")
+    def _fit(self, info: ValidationInfo) -> ComfyuiParams:
+        if (self.workflow is None) == (self.graph is None):
+            raise ValueError("give either a workflow or a graph")
+        config = settings_of(info, ComfyuiSettings)
+        if config is None:
+            return self
+        check_server(self.server, config)
+        if self.graph is not None:
+            if not config.allow_graphs:
+                raise ValueError("jobs may not bring a graph here; name a workflow")
+            check_graph(self.graph)
+        if faults := list(_faults(self, config)):
+            errors = [
+                {"pointer": f"/input/inputs{json_pointer((name,))}", "detail": text} for name, text in faults[:50]
+            ]
+            first = f"{errors[0]['pointer']}: {errors[0]['detail']}"
+            raise VidqueueError("invalid_params", f"comfyui does not accept these inputs. {first}", errors=errors)
+        return self
+
+
+def check_server(name: str | None, config: ComfyuiSettings) -> None:
+    """Refuse a server that is not configured.
+
+    Raises:
+        VidqueueError: `unknown_model`.
+    """
+    if not config.servers:
+        hint = 'Name one in the configuration: [comfyui.servers.main] url = "http://127.0.0.1:8188".'
+        raise VidqueueError("unknown_model", "No ComfyUI server is configured.", hint=hint)
+    if name is not None and name not in config.servers:
+        raise VidqueueError("unknown_model", f"There is no server {name!r}. Known: {', '.join(config.servers)}.")
+
+
+def clients_of(name: str | None, config: ComfyuiSettings, lane: str = "") -> dict[str, Client]:
+    """The servers that a job may use: the one that it names, or any, as far as its lane may use them."""
+    found = {}
+    for known, server in config.servers.items():
+        if name in (None, known) and (not lane or server.lane in (None, lane)):
+            for number, url in enumerate(server.urls, 1):
+                found[known if number == 1 else f"{known}-{number}"] = Client(url)
+    return found
+
+
+def device_of(name: str | None, config: ComfyuiSettings) -> Device:
+    """The kind of lane that the servers need."""
+    devices = {server.device for known, server in config.servers.items() if name in (None, known)}
+    return "cpu" if devices == {"cpu"} else "gpu"
+
+
+def lane_of(name: str | None, config: ComfyuiSettings) -> str | None:
+    """The only lane that may use these servers, where there is but one."""
+    lanes = {server.lane for known, server in config.servers.items() if name in (None, known)}
+    return lanes.pop() if len(lanes) == 1 else None
+
+
+def check_with_servers(filled: Filled, clients: Mapping[str, Client]) -> None:
+    """Refuse a graph that every server that answers would refuse; a server that is away refuses nothing.
+
+    Raises:
+        VidqueueError: `missing_model`, `invalid_params`.
+    """
+    graph = with_inputs(filled.graph, filled.values)
+    refused: VidqueueError | None = None
+    for name, client in clients.items():
+        info = NODES.info(client)
+        faults = inspect(graph, info) if info is not None else []
+        if info is not None and faults:
+            fresh = NODES.info(client, not_older_than_s=FRESH_S)
+            faults = inspect(graph, fresh) if fresh is not None else []
+        if info is None or not faults:
+            return
+        refused = refused or refusal(faults, filled.pointers, f"The server {name}")
+    if refused is not None:
+        raise refused
+
+
+def run_on_server(
+    filled: Filled, uploads: Mapping[str, Any], ctx: Context, clients: Mapping[str, Client], *, label: str = ""
+) -> list[OutputDraft]:
+    """Run a filled graph on a free server; each file is published as soon as it is there.
+
+    Raises:
+        VidqueueError: the graph is refused or fails.
+        WaitingError: no server can take it now.
+    """
+    if not clients:
+        raise WaitingError("peer_elsewhere", f"The lane {ctx.lane} may use none of the servers.")
+    task = Task(
+        with_inputs(filled.graph, filled.values),
+        {place: uploads[name] for place, name in filled.media.items()},
+        filled.pointers,
+        label,
+    )
+    ours = earlier_prompt_ids(ctx.workspace.name, label)
+
+    def publish(draft: OutputDraft) -> None:
+        if filled.seeds:
+            draft.facts["seed"] = next(iter(filled.seeds.values()))
+        ctx.publish(draft)
+
+    with servers.chosen(clients, task.graph, ours, ctx) as choice:
+        ctx.log(f"runs on {choice.name} ({choice.client.url})")
+        Run(choice.client, task, ctx, publish)()
+    return []
+
+
+class Comfyui(Processor):
+    """Run a graph or a workflow on a ComfyUI server: pictures, video or sound, whatever its nodes save."""
+
+    name = "comfyui"
+    device = "gpu"
+    stall_timeout_s = 1800
+    cancel_grace_s = 10
+    asks_peer = True
+    settings = "comfyui"
+    Settings: ClassVar[type[BaseModel]] = ComfyuiSettings
+    Params = ComfyuiParams
+
+    def device_for(self, params: Any) -> Device:
+        """As its servers say."""
+        return device_of(params.server, self.config)
+
+    def lane_for(self, params: Any) -> str | None:
+        """The lane of its server, where that has one."""
+        return lane_of(params.server, self.config)
+
+    def media(self, params: Any) -> Iterable[MediaField]:
+        """Those of the workflow's parameters, or those that nodes of the graph load."""
+        if params.workflow is not None:
+            schema = templates.find(params.workflow, self.config).schema_of()
+            yield from media_in(schema, params.inputs, at=("inputs",))
+            return
+        graph = params.graph or {}
+        replaced = {place for place, _ in _given(params)}
+        yield from (one for one in media_in_graph(graph) if (one.path[1], one.path[3]) not in replaced)
+        for (node_id, name), key in _given(params):
+            if kind := media_kind(graph[node_id]["class_type"], name, params.inputs[key]):
+                yield MediaField(("inputs", key), params.inputs[key], kind)
+
+    def check(self, params: Any) -> None:
+        """Ask the servers whether they have the nodes and models."""
+        check_with_servers(self._filled(params), clients_of(params.server, self.config))
+
+    def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
+        """Run the graph, and publish what it saves."""
+        return run_on_server(self._filled(params), ctx.inputs, ctx, clients_of(params.server, self.config, ctx.lane))
+
+    def _filled(self, params: Any) -> Filled:
+        """The graph with all values; media by the place of their reference."""
+        if params.workflow is not None:
+            workflow = templates.find(params.workflow, self.config)
+            filled = workflow.filled(params.inputs)
+            filled.media.update({place: f"inputs.{name}" for place, name in filled.media.items()})
+            return filled
+        filled = Filled(params.graph)
+        for place, key in _given(params):
+            filled.values[place] = params.inputs[key]
+            filled.pointers[place] = f"/input/inputs{json_pointer((key,))}"
+        for one in self.media(params):
+            filled.media[_place_of_media(params.graph, one)] = one.name
+        return filled
+
+
+def _place_of_media(graph: Mapping[str, Any], one: MediaField) -> tuple[str, str]:
+    """Node and input of a reference, which stands in the graph itself or among the inputs."""
+    found = place_of(graph, str(one.path[1])) if one.path[0] == "inputs" else (str(one.path[1]), str(one.path[3]))
+    assert found is not None
+    return found
+
+
+def _given(params: ComfyuiParams) -> Iterator[tuple[tuple[str, str], str]]:
+    """Each input of a graph's node that the job gives, with its key."""
+    for key in params.inputs:
+        if (place := place_of(params.graph or {}, key)) is not None:
+            yield place, key
+
+
+def _faults(params: ComfyuiParams, config: ComfyuiSettings) -> Iterator[tuple[str, str]]:
+    if params.workflow is not None:
+        yield from templates.find(params.workflow, config).faults(params.inputs)
+        return
+    for key in params.inputs:
+        if place_of(params.graph or {}, key) is None:
+            yield key, "names no node of the graph; write <node id>.<input>"

@@ -1,0 +1,1 @@
+"""Names that ComfyUI imports and that tests do not use."""
