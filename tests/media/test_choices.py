@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from vidqueue.errors import VidqueueError, is_retryable
-from vidqueue.media.containers import CONTAINERS, ContainerName, carrying_untouched, plan_audio
+from vidqueue.media.containers import CONTAINERS, ContainerName, carrying_untouched
 from vidqueue.media.encoders import ENCODERS, encoder_named, working_encoders, works
 from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_video
 from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
 from vidqueue.media.jail import sandbox
+from vidqueue.media.soundtracks import SoundWishes, plan_audio
 
 
 def video(**facts: object) -> VideoFacts:
@@ -60,20 +61,20 @@ def test_a_cover_is_never_chosen() -> None:
      ("mkv", "vorbis", True), ("webm", "aac", False), ("webm", "opus", True)],
 )  # fmt: skip
 def test_sound_is_copied_where_the_container_carries_it(container: ContainerName, codec: str, copied: bool) -> None:
-    plan = plan_audio(heard(codec), CONTAINERS[container], "keep")
+    plan = plan_audio(heard(codec), CONTAINERS[container])
     assert ("copy" in plan.arguments) == copied
     assert len(plan.notes) == (0 if copied else 1)
 
 
 def test_each_sound_track_is_decided_alone() -> None:
-    plan = plan_audio(heard("aac", "vorbis"), CONTAINERS["mp4"], "keep", input_number=1)
+    plan = plan_audio(heard("aac", "vorbis"), CONTAINERS["mp4"], input_number=1)
     assert plan.streams == 2
     assert plan.arguments[:4] == ("-map", "1:1", "-c:a:0", "copy")
     assert plan.arguments[4:8] == ("-map", "1:2", "-c:a:1", "aac")
 
 
 def test_dropped_sound_is_no_stream() -> None:
-    assert plan_audio(heard("aac"), CONTAINERS["mp4"], "drop").streams == 0
+    assert plan_audio(heard("aac"), CONTAINERS["mp4"], SoundWishes("drop")).streams == 0
 
 
 @pytest.mark.parametrize(("codec", "name"), [("aac", "mp4"), ("pcm_s24le", "mov"), ("vorbis", "mkv"), ("opus", "mp4")])

@@ -14,7 +14,7 @@ import pytest
 from tests.media.clips import Samples, decoded_times, picture
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.limits import Limits
-from vidqueue.media.containers import CONTAINERS, plan_audio
+from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import ENCODERS
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -22,6 +22,7 @@ from vidqueue.media.frames import RING, Operation, Processed, picture_format, pr
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame, FramePool
 from vidqueue.media.probe import probe
+from vidqueue.media.soundtracks import plan_audio
 
 
 def unchanged(frames: Iterator[Frame]) -> Iterable[Frame]:
@@ -51,7 +52,7 @@ class Pipeline:
         facts = self.facts
         target = Target(
             self.output, container, ENCODERS[self.encoder], "medium", "fast", picture_format(self.video),
-            plan_audio(facts, container, "keep", input_number=1),
+            plan_audio(facts, container, input_number=1),
         )  # fmt: skip
         bounds = SandboxLimits(Limits(), 60, canceled or threading.Event())
         return process_frames(self.path, facts, operation, target, bounds)

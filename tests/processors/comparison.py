@@ -42,7 +42,8 @@ TOLD = {
     "sound": r"[Ss]ound track|could not be decoded",
     "subtitles": r"subtitle",
     "chapters": r"chapter",
-    "attachments": r"attach",
+    "attachments": r"attached file",
+    "title": r"Metadata is left out",
     "projection": r"360",
 }
 
@@ -177,6 +178,8 @@ def _of_tracks(old: Seen, new: Seen) -> Iterator[tuple[str, str]]:
         yield "chapters", f"{new.chapters} instead of {old.chapters}"
     if len(old.of_kind("Attachment")) != len(new.of_kind("Attachment")):
         yield "attachments", f"{len(new.of_kind('Attachment'))} instead of {len(old.of_kind('Attachment'))}"
+    if old.title != new.title:
+        yield "title", f"{new.title!r} instead of {old.title!r}"
 
 
 def _sound_tracks(one: Seen) -> list[tuple[str | None, str]]:

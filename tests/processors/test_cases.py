@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media.clips import picture
+from tests.media.clips import picture, run_ffmpeg
 from tests.processors.comparison import unexplained
 from tests.processors.work import Work, facts_of, video_of
 from vidqueue.errors import VidqueueError
@@ -194,11 +194,17 @@ def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path
 
 @pytest.mark.parametrize("processor", BOTH)
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
-def test_tracks_keep_their_language_and_which_one_is_played(processor: str, container: str, tmp_path: Path) -> None:
-    output = Work(processor, CASES / "langs.mkv", tmp_path / "work").run(container=container)
-    audios = facts_of(output).audios
-    assert [(audio.language, audio.default) for audio in audios] == [("ger", False), ("eng", True)]
-    assert output.facts["warnings"] == ["1 subtitle track is left out.", "2 chapters are left out."]
+def test_tracks_chapters_and_titles_are_kept(processor: str, container: str, tmp_path: Path) -> None:
+    source = CASES / "langs.mkv"
+    output = Work(processor, source, tmp_path / "work").run(container=container, quality="high")
+    facts = facts_of(output)
+    assert [(audio.language, audio.default) for audio in facts.audios] == [("ger", False), ("eng", True)]
+    assert [(one.language, one.default, one.forced) for one in facts.subtitle_tracks] == [("eng", True, True)]
+    assert (output.facts["warnings"], facts.chapters) == ([], 2)
+    assert unexplained(source, output.path, []) == []
+    tags = run_ffmpeg("-i", output.path, "-map", "0:a", "-c", "copy", "-f", "ffmetadata", "-").stdout.decode()
+    assert ("Commentary" in tags, "Deutsch" in tags, "Two" in tags) == (True, True, True)
+    assert "Hello" in run_ffmpeg("-i", output.path, "-map", "0:s:0", "-f", "srt", "-").stdout.decode()
 
 
 def _as_dolby_vision(path: Path, profile: int) -> None:

@@ -174,11 +174,22 @@ def test_a_run_beyond_its_time_is_ended(samples: Samples, workspace: Path) -> No
     assert caught.value.code == "timed_out"
 
 
-def test_the_output_is_private_and_carries_no_metadata_of_the_source(
-    samples: Samples, workspace: Path, tmp_path: Path
-) -> None:
-    titled = tmp_path / "titled.mp4"
-    run_ffmpeg("-i", samples("plain.mp4"), "-c", "copy", "-metadata", "title=my home address", titled)
-    output = Work("transcode", titled, workspace).run()
-    assert output.path.stat().st_mode & 0o777 == 0o600
-    assert b"my home address" not in output.path.read_bytes()
+def test_the_output_is_private_and_tells_no_place_or_device(samples: Samples, tmp_path: Path) -> None:
+    tagged = tmp_path / "tagged.mp4"
+    tags = {
+        "title": "A walk",
+        "creation_time": "2024-05-06T07:08:09Z",
+        "location": "+48.1371+011.5754/",
+        "make": "Acme",
+    }
+    words = [word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")]
+    run_ffmpeg("-i", samples("plain.mp4"), "-t", "0.4", "-c", "copy", "-movflags", "use_metadata_tags", *words, tagged)
+    told = {}
+    for wish in ("safe", "none", "all"):
+        output = Work("transcode", tagged, tmp_path / wish).run(metadata=wish)
+        assert output.path.stat().st_mode & 0o777 == 0o600
+        text = run_ffmpeg("-i", output.path, "-f", "ffmetadata", "-").stdout.decode()
+        told[wish] = [word for word in ("A walk", "2024-05-06", "48.1371", "Acme") if word in text]
+        lost = ["Metadata is left out: location, make; `metadata: all` keeps it."]
+        assert output.facts["warnings"] == (lost if wish == "safe" else [])
+    assert told == {"safe": ["A walk", "2024-05-06"], "none": [], "all": ["A walk", "2024-05-06", "48.1371", "Acme"]}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from vidqueue.limits import Limits
-from vidqueue.media.containers import Container
+from vidqueue.media.containers import NO_EXTRAS, Container, Extras
 from vidqueue.media.jail.allowed import codec_whitelist, format_whitelist
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
@@ -39,22 +41,29 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
 
 
 def output_arguments(
-    descriptor: int, container: Container, limits: Limits, *, faststart: bool = True, subtitles: bool = False
+    descriptor: int,
+    container: Container,
+    limits: Limits,
+    *,
+    faststart: bool = True,
+    extras: Extras = NO_EXTRAS,
+    length_s: float = math.inf,
 ) -> list[str]:
-    """Arguments that write a container into an open descriptor, without the source's metadata.
+    """Arguments that write a container into an open descriptor.
 
     Args:
         descriptor: open for writing; the same file must be standard input where `faststart` applies.
         container: what to write.
         limits: the bounds of the job; its duration is the last guard against timestamps that claim years.
         faststart: put the index first, so that players on the network start at once.
-        subtitles: leave room for subtitles that were mapped before.
+        extras: what is taken over of the source beside pictures and sound.
+        length_s: where the result ends, in seconds.
     """
-    flags = ["-movflags", "+faststart"] if container.has_faststart and faststart else []
+    flags = ("+faststart" if faststart else "") + extras.flags if container.has_faststart else ""
     return [
-        "-map_metadata", "-1", "-map_chapters", "-1", "-dn", *(() if subtitles else ("-sn",)),
-        "-t", f"{limits.max_duration_s:.3f}",
-        *flags,
+        *extras.arguments,
+        "-t", f"{min(length_s, limits.max_duration_s):.6f}",
+        *(["-movflags", flags] if flags else []),
         "-f", container.muxer,
         "-fd", str(descriptor),
         "fd:",

@@ -29,6 +29,8 @@ _LANGUAGE = re.compile(r"\(([a-z]{3})\)")
 _CHAPTER = re.compile(r" {4}Chapter #0:\d{1,9}: ", re.ASCII)
 _PROGRAM = re.compile(r"  Program \d{1,6} ", re.ASCII)
 _PROFILE = re.compile(r"\w{1,40} \((?P<profile>[^()/]{1,80})\)")
+_CODEC = re.compile(r"[a-z]\w{1,40}", re.ASCII)
+_IMPLIED = re.compile(r"none \(tmcd |bin_data \(text ")
 _COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*")
 _DEEP = re.compile(
     r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
@@ -66,6 +68,22 @@ class StreamLine:
     def default(self) -> bool:
         """True if the file marks this stream as the one to play."""
         return "(default)" in self.text
+
+    @property
+    def forced(self) -> bool:
+        """True if the file marks this stream as one to show to everybody."""
+        return "(forced)" in self.text
+
+    @property
+    def codec(self) -> str:
+        """The codec, of a stream whose packets are not listed; empty where ffmpeg does not know it."""
+        found = _CODEC.match(self.text)
+        return found[0] if found and found[0] != "none" else ""
+
+    @property
+    def implied(self) -> bool:
+        """True if it is data that goes with something else: a timecode, or the titles of chapters."""
+        return bool(_IMPLIED.match(self.text))
 
     @property
     def attached_picture(self) -> bool:
@@ -129,6 +147,10 @@ class Banner:
     def streams(self) -> list[StreamLine]:
         """The streams in the order of their indices."""
         return [stream for _, stream in sorted(self._streams.items())]
+
+    def count(self, kind: str) -> int:
+        """How many streams of a kind there are."""
+        return sum(stream.kind == kind for stream in self._streams.values())
 
     def read(self, line: Line) -> None:
         """Take one line of ffmpeg's standard error."""

@@ -13,7 +13,7 @@ from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, reading_al
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
-from vidqueue.media.filters import output_time_base, upright_yuv
+from vidqueue.media.filters import USUAL, Treatment, output_time_base, upright_yuv
 from vidqueue.media.handoff import ClosedError, Handoff
 from vidqueue.media.jail import sandbox
 from vidqueue.media.picture import Frame, FramePool
@@ -32,8 +32,15 @@ class Decoder:
     pipes never get out of step and no packet list has to be trusted.
     """
 
-    def __init__(self, source: Source, video: VideoFacts, pool: FramePool, bounds: sandbox.SandboxLimits) -> None:
-        self._source, self._video, self._pool, self._bounds = source, video, pool, bounds
+    def __init__(
+        self,
+        source: Source,
+        video: VideoFacts,
+        pool: FramePool,
+        bounds: sandbox.SandboxLimits,
+        how: Treatment = USUAL,
+    ) -> None:
+        self._source, self._video, self._pool, self._bounds, self._how = source, video, pool, bounds, how
         self._ready: Handoff[Frame] = Handoff(pool.count)
         self._open = ExitStack()
         self.tally = Tally(stream=f"0:{video.index}")
@@ -86,7 +93,7 @@ class Decoder:
             # ffmpeg joins the parts of a clock that begins again only where it makes the times itself.
             *(() if self._video.clock_restarts else ("-copyts",)), *input_arguments(file, self._bounds.limits),
             "-map", f"0:{self._video.index}",
-            "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth),
+            "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth, self._how),
             "-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(self._video)),
             "-stats_enc_pre:v", f"pipe:{times}", "-stats_enc_pre_fmt:v", "{pts}",
             # The rawvideo muxer copies each picture once more, into fresh memory; this one needs `strict` for ten bits.

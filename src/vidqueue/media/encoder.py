@@ -16,17 +16,18 @@ from typing import Self
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, output_arguments, reading_all
-from vidqueue.media.containers import AudioPlan, Container
+from vidqueue.media.containers import NO_EXTRAS, Container, Extras
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
-from vidqueue.media.filters import output_colour, output_time_base, tagged
+from vidqueue.media.filters import USUAL, Treatment, output_colour, output_time_base, tagged
 from vidqueue.media.handoff import ClosedError, Handoff
 from vidqueue.media.jail import sandbox
 from vidqueue.media.matroska import picture_head, stream_head
 from vidqueue.media.picture import Frame, PictureFormat
 from vidqueue.media.sink import created
+from vidqueue.media.soundtracks import AudioPlan
 from vidqueue.media.source import Source
 
 _WAITING = 2
@@ -39,7 +40,8 @@ class Target:
     Attributes:
         path: a file that does not exist yet.
         picture: layout of the frames that will be written; may differ from the source's.
-        audio: what to take over from the source, planned with `input_number=1`.
+        audio: what to take over from the source, planned with `input_number=1`; `extras` as well.
+        how: what is done to the pictures.
     """
 
     path: Path
@@ -49,6 +51,8 @@ class Target:
     effort: Effort
     picture: PictureFormat
     audio: AudioPlan
+    extras: Extras = NO_EXTRAS
+    how: Treatment = USUAL
 
 
 class EncodingPipe:
@@ -123,7 +127,10 @@ class EncodingPipe:
     def _arguments(self, pictures: int, file: int, output: int) -> list[str]:
         target, video = self._target, self._video
         sar = video.upright_sar
-        steps = [f"setsar={sar.numerator}/{sar.denominator}", tagged(output_colour(video, target.picture.depth))]
+        steps = [
+            f"setsar={sar.numerator}/{sar.denominator}",
+            tagged(output_colour(video, target.picture.depth, target.how)),
+        ]
         pixel_format = target.encoder.pixel_format(target.picture.depth)
         return [
             # Where ffmpeg makes the times, it moves each input to its beginning; pictures must stay behind the sound.
@@ -135,7 +142,7 @@ class EncodingPipe:
             "-vf", ",".join(filter(None, [*steps, f"format={pixel_format}"])),
             "-fps_mode", "passthrough", "-enc_time_base", str(self._clock),
             *target.encoder.arguments(target.quality, target.effort, video.fps, target.container),
-            *output_arguments(output, target.container, self._bounds.limits),
+            *output_arguments(output, target.container, self._bounds.limits, extras=target.extras),
             *(reading_all(1) if video.clock_restarts else ()),
         ]  # fmt: skip
 

@@ -33,6 +33,7 @@ class Encoder:
         crf: the constant quality for low, medium and high; comparable between encoders, not equal.
         effort: what trades time for size.
         ten_bit: its pixel format for ten bits; None where it had better stay with eight.
+        alpha: whether it encodes transparency.
         rate: how it is told the nominal rate, where ffmpeg would tell it a wrong one for uneven timestamps.
     """
 
@@ -44,6 +45,7 @@ class Encoder:
     ten_bit: str | None = "yuv420p10le"
     rate: Callable[[Fraction], tuple[str, ...]] = lambda _: ()
     gpu: bool = False
+    alpha: bool = False
 
     def arguments(self, quality: Quality, effort: Effort, fps: float, container: Container) -> list[str]:
         """`-c:v` and the encoder's arguments; `fps` is the average rate of the source."""
@@ -99,6 +101,7 @@ ENCODERS: dict[str, Encoder] = {
                 "slow": ("-deadline", "good", "-cpu-used", "2", "-row-mt", "1"),
             },
             lambda value: ("-crf", str(value), "-b:v", "0"),
+            alpha=True,
         ),
         Encoder(
             "h264_nvenc", "h264", _levels(33, 27, 21), _NVENC_EFFORT, _nvenc_quality, ten_bit=None, gpu=True

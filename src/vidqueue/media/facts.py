@@ -117,6 +117,16 @@ class AudioFacts(_Facts):
     language: str | None = None
 
 
+class SubtitleFacts(_Facts):
+    """One track of subtitles; `codec` is empty where ffmpeg does not know it."""
+
+    index: int
+    codec: str = ""
+    default: bool = False
+    forced: bool = False
+    language: str | None = None
+
+
 class MediaFacts(_Facts):
     """What a probe found.
 
@@ -130,7 +140,8 @@ class MediaFacts(_Facts):
         audio: the track to prefer, when there are several.
         left_out: sentences about sound tracks that are not among `audios`: of another program, empty, or not readable.
         unread_audio: codecs of sound tracks that are left out because they are not accepted.
-        subtitles: how many subtitle tracks; `chapters` and `attachments` as well.
+        subtitles: how many subtitle tracks; `chapters`, `attachments` (fonts, covers) as well.
+        data_tracks: how many tracks of other data there are, those of a timecode and of chapters aside.
         is_still: whether the picture does not move.
         damage: sentences about what is visibly wrong; empty for a sound file.
         estimated: True if the file has more packets than were read; frames and durations are then projections.
@@ -151,15 +162,17 @@ class MediaFacts(_Facts):
     subtitles: int = 0
     chapters: int = 0
     attachments: int = 0
+    data_tracks: int = 0
+    subtitle_tracks: tuple[SubtitleFacts, ...] = ()
     is_still: bool = False
     damage: tuple[str, ...] = ()
     estimated: bool = False
 
     @property
-    def uncarried(self) -> list[str]:
-        """Sentences about what no result carries: subtitles, chapters and attached files."""
-        parts = {"subtitle track": self.subtitles, "chapter": self.chapters, "attached file": self.attachments}
-        return [f"{count} {name}{'s are' if count > 1 else ' is'} left out." for name, count in parts.items() if count]
+    def described_streams(self) -> list[int]:
+        """Indices of the streams whose tags say something: picture, sound, subtitles."""
+        video = [self.video.index] if self.video else []
+        return [*video, *(one.index for one in self.audios), *(one.index for one in self.subtitle_tracks)]
 
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON values; `MediaFacts.model_validate` reads them back."""

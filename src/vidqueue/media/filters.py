@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from vidqueue.media.facts import Colour, VideoFacts
+
+Deinterlace = Literal["auto", "on", "off"]
 
 # Tags that ffmpeg's filters take by the same word with which its banner prints them; others are left out.
 _SPACES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "ycgco", "bt2020nc", "bt2020c"})
@@ -16,12 +20,14 @@ _TRANSFERS = frozenset({
     "smpte2084", "arib-std-b67",
 })  # fmt: skip
 
+# The filter `scale` has its own words for two of them.
+_SCALE_NAMES = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "ycgco": "bt709", "bt470bg": "bt601", "smpte170m": "bt601"}
 _RGB_NAMES = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "pal8")
 _ALPHA_NAMES = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16")
 # Of the picture's height: a deinterlacer looks at neighbouring lines.
 _FEWEST_LINES = 8
 _HD_LINES = 720
-_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
+_DEINTERLACE = {"auto": "bwdif=mode=send_frame:deint=interlaced", "on": "bwdif=mode=send_frame:deint=all"}
 # BT.2408: 203 cd/m2 is the white of SDR.
 _TONE_MAPPED = (
     "zscale=t=linear:npl=203", "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0",
@@ -29,6 +35,26 @@ _TONE_MAPPED = (
 )  # fmt: skip
 _FINEST_TICK = Fraction(1, 90_000)
 _COARSE_ENOUGH = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What is done to pictures unless someone wishes otherwise.
+
+    Attributes:
+        deinterlace: `auto` where the file says that it is interlaced.
+        tone_map: whether high dynamic range becomes BT.709 where the result has eight bits.
+        background: the colour behind transparent parts, as six hexadecimal digits.
+        keeps_alpha: whether the result has transparency itself.
+    """
+
+    deinterlace: Deinterlace = "auto"
+    tone_map: bool = True
+    background: str = "000000"
+    keeps_alpha: bool = False
+
+
+USUAL = Treatment()
 
 
 def is_rgb(pixel_format: str) -> bool:
@@ -41,31 +67,32 @@ def has_alpha(pixel_format: str) -> bool:
     return pixel_format.startswith(_ALPHA_NAMES)
 
 
-def is_tone_mapped(video: VideoFacts, depth: int) -> bool:
+def is_tone_mapped(video: VideoFacts, depth: int, how: Treatment = USUAL) -> bool:
     """True if the picture is brought from high to standard dynamic range: eight bits cannot hold PQ or HLG."""
-    return video.colour.is_hdr and depth == 8
+    return video.colour.is_hdr and depth == 8 and how.tone_map
 
 
-def conversions(video: VideoFacts, depth: int) -> list[str]:
+def conversions(video: VideoFacts, depth: int, how: Treatment = USUAL) -> list[str]:
     """Return a sentence for each change of the picture that nobody has asked for."""
     said = []
     if video.leading:
         said.append(f"The first {video.leading} pictures are left out: they need others from before the file begins.")
     if video.clock_restarts:
         said.append("The clock of the file begins again or jumps; the parts were joined.")
-    if is_tone_mapped(video, depth):
+    if is_tone_mapped(video, depth, how):
         said.append("HDR was converted to SDR (BT.709), because the result has 8 bits; codec h265 keeps it.")
     # Every GIF is said to have transparency; hardly one has.
-    if has_alpha(video.pixel_format) and video.codec != "gif":
-        said.append("Transparent parts were blended with black.")
-    if _is_deinterlaced(video):
+    if has_alpha(video.pixel_format) and video.codec != "gif" and not how.keeps_alpha:
+        behind = "black" if how.background == USUAL.background else f"#{how.background}"
+        said.append(f"Transparent parts were blended with {behind}.")
+    if _is_deinterlaced(video, how) and how.deinterlace == "auto":
         said.append("The video is interlaced; each pair of fields became one full picture.")
     return said
 
 
-def output_colour(video: VideoFacts, depth: int) -> Colour:
+def output_colour(video: VideoFacts, depth: int, how: Treatment = USUAL) -> Colour:
     """The colour tags of the output: those of the source, except that RGB and tone-mapped HDR become limited BT.709."""
-    if is_rgb(video.pixel_format) or is_tone_mapped(video, depth):
+    if is_rgb(video.pixel_format) or is_tone_mapped(video, depth, how):
         return Colour(range="tv", space="bt709", primaries="bt709", transfer="bt709")
     return video.colour
 
@@ -85,7 +112,7 @@ def output_time_base(video: VideoFacts) -> Fraction:
     return video.time_base if video.time_base.denominator <= _COARSE_ENOUGH else _FINEST_TICK
 
 
-def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
+def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int, how: Treatment = USUAL) -> str:
     """The filters that turn decoded frames (already cropped and rotated by ffmpeg) into 4:2:0 of exactly this size.
 
     Interlaced pictures are deinterlaced first, because scaling would mix the fields.
@@ -94,10 +121,13 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
         video: the source track.
         size: width and height in pixels, both even.
         depth: 8 or 10 bits.
+        how: what else is done.
     """
     upright = video.upright
     cropped = even(upright)
-    steps = [*([_DEINTERLACE] if _is_deinterlaced(video) else []), *_opaque(video)]
+    steps = [_DEINTERLACE[how.deinterlace]] if _is_deinterlaced(video, how) else []
+    if has_alpha(video.pixel_format) and not how.keeps_alpha:
+        steps += _opaque(video, how.background)
     if size == cropped:
         # A stream may change its size midway: every picture is brought back to the first size.
         steps.append(_scale(upright, video))
@@ -105,10 +135,11 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int) -> str:
             steps.append(f"crop={cropped[0]}:{cropped[1]}:0:0")
     else:
         steps.append(_scale(size, video))
-    if is_tone_mapped(video, depth):
+    if is_tone_mapped(video, depth, how):
         steps += _TONE_MAPPED
     sar = video.upright_sar
-    steps += ["format=yuv420p10le" if depth > 8 else "format=yuv420p", f"setsar={sar.numerator}/{sar.denominator}"]
+    planes = "yuva420p" if how.keeps_alpha else "yuv420p10le" if depth > 8 else "yuv420p"
+    steps += [f"format={planes}", f"setsar={sar.numerator}/{sar.denominator}"]
     return ",".join(steps)
 
 
@@ -119,7 +150,7 @@ def standard_yuv(video: VideoFacts, size: tuple[int, int]) -> str:
         video: the source track.
         size: width and height in pixels, both even.
     """
-    steps = [_DEINTERLACE] if _is_deinterlaced(video) else []
+    steps = [_DEINTERLACE["auto"]] if _is_deinterlaced(video, USUAL) else []
     scale = f"scale={size[0]}:{size[1]}:flags=bicubic+accurate_rnd"
     if video.colour.is_hdr:
         steps += [scale, *_TONE_MAPPED]
@@ -164,16 +195,28 @@ def tagged(colour: Colour) -> str:
     return f"setparams={known}" if known else ""
 
 
-def _is_deinterlaced(video: VideoFacts) -> bool:
-    return video.interlaced and min(video.upright) >= _FEWEST_LINES
+def _is_deinterlaced(video: VideoFacts, how: Treatment) -> bool:
+    wanted = how.deinterlace == "on" or (how.deinterlace == "auto" and video.interlaced)
+    return wanted and min(video.upright) >= _FEWEST_LINES
 
 
-def _opaque(video: VideoFacts) -> list[str]:
-    """Filters that blend transparent parts with black: what lies hidden there must not appear."""
-    if not has_alpha(video.pixel_format):
-        return []
-    planes = "gbrap" if is_rgb(video.pixel_format) or video.pixel_format.startswith("ya") else "yuva444p"
-    return [f"format={planes}{'10le' if video.bit_depth > 8 else ''}", "premultiply=inplace=1"]
+def _opaque(video: VideoFacts, background: str) -> list[str]:
+    """Filters that blend transparent parts with a colour: what lies hidden there must not appear."""
+    deep = "10le" if video.bit_depth > 8 else ""
+    rgb = is_rgb(video.pixel_format) or video.pixel_format.startswith("ya")
+    if background == USUAL.background:
+        return [f"format={'gbrap' if rgb else 'yuva444p'}{deep}", "premultiply=inplace=1"]
+    # The colour is put behind in RGB, where it is the same for every matrix; both pictures have one time.
+    red, green, blue = (int(background[place : place + 2], 16) for place in (0, 2, 4))
+    back = (
+        "format=gbrap,split[front][behind]",
+        f"[behind]lutrgb=r={red}:g={green}:b={blue}:a=255[back]",
+        "[back][front]overlay=format=gbrp",
+    )
+    full = ":out_range=pc" if video.colour.range == "pc" else ":out_range=tv"
+    space = video.colour.space if video.colour.space in _SPACES else ""
+    matrix = f":out_color_matrix={_SCALE_NAMES.get(space, space)}" if space else ""
+    return [";".join(back), *([] if rgb else [f"scale=flags=accurate_rnd{full}{matrix}", f"format=yuv444p{deep}"])]
 
 
 def _scale(size: tuple[int, int], video: VideoFacts) -> str:

@@ -79,7 +79,7 @@ def process_frames(
     source, video = check_source(path), playable_video(facts)
     pool = FramePool(incoming or target.picture, RING)
     # Only encoders use the GPU; the decoder of untrusted bytes stays fully confined.
-    decoder = Decoder(source, video, pool, replace(bounds, gpu=False))
+    decoder = Decoder(source, video, pool, replace(bounds, gpu=False), target.how)
     encoder = EncodingPipe(source, facts, video, target, bounds)
     try:
         with decoder, encoder:

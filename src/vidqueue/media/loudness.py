@@ -6,7 +6,12 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from vidqueue.media import ffmpeg
+from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.facts import AudioFacts
 from vidqueue.media.jail.lines import Line
+from vidqueue.media.jail.sandbox import SandboxLimits
+from vidqueue.media.source import Source
 
 # The highest true peak, in dBTP: lossy codecs overshoot a little.
 _PEAK = -1.5
@@ -60,3 +65,37 @@ class Loudness:
             return None
         # -70 LUFS is the gate of the measurement: below it there is only silence.
         return values if all(map(math.isfinite, values)) and values[0] > -70 else None
+
+
+def measure(
+    source: Source,
+    audio: AudioFacts,
+    loudness: Loudness,
+    bounds: SandboxLimits,
+    on_progress: ffmpeg.ProgressCallback = lambda _: None,
+) -> None:
+    """Decode a sound track and read its loudness.
+
+    Raises:
+        VidqueueError: the track cannot be decoded.
+        CanceledError: the event of `bounds` was set.
+    """
+    with source.opened() as file:
+        arguments = [
+            *QUIET, *input_arguments(file, bounds.limits), "-map", f"0:{audio.index}",
+            "-af", f"aresample=async=1:first_pts=0,{loudness.measuring}", "-f", "null", "pipe:2",
+        ]  # fmt: skip
+        tally = _Measuring(loudness, stream=f"0:{audio.index}")
+        ffmpeg.run(arguments, bounds, keep_open=[file], tally=tally, on_progress=on_progress)
+
+
+class _Measuring(ffmpeg.Tally):
+    """Reads the measurement beside the counts."""
+
+    def __init__(self, loudness: Loudness, stream: str) -> None:
+        super().__init__(stream=stream)
+        self._loudness = loudness
+
+    def read(self, line: Line) -> None:
+        self._loudness.read(line)
+        super().read(line)

@@ -18,7 +18,16 @@ from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine, bit_depth
-from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_audio, choose_video, projected
+from vidqueue.media.facts import (
+    AudioFacts,
+    Colour,
+    MediaFacts,
+    SubtitleFacts,
+    VideoFacts,
+    choose_audio,
+    choose_video,
+    projected,
+)
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
@@ -150,8 +159,10 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> 
         left_out=heard.left_out,
         unread_audio=heard.unread,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
-        subtitles=sum(stream.kind == "Subtitle" for stream in banner.streams),
-        attachments=sum(stream.kind == "Attachment" for stream in banner.streams),
+        subtitles=banner.count("Subtitle"),
+        attachments=banner.count("Attachment"),
+        data_tracks=sum(stream.kind == "Data" and not stream.implied for stream in banner.streams),
+        subtitle_tracks=tuple(_subtitle(stream) for stream in banner.streams if stream.kind == "Subtitle"),
         chapters=banner.chapters,
         is_still=_is_still(banner.container, video),
         damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
@@ -214,6 +225,12 @@ def _audio(line: StreamLine, track: Track) -> AudioFacts:
         duration_s=track.duration_s,
         default=line.default,
         language=line.language,
+    )
+
+
+def _subtitle(line: StreamLine) -> SubtitleFacts:
+    return SubtitleFacts(
+        index=line.index, codec=line.codec, default=line.default, forced=line.forced, language=line.language
     )
 
 

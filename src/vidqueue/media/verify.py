@@ -38,12 +38,23 @@ class Expected:
         duration_s: how long the video should last, in seconds.
         slack_s: by how much it may differ: one picture of the source, or of the result if that is longer.
         audio_streams: how many there should be.
+        subtitles: how many tracks there should be at most; MP4 has none of those in which nothing is said.
     """
 
     frames: int
     duration_s: float
     slack_s: float
     audio_streams: int
+    subtitles: int = 0
+
+    def losses(self, facts: MediaFacts) -> list[str]:
+        """A sentence about what a result lacks without being wrong."""
+        empty = self.subtitles - facts.subtitles
+        return (
+            [f"{empty} subtitle track{'s are' if empty > 1 else ' is'} left out: there is no text in it."]
+            if empty
+            else []
+        )
 
 
 def playable_video(facts: MediaFacts) -> VideoFacts:
@@ -119,6 +130,8 @@ def _faults(facts: MediaFacts, expected: Expected) -> list[str]:
     faults = []
     if video.frames != expected.frames:
         faults.append(f"The result has {video.frames} pictures instead of {expected.frames}.")
+    if facts.subtitles > expected.subtitles:
+        faults.append(f"The result has {facts.subtitles} subtitle tracks instead of {expected.subtitles}.")
     # Matroska rounds to milliseconds.
     slack_s = max(expected.slack_s, 1 / video.fps if video.fps else 1.0) + 0.002
     if abs(video.duration_s - expected.duration_s) > slack_s:

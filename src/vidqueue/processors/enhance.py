@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
 from vidqueue.media import encoders, verify
-from vidqueue.media.containers import CONTAINERS, Container, ContainerName, VideoCodec, carrying_untouched, plan_audio
+from vidqueue.media.carry import Keeping, plan_extras
+from vidqueue.media.containers import CONTAINERS, Container, ContainerName, VideoCodec, carrying_untouched
 from vidqueue.media.encoder import Target
 from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -21,8 +22,21 @@ from vidqueue.media.frames import Processed, picture_format, process_frames
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame
 from vidqueue.media.probe import probe
+from vidqueue.media.soundtracks import plan_audio, with_tracks
+from vidqueue.media.source import check_source
+from vidqueue.media.tags import read_tags
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
-from vidqueue.processors.parts.choices import fitting_encoder
+from vidqueue.processors.parts.choices import (
+    BLACK,
+    AudioTracks,
+    Background,
+    Fields,
+    Metadata,
+    Subtitles,
+    ToneMap,
+    fitting_encoder,
+    treatment,
+)
 from vidqueue.progress import Progress, eta_s
 
 _REPORT_EVERY_S = 0.25
@@ -45,6 +59,12 @@ class EnhanceParams(Parameters):
     encoder: EncoderChoice = Field("auto", description="`auto` and `software` use the CPU, `nvenc` the GPU.")
     quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
     effort: Effort = Field("medium", description="Time spent on making the file small.")
+    audio_tracks: AudioTracks = "all"
+    subtitles: Subtitles = "keep"
+    metadata: Metadata = "safe"
+    deinterlace: Fields = "auto"
+    tone_map: ToneMap = "auto"
+    background: Background = BLACK
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -63,15 +83,23 @@ class Enhance(Processor):
         """Probe, process every frame, check, and return the one output."""
         ctx.progress(Progress(0.0, "probe"))
         path = ctx.inputs["video"]
-        facts = probe(path, ctx.limits, ctx.canceled, whole=True)
+        facts = with_tracks(probe(path, ctx.limits, ctx.canceled, whole=True), params.audio_tracks)
         video = verify.playable_video(facts)
         container = CONTAINERS[params.container] if params.container else carrying_untouched(facts)
         target = _target(params, facts, video, container, ctx)
         done = _process(params, path, facts, video, target, ctx)
         ctx.progress(Progress(0.99, "check"))
-        expected = verify.Expected(done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams)
+        expected = verify.Expected(
+            done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams, target.extras.subtitles
+        )
         result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
-        warnings = [*facts.left_out, *facts.uncarried, *conversions(video, target.picture.depth), *done.warnings]
+        warnings = [
+            *facts.left_out,
+            *target.extras.warnings,
+            *expected.losses(result),
+            *conversions(video, target.picture.depth, target.how),
+            *done.warnings,
+        ]
         for warning in warnings:
             ctx.log(warning, "warning")
         return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": warnings})]
@@ -80,13 +108,16 @@ class Enhance(Processor):
 def _target(params: EnhanceParams, facts: MediaFacts, video: VideoFacts, container: Container, ctx: Context) -> Target:
     encoder = _encoder(params, video, container)
     encoders.require(encoder)
-    audio = plan_audio(facts, container, "keep", input_number=1)
+    audio = plan_audio(facts, container, input_number=1)
     for note in audio.notes:
         ctx.log(note)
+    bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
+    tags = read_tags(check_source(ctx.inputs["video"]), facts.described_streams, bounds)
+    extras = plan_extras(facts, tags, container, Keeping(params.subtitles, params.metadata), input_number=1)
     picture = picture_format(video, keep_depth=encoder.ten_bit is not None)
-    return Target(
-        ctx.output_path(container.filename), container, encoder, params.quality, params.effort, picture, audio
-    )
+    how = treatment(params.deinterlace, params.tone_map, params.background)
+    path = ctx.output_path(container.filename)
+    return Target(path, container, encoder, params.quality, params.effort, picture, audio, extras, how)
 
 
 def _encoder(params: EnhanceParams, video: VideoFacts, container: Container) -> Encoder:
@@ -106,7 +137,10 @@ def _process(
         saturation=params.saturation, gamma=params.gamma,
     )  # fmt: skip
     adjustment = Adjustment(
-        settings, target.picture, full_range=output_colour(video, target.picture.depth).range == "pc", device=ctx.device
+        settings,
+        target.picture,
+        full_range=output_colour(video, target.picture.depth, target.how).range == "pc",
+        device=ctx.device,
     )
 
     def operation(frames: Iterator[Frame]) -> Iterator[Frame]:

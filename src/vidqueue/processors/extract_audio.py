@@ -13,9 +13,8 @@ from vidqueue.job import OutputDraft
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, input_arguments
 from vidqueue.media.facts import AudioFacts, MediaFacts
-from vidqueue.media.jail.lines import Line
 from vidqueue.media.jail.sandbox import SandboxLimits
-from vidqueue.media.loudness import Loudness
+from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
 from vidqueue.media.source import check_source
@@ -122,7 +121,7 @@ def _plan(params: ExtractAudioParams, ctx: Context) -> _Plan:
     bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
     if not facts.audios:
         raise VidqueueError("no_audio_stream", "The file has no sound.")
-    tags = read_tags(check_source(path), bounds)
+    tags = read_tags(check_source(path), [one.index for one in facts.audios], bounds)
     audio = _chosen(params, facts, tags)
     if audio.duration_s <= 0:
         raise VidqueueError("no_audio_stream", "The sound track is empty.")
@@ -141,7 +140,7 @@ def _chosen(params: ExtractAudioParams, facts: MediaFacts, tags: Tags) -> AudioF
             )
         return audios[params.track - 1]
     if params.language is not None:
-        spoken = [tags.language(place) for place in range(len(audios))]
+        spoken = [tags.language(one.index) for one in audios]
         if params.language not in spoken:
             known = ", ".join(one or "not said" for one in spoken)
             raise VidqueueError(
@@ -161,7 +160,8 @@ def _filters(params: ExtractAudioParams, plan: _Plan, ctx: Context, warnings: li
     steps = ["aresample=async=1:first_pts=0"]
     if params.loudness is not None:
         loudness = Loudness(params.loudness)
-        _measure(plan, loudness, ctx)
+        report = stage_reporter(ctx, "measure", plan.audio.duration_s, end=0.45)
+        measure(check_source(plan.path), plan.audio, loudness, plan.bounds, report)
         if (correcting := loudness.correcting()) is not None:
             steps.append(correcting)
             ctx.log(f"The source has {loudness.integrated} LUFS.")
@@ -177,29 +177,6 @@ def _rate(params: ExtractAudioParams, audio: AudioFacts) -> int:
     if params.format == "m4a":
         wanted = min(wanted, 96_000)
     return wanted if not rates or wanted in rates else min(rates, key=lambda one: (one < wanted, abs(one - wanted)))
-
-
-def _measure(plan: _Plan, loudness: Loudness, ctx: Context) -> None:
-    with check_source(plan.path).opened() as file:
-        arguments = [
-            *QUIET, *input_arguments(file, ctx.limits), "-map", f"0:{plan.audio.index}",
-            "-af", f"aresample=async=1:first_pts=0,{loudness.measuring}", "-f", "null", "pipe:2",
-        ]  # fmt: skip
-        tally = _Measuring(loudness, stream=f"0:{plan.audio.index}")
-        report = stage_reporter(ctx, "measure", plan.audio.duration_s, end=0.45)
-        ffmpeg.run(arguments, plan.bounds, keep_open=[file], tally=tally, on_progress=report)
-
-
-class _Measuring(ffmpeg.Tally):
-    """Reads the measurement beside the counts."""
-
-    def __init__(self, loudness: Loudness, stream: str) -> None:
-        super().__init__(stream=stream)
-        self._loudness = loudness
-
-    def read(self, line: Line) -> None:
-        self._loudness.read(line)
-        super().read(line)
 
 
 def _write(params: ExtractAudioParams, plan: _Plan, steps: str, output: Path, ctx: Context) -> ffmpeg.Tally:
@@ -254,9 +231,8 @@ def _layouts(params: ExtractAudioParams, audio: AudioFacts) -> str:
 
 
 def _kept(params: ExtractAudioParams, plan: _Plan) -> list[str]:
-    place = plan.facts.audios.index(plan.audio)
-    own = dict(plan.tags.audios[place]) if place < len(plan.tags.audios) else {}
-    language = plan.tags.language(place)
+    own = plan.tags.of(plan.audio.index)
+    language = plan.tags.language(plan.audio.index)
     # The title of a track of a film is "Commentary", which says more than that of the film where one track is taken.
     told = {**plan.tags.file, **own, "language": ""}
     where = ":s:a:0" if params.format == "m4a" else ""

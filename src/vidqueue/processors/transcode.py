@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -15,17 +14,42 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
 from vidqueue.media import encoders, ffmpeg, verify
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
-from vidqueue.media.containers import CONTAINERS, AudioMode, ContainerName, VideoCodec, plan_audio
+from vidqueue.media.carry import Keeping, plan_extras
+from vidqueue.media.containers import CONTAINERS, Container, ContainerName, Extras, VideoCodec
 from vidqueue.media.encoders import Effort, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
-from vidqueue.media.filters import conversions, even, output_colour, output_time_base, tagged, upright_yuv
+from vidqueue.media.filters import (
+    Treatment,
+    conversions,
+    even,
+    has_alpha,
+    output_colour,
+    output_time_base,
+    tagged,
+    upright_yuv,
+)
 from vidqueue.media.jail.sandbox import SandboxLimits
+from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
+from vidqueue.media.soundtracks import AudioMode, AudioPlan, Channels, SoundWishes, plan_audio, with_tracks
 from vidqueue.media.source import check_source
+from vidqueue.media.tags import read_tags
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
-from vidqueue.processors.parts.choices import RESOLUTIONS, fitting_encoder
-from vidqueue.progress import Progress, eta_s
+from vidqueue.processors.parts.choices import (
+    BLACK,
+    RESOLUTIONS,
+    AudioTracks,
+    Background,
+    Fields,
+    Metadata,
+    Subtitles,
+    ToneMap,
+    fitting_encoder,
+    treatment,
+)
+from vidqueue.processors.parts.reporting import log_remarks, stage_reporter
+from vidqueue.progress import Progress
 
 Resolution = Literal["source", "2160p", "1440p", "1080p", "720p", "540p", "480p", "360p", "240p"]
 
@@ -46,7 +70,20 @@ class TranscodeParams(Parameters):
     fps: float | None = Field(None, gt=0, le=240, description="Constant rate; the source's own times when not given.")
     start_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="Where to begin, in seconds.")
     end_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="Where to end, in seconds.")
-    audio: AudioMode = Field("keep", description="`keep` copies the sound where the container can carry it.")
+    audio: AudioMode = Field(
+        "keep", description="`keep` copies the sound where the container can carry it, `web` where browsers play it."
+    )
+    audio_tracks: AudioTracks = "all"
+    channels: Channels = Field("keep", description="Channels of the sound.")
+    loudness: float | None = Field(
+        None, ge=-40, le=-5, description="Loudness to aim at in LUFS (EBU R128), such as -16 or -23; measured first."
+    )
+    subtitles: Subtitles = "keep"
+    metadata: Metadata = "safe"
+    deinterlace: Fields = "auto"
+    tone_map: ToneMap = "auto"
+    alpha: Literal["keep", "blend"] = Field("keep", description="`keep` keeps transparency in webm with vp9.")
+    background: Background = BLACK
     faststart: bool = Field(True, description="Put the index first, so that players start before they have it all.")
 
     @model_validator(mode="after")
@@ -73,6 +110,15 @@ class _Plan:
     video: VideoFacts
     size: tuple[int, int]
     duration_s: float
+    container: Container
+    encoder: encoders.Encoder
+    how: Treatment
+    extras: Extras
+
+    @property
+    def depth(self) -> int:
+        """Bits of one component of the result."""
+        return 10 if self.video.bit_depth > 8 and self.encoder.ten_bit and not self.how.keeps_alpha else 8
 
 
 class Transcode(Processor):
@@ -88,29 +134,63 @@ class Transcode(Processor):
         """Probe, encode, check, and return the one output."""
         ctx.progress(Progress(0.0, "probe"))
         plan = _plan(params, ctx)
-        container = CONTAINERS[params.container]
-        output = ctx.output_path(container.filename)
-        tally = _encode(params, plan, output, ctx)
+        sound = _sound(params, plan, ctx)
+        output = ctx.output_path(plan.container.filename)
+        tally = _encode(params, plan, sound, output, ctx)
         ctx.progress(Progress(0.99, "check"))
-        facts = verify.check_output(output, _expected(params, plan, tally), ctx.limits, ctx.canceled)
+        expected = _expected(params, plan, sound, tally)
+        facts = verify.check_output(output, expected, ctx.limits, ctx.canceled)
         warnings = [
             *(plan.facts.left_out if params.audio != "drop" else ()),
-            *plan.facts.uncarried,
-            *conversions(plan.video, _depth(params, plan.video)),
+            *plan.extras.warnings,
+            *expected.losses(facts),
+            *conversions(plan.video, plan.depth, plan.how),
             *verify.check_decoding(plan.video, tally, complete=not params.trims),
         ]
         for warning in warnings:
             ctx.log(warning, "warning")
-        return [OutputDraft("video", output, container.media_type, facts.as_json() | {"warnings": warnings})]
+        return [OutputDraft("video", output, plan.container.media_type, facts.as_json() | {"warnings": warnings})]
 
 
 def _plan(params: TranscodeParams, ctx: Context) -> _Plan:
     path = ctx.inputs["video"]
-    facts = probe(path, ctx.limits, ctx.canceled, whole=True)
+    wanted = "none" if params.audio == "drop" else params.audio_tracks
+    facts = with_tracks(probe(path, ctx.limits, ctx.canceled, whole=True), wanted)
     video = verify.playable_video(facts)
     _check_trim(params, video)
     end_s = min(params.end_s or math.inf, video.duration_s)
-    return _Plan(path, facts, video, target_size(params, video), end_s - params.start_s)
+    container = CONTAINERS[params.container]
+    encoder = fitting_encoder(params.container, params.codec, params.encoder)
+    encoders.require(encoder)
+    keeps_alpha = (
+        params.alpha == "keep" and encoder.alpha and container.name == "webm" and has_alpha(video.pixel_format)
+    )
+    how = treatment(params.deinterlace, params.tone_map, params.background, keeps_alpha=keeps_alpha)
+    tags = read_tags(check_source(path), facts.described_streams, _bounds(ctx))
+    extras = plan_extras(facts, tags, container, Keeping(params.subtitles, params.metadata, trimmed=params.trims))
+    size = target_size(params, video)
+    return _Plan(path, facts, video, size, end_s - params.start_s, container, encoder, how, extras)
+
+
+def _bounds(ctx: Context) -> SandboxLimits:
+    return SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
+
+
+def _sound(params: TranscodeParams, plan: _Plan, ctx: Context) -> AudioPlan:
+    """The plan of all sound tracks, measured first where a loudness is wanted."""
+    filters = {}
+    if params.loudness is not None and params.audio != "drop":
+        for audio in plan.facts.audios:
+            loudness = Loudness(params.loudness)
+            report = stage_reporter(ctx, "measure", audio.duration_s, end=0.0)
+            measure(check_source(plan.path), audio, loudness, _bounds(ctx), report)
+            # It works at a rate of its own.
+            if correcting := loudness.correcting():
+                filters[audio.index] = f"aresample=async=1,{correcting},aresample={audio.sample_rate}"
+    planned = plan_audio(plan.facts, plan.container, SoundWishes(params.audio, params.channels, filters))
+    for note in planned.notes:
+        ctx.log(note)
+    return planned
 
 
 def _check_trim(params: TranscodeParams, video: VideoFacts) -> None:
@@ -148,15 +228,8 @@ def _nearest_even(pixels: float) -> int:
     return max(2, round(pixels / 2) * 2)
 
 
-def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) -> ffmpeg.Tally:
-    encoder = fitting_encoder(params.container, params.codec, params.encoder)
-    encoders.require(encoder)
-    container = CONTAINERS[params.container]
-    audio = plan_audio(plan.facts, container, params.audio)
-    for note in audio.notes:
-        ctx.log(note)
-    bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=encoder.gpu)
-    depth = _depth(params, plan.video)
+def _encode(params: TranscodeParams, plan: _Plan, audio: AudioPlan, output: Path, ctx: Context) -> ffmpeg.Tally:
+    encoder, container, depth = plan.encoder, plan.container, plan.depth
     if depth < min(plan.video.bit_depth, 10):
         ctx.log(f"{encoder.name} writes 8 bits; the source has {plan.video.bit_depth}. codec h265 keeps them.")
     tally = ffmpeg.Tally(stream=f"0:{plan.video.index}")
@@ -165,25 +238,23 @@ def _encode(params: TranscodeParams, plan: _Plan, output: Path, ctx: Context) ->
             *QUIET,
             *input_arguments(file, ctx.limits, *_trim(params)),
             "-map", f"0:{plan.video.index}", *audio.arguments,
-            "-vf", _filters(params, plan, depth, encoder),
+            "-vf", _filters(params, plan),
             *_clock(params, plan.video),
             *encoder.arguments(params.quality, params.effort, params.fps or plan.video.fps, container),
-            *output_arguments(sink.writing, container, ctx.limits, faststart=params.faststart),
+            *(("-metadata:s:v:0", "alpha_mode=1") if plan.how.keeps_alpha else ()),
+            *output_arguments(
+                sink.writing, container, ctx.limits, faststart=params.faststart, extras=plan.extras,
+                length_s=plan.duration_s if params.end_s is not None else math.inf,
+            ),
         ]  # fmt: skip
         try:
             ffmpeg.run(
-                arguments, bounds, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
-                on_progress=_reporter(plan.duration_s, ctx),
+                arguments, replace(_bounds(ctx), gpu=encoder.gpu), keep_open=[file, sink.writing],
+                stdin=sink.reading, tally=tally, on_progress=stage_reporter(ctx, "encode", plan.duration_s),
             )  # fmt: skip
         finally:
-            for level, text in tally.remarks:
-                ctx.log(text, level)
+            log_remarks(ctx, tally)
     return tally
-
-
-def _depth(params: TranscodeParams, video: VideoFacts) -> int:
-    encoder = fitting_encoder(params.container, params.codec, params.encoder)
-    return 10 if video.bit_depth > 8 and encoder.ten_bit else 8
 
 
 def _trim(params: TranscodeParams) -> list[str]:
@@ -193,13 +264,13 @@ def _trim(params: TranscodeParams) -> list[str]:
     return start + length
 
 
-def _filters(params: TranscodeParams, plan: _Plan, depth: int, encoder: encoders.Encoder) -> str:
-    steps = [upright_yuv(plan.video, plan.size, depth)]
+def _filters(params: TranscodeParams, plan: _Plan) -> str:
+    steps = [upright_yuv(plan.video, plan.size, plan.depth, plan.how)]
     if params.fps:
         steps.append(f"fps={params.fps:.6f}")
-    return ",".join(
-        filter(None, [*steps, tagged(output_colour(plan.video, depth)), f"format={encoder.pixel_format(depth)}"])
-    )
+    steps.append(tagged(output_colour(plan.video, plan.depth, plan.how)))
+    planes = "yuva420p" if plan.how.keeps_alpha else plan.encoder.pixel_format(plan.depth)
+    return ",".join(filter(None, [*steps, f"format={planes}"]))
 
 
 def _clock(params: TranscodeParams, video: VideoFacts) -> list[str]:
@@ -208,19 +279,7 @@ def _clock(params: TranscodeParams, video: VideoFacts) -> list[str]:
     return ["-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(video))]
 
 
-def _expected(params: TranscodeParams, plan: _Plan, tally: ffmpeg.Tally) -> verify.Expected:
+def _expected(params: TranscodeParams, plan: _Plan, sound: AudioPlan, tally: ffmpeg.Tally) -> verify.Expected:
     # Where neither rate nor length change, every decoded picture must be in the result.
     frames = tally.encoded if params.fps or params.trims else tally.decoded
-    audio_streams = 0 if params.audio == "drop" else len(plan.facts.audios)
-    return verify.Expected(frames, plan.duration_s, plan.video.longest_frame_s, audio_streams)
-
-
-def _reporter(duration_s: float, ctx: Context) -> ffmpeg.ProgressCallback:
-    started = time.monotonic()
-
-    def report(seen: ffmpeg.Seen) -> None:
-        fraction = min(seen.out_time_s / duration_s, 1.0) if duration_s else 0.0
-        left = eta_s(fraction, time.monotonic() - started)
-        ctx.progress(Progress(fraction * 0.98, "encode", fps=seen.fps, speed=seen.speed, eta_s=left))
-
-    return report
+    return verify.Expected(frames, plan.duration_s, plan.video.longest_frame_s, sound.streams, plan.extras.subtitles)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, output_arguments
-from vidqueue.media.containers import Container, ContainerName
+from vidqueue.media.containers import Container, ContainerName, Extras
 from vidqueue.media.film.listening import CHANNELS, Sound
 from vidqueue.media.film.timeline import SAMPLE_RATE, clock_of
 from vidqueue.media.jail.sandbox import SandboxLimits, enlarge
@@ -24,6 +24,8 @@ _SOUND_KBIT = 192
 # x264 with its usual settings writes a picture at most two places before it is shown. A piece of few pictures would
 # get less from ffmpeg, and its times would overlap those of the piece before it.
 _REORDERED = {"h264": 2}
+# Of the subtitles only what is mapped here; a piece has nothing else.
+_NOTHING_ELSE = Extras(("-map_metadata", "-1", "-map_chapters", "-1", "-dn"))
 _SUBTITLE_CODECS: dict[ContainerName, str] = {"mp4": "mov_text", "mov": "mov_text", "mkv": "srt", "webm": "webvtt"}
 
 
@@ -86,7 +88,7 @@ def join_film(
             *_subtitles(target, opened, keep), *_copied(target),
             "-map", "1:a", "-c:a", target.container.audio_encoder, "-b:a", f"{_SOUND_KBIT}k",
             *(("-map", "2:s", "-c:s", _SUBTITLE_CODECS[target.container.name]) if target.subtitles else ()),
-            *output_arguments(sink.writing, target.container, bounds.limits, subtitles=bool(target.subtitles)),
+            *output_arguments(sink.writing, target.container, bounds.limits, extras=_NOTHING_ELSE),
         ]  # fmt: skip
         feeding = feeder.submit(_feed, sound, writing)
         try:

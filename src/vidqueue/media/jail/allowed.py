@@ -23,6 +23,9 @@ AUDIO_CODECS = frozenset({
     "pcm_alaw", "pcm_mulaw", "adpcm_ima_qt", "adpcm_ms", "adpcm_ima_wav",
 })  # fmt: skip
 
+# Text only, and read only where a container needs another kind of text; pictures of subtitles are never decoded.
+SUBTITLE_CODECS = frozenset({"subrip", "ass", "webvtt", "mov_text", "text"})
+
 # ffmpeg's whitelist holds names of decoders, and some codecs' decoders are called otherwise.
 _DECODERS = {
     "av1": ("libdav1d", "av1"),
@@ -33,6 +36,8 @@ _DECODERS = {
     "amr_nb": ("amrnb",),
     "amr_wb": ("amrwb",),
     "msmpeg4v3": ("msmpeg4",),
+    "ass": ("ass", "ssa"),
+    "subrip": ("subrip", "srt"),
 }
 
 
@@ -43,5 +48,5 @@ def format_whitelist() -> str:
 
 def codec_whitelist() -> str:
     """The value of ffmpeg's `-codec_whitelist`."""
-    names = (_DECODERS.get(codec, (codec,)) for codec in sorted(VIDEO_CODECS | AUDIO_CODECS))
+    names = (_DECODERS.get(codec, (codec,)) for codec in sorted(VIDEO_CODECS | AUDIO_CODECS | SUBTITLE_CODECS))
     return ",".join(name for group in names for name in group)

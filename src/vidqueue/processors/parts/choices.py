@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vidqueue.media.carry import MetadataMode, SubtitleMode
 from vidqueue.media.containers import CONTAINERS, ContainerName, VideoCodec
 from vidqueue.media.encoders import ENCODERS, Encoder, EncoderChoice, encoder_named
+from vidqueue.media.filters import Deinterlace, Treatment
+
+AudioTracks = Annotated[
+    str,
+    Field(
+        pattern="^(all|first|[a-z]{3}(,[a-z]{3}){0,15})$",
+        description="`all`, `first` (the one that players choose), or languages in the file, such as `eng,ger`.",
+    ),
+]
+Subtitles = Annotated[
+    SubtitleMode,
+    Field(description="`keep` converts text to what the container holds; pictures of text stay in mkv only."),
+]
+Metadata = Annotated[
+    MetadataMode,
+    Field(description="`safe` keeps titles, names, dates and the time of recording, and never a place or a device."),
+]
+Fields = Annotated[Deinterlace, Field(description="`auto` deinterlaces where the file says that it is interlaced.")]
+ToneMap = Annotated[
+    Literal["auto", "off"], Field(description="`auto` makes BT.709 of HDR where the result has 8 bits.")
+]
+Background = Annotated[
+    str, Field(pattern="^#?[0-9a-fA-F]{6}$", description="Colour behind transparent parts, such as `#ffffff`.")
+]
+BLACK = "#000000"
+
+
+def treatment(deinterlace: Deinterlace, tone_map: str, background: str, *, keeps_alpha: bool = False) -> Treatment:
+    """What is done to pictures, from the values of these parameters."""
+    return Treatment(deinterlace, tone_map == "auto", background.lstrip("#").lower(), keeps_alpha)
 
 
 def fitting_encoder(container: ContainerName, codec: VideoCodec | None, choice: EncoderChoice) -> Encoder:

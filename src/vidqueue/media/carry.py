@@ -1,0 +1,127 @@
+"""Planning what a result takes over beside pictures and sound: subtitles, chapters, attached files, tags. No IO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from vidqueue.media.containers import Container, ContainerName, Extras
+from vidqueue.media.facts import MediaFacts, SubtitleFacts
+from vidqueue.media.tags import Tags, descriptive, kept_arguments
+
+SubtitleMode = Literal["keep", "drop"]
+MetadataMode = Literal["safe", "none", "all"]
+
+_TEXT = frozenset({"subrip", "ass", "webvtt", "mov_text", "text"})
+_COPIED: dict[ContainerName, frozenset[str]] = {
+    "mp4": frozenset({"mov_text"}),
+    "mov": frozenset({"mov_text"}),
+    "mkv": frozenset({"subrip", "ass", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}),
+    "webm": frozenset({"webvtt"}),
+}
+_ENCODERS: dict[ContainerName, str] = {"mp4": "mov_text", "mov": "mov_text", "mkv": "subrip", "webm": "webvtt"}
+# More tracks and files than these are hardly a film, and each costs words of a command line.
+_MOST_SUBTITLES = 100
+_MOST_ATTACHMENTS = 200
+_TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d\d", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What the result shall keep. `trimmed` is whether it is only a part of the source."""
+
+    subtitles: SubtitleMode = "keep"
+    metadata: MetadataMode = "safe"
+    trimmed: bool = False
+
+
+def plan_extras(
+    facts: MediaFacts, tags: Tags, container: Container, wanted: Keeping, *, input_number: int = 0
+) -> Extras:
+    """Map subtitles, chapters, attached files and tags of an input into the container.
+
+    Args:
+        facts: of the source; its `audios` are those that the result has, in this order.
+        tags: of the source.
+        container: what is written.
+        wanted: what to keep.
+        input_number: the place of the source among the inputs of the run.
+    """
+    kept, warnings = _subtitles(facts, container, wanted)
+    arguments = [word for place, one in enumerate(kept) for word in _subtitle(place, one, container, input_number)]
+    arguments += ["-map_chapters", str(input_number)]
+    if container.name == "mkv" and 0 < facts.attachments <= _MOST_ATTACHMENTS and wanted.metadata != "none":
+        arguments += _attachments(facts.attachments, input_number)
+    elif facts.attachments:
+        warnings.append(_counted(facts.attachments, "attached file", "left out"))
+    if facts.data_tracks:
+        warnings.append(_counted(facts.data_tracks, "data track", "left out"))
+    arguments += _metadata(facts, tags, kept, wanted, input_number)
+    if wanted.metadata == "safe" and (lost := descriptive(tags.file)):
+        warnings.append(f"Metadata is left out: {', '.join(lost)}; `metadata: all` keeps it.")
+    flags = "+use_metadata_tags" if wanted.metadata == "all" else ""
+    return Extras(tuple(arguments), flags, tuple(warnings), len(kept))
+
+
+def _subtitles(facts: MediaFacts, container: Container, wanted: Keeping) -> tuple[list[SubtitleFacts], list[str]]:
+    if wanted.subtitles == "drop":
+        return [], []
+    kept: list[SubtitleFacts] = []
+    warnings = []
+    for place, one in enumerate(facts.subtitle_tracks, start=1):
+        if len(kept) == _MOST_SUBTITLES:
+            warnings.append(f"Only the first {_MOST_SUBTITLES} subtitle tracks are kept.")
+            break
+        if one.codec in _COPIED[container.name] or one.codec in _TEXT:
+            kept.append(one)
+        else:
+            warnings.append(
+                f"Subtitle track {place} ({one.codec or 'unknown'}) is left out: {container.name} cannot hold it."
+            )
+    return kept, warnings
+
+
+def _subtitle(place: int, one: SubtitleFacts, container: Container, input_number: int) -> list[str]:
+    copied = one.codec in _COPIED[container.name]
+    # ffmpeg marks the first of several tracks as the one to show, if the file marks none.
+    marks = [] if one.default else [f"-disposition:s:{place}", "-default"]
+    language = [f"-metadata:s:s:{place}", f"language={one.language}"] if one.language else []
+    codec = "copy" if copied else _ENCODERS[container.name]
+    return ["-map", f"{input_number}:{one.index}", f"-c:s:{place}", codec, *marks, *language]
+
+
+def _attachments(count: int, input_number: int) -> list[str]:
+    # Names and types of the files are tags, without which they are of no use.
+    tags = [(f"-map_metadata:s:t:{place}", f"{input_number}:s:t:{place}") for place in range(count)]
+    return ["-map", f"{input_number}:t", "-c:t", "copy", *(word for pair in tags for word in pair)]
+
+
+def _metadata(
+    facts: MediaFacts, tags: Tags, subtitles: Iterable[SubtitleFacts], wanted: Keeping, input_number: int
+) -> list[str]:
+    if wanted.metadata == "all":
+        return ["-map_metadata:g", f"{input_number}:g"]
+    # Named apart, so that the titles of chapters stay.
+    nothing = ["-map_metadata:g", "-1", "-map_metadata:s", "-1"]
+    if wanted.metadata == "none":
+        return nothing
+    return [*nothing, *kept_arguments(tags.file), *_titles(facts, tags, subtitles), *_timecode(facts, tags, wanted)]
+
+
+def _titles(facts: MediaFacts, tags: Tags, subtitles: Iterable[SubtitleFacts]) -> Iterable[str]:
+    for kind, indices in (("a", [one.index for one in facts.audios]), ("s", [one.index for one in subtitles])):
+        for place, index in enumerate(indices):
+            if title := tags.title(index):
+                yield from (f"-metadata:s:{kind}:{place}", f"title={title}")
+
+
+def _timecode(facts: MediaFacts, tags: Tags, wanted: Keeping) -> list[str]:
+    told = tags.of(facts.video.index).get("timecode", "") if facts.video else ""
+    # The time of the first picture is another one after a trim.
+    return ["-metadata:s:v:0", f"timecode={told}"] if _TIMECODE.fullmatch(told) and not wanted.trimmed else []
+
+
+def _counted(count: int, what: str, fate: str) -> str:
+    return f"{count} {what}{'s are' if count > 1 else ' is'} {fate}."

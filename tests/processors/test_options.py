@@ -1,0 +1,132 @@
+"""What people may wish of subtitles, sound, transparency and fields, and what the result then is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.media.clips import picture, run_ffmpeg
+from tests.processors.test_cases import CASES, clip, ffmpeg
+from tests.processors.work import Work, facts_of
+from vidqueue.errors import VidqueueError
+from vidqueue.job import OutputDraft
+from vidqueue.media.facts import AudioFacts
+from vidqueue.media.loudness import Loudness
+
+SRT = "1\n00:00:00,200 --> 00:00:00,800\nGr\u00fc\u00df Gott\n"
+
+
+def made(source: Path, folder: Path, processor: str = "transcode", **wishes: Any) -> OutputDraft:
+    return Work(processor, source, folder / f"work{len(list(folder.iterdir()))}").run(**wishes)
+
+
+def sounds(output: OutputDraft) -> list[AudioFacts]:
+    return list(facts_of(output).audios)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sound tracks, German in 5.1 and English in stereo, and text of two kinds."""
+    folder = tmp_path_factory.mktemp("film")
+    text = folder / "text.srt"
+    text.write_text(SRT)
+    path = folder / "film.mkv"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc=size=160x90:rate=25:duration=1", "-f", "lavfi", "-i", "sine=duration=1",
+        "-i", str(text), "-map", "0", "-map", "1", "-map", "1", "-map", "2", "-map", "2", "-c:v", "libx264",
+        "-c:a:0", "ac3", "-filter:a:0", "pan=5.1|c0=c0|c1=c0", "-c:a:1", "libopus", "-ac:a:1", "2",
+        "-metadata:s:a:0", "language=ger", "-metadata:s:a:1", "language=eng", "-disposition:a:1", "default+comment",
+        "-c:s:0", "ass", "-c:s:1", "webvtt", "-metadata:s:s:0", "language=ger", str(path),
+    )  # fmt: skip
+    return path
+
+
+def test_text_is_converted_to_what_each_container_takes(film: Path, tmp_path: Path) -> None:
+    codecs = {}
+    for container in ("mp4", "mov", "mkv", "webm"):
+        output = made(film, tmp_path, container=container)
+        codecs[container] = [one.codec for one in facts_of(output).subtitle_tracks]
+        assert (output.facts["warnings"], facts_of(output).subtitle_tracks[0].language) == ([], "ger")
+        text = run_ffmpeg("-i", output.path, "-map", "0:s:1", "-f", "srt", "-").stdout.decode()
+        assert ("Gr\u00fc\u00df Gott" in text, "00:00:00,200" in text) == (True, True), container
+    assert codecs == {
+        "mp4": ["mov_text"] * 2, "mov": ["mov_text"] * 2, "mkv": ["ass", "webvtt"], "webm": ["webvtt"] * 2
+    }  # fmt: skip
+    assert facts_of(made(film, tmp_path, subtitles="drop")).subtitles == 0
+    assert facts_of(made(film, tmp_path, "enhance", subtitles="drop")).subtitles == 0
+
+
+def test_text_follows_a_trim(film: Path, tmp_path: Path) -> None:
+    output = made(film, tmp_path, container="mkv", start_s=0.12, audio="drop")
+    text = run_ffmpeg("-i", output.path, "-map", "0:s:1", "-f", "srt", "-").stdout.decode()
+    assert "00:00:00,080 --> 00:00:00,680" in text
+
+
+def test_sound_tracks_are_chosen_by_language(film: Path, tmp_path: Path) -> None:
+    for wish, languages in {"all": ["ger", "eng"], "first": ["eng"], "ger": ["ger"], "eng,ger": ["ger", "eng"]}.items():
+        for processor in ("transcode", "enhance"):
+            output = made(film, tmp_path, processor, audio_tracks=wish)
+            assert [one.language for one in sounds(output)] == languages
+    with pytest.raises(VidqueueError) as caught:
+        made(film, tmp_path, audio_tracks="fre")
+    assert (caught.value.code, "ger, eng" in caught.value.message) == ("no_audio_stream", True)
+
+
+def test_a_commentary_stays_marked_as_one(film: Path, tmp_path: Path) -> None:
+    output = made(film, tmp_path, container="mkv")
+    banner = run_ffmpeg("-i", output.path, "-map", "0:a", "-f", "null", "-").stderr.decode()
+    assert "(default) (comment)" in banner
+
+
+def test_sound_for_browsers_with_fewer_channels_and_as_loud_as_asked(film: Path, tmp_path: Path) -> None:
+    web = made(film, tmp_path, audio="web")
+    assert [(one.codec, one.channel_layout) for one in sounds(web)] == [("aac", "5.1"), ("aac", "stereo")]
+    mono = made(film, tmp_path, container="webm", channels="mono")
+    assert [(one.codec, one.channel_layout) for one in sounds(mono)] == [("opus", "mono")] * 2
+    loud = made(film, tmp_path, audio_tracks="eng", loudness=-30)
+    measured = Loudness(-30)
+    told = run_ffmpeg("-i", loud.path, "-af", measured.measuring, "-f", "null", "-").stderr.decode()
+    measured.text = told[told.index("{") : told.rindex("}") + 1]
+    assert measured.integrated == pytest.approx(-30, abs=1)
+
+
+def test_transparency_is_kept_in_vp9_and_else_blended_on_a_colour(tmp_path: Path) -> None:
+    source = CASES / "prores4444.mov"
+    kept = made(source, tmp_path, container="webm", quality="high")
+    assert kept.facts["warnings"] == []
+    alpha = run_ffmpeg(
+        "-c:v", "libvpx-vp9", "-i", kept.path, "-vf", "alphaextract,format=gray", "-frames:v", "1",
+        "-f", "rawvideo", "-",
+    ).stdout  # fmt: skip
+    plane = np.frombuffer(alpha, np.uint8).reshape(90, 160)
+    assert (plane[:, :70].max() < 5, plane[:, 90:].min() > 250) == (True, True)
+    for processor in ("transcode", "enhance"):
+        blended = made(source, tmp_path, processor, background="#00ff00", quality="high")
+        assert blended.facts["warnings"] == ["Transparent parts were blended with #00ff00."]
+        shown = picture(blended.path)
+        left, right = (part.mean(axis=(0, 1)) for part in (shown[:, :70], shown[:, 90:]))
+        assert (left[1] > 240, left[0] < 15, left[2] < 15, right[0] > 200, right[1] < 60) == (True,) * 5
+
+
+def test_fields_are_joined_by_wish(tmp_path: Path) -> None:
+    """Lines that alternate between black and white are combs to a deinterlacer."""
+    combed = clip(tmp_path / "combed.mkv", "-vf", "geq=lum='255*mod(Y,2)':cb=128:cr=128", "-qp", "0")
+    for processor in ("transcode", "enhance"):
+        as_it_is = made(combed, tmp_path, processor)
+        joined = made(combed, tmp_path, processor, deinterlace="on")
+        assert (as_it_is.facts["warnings"], joined.facts["warnings"]) == ([], [])
+        contrast = [
+            np.abs(np.diff(picture(one.path)[20:70, :, 0].astype(int), axis=0)).mean() for one in (as_it_is, joined)
+        ]
+        assert contrast[0] > 200, contrast
+        assert contrast[1] < 100, contrast
+
+
+def test_tone_mapping_can_be_left_out(tmp_path: Path) -> None:
+    output = made(CASES / "hdr10.mp4", tmp_path, tone_map="off")
+    video = facts_of(output).video
+    assert video is not None
+    assert (video.colour.transfer, output.facts["warnings"]) == ("smpte2084", [])
