@@ -75,8 +75,10 @@ def read_tags(source: Source, streams: Sequence[int], bounds: sandbox.SandboxLim
     with source.opened() as file:
         arguments = [
             *QUIET, "-loglevel", "level+error", *input_arguments(file, bounds.limits),
-            # `-t 0` ends after the first packet; chapters would be listed between the streams.
-            *maps, "-map_chapters", "-1", "-c", "copy", "-t", "0", "-f", "ffmetadata", "pipe:1",
+            # `-t 0` ends after the first packet; chapters would be listed between the streams. Unless it is told to map
+            # the metadata, ffmpeg leaves the time of recording out.
+            *maps, "-map_metadata:g", "0:g", "-map_chapters", "-1", "-c", "copy", "-t", "0",
+            "-f", "ffmetadata", "pipe:1",
         ]  # fmt: skip
         with sandbox.start(arguments, bounds, keep_open=[file], stdout=subprocess.PIPE) as running:
             text = running.stdout.read(_MOST_BYTES).decode("utf-8", "replace")
@@ -97,6 +99,10 @@ def parse_tags(text: str, streams: Sequence[int]) -> Tags:
         elif "=" in line and not line.startswith(";"):
             key, _, value = line.partition("=")
             sections[-1][_plain(key).lower()] = _plain(value)[:_LONGEST]
+    for section in sections:
+        # MP4 may tell it twice, and ffmpeg joins what it is told twice.
+        if "creation_time" in section:
+            section["creation_time"] = section["creation_time"].split(";")[0]
     return Tags(sections[0], dict(zip(streams, sections[1:], strict=False)))
 
 
