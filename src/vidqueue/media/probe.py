@@ -10,19 +10,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
-from vidqueue.media.banner import Banner, StreamLine, bit_depth
+from vidqueue.media.banner import Banner, StreamLine
 from vidqueue.media.facts import (
     AudioFacts,
-    Colour,
     MediaFacts,
-    SubtitleFacts,
     VideoFacts,
     choose_audio,
     choose_video,
@@ -30,9 +27,10 @@ from vidqueue.media.facts import (
 )
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
-from vidqueue.media.jail.allowed import AUDIO_CODECS, STILL_FORMATS, VIDEO_CODECS
+from vidqueue.media.jail.allowed import STILL_FORMATS, VIDEO_CODECS
 from vidqueue.media.packets import Listing, Track, read_listing
 from vidqueue.media.source import Source, check_source
+from vidqueue.media.tracks import heard, subtitle_facts, video_facts
 
 # Enough for twenty minutes of video with sound; what a longer one holds is projected.
 MOST_PACKETS = 100_000
@@ -141,10 +139,10 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> 
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
     listed = [listing.tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
     _check_agreement([*pictures, *sounds], listing)
-    videos = tuple(_video(line, track, restarts=restarts) for line, track in zip(pictures, listed, strict=False))
+    videos = tuple(video_facts(line, track, restarts=restarts) for line, track in zip(pictures, listed, strict=False))
     video = choose_video(videos)
-    heard = _heard(list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures))
-    audios = heard.audios
+    sound = heard(list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures))
+    audios = sound.audios
     chosen = listed[videos.index(video)] if video else None
     facts = MediaFacts(
         container=banner.container,
@@ -156,13 +154,13 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> 
         videos=videos,
         audio=choose_audio(audios),
         audios=audios,
-        left_out=heard.left_out,
-        unread_audio=heard.unread,
+        left_out=sound.left_out,
+        unread_audio=sound.unread,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
         subtitles=banner.count("Subtitle"),
         attachments=banner.count("Attachment"),
         data_tracks=sum(stream.kind == "Data" and not stream.implied for stream in banner.streams),
-        subtitle_tracks=tuple(_subtitle(stream) for stream in banner.streams if stream.kind == "Subtitle"),
+        subtitle_tracks=tuple(subtitle_facts(stream) for stream in banner.streams if stream.kind == "Subtitle"),
         chapters=banner.chapters,
         is_still=_is_still(banner.container, video),
         damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
@@ -176,87 +174,6 @@ def _check_agreement(streams: list[StreamLine], listing: Listing) -> None:
     found = [track.kind for _, track in sorted(listing.tracks.items())]
     if found and told != found:
         raise VidqueueError("media_damaged", "The streams that the file describes are not those that it holds.")
-
-
-def _video(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
-    return VideoFacts(
-        index=line.index,
-        codec=track.codec,
-        profile=line.profile,
-        width=track.width,
-        height=track.height,
-        sar=track.sar,
-        pixel_format=line.pixel_format,
-        bit_depth=bit_depth(line.pixel_format),
-        colour=_colour(line, track),
-        interlaced=line.interlaced,
-        fps=track.fps,
-        frames=track.shown,
-        leading=track.leading,
-        clock_restarts=restarts,
-        time_base=track.time_base,
-        is_vfr=track.is_vfr,
-        cropping=line.cropping,
-        dolby_vision=line.dolby_vision,
-        rotation=line.rotation,
-        start_s=track.start_s,
-        duration_s=track.duration_s,
-        last_duration=track.tail,
-        longest_gap_s=float((track.largest_gap or 0) * track.time_base),
-        default=line.default,
-        attached_picture=line.attached_picture,
-    )
-
-
-def _colour(line: StreamLine, track: Track) -> Colour:
-    # The format of VP8 has one matrix only, whatever the size; containers say nothing of it, and players would guess.
-    if track.codec == "vp8" and line.colour.space is None:
-        return line.colour.model_copy(update={"space": "bt470bg"})
-    return line.colour
-
-
-def _audio(line: StreamLine, track: Track) -> AudioFacts:
-    return AudioFacts(
-        index=line.index,
-        codec=track.codec,
-        sample_rate=track.sample_rate,
-        channel_layout=track.channel_layout,
-        start_s=track.start_s,
-        duration_s=track.duration_s,
-        default=line.default,
-        language=line.language,
-    )
-
-
-def _subtitle(line: StreamLine) -> SubtitleFacts:
-    return SubtitleFacts(
-        index=line.index, codec=line.codec, default=line.default, forced=line.forced, language=line.language
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """The sound tracks that a result can have, and what is said of the others."""
-
-    audios: tuple[AudioFacts, ...]
-    left_out: tuple[str, ...]
-    unread: tuple[str, ...]
-
-
-def _heard(tracks: list[tuple[StreamLine, Track]], programs: set[int]) -> _Heard:
-    """Choose the sound tracks: those of the picture's program that have packets and a codec that is accepted."""
-    audios, left_out, unread = [], [], []
-    for place, (line, track) in enumerate(tracks, start=1):
-        if programs and line.programs.isdisjoint(programs):
-            left_out.append(f"Sound track {place} belongs to another program of the file.")
-        elif track.codec not in AUDIO_CODECS:
-            unread.append(track.codec or "unknown")
-            left_out.append(f"Sound track {place} has the codec {track.codec or 'unknown'}, which is not accepted.")
-        elif track.shown == 0:
-            left_out.append(f"Sound track {place} is empty.")
-        else:
-            audios.append(_audio(line, track))
-    return _Heard(tuple(audios), tuple(left_out), tuple(unread))
 
 
 def _programs_of(video: VideoFacts | None, pictures: list[StreamLine]) -> set[int]:

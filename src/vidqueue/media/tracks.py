@@ -1,0 +1,93 @@
+"""Putting together what ffmpeg says of a stream and what its packets say: the facts of one stream. No IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vidqueue.media.banner import StreamLine, bit_depth
+from vidqueue.media.facts import AudioFacts, Colour, SubtitleFacts, VideoFacts
+from vidqueue.media.jail.allowed import AUDIO_CODECS
+from vidqueue.media.packets import Track
+
+
+def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
+    """The facts of a video stream; `restarts` is whether the clock of the file begins again."""
+    return VideoFacts(
+        index=line.index,
+        codec=track.codec,
+        profile=line.profile,
+        width=track.width,
+        height=track.height,
+        sar=track.sar,
+        pixel_format=line.pixel_format,
+        bit_depth=bit_depth(line.pixel_format),
+        colour=_colour(line, track),
+        interlaced=line.interlaced,
+        fps=track.fps,
+        frames=track.shown,
+        leading=track.leading,
+        clock_restarts=restarts,
+        time_base=track.time_base,
+        is_vfr=track.is_vfr,
+        cropping=line.cropping,
+        dolby_vision=line.dolby_vision,
+        rotation=line.rotation,
+        start_s=track.start_s,
+        duration_s=track.duration_s,
+        last_duration=track.tail,
+        longest_gap_s=float((track.largest_gap or 0) * track.time_base),
+        default=line.default,
+        attached_picture=line.attached_picture,
+    )
+
+
+def _colour(line: StreamLine, track: Track) -> Colour:
+    # The format of VP8 has one matrix only, whatever the size; containers say nothing of it, and players would guess.
+    if track.codec == "vp8" and line.colour.space is None:
+        return line.colour.model_copy(update={"space": "bt470bg"})
+    return line.colour
+
+
+def _audio(line: StreamLine, track: Track) -> AudioFacts:
+    return AudioFacts(
+        index=line.index,
+        codec=track.codec,
+        sample_rate=track.sample_rate,
+        channel_layout=track.channel_layout,
+        start_s=track.start_s,
+        duration_s=track.duration_s,
+        default=line.default,
+        language=line.language,
+    )
+
+
+def subtitle_facts(line: StreamLine) -> SubtitleFacts:
+    """The facts of a track of subtitles, whose packets are not listed."""
+    return SubtitleFacts(
+        index=line.index, codec=line.codec, default=line.default, forced=line.forced, language=line.language
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The sound tracks that a result can have, and what is said of the others."""
+
+    audios: tuple[AudioFacts, ...]
+    left_out: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int]) -> Heard:
+    """Choose the sound tracks: those of the picture's program that have packets and a codec that is accepted."""
+    audios, left_out, unread = [], [], []
+    for place, (line, track) in enumerate(tracks, start=1):
+        if programs and line.programs.isdisjoint(programs):
+            left_out.append(f"Sound track {place} belongs to another program of the file.")
+        elif track.codec not in AUDIO_CODECS:
+            unread.append(track.codec or "unknown")
+            left_out.append(f"Sound track {place} has the codec {track.codec or 'unknown'}, which is not accepted.")
+        elif track.shown == 0:
+            left_out.append(f"Sound track {place} is empty.")
+        else:
+            audios.append(_audio(line, track))
+    return Heard(tuple(audios), tuple(left_out), tuple(unread))
