@@ -46,6 +46,7 @@ async def photograph(target: Path) -> None:
                         "job-running": f"/jobs/{jobs['Harbour at dusk, 4K']}",
                         "job-succeeded": f"/jobs/{jobs['Harbour at dusk, master']}",
                         "job-failed": f"/jobs/{jobs['Interview, camera B']}",
+                        "submit": "/submit",
                         "error": "/jobs/00000000-0000-7000-8000-000000000000",
                     }
                     await _all(program, address, pages, target)

@@ -14,8 +14,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import principal_of, scope_of, services_of
+from vidqueue.api.http.context import owner_of, principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
+from vidqueue.api.http.form_parts import Part
 from vidqueue.api.http.multipart import FilePart
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
 from vidqueue.api.v1.jobs import ForOwner
@@ -75,6 +76,25 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     except OSError as error:
         raise _storage_refuses(error) from error
     label = query.name or received.name or _name_in(headers.content_disposition)
+    view = await _keep(request, received, label, owner)
+    return json_answer(view, 201, {"Location": view.urls.self})
+
+
+async def receive_part(request: Request, part: Part) -> UploadView:
+    """Store a file that is a part of a form with other fields."""
+    services = services_of(request)
+    limit = services.settings.inputs.max_upload_mib * 1024 * 1024
+    try:
+        stored = await services.storage.receive(part.data, limit=limit)
+    except OSError as error:
+        raise _storage_refuses(error) from error
+    name = part.filename or ""
+    return await _keep(request, Received(stored, name, part.media_type), name, owner_of(request))
+
+
+async def _keep(request: Request, received: Received, label: str, owner: str) -> UploadView:
+    """Probe stored bytes and write their row."""
+    services = services_of(request)
     probes: Probes = request.app.state.probes
     probing = probes.begin(received.stored.id, owner=owner)
     try:
@@ -84,8 +104,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
         services.storage.release(received.stored.id)
     if not probing.done():
         probes.write_later(probing, file.id)
-    view = UploadView(problem=problem, **dict(file_view(file)))
-    return json_answer(view, 201, {"Location": view.urls.self})
+    return UploadView(problem=problem, **dict(file_view(file)))
 
 
 async def get_file(request: Request, file_id: UUID) -> Response:

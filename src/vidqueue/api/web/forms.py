@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Literal
@@ -23,6 +23,7 @@ from starlette.responses import RedirectResponse, Response
 
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
 from vidqueue.errors import VidqueueError
+from vidqueue.storage.disk_space import Reservations
 
 TOKEN = "vidqueue_form"  # noqa: S105  the name of a cookie
 NOTICE = "vidqueue_notice"
@@ -64,6 +65,13 @@ async def read(request: Request) -> FormData:
     form = FormData([(name, value) for name, value in fields])
     require_token(request, str(form.get("token", "")))
     return form
+
+
+def pieces_of(request: Request) -> AsyncIterator[bytes]:
+    """Return the body of a form with files, refused where the disk has no room for it."""
+    reservations: Reservations = request.app.state.reservations
+    announced = request.headers.get("content-length", "")
+    return reservations.counted(chunks(request), int(announced) if announced.isdecimal() else None)
 
 
 def require_token(request: Request, given: str) -> None:

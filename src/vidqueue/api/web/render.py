@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from vidqueue.api.web import assets, forms, words
 
 # Each page of the navigation: its address, its name.
-PLACES = (("/", "Overview"), ("/jobs", "Jobs"))
+PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/submit", "Submit"))
 
 
 def _environment() -> Environment:

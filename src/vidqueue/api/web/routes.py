@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vidqueue.api.http.endpoint import Answer, Handler
-from vidqueue.api.web import actions, assets, job, jobs, overview
+from vidqueue.api.web import actions, assets, job, jobs, overview, submit
 from vidqueue.api.web.page import Page
 from vidqueue.principal import Role
 
@@ -28,6 +28,8 @@ PAGES: tuple[Page, ...] = (
     _page("/jobs/{job_id:uuid}/attempts/{number:int}", job.show_log),
     _page("/jobs/{job_id:uuid}/attempts/{number:int}/log", job.download_log),
     _form("/jobs/{job_id:uuid}/{verb}", actions.act_on_job),
+    _page("/submit", submit.show),
+    _form("/submit/{name}", submit.send),
     _form("/queue/{verb}", actions.pause, Role.OPERATE),
     _form("/lanes/{name}/{verb}", actions.act_on_lane, Role.OPERATE),
     _form("/deliveries/{delivery_id:uuid}/resend", actions.resend),
