@@ -39,7 +39,13 @@ vendor-check: ## compare the vendored scripts with those of the npm registry
 	  && (cd $$folder && npm pack --silent idiomorph@0.8.0 >/dev/null && tar xzf idiomorph-0.8.0.tgz) \
 	  && cmp $$folder/package/dist/idiomorph.min.js idiomorph-0.8.0.min.js && rm -r $$folder && echo "as published"
 
-test: $(STAMP) check browser ## run the gates and every test; what CI calls
+# A real Cog server for the tests, in an environment of its own: it is a program of somebody else.
+.venv-cog/.installed: Makefile
+	@$(PYTHON) -m venv .venv-cog
+	@.venv-cog/bin/python -m pip install --quiet --disable-pip-version-check cog==0.23.1 coglet==0.23.1
+	@touch $@
+
+test: $(STAMP) .venv-cog/.installed check browser ## run the gates and every test; what CI calls
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=/path/to/ComfyUI)

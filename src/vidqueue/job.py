@@ -116,14 +116,15 @@ class Waiting:
 
     `reason` is one word, which people see as the job's `wait_reason`; `message` says it in a sentence. The next attempt
     begins after `retry_after_s`. `waited_s` is what this attempt itself waited, and `limit_s` how long the job may wait
-    in all, from one attempt to the next, before it fails with `peer_unavailable`; all in seconds.
+    in all, from one attempt to the next, before it fails with `peer_unavailable`; all in seconds. Without a limit it
+    waits for other jobs of ours, and that does not count.
     """
 
     reason: str
     message: str
     retry_after_s: float = 10.0
     waited_s: float = 0.0
-    limit_s: float = 3600.0
+    limit_s: float | None = 3600.0
 
 
 Outcome = Succeeded | Failed | Canceled | Interrupted | Waiting
@@ -225,6 +226,8 @@ def _after_loss(reason: str, tries: Tries) -> Verdict:
 
 def _after_waiting(outcome: Waiting, tries: Tries) -> Verdict:
     """Put the job back until it has waited for the limit in all: the last attempt begins when that is reached."""
+    if outcome.limit_s is None:
+        return Verdict(State.QUEUED, delay_s=max(outcome.retry_after_s, SHORTEST_WAIT_S), waited_s=tries.waited_s)
     waited_s = tries.waited_s + outcome.waited_s
     if waited_s >= outcome.limit_s:
         message = f"The job waited {outcome.limit_s:g} s. {outcome.message}"

@@ -78,6 +78,7 @@ class JobRequest(BaseModel):
 # Codes that a submit may be refused with.
 REFUSALS = (
     "unknown_processor",
+    "unknown_model",
     "invalid_params",
     "idempotency_mismatch",
     "unsupported_input",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo
@@ -39,6 +40,15 @@ def settings_of(info: ValidationInfo, model: type[Model]) -> Model | None:
     """
     config = (info.context or {}).get("settings")
     return config if isinstance(config, model) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that only so many jobs may use at a time, on all lanes of a daemon together."""
+
+    name: str
+    capacity: int
+    label: str
 
 
 class Processor(ABC):
@@ -94,6 +104,11 @@ class Processor(ABC):
             VidqueueError: the job cannot succeed.
         """
         del params
+
+    def resource_for(self, params: Any) -> Resource | None:
+        """What the job uses that only so many jobs may use at a time; the others wait with `endpoint_busy`."""
+        del params
+        return None
 
     def media(self, params: Any) -> Iterable[MediaField]:
         """Every media reference in the parameters; override it where only the settings say what is media.

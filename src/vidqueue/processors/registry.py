@@ -30,6 +30,7 @@ OURS = {
     "comfyui": "vidqueue.processors.comfyui:Comfyui",
     "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
     "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
+    "cog": "vidqueue.processors.cog:Cog",
     "export": "vidqueue.processors.export:Export",
 }
 FAULTS_TOLD = 50

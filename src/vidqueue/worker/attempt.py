@@ -31,6 +31,7 @@ from vidqueue.worker.guards import Drain, Guard, Guards, Lost
 from vidqueue.worker.previews import Previews
 from vidqueue.worker.reporter import Reporter
 from vidqueue.worker.reports import Reports
+from vidqueue.worker.slots import Slots
 from vidqueue.worker.staging import stage
 
 # After these the executor leaks memory or has a broken CUDA context; only a new process helps.
@@ -52,6 +53,7 @@ class Lane:
         came_to_rest: set when a shift has ended, so that dispatch looks for work again.
         gpu_uuid: the lane's GPU, where it has one.
         warm: processors the present executor has run.
+        slots: what jobs of all lanes use that only so many may use at a time.
         turn: locked for the time of a shift.
     """
 
@@ -64,6 +66,7 @@ class Lane:
     came_to_rest: asyncio.Event
     warm: list[str] = field(default_factory=list)
     gpu_uuid: str | None = None
+    slots: Slots = field(default_factory=Slots)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -164,7 +167,8 @@ async def _work_under_guard(
     begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reports: Reports
 ) -> Outcome | Lost:
     """Wait for the work or for its guard; then make sure that the work has stopped."""
-    working = asyncio.create_task(_work(begun, lane, services, workspace, guard, reports), name=f"{lane.name}-work")
+    work = lane.slots.run(begun, lambda: _work(begun, lane, services, workspace, guard, reports))
+    working = asyncio.create_task(work, name=f"{lane.name}-work")
     reasons: list[asyncio.Future[Any]] = [working, guard.ended]
     try:
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)

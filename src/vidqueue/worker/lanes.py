@@ -36,6 +36,7 @@ from vidqueue.worker.draining import Draining
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain, Guards
 from vidqueue.worker.lane_health import LaneHealth, WatchedLane
+from vidqueue.worker.slots import Slots
 
 log = structlog.get_logger(__name__)
 
@@ -96,14 +97,15 @@ async def _recover(own: Services) -> None:
 async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards: Guards) -> AsyncIterator[list[Lane]]:
     """Register the lanes as online; stop their executors at the end."""
     threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
-    came_to_rest = asyncio.Event()
+    came_to_rest, slots = asyncio.Event(), Slots()
     opened: list[Lane] = []
     for new in offered:
         async with own.database.statement() as connection:
             lane_id = await lanes.register(connection, new)
         device = "cuda:0" if new.device == "gpu" else "cpu"
         executor = Executor(new.name, threads=threads, mark=new.queue, device=device, gpu_uuid=new.gpu_uuid)
-        opened.append(Lane(lane_id, new.name, new.queue, executor, drain, guards, came_to_rest, gpu_uuid=new.gpu_uuid))
+        lane = Lane(lane_id, new.name, new.queue, executor, drain, guards, came_to_rest, slots=slots)
+        opened.append(replace(lane, gpu_uuid=new.gpu_uuid))
     try:
         yield opened
     finally:

@@ -10,7 +10,7 @@ from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import Failed, Failure, Interrupted
 from vidqueue.jobs.fetches import FetchLaterError
-from vidqueue.jobs.parsing import parsed
+from vidqueue.jobs.parsing import accepted
 from vidqueue.ops.addresses import is_url
 from vidqueue.processors import registry
 from vidqueue.progress import Progress
@@ -65,7 +65,7 @@ async def _moved(begun: Begun, services: Services) -> bool:
 
 async def _order(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob:
     processor = registry.find(begun.processor)
-    media = await parsed(begun.input, lambda: list(processor.media(registry.parse(processor, begun.input))))
+    media = await accepted([begun], lambda: list(processor.media(registry.parse(processor, begun.input))))
     # Not by their names in the parameters, which may be words of the user's. Parameters of equal value share a file.
     paths = dict[str, Path]()
     staged = dict[str, str]()

@@ -1,0 +1,1 @@
+"""Processors whose work another server does, and what they share."""
