@@ -11,6 +11,8 @@ from vidqueue.errors import VidqueueError
 from vidqueue.principal import Role
 
 # Bearer (RFC 6750); clients of other systems say Token, or use a header of their own.
+# Set by the log-in of the pages.
+SESSION = "vidqueue_session"
 _AUTHORIZATION = re.compile(r"(?:Bearer|Token) +(\S+)", re.IGNORECASE)
 
 
@@ -30,6 +32,6 @@ async def require_role(request: Request, role: Role) -> None:
 
 
 def key_of(request: Request) -> str | None:
-    """Return the API key in the headers of a request, or None."""
+    """Return the API key of a request: of its headers, else of the session of a browser; None without one."""
     given = _AUTHORIZATION.fullmatch(request.headers.get("authorization", "").strip())
-    return given[1] if given else request.headers.get("x-api-key")
+    return given[1] if given else request.headers.get("x-api-key") or request.cookies.get(SESSION)

@@ -106,7 +106,7 @@ def keep(request: Request, response: Response, token: str) -> None:
 
 def answer(request: Request, form: Mapping[str, object], notice: Notice, *, to: str | None = None) -> Response:
     """Return to the page that the form stands on (or to another one), which shows the notice."""
-    response = RedirectResponse(to or _local(str(form.get("back", "/"))), status_code=303)
+    response = RedirectResponse(to or local(str(form.get("back", "/"))), status_code=303)
     told = json.dumps([notice.kind, notice.text[:_NOTICE_LIMIT]]).encode()
     value = base64.urlsafe_b64encode(told).decode().rstrip("=")
     secure = request.url.scheme == "https"
@@ -128,7 +128,7 @@ def address_of(request: Request) -> str:
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
-def _local(address: str) -> str:
+def local(address: str) -> str:
     """The address if it is one of this site, else the first page."""
     is_local = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if is_local and address.isprintable() and "\\" not in address else "/"

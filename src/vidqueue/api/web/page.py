@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from vidqueue.api.http.endpoint import Endpoint
 from vidqueue.api.http.problems import title_of
-from vidqueue.api.web import render
+from vidqueue.api.web import forms, render
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 
 
@@ -19,6 +21,8 @@ class Page(Endpoint):
         try:
             return await super().call(request)
         except VidqueueError as error:
+            if error.code == "unauthenticated" and request.method in ("GET", "HEAD"):
+                return RedirectResponse(f"/login?{urlencode({'to': forms.address_of(request)})}", status_code=303)
             return render.page(
                 request,
                 "error.html",

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from vidqueue.api.web import assets, forms, words
+from vidqueue.principal import Principal, Role
 
 # Each page of the navigation: its address, its name.
 PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/submit", "Submit"))
@@ -36,14 +37,21 @@ _templates = _environment()
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page with the frame that all pages have: navigation, notice, the token of its forms."""
     token = forms.token_of(request)
+    # There is none before the log-in, and where the database that knows the keys is away.
+    principal: Principal | None = getattr(request.state, "principal", None)
     html = _templates.get_template(template).render(
         now=datetime.now(UTC),
         path=request.url.path,
         here=forms.address_of(request),
         token=token,
+        who=principal if principal and principal.key_id else None,
+        may=lambda role: principal is not None and principal.role.includes(Role(role)),
         notice=forms.notice_of(request),
         **values,
     )
     response = HTMLResponse(html, status)
     forms.keep(request, response, token)
+    if principal and principal.key_id:
+        # Nothing of an owner stays in the browser after the log-out.
+        response.headers["Cache-Control"] = "no-store"
     return response

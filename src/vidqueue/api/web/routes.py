@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vidqueue.api.http.endpoint import Answer, Handler
-from vidqueue.api.web import actions, assets, job, jobs, overview, submit
+from vidqueue.api.web import actions, assets, job, jobs, overview, session, submit
 from vidqueue.api.web.page import Page
 from vidqueue.principal import Role
 
@@ -22,6 +22,9 @@ def _form(path: str, handler: Handler, role: Role = Role.SUBMIT) -> Page:
 PAGES: tuple[Page, ...] = (
     _page("/", overview.show),
     Page(method="GET", path="/assets/{name}", handler=assets.get_asset, tag="pages", answers=_HTML, public=True),
+    Page(method="GET", path="/login", handler=session.show, tag="pages", answers=_HTML, public=True),
+    Page(method="POST", path="/login", handler=session.log_in, tag="pages", answers=_BACK, public=True),
+    Page(method="POST", path="/logout", handler=session.log_out, tag="pages", answers=_BACK, public=True),
     _page("/jobs", jobs.show),
     _form("/jobs/selected", actions.act_on_jobs),
     _page("/jobs/{job_id:uuid}", job.show),
