@@ -20,7 +20,6 @@ __all__ = ["samples"]
 CHECKOUT = os.environ.get("VIDQUEUE_TEST_COMFYUI")
 Server = ContractServer | RealServer
 
-# The shipped workflow of Sonic with a checkpoint that the node pack of these tests has.
 SONIC = Path(__file__).parents[2] / "src" / "vidqueue" / "processors" / "comfy" / "workflows"
 
 
@@ -44,6 +43,11 @@ def workflows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workflows")
     (folder / "shrink.json").write_text(json.dumps(GRAPH))
     (folder / "shrink.toml").write_text(TEMPLATE)
+    # Sonic with a checkpoint that needs no weights: a workflow of the operator goes before the shipped one.
+    graph = json.loads((SONIC / "sonic.json").read_text())
+    graph["16"]["class_type"] = "VQCheckpoint"
+    (folder / "sonic.json").write_text(json.dumps(graph))
+    (folder / "sonic.toml").write_text((SONIC / "sonic.toml").read_text())
     return folder
 
 

@@ -9,13 +9,18 @@ from pydantic import BaseModel, Field, ValidationInfo, model_validator
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
-from vidqueue.processors.base import Context, MediaField, Parameters, Processor, WaitingError, settings_of
-from vidqueue.processors.comfy import servers, templates
-from vidqueue.processors.comfy.client import Client
-from vidqueue.processors.comfy.graph import check_graph, media_in_graph, media_kind, place_of, with_inputs
-from vidqueue.processors.comfy.inspection import inspect, refusal
-from vidqueue.processors.comfy.known import FRESH_S, NODES
-from vidqueue.processors.comfy.run import Run, Task, earlier_prompt_ids
+from vidqueue.processors.base import Context, MediaField, Parameters, Processor, settings_of
+from vidqueue.processors.comfy import templates
+from vidqueue.processors.comfy.graph import check_graph, media_in_graph, media_kind, place_of
+from vidqueue.processors.comfy.service import (
+    check_server,
+    check_with_servers,
+    clients_of,
+    device_of,
+    drawn_seed,
+    lane_of,
+    run_on_server,
+)
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfy.templates import Filled
 from vidqueue.processors.media import json_pointer, media_in
@@ -52,92 +57,6 @@ class ComfyuiParams(Parameters):
             first = f"{errors[0]['pointer']}: {errors[0]['detail']}"
             raise VidqueueError("invalid_params", f"comfyui does not accept these inputs. {first}", errors=errors)
         return self
-
-
-def check_server(name: str | None, config: ComfyuiSettings) -> None:
-    """Refuse a server that is not configured.
-
-    Raises:
-        VidqueueError: `unknown_model`.
-    """
-    if not config.servers:
-        hint = 'Name one in the configuration: [comfyui.servers.main] url = "http://127.0.0.1:8188".'
-        raise VidqueueError("unknown_model", "No ComfyUI server is configured.", hint=hint)
-    if name is not None and name not in config.servers:
-        raise VidqueueError("unknown_model", f"There is no server {name!r}. Known: {', '.join(config.servers)}.")
-
-
-def clients_of(name: str | None, config: ComfyuiSettings, lane: str = "") -> dict[str, Client]:
-    """The servers that a job may use: the one that it names, or any, as far as its lane may use them."""
-    found = {}
-    for known, server in config.servers.items():
-        if name in (None, known) and (not lane or server.lane in (None, lane)):
-            for number, url in enumerate(server.urls, 1):
-                found[known if number == 1 else f"{known}-{number}"] = Client(url)
-    return found
-
-
-def device_of(name: str | None, config: ComfyuiSettings) -> Device:
-    """The kind of lane that the servers need."""
-    devices = {server.device for known, server in config.servers.items() if name in (None, known)}
-    return "cpu" if devices == {"cpu"} else "gpu"
-
-
-def lane_of(name: str | None, config: ComfyuiSettings) -> str | None:
-    """The only lane that may use these servers, where there is but one."""
-    lanes = {server.lane for known, server in config.servers.items() if name in (None, known)}
-    return lanes.pop() if len(lanes) == 1 else None
-
-
-def check_with_servers(filled: Filled, clients: Mapping[str, Client]) -> None:
-    """Refuse a graph that every server that answers would refuse; a server that is away refuses nothing.
-
-    Raises:
-        VidqueueError: `missing_model`, `invalid_params`.
-    """
-    graph = with_inputs(filled.graph, filled.values)
-    refused: VidqueueError | None = None
-    for name, client in clients.items():
-        info = NODES.info(client)
-        faults = inspect(graph, info) if info is not None else []
-        if info is not None and faults:
-            fresh = NODES.info(client, not_older_than_s=FRESH_S)
-            faults = inspect(graph, fresh) if fresh is not None else []
-        if info is None or not faults:
-            return
-        refused = refused or refusal(faults, filled.pointers, f"The server {name}")
-    if refused is not None:
-        raise refused
-
-
-def run_on_server(
-    filled: Filled, uploads: Mapping[str, Any], ctx: Context, clients: Mapping[str, Client], *, label: str = ""
-) -> list[OutputDraft]:
-    """Run a filled graph on a free server; each file is published as soon as it is there.
-
-    Raises:
-        VidqueueError: the graph is refused or fails.
-        WaitingError: no server can take it now.
-    """
-    if not clients:
-        raise WaitingError("peer_elsewhere", f"The lane {ctx.lane} may use none of the servers.")
-    task = Task(
-        with_inputs(filled.graph, filled.values),
-        {place: uploads[name] for place, name in filled.media.items()},
-        filled.pointers,
-        label,
-    )
-    ours = earlier_prompt_ids(ctx.workspace.name, label)
-
-    def publish(draft: OutputDraft) -> None:
-        if filled.seeds:
-            draft.facts["seed"] = next(iter(filled.seeds.values()))
-        ctx.publish(draft)
-
-    with servers.chosen(clients, task.graph, ours, ctx) as choice:
-        ctx.log(f"runs on {choice.name} ({choice.client.url})")
-        Run(choice.client, task, ctx, publish)()
-    return []
 
 
 class Comfyui(Processor):
@@ -179,13 +98,21 @@ class Comfyui(Processor):
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Run the graph, and publish what it saves."""
-        return run_on_server(self._filled(params), ctx.inputs, ctx, clients_of(params.server, self.config, ctx.lane))
+        filled = self._filled(params, seed=drawn_seed(ctx))
 
-    def _filled(self, params: Any) -> Filled:
+        def publish(draft: OutputDraft) -> None:
+            if filled.seeds:
+                draft.facts["seed"] = next(iter(filled.seeds.values()))
+            ctx.publish(draft)
+
+        run_on_server(filled, ctx, clients_of(params.server, self.config, ctx.lane), publish)
+        return []
+
+    def _filled(self, params: Any, *, seed: int = 0) -> Filled:
         """The graph with all values; media by the place of their reference."""
         if params.workflow is not None:
             workflow = templates.find(params.workflow, self.config)
-            filled = workflow.filled(params.inputs)
+            filled = workflow.filled(params.inputs, seed=seed)
             filled.media.update({place: f"inputs.{name}" for place, name in filled.media.items()})
             return filled
         filled = Filled(params.graph)

@@ -29,6 +29,7 @@ OURS = {
     "enhance": "vidqueue.processors.enhance:Enhance",
     "comfyui": "vidqueue.processors.comfyui:Comfyui",
     "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
+    "sonic": "vidqueue.processors.sonic:Sonic",
     "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
     "cog": "vidqueue.processors.cog:Cog",
     "export": "vidqueue.processors.export:Export",

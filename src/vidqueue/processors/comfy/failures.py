@@ -16,6 +16,7 @@ _MISSING = re.compile(
     re.IGNORECASE,
 )
 _NO_FACE = re.compile(r"no face|face (?:was )?not (?:found|detected)|not detect(?:ed)? (?:any |a )?face", re.IGNORECASE)
+_STUMBLES = frozenset({"TypeError", "IndexError", "AttributeError", "UnboundLocalError", "ValueError"})
 
 
 def failure_of(ended: Mapping[str, Any]) -> VidqueueError | None:
@@ -31,6 +32,14 @@ def failure_of(ended: Mapping[str, Any]) -> VidqueueError | None:
     return _named(error)
 
 
+def _lost_its_face(error: Mapping[str, Any], kind: str) -> bool:
+    """True if Sonic's preparation stumbled over a face that it had not found: it says so only by where it fails."""
+    if error.get("node_type") != "SONIC_PreData" or kind.rpartition(".")[2] not in _STUMBLES:
+        return False
+    trace = error.get("traceback")
+    return isinstance(trace, list) and any("face" in str(line) or "crop" in str(line) for line in trace[-6:])
+
+
 def _named(error: Mapping[str, Any]) -> VidqueueError:
     kind = str(error.get("exception_type") or "")
     text = str(error.get("exception_message") or "").strip()[:2000]
@@ -38,8 +47,8 @@ def _named(error: Mapping[str, Any]) -> VidqueueError:
     message = f"{where}: {text or kind}"
     if "OutOfMemory" in kind or _MEMORY.search(text):
         return VidqueueError("gpu_out_of_memory", message)
-    if _NO_FACE.search(text):
-        return VidqueueError("no_face", message)
     if _MISSING.search(text):
         return VidqueueError("missing_model", message)
+    if _NO_FACE.search(text) or _lost_its_face(error, kind):
+        return VidqueueError("no_face", message)
     return VidqueueError("model_failed", message)

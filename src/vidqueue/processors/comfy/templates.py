@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ Place = tuple[str, str]
 
 SHIPPED = Path(__file__).with_name("workflows")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_SEEDS = 2**32
 _KINDS = {"text": "string", "integer": "integer", "number": "number", "boolean": "boolean", "seed": "integer"}
 
 
@@ -142,13 +140,13 @@ class Workflow:
             elif fault := one.fault(value):
                 yield name, fault
 
-    def filled(self, values: Mapping[str, Any]) -> Filled:
-        """The graph with these values, which have no fault."""
+    def filled(self, values: Mapping[str, Any], *, seed: int = 0) -> Filled:
+        """The graph with these values, which have no fault; `seed` stands for seeds that are not among them."""
         filled = Filled(self.graph)
         for name, one in self.about.parameters.items():
             value = values.get(name, one.default)
             if value is None and one.type == "seed":
-                value = filled.seeds[name] = secrets.randbelow(_SEEDS)
+                value = filled.seeds[name] = seed
             if value is None:
                 continue
             for place in _places(self.graph, one):
