@@ -23,6 +23,7 @@ from vidqueue.db.embedded import server as embedded
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database, row
+from vidqueue.db.tables import reports
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.jobs import keys, schedules
 from vidqueue.jobs.inputs import Inputs
@@ -156,6 +157,8 @@ async def running(
         await _require_own_database(services)
         if role != "worker":
             await _require_key(services)
+        async with services.database.statement() as connection:
+            await reports.set_prices(connection, settings.prices)
         await stack.enter_async_context(sending(_sender(services)))
         await _declare_schedules(services)
         scheduler = Scheduler(services.database, services.inputs, services.watchdog.register("schedules"))

@@ -50,6 +50,8 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
     "system": {"after": UUID(int=0)},
     # As many events as a process reads at a time.
     "metrics": {"number": 38_000, "upto": 39_000},
+    # The hours of a day.
+    "reports": {"since": NOW - timedelta(days=1), "until": NOW},
 }
 
 

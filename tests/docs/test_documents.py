@@ -138,19 +138,6 @@ def test_the_statements_of_the_documents_run(database_url: str) -> None:
         connection.rollback()
 
 
-def test_a_reader_made_by_the_recipe_sees_the_views_and_nothing_else(database_url: str) -> None:
-    (recipe,) = [text for text in blocks(ROOT / "docs" / "sql.md", "sql") if "CREATE ROLE" in text]
-    views = re.findall(r"^\| `(vidqueue_report\.\w+)` \|", (ROOT / "docs" / "sql.md").read_text(), re.MULTILINE)
-    with psycopg.connect(database_url) as connection:
-        connection.execute(recipe.encode())
-        connection.execute("SET LOCAL ROLE vidqueue_reader")
-        for view in views:
-            connection.execute(f"SELECT * FROM {view}".encode())
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("SELECT * FROM vidqueue.jobs")
-        connection.rollback()
-
-
 def test_every_view_is_documented(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         found = connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'vidqueue_report'").fetchall()

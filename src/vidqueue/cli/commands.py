@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "drain": ("pauses:drain", MACHINE, "Pause lanes, and free their memory once the running jobs have ended."),
     "try": ("trial:app", DEVELOPER, "Run a processor in this terminal, without a daemon."),
     "processors": ("system:processors_app", MACHINE, "List the processors, show the parameters of one, or begin one."),
+    "report": ("report:report", MACHINE, "Who used how much, what waits, what fails: by hour, as table, CSV or JSON."),
     "lanes": ("system:lanes", MACHINE, "Show the lanes and the jobs they run."),
 }
 

@@ -7,9 +7,10 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
@@ -48,6 +49,53 @@ def migrate(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     for name in [] if screen.json else applied or ["The database is up to date."]:
         screen.write(name)
     return Exit.OK
+
+
+@app.command
+def reader(
+    role: Annotated[str, Parameter(name="ROLE")],
+    *,
+    password_file: Path | None = None,
+    source: Source = SOURCE,
+    look: Look = LOOK,
+) -> int:
+    """Make a role that can read the reports (the schema vidqueue_report) and nothing else, or renew its grants.
+
+    Args:
+        role: Name of the role.
+        password_file: File whose first line becomes the role's password. Without one it has none, or keeps its own.
+        source: The configuration to read.
+        look: The format of the output.
+    """
+    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.fitness import DatabaseUnfitError
+    from vidqueue.db.reader import ReaderError, make_reader
+
+    settings, screen = load_beside_daemon(source).settings, Screen(look)
+    password = _first_line(password_file) if password_file else None
+
+    async def make() -> bool:
+        async with reachable(settings) as address:
+            return await make_reader(address, role, password)
+
+    try:
+        is_new = asyncio.run(make())
+    except ReaderError as error:
+        raise CommandError.of(error) from None
+    except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
+        raise CommandError.of(error, exit=Exit.UNAVAILABLE) from None
+    if screen.json:
+        screen.object({"role": role, "created": is_new})
+    else:
+        screen.write(f"{role} {'can' if is_new else 'still can'} read vidqueue_report, and nothing else.")
+    return Exit.OK
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").split("\n", 1)[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"The password cannot be read: {error}", exit=Exit.USAGE) from None
 
 
 @app.command

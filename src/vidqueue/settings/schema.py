@@ -27,6 +27,7 @@ from vidqueue.settings.sections import (
     InputsSettings,
     LanesSettings,
     LogSettings,
+    PricesSettings,
     RetentionSettings,
     RunningSettings,
     WebhooksSettings,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()
     retention: RetentionSettings = RetentionSettings()
+    prices: PricesSettings = PricesSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("data_dir")

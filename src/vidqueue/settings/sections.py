@@ -192,6 +192,16 @@ class RetentionSettings(Section):
     )
 
 
+class PricesSettings(Section):
+    """Prices for `vidqueue report cost`. Those of the daemon hold that was started last."""
+
+    currency: str = Field("EUR", max_length=10, description="Word that stands beside the amounts.")
+    cpu_lane_hour: float = Field(0, ge=0, description="Price of an hour on a CPU lane.")
+    gpu_lane_hour: float = Field(0, ge=0, description="Price of an hour on a GPU lane.")
+    video_hour: float = Field(0, ge=0, description="Price of an hour of video that went into a job.")
+    output_gib: float = Field(0, ge=0, description="Price of a GiB that a job published.")
+
+
 class LogSettings(Section):
     """The daemon's own log."""
 

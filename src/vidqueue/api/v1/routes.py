@@ -20,6 +20,7 @@ from vidqueue.api.v1 import (
     metrics,
     pauses,
     previews,
+    reports,
     schedules,
     system,
     webhooks,
@@ -217,6 +218,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answers={200: _json(LaneList, "The lanes.")},
     ),
     *pauses.ENDPOINTS,
+    *reports.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/stats",
