@@ -29,7 +29,7 @@ _STREAM = re.compile(
 )
 _SOUND = re.compile(r"\d+ Hz, (?P<layout>[^,]+)")
 _COLOUR = re.compile(r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)")
-_SIDE_DATA = re.compile(r"Mastering Display Metadata|Content Light Level Metadata|spherical")
+_SIDE_DATA = re.compile(r"MaxCLL=\d+, MaxFALL=\d+|max_luminance=\d+|Spherical Mapping: \w+")
 _RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "pal8")
 
 # What a warning must say for a kind of difference to be told.
@@ -37,7 +37,7 @@ TOLD = {
     "pictures": r"pictures (?:are left out|could not be decoded)",
     "look": r"HDR was converted|Transparent parts|interlaced|visibly damaged",
     "colour": r"HDR was converted",
-    "hdr metadata": r"HDR was converted|mastering",
+    "hdr metadata": r"HDR was converted",
     "sound tracks": r"[Ss]ound track",
     "sound": r"[Ss]ound track|could not be decoded",
     "subtitles": r"subtitle",
@@ -89,12 +89,12 @@ def seen(path: Path) -> Seen:
     head, *parts = re.split(r"^\[(?=CHAPTER\])", tags, flags=re.M)
     return Seen(
         ordered, _title(head), tuple(_chapter(part) for part in parts), video, *decoded[video],
-        *_first_picture(path, video), frozenset(re.findall(_SIDE_DATA, text)),
+        *_first_picture(path, video),
     )  # fmt: skip
 
 
-def _first_picture(path: Path, stream: int) -> tuple[str, tuple[str | None, ...]]:
-    """Pixel format and colour tags of the first picture: range, matrix, primaries and transfer."""
+def _first_picture(path: Path, stream: int) -> tuple[str, tuple[str | None, ...], frozenset[str]]:
+    """Of the first picture: pixel format, colour tags (range, matrix, primaries, transfer) and side data."""
     told = run_ffmpeg("-i", path, "-map", f"0:{stream}", "-vf", "showinfo", "-frames:v", "1", "-f", "null", "-").stderr
     text = told.decode("utf-8", "replace")
     words = _COLOUR.search(text)
@@ -102,7 +102,12 @@ def _first_picture(path: Path, stream: int) -> tuple[str, tuple[str | None, ...]
     pixels = re.search(r" fmt:(\w+) ", text)
     # What says nothing has the range of films.
     spread = "pc" if spread == "pc" or (pixels and pixels[1].startswith("yuvj")) else "tv"
-    return pixels[1] if pixels else "", (spread, *(None if tag in ("unknown", "reserved") else tag for tag in tags))
+    side_data = frozenset(_SIDE_DATA.findall(text))
+    return (
+        pixels[1] if pixels else "",
+        (spread, *(None if tag in ("unknown", "reserved") else tag for tag in tags)),
+        side_data,
+    )
 
 
 def _title(section: str) -> str | None:
@@ -163,8 +168,9 @@ def _of_pictures(old: Seen, new: Seen) -> Iterator[tuple[str, str]]:
     # Codecs of films have no RGB.
     if new.colour != old.colour and not old.is_rgb:
         yield "colour", f"{new.colour} instead of {old.colour}"
-    for what in sorted(old.side_data - new.side_data):
-        yield ("projection" if what == "spherical" else "hdr metadata"), f"no {what}"
+    for what in sorted(old.side_data ^ new.side_data):
+        fate = "lost" if what in old.side_data else "new"
+        yield ("projection" if what.startswith("Spherical") else "hdr metadata"), f"{what} is {fate}"
 
 
 def _of_tracks(old: Seen, new: Seen) -> Iterator[tuple[str, str]]:

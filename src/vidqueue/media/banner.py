@@ -37,6 +37,7 @@ _DEEP = re.compile(
 )
 _DOLBY_VISION = re.compile(r"version: [\d.]{1,8}, profile: (\d{1,3}),.*", re.ASCII)
 _CROPPING = re.compile(r"(\d{1,6})/(\d{1,6})/(\d{1,6})/(\d{1,6})", re.ASCII)
+_PROJECTION = re.compile(r"[a-z][a-z -]{1,40}[a-z]", re.ASCII)
 _FIELD_ORDERS = ("top", "bottom")
 # A stream of a group stands two columns further in than one by itself.
 _STREAM = re.compile(r" {2,12}Stream #0")
@@ -52,6 +53,7 @@ class StreamLine:
         rotation: clockwise, in degrees.
         cropping: pixels that a player hides at the left, right, top and bottom.
         dolby_vision: its profile, if the pictures are made for it.
+        projection: how a 360 degree video is laid out.
         programs: the programs of a broadcast that the stream belongs to; empty if there are none.
     """
 
@@ -62,6 +64,7 @@ class StreamLine:
     rotation: int = 0
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     dolby_vision: int | None = None
+    projection: str | None = None
     programs: set[int] = field(default_factory=set)
 
     @property
@@ -223,6 +226,11 @@ class Banner:
                 stream.dolby_vision = int(found[1])
             else:
                 self._note("Dolby Vision", line)
+        elif line.parts[1:2] == ("Spherical Mapping: ",):
+            if found := _PROJECTION.match(said):
+                stream.projection = found[0]
+            else:
+                self._note("the projection", line)
         elif line.parts[1:2] == ("Frame Cropping: ",):
             if found := _CROPPING.fullmatch(said):
                 left, right, top, bottom = map(int, found.groups())

@@ -23,6 +23,7 @@ from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
 from vidqueue.media.filters import USUAL, Treatment, output_colour, output_time_base, tagged
 from vidqueue.media.handoff import ClosedError, Handoff
+from vidqueue.media.hdr import NO_METADATA, StaticMetadata
 from vidqueue.media.jail import sandbox
 from vidqueue.media.matroska import picture_head, stream_head
 from vidqueue.media.picture import Frame, PictureFormat
@@ -42,6 +43,7 @@ class Target:
         picture: layout of the frames that will be written; may differ from the source's.
         audio: what to take over from the source, planned with `input_number=1`; `extras` as well.
         how: what is done to the pictures.
+        static: metadata of HDR that the result shall have.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Target:
     audio: AudioPlan
     extras: Extras = NO_EXTRAS
     how: Treatment = USUAL
+    static: StaticMetadata = NO_METADATA
 
 
 class EncodingPipe:
@@ -142,13 +145,16 @@ class EncodingPipe:
             "-vf", ",".join(filter(None, [*steps, f"format={pixel_format}"])),
             "-fps_mode", "passthrough", "-enc_time_base", str(self._clock),
             *target.encoder.arguments(target.quality, target.effort, video.fps, target.container),
-            *output_arguments(output, target.container, self._bounds.limits, extras=target.extras),
+            *output_arguments(
+                output, target.container, self._bounds.limits, extras=target.extras,
+                projected=video.projection is not None,
+            ),
             *(reading_all(1) if video.clock_restarts else ()),
         ]  # fmt: skip
 
     def _write(self) -> None:
         try:
-            self._send(stream_head(self._target.picture, self._video.fps))
+            self._send(self._head())
             self._send_frames()
         except (ClosedError, BrokenPipeError):
             pass  # the pipeline is ending, or the encoder is gone
@@ -156,6 +162,11 @@ class EncodingPipe:
             os.close(self._pipe)
             # Whatever ended this thread: nobody may wait for it.
             self._waiting.close()
+
+    def _head(self) -> bytes:
+        target, video = self._target, self._video
+        sphere = video.projection == "equirectangular"
+        return stream_head(target.picture, video.fps, target.static, equirectangular=sphere)
 
     def _send_frames(self) -> None:
         held = self._waiting.get()

@@ -52,6 +52,7 @@ class VideoFacts(_Facts):
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 when there is only one picture.
         cropping: pixels that a player hides at the left, right, top and bottom of the stored picture.
+        projection: how a 360 degree video is laid out, in ffmpeg's words, such as `equirectangular`.
         dolby_vision: profile of Dolby Vision, if the pictures are made for it.
         rotation: degrees clockwise that a player must turn the picture: 0, 90, 180 or 270.
         start_s: time of the first picture on the file's own clock, in seconds.
@@ -78,6 +79,7 @@ class VideoFacts(_Facts):
     is_vfr: bool = False
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     dolby_vision: int | None = None
+    projection: str | None = None
     rotation: int = 0
     start_s: float = 0.0
     duration_s: float = 0.0

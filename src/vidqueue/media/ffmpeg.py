@@ -21,9 +21,9 @@ _OUTPUT_STREAM = re.compile(r"  Output stream #0:\d{1,9} \(video\): ")
 _COUNT = re.compile(r"(\d{1,18}) (packets read|frames decoded|decode errors|frames encoded)")
 _READER_OF = re.compile(r"vist#(\d{1,9}:\d{1,9})/")
 _CORRUPT = "corrupt decoded frame"
-# What says nothing about the file: a remark on our own command line, what `corrupt` counts already, and that streams
+# What says nothing about the file: remarks on our own command line, what `corrupt` counts already, and that streams
 # which nobody asked for may not be decoded.
-_NOISE = ("deprecated pixel format", _CORRUPT, "not on whitelist")
+_NOISE = ("deprecated pixel format", _CORRUPT, "not on whitelist", "Mjpegtools")
 _LOGGED_LINES = 40
 
 

@@ -32,6 +32,8 @@ _DEINTERLACE = {"auto": "bwdif=mode=send_frame:deint=interlaced", "on": "bwdif=m
 _TONE_MAPPED = (
     "zscale=t=linear:npl=203", "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0",
     "zscale=t=bt709:m=bt709:r=tv",
+    # A screen that is told of a bright display would take the result for HDR.
+    "sidedata=delete:type=MASTERING_DISPLAY_METADATA", "sidedata=delete:type=CONTENT_LIGHT_LEVEL",
 )  # fmt: skip
 _FINEST_TICK = Fraction(1, 90_000)
 _COARSE_ENOUGH = 1_000_000

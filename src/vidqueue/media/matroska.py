@@ -6,8 +6,10 @@ in nanoseconds: coarse enough for 64 bits, fine enough that every time base in u
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
+from vidqueue.media.hdr import NO_METADATA, StaticMetadata
 from vidqueue.media.picture import PictureFormat
 
 _NANOSECOND = Fraction(1, 1_000_000_000)
@@ -30,6 +32,17 @@ _VIDEO = b"\xe0"
 _PIXEL_WIDTH = b"\xb0"
 _PIXEL_HEIGHT = b"\xba"
 _UNCOMPRESSED_FOURCC = b"\x2e\xb5\x24"
+_COLOUR = b"\x55\xb0"
+_MAX_CLL = b"\x55\xbc"
+_MAX_FALL = b"\x55\xbd"
+_MASTERING = b"\x55\xd0"
+# x and y of red, green, blue and white, then the most and the least light.
+_CHROMATICITIES = tuple(bytes([0x55, low]) for low in range(0xD1, 0xD9))
+_MOST_LIGHT = b"\x55\xd9"
+_LEAST_LIGHT = b"\x55\xda"
+_PROJECTION = b"\x76\x70"
+_PROJECTION_TYPE = b"\x76\x71"
+_EQUIRECTANGULAR = 1
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _TIMESTAMP = b"\xe7"
 _BLOCK_GROUP = b"\xa0"
@@ -41,13 +54,24 @@ _BLOCK_HEAD = b"\x81\x00\x00\x00"
 _FOURCC = {8: b"I420", 10: b"Y3\x0b\x0a"}
 
 
-def stream_head(picture: PictureFormat, fps: float) -> bytes:
-    """The bytes before the first frame; `fps` is the nominal rate, which some encoders use."""
+def stream_head(
+    picture: PictureFormat, fps: float, static: StaticMetadata = NO_METADATA, *, equirectangular: bool = False
+) -> bytes:
+    """The bytes before the first frame.
+
+    Args:
+        picture: layout of the frames.
+        fps: the nominal rate, which some encoders use.
+        static: metadata of HDR, which ffmpeg hands on to the encoder.
+        equirectangular: True for a 360 degree video of this projection, which ffmpeg hands on to the file.
+    """
     nominal = min(max(fps, 1.0), 240.0)
     video = (
         _number(_PIXEL_WIDTH, picture.width)
         + _number(_PIXEL_HEIGHT, picture.height)
         + _element(_UNCOMPRESSED_FOURCC, _FOURCC[picture.depth])
+        + _colour(static)
+        + (_element(_PROJECTION, _number(_PROJECTION_TYPE, _EQUIRECTANGULAR)) if equirectangular else b"")
     )
     track = (
         _number(_TRACK_NUMBER, 1)
@@ -64,6 +88,16 @@ def stream_head(picture: PictureFormat, fps: float) -> bytes:
         + _element(_INFO, _number(_TIMESTAMP_SCALE, 1))
         + _element(_TRACKS, _element(_TRACK_ENTRY, track))
     )
+
+
+def _colour(static: StaticMetadata) -> bytes:
+    light = b"".join(_number(name, value) for name, value in zip((_MAX_CLL, _MAX_FALL), static.light, strict=False))
+    names = (*_CHROMATICITIES, _LEAST_LIGHT, _MOST_LIGHT)
+    display = b"".join(
+        _element(name, struct.pack(">d", value)) for name, value in zip(names, static.display, strict=False)
+    )
+    mastering = _element(_MASTERING, display) if display else b""
+    return _element(_COLOUR, light + mastering) if light or mastering else b""
 
 
 def picture_head(time_s: Fraction, duration_s: Fraction, size: int) -> bytes:

@@ -31,6 +31,7 @@ def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts
         is_vfr=track.is_vfr,
         cropping=line.cropping,
         dolby_vision=line.dolby_vision,
+        projection=line.projection,
         rotation=line.rotation,
         start_s=track.start_s,
         duration_s=track.duration_s,

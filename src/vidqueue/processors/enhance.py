@@ -19,6 +19,7 @@ from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.filters import conversions, output_colour
 from vidqueue.media.frames import Processed, picture_format, process_frames
+from vidqueue.media.hdr import NO_METADATA, read_static_metadata
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame
 from vidqueue.media.probe import probe
@@ -112,12 +113,15 @@ def _target(params: EnhanceParams, facts: MediaFacts, video: VideoFacts, contain
     for note in audio.notes:
         ctx.log(note)
     bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
-    tags = read_tags(check_source(ctx.inputs["video"]), facts.described_streams, bounds)
+    source = check_source(ctx.inputs["video"])
+    tags = read_tags(source, facts.described_streams, bounds)
     extras = plan_extras(facts, tags, container, Keeping(params.subtitles, params.metadata), input_number=1)
     picture = picture_format(video, keep_depth=encoder.ten_bit is not None)
     how = treatment(params.deinterlace, params.tone_map, params.background)
     path = ctx.output_path(container.filename)
-    return Target(path, container, encoder, params.quality, params.effort, picture, audio, extras, how)
+    # Eight bits are no HDR.
+    static = read_static_metadata(source, video, bounds) if picture.depth > 8 else NO_METADATA
+    return Target(path, container, encoder, params.quality, params.effort, picture, audio, extras, how, static)
 
 
 def _encoder(params: EnhanceParams, video: VideoFacts, container: Container) -> Encoder:

@@ -245,6 +245,7 @@ def _encode(params: TranscodeParams, plan: _Plan, audio: AudioPlan, output: Path
             *output_arguments(
                 sink.writing, container, ctx.limits, faststart=params.faststart, extras=plan.extras,
                 length_s=plan.duration_s if params.end_s is not None else math.inf,
+                projected=plan.video.projection is not None,
             ),
         ]  # fmt: skip
         try:
