@@ -36,6 +36,8 @@ from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
 from vidqueue.processors import registry
+from vidqueue.processors.registry import ReadSettings
+from vidqueue.reloading import Reloading
 from vidqueue.sanitize import Redactor
 from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
@@ -56,10 +58,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running daemon. `url` is None for `--role worker`."""
+    """A running daemon. `url` is None for `--role worker`; `facts` is what is announced in its data folder."""
 
     url: str | None
     database_url: str
+    services: Services
+    facts: RunningDaemon | None
 
 
 class DataFolderBusyError(Exception):
@@ -82,7 +86,7 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
 }
 
 
-def serve(settings: Settings, role: Role = "all") -> int:
+def serve(settings: Settings, read_settings: ReadSettings, role: Role = "all") -> int:
     """Run until SIGTERM or SIGINT and return the exit code: 0 after a drain, else as in `REFUSALS`."""
     logs.configure(settings.log.level, settings.log.format, Redactor(secret_values(settings)))
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
@@ -92,7 +96,7 @@ def serve(settings: Settings, role: Role = "all") -> int:
     faulthandler.enable()
     _allow_descriptors()
     try:
-        asyncio.run(_serve(settings, role, manager_of(os.environ)))
+        asyncio.run(_serve(settings, role, manager_of(os.environ), read_settings))
     except tuple(REFUSALS) as error:
         what, code = REFUSALS[type(error)]
         log.error(what, error=str(error))
@@ -100,8 +104,8 @@ def serve(settings: Settings, role: Role = "all") -> int:
     return 0
 
 
-async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
-    stop, drain, watchdog = asyncio.Event(), Drain(), Watchdog()
+async def _serve(settings: Settings, role: Role, manager: Manager, read_settings: ReadSettings) -> None:
+    stop, hung_up, drain, watchdog = asyncio.Event(), asyncio.Event(), Drain(), Watchdog()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -112,12 +116,16 @@ async def _serve(settings: Settings, role: Role, manager: Manager) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     async with running(settings, role, drain, watchdog) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
         # Ends with the event loop, so that systemd gets watchdog messages during the drain too.
         feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.register("watchdog")), "watchdog")
+        reloading = Reloading(daemon.services, hung_up, read_settings, stop, daemon.facts)
+        asking = supervise(reloading.run, "reload")
         await stop.wait()
+        asking.cancel()
         log.info("drain_started", drain_timeout_s=settings.running.drain_timeout_s)
         manager.tell(STOPPING="1", STATUS="Draining: running jobs may finish")
     feeding.cancel()
@@ -170,7 +178,7 @@ async def running(
         if role != "api":
             await stack.enter_async_context(open_lanes(services, drain or Drain()))
             data_folder.announce(settings.data_dir, _facts(settings, url))
-        yield Running(url, database_url)
+        yield Running(url, database_url, services, None if role == "api" else _facts(settings, url))
 
 
 def _load_processors(settings: Settings) -> None:

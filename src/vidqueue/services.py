@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from vidqueue.db.event_feed import EventFeed
@@ -17,7 +18,7 @@ class Services:
     """The open dependencies of one process; the daemon opens and closes them.
 
     `pools` has every pool of database connections of the process by its name: each half's services have their own
-    `database`, and all of them this.
+    `database`, and all of them this. `on_reload` has what each half does once the processors were loaded anew.
     """
 
     settings: Settings
@@ -27,3 +28,4 @@ class Services:
     inputs: Inputs
     watchdog: Watchdog = field(default_factory=Watchdog)
     pools: dict[str, Database] = field(default_factory=dict)
+    on_reload: list[Callable[[], Awaitable[None]]] = field(default_factory=list)

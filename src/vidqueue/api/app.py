@@ -50,8 +50,13 @@ def build(services: Services) -> Starlette:
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
     app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
-    app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
+    describe(app)
     return app
+
+
+def describe(app: Starlette) -> None:
+    """Write the OpenAPI document with the processors that there are now."""
+    app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
 
 
 def end_streams(app: Starlette) -> None:

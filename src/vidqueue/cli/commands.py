@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "pause": ("pauses:pause", MACHINE, "Begin no more jobs: at all, of one processor, or on one lane."),
     "resume": ("pauses:resume", MACHINE, "End a pause."),
     "drain": ("pauses:drain", MACHINE, "Pause lanes, and free their memory once the running jobs have ended."),
+    "reload": ("reloading:reload", DEVELOPER, "Let the daemon take new and changed processors."),
     "try": ("trial:app", DEVELOPER, "Run a processor in this terminal, without a daemon."),
     "processors": ("system:processors_app", MACHINE, "List the processors, show the parameters of one, or begin one."),
     "report": ("report:report", MACHINE, "Who used how much, what waits, what fails: by hour, as table, CSV or JSON."),

@@ -49,7 +49,7 @@ def new(
     screen.say(f"Install it where vidqueue is:  {pip}")
     screen.say(f"Run its tests:                 {shlex.quote(sys.executable)} -m pytest {shlex.quote(str(place))}")
     screen.say(f"Run it on a file:              vidqueue try {name} FILE")
-    screen.say("A daemon takes it at its next start.")
+    screen.say("Let a running daemon take it:  vidqueue reload")
     return Exit.OK
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from cyclopts import Parameter
 
 from vidqueue.cli.options import SOURCE, Source
-from vidqueue.cli.settings import load
+from vidqueue.cli.settings import load, reread
 
 
 @Parameter(name="*")
@@ -65,4 +66,4 @@ def serve(
     settings = load(source, overrides.as_settings()).settings
     from vidqueue import daemon
 
-    return daemon.serve(settings, role)
+    return daemon.serve(settings, partial(reread, source, overrides.as_settings()), role)

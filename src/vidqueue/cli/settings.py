@@ -13,7 +13,10 @@ from vidqueue.cli.terminal import warn
 from vidqueue.ops.data_folder import RunningDaemon, daemon_of
 
 if TYPE_CHECKING:  # half a second that only these commands spend
+    from pydantic import BaseModel
+
     from vidqueue.settings.load import Loaded
+    from vidqueue.settings.schema import Settings
     from vidqueue.settings.sections import DatabaseSettings
 
 # Where the unit that comes with vidqueue keeps its data.
@@ -47,6 +50,23 @@ def load(source: Source, flags: Mapping[str, Any] | None = None) -> Loaded:
     for doubt in loaded.warnings:
         warn(doubt)
     return loaded
+
+
+def reread(
+    source: Source, flags: Mapping[str, Any], sections: Mapping[str, type[BaseModel]], incomplete: bool
+) -> Settings:
+    """Read the configuration of a running daemon again, with these sections.
+
+    Raises:
+        ValueError: it is invalid now.
+    """
+    from vidqueue.settings import load as reading
+
+    given = _without_none({"data_dir": source.data_dir, **flags})
+    try:
+        return reading.load(file=source.config, flags=given, sections=sections, incomplete=incomplete).settings
+    except reading.ConfigError as error:
+        raise ValueError("; ".join(error.problems)) from None
 
 
 def load_beside_daemon(source: Source) -> Loaded:

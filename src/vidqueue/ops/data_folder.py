@@ -26,12 +26,17 @@ class RunningDaemon:
         url: address of its HTTP API; None for `--role worker`.
         database_url_file: file with the address of its database, if that came from a file.
         embedded: True if its database is the embedded server.
+        reloads: how often it was asked to load its processors anew.
+        reloaded: what came of the last time; `reload_error` if nothing did.
     """
 
     pid: int
     url: str | None
     database_url_file: str | None
     embedded: bool
+    reloads: int = 0
+    reloaded: str = ""
+    reload_error: str = ""
 
 
 @contextmanager

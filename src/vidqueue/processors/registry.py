@@ -6,7 +6,7 @@ import contextlib
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 import vidqueue
 from vidqueue.errors import VidqueueError
+from vidqueue.processors import modules
 from vidqueue.processors.base import Parameters, Processor
 from vidqueue.processors.media import json_pointer
 from vidqueue.sanitize import Redactor
@@ -76,18 +77,68 @@ def unloaded() -> tuple[Unloaded, ...]:
 
 def sections(*, of_package: str = "") -> dict[str, type[BaseModel]]:
     """The section of the configuration that each processor names, with its model; those of one package if given."""
-    return {
-        one.settings: one.Settings
-        for one in catalogue().values()
-        if one.settings and type(one).__module__.startswith(of_package)
-    }
+    return _sections(catalogue(), of_package)
 
 
 def configure(settings: Settings) -> None:
     """Give each processor of this process the values of its section."""
-    current = _current()
-    ready = {name: type(one)(getattr(settings, one.settings, None)) for name, one in current.processors.items()}
-    _Current.catalogue = _Catalogue(ready, current.unloaded)
+    _Current.catalogue = _configured(_current(), settings)
+
+
+class ReloadError(Exception):
+    """The processors could not be loaded anew, so that the earlier ones stay."""
+
+
+# Reads the configuration with these sections; True if one may be missing, because a processor could not be loaded.
+ReadSettings = Callable[[Mapping[str, type[BaseModel]], bool], Settings]
+
+
+def reload(read_settings: ReadSettings) -> str:
+    """Load the processors of all other packages anew, with the values of their sections, and say what is different.
+
+    It blocks while they are imported. Everything stays as it is if one cannot be loaded that could be loaded before.
+
+    Raises:
+        ReloadError: with the name of that processor, or with a fault of the configuration.
+    """
+    before = _current()
+    modules.follow_path_files()
+    known = {f"{type(one).__module__}:{type(one).__qualname__}" for one in before.processors.values()}
+    packages = {place.partition(":")[0].partition(".")[0] for place in [*known, *(one.value for one in _points())]}
+    with modules.imported_anew(packages - {"vidqueue"}):
+        found = _load_all()
+        if lost := [one for one in found.unloaded if one.package in known or one.name in before.processors]:
+            raise ReloadError(f"{lost[0].name} cannot be loaded any more: {lost[0].error}\n{lost[0].traceback}")
+        try:
+            settings = read_settings(_sections(found.processors), bool(found.unloaded))
+        except ValueError as error:
+            raise ReloadError(str(error)) from None
+        _Current.catalogue = _configured(found, settings)
+    return _difference(before, found)
+
+
+def _difference(before: _Catalogue, after: _Catalogue) -> str:
+    """A sentence about what has come and gone."""
+    came = sorted({*after.processors} - {*before.processors})
+    went = sorted({*before.processors} - {*after.processors})
+    parts = [f"{len(after.processors)} processors"]
+    parts += [f"new: {', '.join(came)}"] if came else []
+    parts += [f"gone: {', '.join(went)}"] if went else []
+    parts += [f"not loaded: {one.name} ({one.error})" for one in after.unloaded]
+    return "; ".join(parts)
+
+
+def _sections(processors: Mapping[str, Processor], of_package: str = "") -> dict[str, type[BaseModel]]:
+    return {
+        one.settings: one.Settings
+        for one in processors.values()
+        if one.settings and type(one).__module__.startswith(of_package)
+    }
+
+
+def _configured(found: _Catalogue, settings: Settings) -> _Catalogue:
+    ready = {name: type(one)(getattr(settings, one.settings, None)) for name, one in found.processors.items()}
+    return _Catalogue(ready, found.unloaded)
 
 
 def _current() -> _Catalogue:

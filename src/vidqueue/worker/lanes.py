@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -73,6 +74,7 @@ async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
             async with _open(own, offered, drain, guards) as opened:
                 guarding = _guard(services, own, opened)
                 feeding = asyncio.create_task(_feed(opened, own, transport, drain), name="lanes")
+                own.on_reload.append(partial(_offer_anew, own, opened))
                 try:
                     yield
                 finally:
@@ -170,6 +172,18 @@ async def _serve_lane(lane: Lane, own: Services, transport: Transport, stopping:
         await run_shift(ref, lane, own)
 
     await transport.serve(lane.queue, handle, stopping)
+
+
+async def _offer_anew(own: Services, opened: Sequence[Lane]) -> None:
+    """Offer the processors that were loaded anew. A running job ends in the executor that it began in."""
+    for lane in opened:
+        lane.executor.outdated, lane.warm = True, []
+    await _register_processors(own.database)
+    async with own.database.statement() as connection:
+        await lanes.offer(connection, own.storage.node, registry.versions())
+    for lane in opened:
+        await lane.release()
+        lane.came_to_rest.set()
 
 
 async def _register_processors(database: Database) -> None:

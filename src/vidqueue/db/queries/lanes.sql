@@ -48,6 +48,10 @@ FROM unnest(%(ids)s::uuid[], %(reasons)s::text[]) AS wanted (id, blocked_by)
 WHERE l.id = wanted.id AND l.blocked_by IS DISTINCT FROM wanted.blocked_by
 RETURNING l.name, l.blocked_by
 
+-- name: offer
+-- Write the processors that a daemon has now into its lanes.
+UPDATE vidqueue.lanes SET processors = %(processors)s, warm = '{}' WHERE node = %(node)s
+
 -- name: warmed
 UPDATE vidqueue.lanes SET warm = %(warm)s WHERE id = %(id)s
 

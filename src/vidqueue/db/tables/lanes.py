@@ -81,6 +81,11 @@ class LaneRow:
     eta_s: float | None
 
 
+async def offer(connection: Connection, node: UUID, processors: Mapping[str, str]) -> None:
+    """Write the processors that the daemon of a data folder has now."""
+    await execute(connection, "lanes", "offer", node=node, processors=Jsonb(dict(processors)))
+
+
 async def register(connection: Connection, lane: NewLane) -> UUID:
     """Write the lane as online and return its id."""
     values = {one.name: getattr(lane, one.name) for one in fields(lane)} | {

@@ -58,6 +58,7 @@ class Executor:
 
     `device` is what torch shall use, `gpu_uuid` the only GPU it can see, `threads` how many cores it may count on;
     `mark` is borne by everything it starts, and by nothing else. `starts` counts how often it was started.
+    `outdated` says that processors were loaded anew since, so that the next job needs another child.
     """
 
     def __init__(self, lane: str, *, threads: int, mark: str, device: str = "cpu", gpu_uuid: str | None = None) -> None:
@@ -74,6 +75,7 @@ class Executor:
         self._failed_starts = 0
         self._rests_until = float("-inf")
         self.starts = 0
+        self.outdated = False
         self.meter = Meter()
 
     @property
@@ -135,6 +137,9 @@ class Executor:
         self._told_to_stop = False
         if processor := registry.catalogue().get(order.processor):
             self._words.redactor = Redactor(secret_values(processor.config))
+        if self.outdated:
+            self.outdated = False
+            await self.stop()
         try:
             await self.start()
         except (OSError, TimeoutError) as error:
