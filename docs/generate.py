@@ -37,6 +37,7 @@ ELSEWHERE = {
     "database.url_file": "not set",
     "webhooks.secret_file": "webhook_secret in data_dir",
     "comfyui.workflows": "not set",
+    "compose.script_key_file": "not set",
 }
 # What the example shows where there is no fixed default.
 SAMPLES = {
@@ -47,6 +48,7 @@ SAMPLES = {
     "database.url_file": "/etc/vidqueue/database_url",
     "webhooks.secret_file": "/etc/vidqueue/webhook_secret",
     "comfyui.workflows": "/etc/vidqueue/workflows",
+    "compose.script_key_file": "/etc/vidqueue/script_key",
 }
 _MARK = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 

@@ -34,6 +34,7 @@ OURS = {
     "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
     "cog": "vidqueue.processors.cog:Cog",
     "export": "vidqueue.processors.export:Export",
+    "compose": "vidqueue.processors.compose:Compose",
 }
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000
