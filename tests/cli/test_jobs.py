@@ -37,6 +37,26 @@ def test_what_is_said_of_a_job_arrives(vidqueue: CommandLine) -> None:
     assert vidqueue("cancel", job["id"]).code == 0
 
 
+def test_a_job_comes_after_others_reads_their_output_by_a_piece_of_their_id_and_is_kept_for_a_time(
+    vidqueue: CommandLine, daemon: Daemon
+) -> None:
+    first = vidqueue("submit", "zoo", "--seconds", "0.5").out.strip()
+    job = vidqueue("submit", "zoo", "--after", first[-8:], "--keep", "30m", "--json").json
+    assert (job["depends_on"], job["keep_s"]) == ([first], 1800)
+    later = vidqueue("submit", "zoo", "--run-at", "2099-01-01T00:00").out.strip()
+    unknown = vidqueue("submit", "zoo", "--act", "read", "--media", f"vq:jobs/{later[-8:]}")
+    assert (unknown.code, "has none yet" in unknown.err) == (2, True)
+    assert vidqueue("cancel", later).code == 0
+    assert daemon.ended(job["id"])["kept_until"] is not None
+    reader = vidqueue("submit", "zoo", "--act", "read", "--media", f"vq:jobs/{first[-8:]}", "--json").json
+    assert reader["input"]["media"] == f"vq:jobs/{first}/text"
+    (vidqueue.folder / "chain.csv").write_text(
+        "processor,name,act,media,after\nzoo,a,,,\nzoo,b,read,vq:batch/a/text,\nzoo,,,,a;b\n"
+    )
+    ran = vidqueue("batch", "chain.csv", "--wait", "--json")
+    assert (ran.code, ran.lines[-1]["counts"]["succeeded"]) == (0, 3), ran.err
+
+
 def test_the_same_idempotency_key_makes_no_second_job(vidqueue: CommandLine) -> None:
     words = ("submit", "zoo", "--idempotency-key", "only-once")
     assert vidqueue(*words).out == vidqueue(*words).out

@@ -13,8 +13,8 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon, until
+from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError
-from vidqueue.cli.pauses import seconds_of
 
 
 @pytest.fixture

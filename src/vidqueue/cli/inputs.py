@@ -13,6 +13,7 @@ from typing import Any
 
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.selection import reference_to_output
 from vidqueue.cli.target import Identity, Target, identity_of
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.transfer import upload
@@ -56,6 +57,8 @@ class Inputs:
 
         `refuse` sees what the daemon says of an upload, and may raise.
         """
+        if value.startswith("vq:jobs/"):
+            return reference_to_output(client, value)
         if is_reference(value):
             return value
         if not self._may_upload and value != STDIN:

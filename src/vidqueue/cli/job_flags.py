@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DASH
 
@@ -38,6 +39,10 @@ class JobFlags:
     """Longest time without progress, in seconds."""
     lane: Annotated[str | None, Parameter(group=JOB)] = None
     """Run on this lane only."""
+    after: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
+    """A job that must succeed before this one begins, by its id or a piece of it; may be given more than once."""
+    keep: Annotated[str | None, Parameter(group=JOB)] = None
+    """Remove the job with its outputs so long after its end, such as 90s, 30m, 2h or 7d."""
     webhook: Annotated[str | None, Parameter(group=JOB)] = None
     """A URL that is told of the job by POST requests."""
     webhook_event: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None
@@ -67,6 +72,8 @@ class JobFlags:
             "timeout_s": self.timeout,
             "stall_timeout_s": self.stall_timeout,
             "lane": self.lane,
+            "after": list(self.after or ()) or None,
+            "keep_s": seconds_of(self.keep) if self.keep else None,
             "webhook": receiver(self.webhook, self.webhook_event),
         }
         return {name: value for name, value in given.items() if value is not None}

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from cyclopts import App, Parameter
 
+from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
-from vidqueue.cli.pauses import seconds_of
 from vidqueue.cli.terminal import Screen
 
 if TYPE_CHECKING:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from vidqueue.cli.client import Client
+from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen, age_text
-
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|sec|m|min|h|d)?", re.ASCII)
-_SECONDS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 For = Annotated[str | None, Parameter(name="--for")]
 Processor = Annotated[str | None, Parameter(name="--processor")]
@@ -84,18 +81,6 @@ def drain(
         look: The format of the output.
     """
     return _tell("drain", {}, lane, host, _terms(duration, reason), door=door, look=look)
-
-
-def seconds_of(duration: str) -> float:
-    """Return the seconds of a duration such as `90s`, `30m`, `2h` or `1d`.
-
-    Raises:
-        CommandError: it is none.
-    """
-    found = _DURATION.fullmatch(duration.strip().lower())
-    if found is None or float(found[1]) == 0:
-        raise CommandError(f"{duration!r} is not a duration.", exit=Exit.USAGE, hint="Write 90s, 30m, 2h or 1d.")
-    return float(found[1]) * _SECONDS[found[2] or ""]
 
 
 def _terms(duration: str | None, reason: str | None) -> dict[str, Any]:

@@ -114,6 +114,26 @@ def full_id(client: Client, given: str) -> str:
     )
 
 
+def reference_to_output(client: Client, given: str) -> str:
+    """Return `vq:jobs/<id>/<output>` in full: the id may be short, and the output may be left out if there is just one.
+
+    Raises:
+        CommandError: the job or its output cannot be told.
+    """
+    short, _, name = given.removeprefix("vq:jobs/").partition("/")
+    job_id = full_id(client, short)
+    if name:
+        return f"vq:jobs/{job_id}/{name}"
+    job = client.get(f"/v1/jobs/{job_id}")
+    names = [str(output["name"]) for output in job["outputs"]]
+    if len(names) == 1:
+        return f"vq:jobs/{job_id}/{names[0]}"
+    known = f"It has {', '.join(names)}." if names else f"It is {job['state']} and has none yet."
+    raise CommandError(
+        f"{given} names no output of the job. {known}", exit=Exit.USAGE, hint=f"Write vq:jobs/{short}/OUTPUT."
+    )
+
+
 def _fits(job_id: str, short: str) -> bool:
     return job_id.startswith(short) or job_id.endswith(short)
 

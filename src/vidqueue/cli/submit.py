@@ -22,6 +22,7 @@ from vidqueue.cli.options import Door, Look
 from vidqueue.cli.places import Places
 from vidqueue.cli.render import warnings_of
 from vidqueue.cli.result import deliver
+from vidqueue.cli.selection import full_id
 from vidqueue.cli.sources import expand, listed, refuse_flag, title_of
 from vidqueue.cli.target import Identity, Target
 from vidqueue.cli.terminal import Screen
@@ -105,6 +106,7 @@ class SubmitCommand:
         request = {"processor": self._processor.name, **flags.request()}
         batch = many.Batch(request, values, self._source.field)
         with Client(door.url, owner=flags.owner) as client:
+            _name_jobs(client, request)
             lines = many.submit(client, screen, batch, entries, inputs, flags.idempotency_key)
             if flags.wait or places is not None:
                 screen.say(f"submitted {sum(line.job is not None for line in lines)} jobs")
@@ -212,6 +214,7 @@ def _submit(
             target.check()
         for field in media:
             request["input"][field] = inputs.reference(client, screen, request["input"][field])
+        _name_jobs(client, request)
         headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
         job: Job = client.call("POST", "/v1/jobs", json=request, headers=headers)
         if not flags.wait and target is None:
@@ -227,6 +230,12 @@ def _submit(
         if warnings := warnings_of(job):
             screen.say(f"succeeded with {warnings} warning{'s' * (warnings > 1)}; see: vidqueue status {job['id']}")
         return Exit.JOB_FAILED if strict and warnings else Exit.OK
+
+
+def _name_jobs(client: Client, request: dict[str, Any]) -> None:
+    """Put ids in full in place of pieces of them."""
+    if "after" in request:
+        request["after"] = [full_id(client, one) for one in request["after"]]
 
 
 def _tell_accepted(screen: Screen, job: Job) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 
 from vidqueue.db.tables.batches import Member
 from vidqueue.errors import VidqueueError
-from vidqueue.jobs.submit import JobRequest, new_job
+from vidqueue.jobs.submit import MOST_AFTER, JobRequest, new_job
 from vidqueue.jobs.webhooks import Receiver
 from vidqueue.processors import registry
 from vidqueue.processors.media import Kind, json_pointer
@@ -29,6 +29,7 @@ KEYS = 64
 LARGEST_NUMBER = 1e300
 
 _EARLIER = re.compile(r"vq:batch/([A-Za-z0-9_.-]{1,64})/([a-z][a-z0-9_.-]{0,63})")
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OTHER = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
 
 
@@ -39,6 +40,12 @@ class BatchMember(JobRequest):
         None,
         pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$",
         description="A name inside the batch, by which later members refer to this one's outputs.",
+    )
+    after: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=list,
+        max_length=MOST_AFTER,
+        description="Names or indexes of earlier jobs of the batch, or ids of other jobs, that must have succeeded "
+        "before this one begins.",
     )
 
 
@@ -137,6 +144,7 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
     if member.webhook is not None:
         inside.checked.receivers[f"{at}/webhook"] = member.webhook
     resolved = inside.resolved(member.input, f"{at}/input")
+    after = [inside.job_of(one, f"{at}/after/{index}") for index, one in enumerate(member.after)]
     try:
         processor = registry.find(member.processor)
         params = registry.accept(processor, resolved)
@@ -150,8 +158,10 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
             wanted = (one.reference, one.kind)
             inside.checked.references.setdefault(wanted, []).append(f"{at}/input{one.pointer}")
     if faults.count == before:
-        job = replace(new_job(member, processor, params, owner=owner), input=resolved)
-        inside.checked.members.append(Member(job_id, job, frozenset(inside.needs)))
+        # The dependencies are written with those of all members.
+        job = replace(new_job(member.model_copy(update={"after": []}), processor, params, owner=owner), input=resolved)
+        only_after = frozenset(one for one in after if one is not None) - inside.needs
+        inside.checked.members.append(Member(job_id, job, frozenset(inside.needs), only_after))
 
 
 @dataclass(slots=True)
@@ -174,6 +184,17 @@ class _Inside:
         if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
             self.checked.faults.add("invalid_params", at, "The number is too large")
         return value
+
+    def job_of(self, name: str, at: str) -> UUID | None:
+        """The job that a name or index of an earlier member, or an id, stands for."""
+        if name in self.earlier:
+            return self.earlier[name]
+        if not _ID.fullmatch(name):
+            what = f"{name!r} is no earlier job of this batch, and no id of a job"
+            self.checked.faults.add("invalid_params", at, what)
+            return None
+        self.checked.others.setdefault(UUID(name), []).append(at)
+        return UUID(name)
 
     def _text(self, value: str, at: str) -> str:
         if value.startswith("vq:batch/"):

@@ -15,7 +15,7 @@ import structlog
 
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import files, jobs, retention
-from vidqueue.db.tables.retention import BEGINNING, Aged, Cutoffs, History, Used
+from vidqueue.db.tables.retention import BEGINNING, Aged, By, Cutoffs, History, Used
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
 from vidqueue.jobs.early_outputs import remove_discarded
@@ -68,8 +68,9 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
         if settings.max_files_gib:
             await _prune_to_size(this, int(settings.max_files_gib * GIB))
         cutoffs, by_count = await _limits(this)
+        await _prune_jobs(this, "kept_until", cutoffs.now)
         if before := max(filter(None, (cutoffs.jobs, by_count)), default=None):
-            await _prune_jobs(this, before)
+            await _prune_jobs(this, "jobs", before)
         if cutoffs.jobs is not None:
             await _prune_aged(this, "schedule_runs", cutoffs.jobs)
         if cutoffs.logs is not None:
@@ -161,11 +162,11 @@ async def _prune_aged(this: Round, what: Aged, before: datetime) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-async def _prune_jobs(this: Round, before: datetime) -> None:
+async def _prune_jobs(this: Round, by: By, before: datetime) -> None:
     after, node = BEGINNING, this.storage.node
     while True:
         async with this.database.transaction() as connection:
-            locked = await retention.lock_jobs(connection, before, after, node=node, limit=BATCH)
+            locked = await retention.lock_jobs(connection, by, before, after, node=node, limit=BATCH)
             removed, whole = await _remove_rows_of(connection, [place.id for place in locked], this.gone)
         if whole:
             await _remove_bytes_of(this, removed)

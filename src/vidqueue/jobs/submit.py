@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -27,7 +28,12 @@ from vidqueue.processors.registry import FAULTS_TOLD
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
+# The id of a job.
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
 MOST_MEDIA = 1000
+MOST_AFTER = 100
+LONGEST_KEPT_S = 100 * 365 * 86_400
 
 # The table `jobs` has the same bounds.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -70,6 +76,18 @@ class JobRequest(BaseModel):
         None, gt=0, le=86_400, description="Longest time without progress; else what its processor says."
     )
     lane: str | None = Field(None, max_length=64, description="Only this lane.")
+    after: list[JobId] = Field(
+        default_factory=list,
+        max_length=MOST_AFTER,
+        description="Ids of jobs that must have succeeded before this one begins; it fails if one of them does not.",
+    )
+    keep_s: float | None = Field(
+        None,
+        ge=0,
+        le=LONGEST_KEPT_S,
+        description="Seconds after its end when the job is removed with its outputs; at most as long as retention "
+        "keeps all jobs, and never while an unfinished job needs them. Else what its processor says.",
+    )
     webhook: Receiver | None = Field(
         None, description="Whom to tell of this job: a URL, or an object with `url` and `events`."
     )
@@ -201,14 +219,21 @@ def new_job(
         idempotency_key=idempotency_key,
         request_hash=fingerprint(request) if idempotency_key is not None else None,
         webhook=request.webhook.model_dump(mode="json", exclude_none=True) if request.webhook is not None else None,
+        after=tuple(map(UUID, request.after)),
+        keep_s=request.keep_s,
     )
 
 
 def fingerprint(request: BaseModel) -> str:
     """What a request asks for, in hex: equal requests under one idempotency key are one request."""
     asked = request.model_dump(mode="json")
-    # A key that older programs did not know must not make another request of the same one.
+    # A key that older programs did not know must not make another request of the same one. They did know `webhook` for
+    # the jobs of a batch.
     if asked.get("webhook") is None:
         asked.pop("webhook", None)
+    for job in [asked, *asked.get("jobs", [])]:
+        for newer in ("after", "keep_s"):
+            if not job.get(newer) and job.get(newer) != 0:
+                job.pop(newer, None)
     # Sorted: the order of an object's members says nothing.
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -69,6 +69,8 @@ class Processor(ABC):
     timeout_s: ClassVar[float] = 86_400
     stall_timeout_s: ClassVar[float] = 300
     backoff: ClassVar[Backoff] = Backoff()
+    # How long its jobs are kept after their end; None for as long as retention keeps all jobs.
+    keep_s: ClassVar[float | None] = None
     # How long the work may take to stop once it is canceled, where that is longer than running.cancel_grace_s; seconds.
     # At most 20, because a cancel takes effect within half a minute.
     cancel_grace_s: ClassVar[float] = 0

@@ -205,6 +205,7 @@ def described(processor: Processor) -> NewProcessor:
         stall_timeout_s=processor.stall_timeout_s,
         backoff_base_s=processor.backoff.base_s,
         backoff_cap_s=processor.backoff.cap_s,
+        keep_s=processor.keep_s,
     )
 
 

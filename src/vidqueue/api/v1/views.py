@@ -72,9 +72,7 @@ class JobView(BaseModel):
         description="While it stands in a line: 1 is next among the jobs for this kind of lane. Null for a job that "
         "cannot run yet (dependency, backoff, scheduled): it stands in no line."
     )
-    position_is_bound: bool = Field(
-        description="True if the place is `position` or a later one: the first 1,000 are exact."
-    )
+    position_is_bound: bool = Field(description="True if the place is `position` or later; the first 1,000 are exact.")
     wait_reason: str | None = Field(
         description="While it waits: dependency, backoff, scheduled, no_lane, no_processor, file_elsewhere, no_space, "
         "gpu_lost, paused or busy; or the word of a processor that put it back, such as endpoint_busy, peer_busy, "
@@ -89,6 +87,9 @@ class JobView(BaseModel):
     expires_at: datetime | None = Field(description="A job that has not begun by then fails with `expired`.")
     started_at: datetime | None = Field(description="Start of the newest attempt.")
     finished_at: datetime | None
+    keep_s: float | None = Field(description="Seconds for which it asked to be kept after its end.")
+    kept_until: datetime | None = Field(description="When it is removed, if it or its processor says so.")
+    depends_on: list[UUID] = Field(description="The jobs that must have succeeded before it begins.")
     urls: JobUrls
 
 

@@ -17,15 +17,15 @@ RETURNING id
 -- name: add_jobs
 -- The same defaults as vidqueue.accept(), for all jobs in one statement.
 INSERT INTO vidqueue.jobs (id, batch_id, owner, processor, input, title, tags, priority, device, vram_mb, wanted_lane,
-                           run_at, expires_at, max_attempts, timeout_s, stall_timeout_s, webhook)
+                           run_at, expires_at, max_attempts, timeout_s, stall_timeout_s, webhook, keep_s)
 SELECT m.id, %(batch_id)s, %(owner)s, m.processor, m.input, m.title, m.tags, m.priority, m.device, m.vram_mb, m.lane,
        coalesce(m.run_at, now()), m.expires_at, coalesce(m.max_attempts, p.max_attempts, 3),
        coalesce(m.timeout_s, p.timeout_s, 86400), coalesce(m.stall_timeout_s, p.stall_timeout_s, 300),
-       m.webhook
+       m.webhook, m.keep_s
 FROM jsonb_to_recordset(%(members)s) AS m (
     id uuid, processor text, input jsonb, title text, tags text[], priority integer, device text, vram_mb integer,
     lane text, run_at timestamptz, expires_at timestamptz, max_attempts integer, timeout_s double precision,
-    stall_timeout_s double precision, webhook jsonb)
+    stall_timeout_s double precision, webhook jsonb, keep_s double precision)
 LEFT JOIN vidqueue.processors p ON p.name = m.processor
 ORDER BY m.id
 
@@ -33,8 +33,8 @@ ORDER BY m.id
 INSERT INTO vidqueue.owners (name) VALUES (%(owner)s) ON CONFLICT DO NOTHING
 
 -- name: add_dependencies
-INSERT INTO vidqueue.job_dependencies (job_id, depends_on)
-SELECT * FROM unnest(%(job_ids)s::uuid[], %(depends_on)s::uuid[])
+INSERT INTO vidqueue.job_dependencies (job_id, depends_on, reads)
+SELECT job_id, depends_on, %(reads)s FROM unnest(%(job_ids)s::uuid[], %(depends_on)s::uuid[]) AS n (job_id, depends_on)
 
 -- name: lock_dependencies
 -- Locked until the new jobs are committed, so that a job that fails meanwhile sees that they depend on it.

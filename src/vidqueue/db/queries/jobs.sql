@@ -6,6 +6,17 @@ SELECT job_id, created FROM vidqueue.accept(
     vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
     webhook => %(webhook)s)
 
+-- name: enqueue_with
+-- As `enqueue`, for a job that comes after others or is kept for a time of its own.
+SELECT a.job_id, a.created,
+       CASE WHEN a.created THEN vidqueue.keep_for(vidqueue.run_after(a.job_id, VARIADIC %(after)s::uuid[]), %(keep_s)s) END AS done
+FROM vidqueue.accept(
+    processor => %(processor)s, input => %(input)s, title => %(title)s, tags => %(tags)s, priority => %(priority)s,
+    run_at => %(run_at)s, expires_at => %(expires_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,
+    stall_timeout_s => %(stall_timeout_s)s, lane => %(lane)s, owner => %(owner)s, device => %(device)s,
+    vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
+    webhook => %(webhook)s) a
+
 -- part: pools
 -- Jobs of two devices share one queue if the same lanes take both, as on a machine without a GPU.
 pools AS MATERIALIZED (
@@ -20,7 +31,8 @@ pools AS MATERIALIZED (
 SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.source, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
-       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at,
+       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at, j.keep_s, j.kept_until,
+       ARRAY(SELECT d.depends_on FROM vidqueue.job_dependencies d WHERE d.job_id = j.id ORDER BY d.depends_on) AS depends_on,
        CASE WHEN w.id IS NOT NULL THEN least(w.position, 1000) END AS position,
        w.id IS NOT NULL AND w.position > 1000 AS position_is_bound,
        CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,

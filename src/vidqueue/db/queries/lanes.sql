@@ -75,14 +75,15 @@ ORDER BY l.host, l.device DESC, l.name
 
 -- name: register_processor
 INSERT INTO vidqueue.processors (name, device, vram_mb, gpu_when, description, max_attempts, timeout_s, stall_timeout_s,
-                                 backoff_base_s, backoff_cap_s)
+                                 backoff_base_s, backoff_cap_s, keep_s)
 VALUES (%(name)s, %(device)s, %(vram_mb)s, %(gpu_when)s, %(description)s, %(max_attempts)s, %(timeout_s)s,
-        %(stall_timeout_s)s, %(backoff_base_s)s, %(backoff_cap_s)s)
+        %(stall_timeout_s)s, %(backoff_base_s)s, %(backoff_cap_s)s, %(keep_s)s)
 ON CONFLICT (name) DO UPDATE SET
     device = excluded.device, vram_mb = excluded.vram_mb, gpu_when = excluded.gpu_when,
     description = excluded.description, max_attempts = excluded.max_attempts, timeout_s = excluded.timeout_s,
     stall_timeout_s = excluded.stall_timeout_s,
-    backoff_base_s = excluded.backoff_base_s, backoff_cap_s = excluded.backoff_cap_s, seen_at = now()
+    backoff_base_s = excluded.backoff_base_s, backoff_cap_s = excluded.backoff_cap_s,
+    keep_s = excluded.keep_s, seen_at = now()
 
 -- name: shared_host_names
 -- Host names under which daemons of more than one machine are online; a machine is known by the id of its boot.

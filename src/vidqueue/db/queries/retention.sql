@@ -1,6 +1,6 @@
 -- name: cutoffs
 -- Cutoff times by the clock of the database; NULL if there is no limit.
-SELECT now() - make_interval(secs => 86400 * %(jobs_days)s::double precision) AS jobs,
+SELECT now() AS now, now() - make_interval(secs => 86400 * %(jobs_days)s::double precision) AS jobs,
        now() - make_interval(secs => 86400 * %(logs_days)s::double precision) AS logs,
        now() - make_interval(secs => 86400 * %(events_days)s::double precision) AS events,
        now() - make_interval(secs => 86400 * %(uploads_days)s::double precision) AS uploads
@@ -102,6 +102,16 @@ WHERE j.finished_at <= %(before)s AND (j.finished_at, j.id) > (%(after)s, %(afte
                   JOIN vidqueue.lanes l ON l.node = f.node AND l.state = 'online'
                   WHERE o.job_id = j.id AND f.node <> %(node)s OFFSET 0)
 ORDER BY j.finished_at, j.id LIMIT %(limit)s
+FOR UPDATE OF j SKIP LOCKED
+
+-- name: lock_kept_until
+-- As lock_jobs, for jobs whose own time is over.
+SELECT j.id, j.kept_until AS finished_at FROM vidqueue.jobs j
+WHERE j.kept_until <= %(before)s AND (j.kept_until, j.id) > (%(after)s, %(after_id)s)
+  AND NOT EXISTS (SELECT FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id
+                  JOIN vidqueue.lanes l ON l.node = f.node AND l.state = 'online'
+                  WHERE o.job_id = j.id AND f.node <> %(node)s OFFSET 0)
+ORDER BY j.kept_until, j.id LIMIT %(limit)s
 FOR UPDATE OF j SKIP LOCKED
 
 -- name: lock_uploads

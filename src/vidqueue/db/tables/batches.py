@@ -33,11 +33,12 @@ class NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A job of a batch: its id, and the jobs whose outputs it needs."""
+    """A job of a batch: its id, the jobs whose outputs it needs, and those that it only begins after."""
 
     id: UUID
     job: NewJob
     needs: frozenset[UUID]
+    after: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +85,11 @@ async def insert(connection: Connection, batch: NewBatch, members: Sequence[Memb
     encoded = Jsonb(given, dumps=to_json)
     await execute(connection, "batches", "add_jobs", batch_id=batch.id, owner=batch.owner, members=encoded)
     await execute(connection, "batches", "add_owner", owner=batch.owner)
-    pairs = [(member.id, needed) for member in members for needed in member.needs]
-    if pairs:
-        job_ids, depends_on = zip(*pairs, strict=True)
-        await execute(connection, "batches", "add_dependencies", job_ids=list(job_ids), depends_on=list(depends_on))
+    for reads in (True, False):
+        pairs = [(member.id, other) for member in members for other in (member.needs if reads else member.after)]
+        if pairs:
+            job_ids, others = (list(ids) for ids in zip(*pairs, strict=True))
+            await execute(connection, "batches", "add_dependencies", job_ids=job_ids, depends_on=others, reads=reads)
     return True
 
 

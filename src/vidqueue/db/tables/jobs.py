@@ -39,6 +39,8 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: str | None = None
     webhook: dict[str, Any] | None = None
+    after: tuple[UUID, ...] = ()
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,9 @@ class JobRow:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    keep_s: float | None
+    kept_until: datetime | None
+    depends_on: list[UUID]
     position: int | None
     position_is_bound: bool
     wait_reason: str | None
@@ -134,9 +139,10 @@ async def enqueue(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
             (from `Database.transaction`).
     """
     values = {field.name: getattr(job, field.name) for field in fields(job)}
-    values |= {"input": Jsonb(job.input), "tags": list(job.tags)}
+    values |= {"input": Jsonb(job.input), "tags": list(job.tags), "after": list(job.after)}
     values |= {"webhook": Jsonb(job.webhook) if job.webhook is not None else None}
-    found = await row(connection, "jobs", "enqueue", **values)
+    query = "enqueue_with" if job.after or job.keep_s is not None else "enqueue"
+    found = await row(connection, "jobs", query, **values)
     assert found is not None
     return found["job_id"], found["created"]
 

@@ -28,6 +28,7 @@ class NewProcessor:
     stall_timeout_s: float = 300
     backoff_base_s: float = 1
     backoff_cap_s: float = 300
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

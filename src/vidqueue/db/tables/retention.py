@@ -10,6 +10,8 @@ from uuid import UUID
 from vidqueue.db.pool import Connection, execute, row, rows
 
 History = Literal["logs", "events"]
+# Jobs in the order of their end, or of the time until which they or their processor want them kept.
+By = Literal["jobs", "kept_until"]
 # Rows that belong to no job, and go by their age alone.
 Aged = Literal["events_of_no_job", "schedule_runs"]
 
@@ -36,8 +38,9 @@ BEGINNING = Place(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 
 @dataclass(frozen=True, slots=True)
 class Cutoffs:
-    """What ended before these times may go; None where it is kept for ever."""
+    """The time, and what ended before these times may go; None where it is kept for ever."""
 
+    now: datetime
     jobs: datetime | None
     logs: datetime | None
     events: datetime | None
@@ -118,10 +121,12 @@ async def forget_aged(connection: Connection, what: Aged, before: datetime, *, l
     return await execute(connection, "retention", f"forget_{what}", before=before, limit=limit)
 
 
-async def lock_jobs(connection: Connection, before: datetime, after: Place, *, node: UUID, limit: int) -> list[Place]:
-    """Lock the next finished jobs whose bytes no other running daemon has to remove."""
+async def lock_jobs(
+    connection: Connection, by: By, before: datetime, after: Place, *, node: UUID, limit: int
+) -> list[Place]:
+    """Lock the next jobs by their end or their own time, whose bytes no other running daemon has to remove."""
     found = await rows(
-        connection, "retention", "lock_jobs", before=before, after=after.at, after_id=after.id, node=node, limit=limit
+        connection, "retention", f"lock_{by}", before=before, after=after.at, after_id=after.id, node=node, limit=limit
     )
     return [Place(one["finished_at"], one["id"]) for one in found]
 
