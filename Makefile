@@ -46,7 +46,8 @@ vendor-check: ## compare the vendored scripts with those of the npm registry
 	@touch $@
 
 test: $(STAMP) .venv-cog/.installed check browser ## run the gates and every test; what CI calls
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+	@# Three workers on two cores: tests wait for processes and for the database more than they compute.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=10
 
 test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=/path/to/ComfyUI)
 	@test -f "$(DIR)/main.py" || { echo "DIR=$(DIR) is no ComfyUI checkout"; exit 1; }
