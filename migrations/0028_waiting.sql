@@ -21,6 +21,8 @@ CREATE OR REPLACE FUNCTION vidqueue.wait_reason(j vidqueue.jobs) RETURNS text LA
         WHEN j.run_at > greatest(now(), j.queued_at) AND j.attempt > 0 THEN coalesce(j.waiting_for, 'backoff')
         WHEN j.run_at > greatest(now(), j.queued_at) THEN 'scheduled'
         WHEN vidqueue.paused_processors() && ARRAY['', j.processor] THEN 'paused'
+        WHEN EXISTS (SELECT FROM vidqueue.limits_of(j.owner) l WHERE l.max_running <= (
+                  SELECT count(*) FROM vidqueue.jobs r WHERE r.owner = j.owner AND r.state = 'running')) THEN 'owner_limit'
         ELSE (SELECT CASE
                   WHEN count(*) = 0 THEN 'no_lane'
                   WHEN NOT bool_or(l.processors ? j.processor) THEN 'no_processor'
@@ -37,7 +39,7 @@ $$;
 COMMENT ON FUNCTION vidqueue.wait_reason IS
     'dependency | backoff | scheduled | no_lane (none online fits) | no_processor (no such lane has the processor) | '
     'file_elsewhere (no lane online reads the inputs'' bytes) | no_space (the disk is full) | gpu_lost | paused | '
-    'busy (waits for its turn); or a word of the processor that put it back, such as endpoint_busy, peer_busy, peer_starting '
+    'owner_limit (as many of its owner run as may) | busy (waits for its turn); or a word of the processor that put it back, such as endpoint_busy, peer_busy, peer_starting '
     'and peer_unavailable';
 
 -- End an attempt behind its fence. No state: the fence was outdated, and nothing was written.

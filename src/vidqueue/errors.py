@@ -153,8 +153,10 @@ class VidqueueError(Exception):
         *,
         hint: str | None = None,
         errors: list[dict[str, str]] | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         self.code = code
         self.message = message
         # A processor of another package may have codes of its own.

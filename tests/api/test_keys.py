@@ -27,6 +27,7 @@ OPERATE = {
     "POST /v1/lanes/{name}/pause",
     "POST /v1/lanes/{name}/resume",
     "POST /v1/lanes/{name}/drain",
+    "GET /v1/limits",
     "POST /queue/{verb}",
     "POST /lanes/{name}/{verb}",
 }
@@ -35,6 +36,8 @@ ADMIN = {
     "GET /v1/keys",
     "POST /v1/keys/{key_id:uuid}/revoke",
     "DELETE /v1/keys/{key_id:uuid}",
+    "PUT /v1/limits/{owner}",
+    "DELETE /v1/limits/{owner}",
     "GET /v1/webhooks/secret",
     "POST /v1/webhooks/secret",
 }

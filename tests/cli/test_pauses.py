@@ -79,13 +79,14 @@ def test_a_lane_that_drains_finishes_its_job_and_frees_its_executor(own: Daemon,
 def test_who_watches_all_jobs_goes_on_after_a_pause(own: Daemon, tmp_path: Path) -> None:
     vidqueue = CommandLine(tmp_path, own.url)
     with vidqueue.start("watch", "--all", "--json", stdout=-1) as watching:
-        assert watching.stdout is not None
+        listening = watching.stdout
+        assert listening is not None
         # It hears only what happens once it listens, and a busy machine takes its time to start a program.
-        until(lambda: own.submit(act="work") and select([watching.stdout], [], [], 1)[0], what="it listens")
+        until(lambda: own.submit(act="work") and select([listening], [], [], 1)[0], what="it listens")
         assert vidqueue("pause").code == 0
         assert vidqueue("resume").code == 0
         second = own.submit(act="work")
-        heard = iter(watching.stdout.readline, b"")
+        heard = iter(listening.readline, b"")
         assert next(line for line in heard if json.loads(line)["id"] == second)
         watching.terminate()
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "config": ("configuration:app", DAEMON, "Check or show the daemon's configuration."),
     "db": ("database:app", DAEMON, "Address, migrations, backup, restore and psql of the database."),
     "keys": ("keys:app", DAEMON, "Create, list and revoke API keys: who may ask this daemon for what."),
+    "limits": ("limits:app", DAEMON, "Show or set how many jobs and bytes each owner may have."),
     "submit": ("submit:app", JOBS, "Submit a job. Each processor has its own flags."),
     "batch": ("batch:app", JOBS, "Submit many jobs at once; show, cancel or retry a batch."),
     "status": ("jobs:status", JOBS, "Show one job."),

@@ -265,4 +265,6 @@ def _raised_by_schema(error: psycopg.DatabaseError) -> VidqueueError | None:
     if not (error.sqlstate or "").startswith("VQ"):
         return None
     code, _, message = (error.diag.message_primary or "").partition(": ")
-    return VidqueueError(code, message, hint=error.diag.message_hint)
+    detail = error.diag.message_detail or ""
+    retry_after_s = int(detail) if code == "limit_reached" and detail.isdecimal() else None
+    return VidqueueError(code, message, hint=error.diag.message_hint, retry_after_s=retry_after_s)

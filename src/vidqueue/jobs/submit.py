@@ -95,6 +95,7 @@ class JobRequest(BaseModel):
 
 # Codes that a submit may be refused with.
 REFUSALS = (
+    "limit_reached",
     "unknown_processor",
     "unknown_model",
     "invalid_params",

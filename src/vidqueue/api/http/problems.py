@@ -78,6 +78,8 @@ def answer(request: Request, error: VidqueueError) -> Response:
     """Return the response for a VidqueueError."""
     described = problem(error, request_id=getattr(request.state, "request_id", ""), instance=request.url.path)
     headers = {**_HEADERS.get(error.code, {}), **getattr(error, "headers", {})}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
     return Response(described.model_dump_json(), error.status, headers, MEDIA_TYPE)
 
 

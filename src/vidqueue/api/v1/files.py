@@ -21,7 +21,7 @@ from vidqueue.api.http.multipart import FilePart
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
 from vidqueue.api.v1.jobs import ForOwner
 from vidqueue.api.v1.views import ErrorView, UploadView, file_view
-from vidqueue.db.tables import files
+from vidqueue.db.tables import files, limits
 from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
@@ -68,6 +68,7 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     """
     services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
+    await _require_room_for(request, services, owner)
     try:
         if media_type_of(request) == "multipart/form-data":
             received = await _receive_form(request, services, limit)
@@ -105,6 +106,19 @@ async def _keep(request: Request, received: Received, label: str, owner: str) ->
     if not probing.done():
         probes.write_later(probing, file.id)
     return UploadView(problem=problem, **dict(file_view(file)))
+
+
+async def _require_room_for(request: Request, services: Services, owner: str) -> None:
+    """Refuse an upload that its owner may not store, before it is read.
+
+    Raises:
+        VidqueueError: `limit_reached`.
+    """
+    async with services.database.statement() as connection:
+        left = await limits.storage_left(connection, owner)
+    announced = request.headers.get("content-length", "")
+    if left is not None and left < max(1, int(announced) if announced.isdecimal() else 1):
+        raise VidqueueError("limit_reached", f"{owner} may store {left} bytes more.", retry_after_s=60)
 
 
 async def get_file(request: Request, file_id: UUID) -> Response:

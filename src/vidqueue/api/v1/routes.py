@@ -17,6 +17,7 @@ from vidqueue.api.v1 import (
     job_list,
     jobs,
     keys,
+    limits,
     metrics,
     pauses,
     previews,
@@ -120,6 +121,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *previews.ENDPOINTS,
     *schedules.ENDPOINTS,
     *keys.ENDPOINTS,
+    *limits.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",
@@ -166,7 +168,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=files.upload_file,
         tag="files",
         answers={201: _json(UploadView, "The file is stored.", {"Location": "Address of the file."})},
-        errors=("payload_too_large", "request_timeout", "input_empty", "no_space"),
+        errors=("payload_too_large", "request_timeout", "input_empty", "no_space", "limit_reached"),
         raw_body=_UPLOAD,
     ),
     Endpoint(

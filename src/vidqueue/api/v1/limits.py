@@ -1,0 +1,103 @@
+"""Limits of owners over HTTP: what each may have at most."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vidqueue.api.http.context import services_of
+from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
+from vidqueue.db.tables import limits
+from vidqueue.db.tables.limits import OwnerLimits
+from vidqueue.errors import VidqueueError
+from vidqueue.principal import Role
+
+_Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class LimitsRequest(BaseModel):
+    """What an owner may have at most; what is left out or null is not limited."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_queued: _Count | None = Field(None, description="Jobs that wait. More are refused with `limit_reached`.")
+    max_running: _Count | None = Field(
+        None, description="Jobs that run. Others wait, with `owner_limit` as their reason."
+    )
+    max_per_minute: Annotated[int, Field(ge=0, le=100_000)] | None = Field(None, description="Jobs submitted a minute.")
+    max_stored_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        None, description="Bytes of uploads and outputs. Beyond it, submits and uploads are refused; outputs are kept."
+    )
+
+
+class LimitsView(LimitsRequest):
+    """The limits of an owner."""
+
+    owner: str = Field(description="`*` for everybody who has no limits of his own.")
+    changed_at: datetime
+
+
+class LimitsList(BaseModel):
+    """All limits."""
+
+    limits: list[LimitsView]
+
+
+async def list_limits(request: Request) -> Response:
+    """List what owners may have at most."""
+    async with services_of(request).database.statement() as connection:
+        found = await limits.every(connection)
+    return json_answer(LimitsList(limits=[LimitsView(**asdict(one)) for one in found]))
+
+
+async def put_limits(request: Request, owner: str, body: LimitsRequest) -> Response:
+    """Set what an owner may have at most, in place of what was set before.
+
+    The owner `*` is everybody who has no limits of his own. Jobs that are accepted already stay.
+    """
+    if len(owner) > 200:
+        raise VidqueueError("invalid_request", "The name of an owner has at most 200 characters.")
+    async with services_of(request).database.transaction() as connection:
+        written = await limits.set_limits(connection, owner, OwnerLimits(**dict(body)))
+    return json_answer(LimitsView(**asdict(written)))
+
+
+async def delete_limits(request: Request, owner: str) -> Response:
+    """Delete the limits of an owner; those of `*` hold then, if there are any."""
+    async with services_of(request).database.transaction() as connection:
+        if not await limits.remove(connection, owner):
+            raise VidqueueError("not_found", f"There are no limits of the owner {owner!r}.")
+    return Response(status_code=204)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/limits",
+        handler=list_limits,
+        tag="keys",
+        role=Role.OPERATE,
+        answers={200: Answer("The limits.", {JSON: LimitsList})},
+    ),
+    Endpoint(
+        method="PUT",
+        path="/v1/limits/{owner}",
+        handler=put_limits,
+        tag="keys",
+        role=Role.ADMIN,
+        answers={200: Answer("The limits from now on.", {JSON: LimitsView})},
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/limits/{owner}",
+        handler=delete_limits,
+        tag="keys",
+        role=Role.ADMIN,
+        answers={204: Answer("The limits are gone.")},
+    ),
+)
