@@ -43,6 +43,9 @@ ADMIN = {
 }
 PUBLIC = {
     "GET /assets/{name}",
+    "GET /login",
+    "POST /login",
+    "POST /logout",
     "GET /healthz",
     "GET /readyz",
     "GET /problems",
