@@ -7,9 +7,9 @@ import faulthandler
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -86,7 +86,9 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
 }
 
 
-def serve(settings: Settings, read_settings: ReadSettings, role: Role = "all") -> int:
+def serve(
+    settings: Settings, read_settings: ReadSettings, role: Role = "all", origins: Mapping[str, str] | None = None
+) -> int:
     """Run until SIGTERM or SIGINT and return the exit code: 0 after a drain, else as in `REFUSALS`."""
     logs.configure(settings.log.level, settings.log.format, Redactor(secret_values(settings)))
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
@@ -96,7 +98,7 @@ def serve(settings: Settings, read_settings: ReadSettings, role: Role = "all") -
     faulthandler.enable()
     _allow_descriptors()
     try:
-        asyncio.run(_serve(settings, role, manager_of(os.environ), read_settings))
+        asyncio.run(_serve(settings, role, manager_of(os.environ), read_settings, origins or {}))
     except tuple(REFUSALS) as error:
         what, code = REFUSALS[type(error)]
         log.error(what, error=str(error))
@@ -104,7 +106,9 @@ def serve(settings: Settings, read_settings: ReadSettings, role: Role = "all") -
     return 0
 
 
-async def _serve(settings: Settings, role: Role, manager: Manager, read_settings: ReadSettings) -> None:
+async def _serve(
+    settings: Settings, role: Role, manager: Manager, read_settings: ReadSettings, origins: Mapping[str, str]
+) -> None:
     stop, hung_up, drain, watchdog = asyncio.Event(), asyncio.Event(), Drain(), Watchdog()
 
     def on_signal() -> None:
@@ -117,7 +121,7 @@ async def _serve(settings: Settings, role: Role, manager: Manager, read_settings
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
-    async with running(settings, role, drain, watchdog) as daemon:
+    async with running(settings, role, drain, watchdog, origins) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
         # Ends with the event loop, so that systemd gets watchdog messages during the drain too.
@@ -144,7 +148,11 @@ async def _feed_watchdog(manager: Manager, watchdog: Watchdog, heartbeat: Heartb
 
 @asynccontextmanager
 async def running(
-    settings: Settings, role: Role = "all", drain: Drain | None = None, watchdog: Watchdog | None = None
+    settings: Settings,
+    role: Role = "all",
+    drain: Drain | None = None,
+    watchdog: Watchdog | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Running]:
     """Run a daemon for the block. It drains at the end, or interrupts its jobs at once if `drain` is hurried.
 
@@ -161,7 +169,7 @@ async def running(
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
-        services = await _open_services(settings, database_url, stack, watchdog)
+        services = replace(await _open_services(settings, database_url, stack, watchdog), origins=origins or {})
         await _require_own_database(services)
         if role != "worker":
             await _require_key(services)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from vidqueue.db.event_feed import EventFeed
@@ -19,6 +19,7 @@ class Services:
 
     `pools` has every pool of database connections of the process by its name: each half's services have their own
     `database`, and all of them this. `on_reload` has what each half does once the processors were loaded anew.
+    `origins` says where each key of the configuration was set, if not by its default.
     """
 
     settings: Settings
@@ -28,4 +29,5 @@ class Services:
     inputs: Inputs
     watchdog: Watchdog = field(default_factory=Watchdog)
     pools: dict[str, Database] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
     on_reload: list[Callable[[], Awaitable[None]]] = field(default_factory=list)

@@ -21,6 +21,7 @@ from vidqueue.services import Services
 
 # What needs more than reading (GET) or submitting (the rest), or nothing at all.
 OPERATE = {
+    "GET /system",
     "POST /v1/pause",
     "POST /v1/resume",
     "POST /v1/drain",

@@ -18,8 +18,9 @@ from vidqueue.db.tables import attempts, files
 from vidqueue.db.tables.files import NewFile
 from vidqueue.db.tables.pauses import Terms
 from vidqueue.job import AttemptRef, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
-from vidqueue.jobs import control, pauses
+from vidqueue.jobs import batches, control, pauses
 from vidqueue.jobs.finish import finish
+from vidqueue.jobs.members import BatchRequest
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
 from vidqueue.progress import LogLine, Progress
@@ -55,6 +56,7 @@ class Scene:
     lanes: dict[str, UUID]
     jobs: dict[str, UUID]
     file: UUID
+    batch: UUID | None = None
 
     @property
     def database(self) -> Database:
@@ -171,7 +173,20 @@ async def _present(scene: Scene, waiting: int) -> None:
     await scene.end(ref, Interrupted("the daemon was drained"))
     ref = await scene.begin("cpu1")
     await scene.report(ref, Progress(0.71, "encode", "Writing the second half", fps=142, speed=5.7, eta_s=12))
+    await _batch(scene)
     await pauses.pause_lane(scene.database, "gpu1", None, Terms(None, "Rendering by hand until six"), drain=True)
     await _submit(scene, "Trailer, after midnight", run_at=datetime.now(UTC) + timedelta(hours=3))
     for number in range(1, waiting + 1):
         await _submit(scene, f"Dailies, roll {number:02d}", priority=5 if number % 7 == 0 else 0, tags=("dailies",))
+
+
+async def _batch(scene: Scene) -> None:
+    members = [
+        {"processor": "transcode", "title": f"Festival reel {number}", "input": {"video": f"vq:files/{scene.file}"}}
+        for number in range(1, 6)
+    ]
+    request = BatchRequest.model_validate({"title": "Festival reels", "jobs": members})
+    database, inputs = scene.database, scene.services.inputs
+    scene.batch = (await batches.submit(request, database=database, inputs=inputs, owner="local")).batch.id
+    newest = await scene.queue.sql("SELECT id FROM vidqueue.jobs ORDER BY id DESC LIMIT 1")
+    await control.cancel(database, newest[0]["id"], owner="local")

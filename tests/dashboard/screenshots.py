@@ -47,6 +47,11 @@ async def photograph(target: Path) -> None:
                         "job-succeeded": f"/jobs/{jobs['Harbour at dusk, master']}",
                         "job-failed": f"/jobs/{jobs['Interview, camera B']}",
                         "submit": "/submit",
+                        "submit-export": "/submit?processor=export",
+                        "lanes": "/lanes",
+                        "batches": "/batches",
+                        "batch": f"/jobs?batch={scene.batch}",
+                        "system": "/system",
                         "error": "/jobs/00000000-0000-7000-8000-000000000000",
                     }
                     await _all(program, address, pages, target)

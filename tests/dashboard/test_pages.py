@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import httpx2
 import pytest
 
+import vidqueue
 from tests.dashboard.conftest import Served
+from vidqueue.api.app import build
 from vidqueue.api.web import assets, causes, words
 from vidqueue.errors import KINDS
+from vidqueue.settings.schema import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -286,3 +290,55 @@ async def test_the_newest_preview_of_a_running_job_is_shown(served: Served) -> N
         assert shown in (await http.get("/")).text
         assert shown in (await http.get(f"/jobs/{job_id}")).text
     await served.scene.queue.sql("DELETE FROM vidqueue.previews")
+
+
+async def test_lanes_are_shown_with_what_they_take_and_paused_with_a_reason(served: Served) -> None:
+    async with served.http as http:
+        html = (await http.get("/lanes")).text
+        for text in ("NVIDIA RTX A4000, 17.2 GB", "gpu jobs", "draining", "Pause or drain"):
+            assert text in html, text
+        form = {"token": token_in(html), "back": "/lanes", "host": "studio", "minutes": "60", "reason": "Cleaning"}
+        drained = (await http.post("/lanes/cpu1/drain", data=form)).text
+        assert "Cleaning" in drained
+        assert "is stopped after its job" in drained
+        await http.post("/lanes/cpu1/resume", data=form)
+
+
+async def test_batches_are_listed_shown_canceled_and_retried(served: Served) -> None:
+    batch = served.scene.batch
+    async with served.http as http:
+        listed = (await http.get("/batches")).text
+        assert "Festival reels" in listed
+        assert "4 queued" in listed
+        assert "Festival reels" not in (await http.get(f"/batches?before={batch}")).text
+        page = f"/jobs?batch={batch}"
+        html = (await http.get(page)).text
+        assert "Festival reel 5" in html
+        form = {"token": token_in(html), "back": page}
+        assert "The batch was canceled." in (await http.post(f"/batches/{batch}/cancel", data=form)).text
+        assert "Cancel the batch" not in (await http.get(page)).text
+        assert (await http.post(f"/batches/{batch}/explode", data=form)).status_code == 404
+        assert (await http.get(f"/jobs?batch={UUID(int=5)}")).status_code == 404
+
+
+async def test_the_system_shows_versions_and_the_configuration_with_its_origin(served: Served) -> None:
+    async with served.http as http:
+        html = (await http.get("/system")).text
+    for text in (vidqueue.__version__, "PostgreSQL", "transcode", "max_upload_mib", "Largest size of an upload"):
+        assert text in html, text
+
+
+async def test_secrets_of_the_configuration_are_hidden_and_origins_shown(served: Served) -> None:
+    secret = "postgresql://me:hunter2@elsewhere/db"
+    values = {"database": {"url": secret}, "data_dir": served.scene.folder / "data"}
+    configured = replace(
+        served.scene.services,
+        settings=Settings(**values),  # type: ignore[arg-type]
+        origins={"database.url": "VIDQUEUE_DATABASE__URL"},
+    )
+    transport = httpx2.ASGITransport(app=build(configured))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        html = (await http.get("/system")).text
+    assert "hunter2" not in html
+    assert "**********" in html
+    assert "VIDQUEUE_DATABASE__URL" in html

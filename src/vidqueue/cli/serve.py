@@ -63,7 +63,7 @@ def serve(
         source: The configuration to read.
         overrides: Configuration set by flags.
     """
-    settings = load(source, overrides.as_settings()).settings
+    loaded = load(source, overrides.as_settings())
     from vidqueue import daemon
 
-    return daemon.serve(settings, partial(reread, source, overrides.as_settings()), role)
+    return daemon.serve(loaded.settings, partial(reread, source, overrides.as_settings()), role, loaded.origins)

@@ -91,14 +91,14 @@ async def submit_batch(request: Request, body: BatchRequest, headers: BatchHeade
         owner=principal_of(request).acting_for(query.owner),
         idempotency_key=headers.idempotency_key,
     )
-    view = SubmittedBatchView(jobs=submitted.jobs, **dict(_view(submitted.batch)))
+    view = SubmittedBatchView(jobs=submitted.jobs, **dict(batch_view(submitted.batch)))
     replayed = {} if submitted.created else {"Idempotency-Replayed": "true"}
     return json_answer(view, 202, {"Location": view.urls.self, **replayed})
 
 
 async def get_batch(request: Request, batch_id: UUID) -> Response:
     """Read a batch: counts by state, progress, and which jobs have failed."""
-    return json_answer(_view(await batches.read(services_of(request).database, batch_id, owner=scope_of(request))))
+    return json_answer(batch_view(await batches.read(services_of(request).database, batch_id, owner=scope_of(request))))
 
 
 async def cancel_batch(request: Request, batch_id: UUID) -> Response:
@@ -107,7 +107,7 @@ async def cancel_batch(request: Request, batch_id: UUID) -> Response:
     Waiting jobs are canceled when this answers; running ones have been asked to stop. Asking again changes nothing.
     """
     batch = await batches.cancel(services_of(request).database, batch_id, owner=scope_of(request))
-    return json_answer(_view(batch), 202)
+    return json_answer(batch_view(batch), 202)
 
 
 async def retry_batch(request: Request, batch_id: UUID) -> Response:
@@ -117,10 +117,11 @@ async def retry_batch(request: Request, batch_id: UUID) -> Response:
     output of a job that will not come.
     """
     batch = await batches.retry(services_of(request).database, batch_id, owner=scope_of(request))
-    return json_answer(_view(batch), 202)
+    return json_answer(batch_view(batch), 202)
 
 
-def _view(batch: BatchRow) -> BatchView:
+def batch_view(batch: BatchRow) -> BatchView:
+    """A row of a batch as a response model."""
     path = f"/v1/batches/{batch.id}"
     shown = {name: getattr(batch, name) for name in BatchView.model_fields if name in BatchRow.__slots__}
     shown |= {

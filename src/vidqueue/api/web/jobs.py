@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from vidqueue.api.http.context import scope_of, services_of
+from vidqueue.api.v1.batches import batch_view
 from vidqueue.api.v1.job_list import JobQuery, find_jobs
 from vidqueue.api.web import render
 from vidqueue.db.tables import jobs
 from vidqueue.errors import VidqueueError
 from vidqueue.job import State
-from vidqueue.jobs import control
+from vidqueue.jobs import batches, control
 from vidqueue.processors import registry
 
 FILTERS = ("state", "processor", "owner", "tag", "text", "batch", "created_after", "created_before")
@@ -41,6 +42,7 @@ async def show(request: Request, query: ListQuery) -> Response:
     rows, cursor = await find_jobs(services.database, query, owner=owner)
     async with services.database.statement() as connection:
         counts = await jobs.counts(connection, owner=owner)
+    batch = await batches.read(services.database, query.batch, owner=owner) if query.batch else None
     chosen = query.model_dump(mode="json", include=set(FILTERS))
     return render.page(
         request,
@@ -50,6 +52,7 @@ async def show(request: Request, query: ListQuery) -> Response:
         states=list(State),
         processors=list(registry.catalogue()),
         chosen=chosen,
+        batch=batch_view(batch) if batch else None,
         narrowed=any(chosen.values()),
         next=_address(chosen, cursor=cursor) if cursor else None,
         first=_address(chosen) if query.cursor else None,

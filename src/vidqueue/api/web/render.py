@@ -13,7 +13,14 @@ from vidqueue.api.web import assets, forms, words
 from vidqueue.principal import Principal, Role
 
 # Each page of the navigation: its address, its name.
-PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/submit", "Submit"))
+PLACES = (
+    ("/", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/submit", "Submit"),
+    ("/lanes", "Lanes"),
+    ("/batches", "Batches"),
+    ("/system", "System"),
+)
 
 
 def _environment() -> Environment:

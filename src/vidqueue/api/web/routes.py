@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vidqueue.api.http.endpoint import Answer, Handler
-from vidqueue.api.web import actions, assets, job, jobs, overview, session, submit
+from vidqueue.api.web import actions, assets, batches, job, jobs, lanes, overview, session, submit, system
 from vidqueue.api.web.page import Page
 from vidqueue.principal import Role
 
@@ -33,6 +33,10 @@ PAGES: tuple[Page, ...] = (
     _form("/jobs/{job_id:uuid}/{verb}", actions.act_on_job),
     _page("/submit", submit.show),
     _form("/submit/{name}", submit.send),
+    _page("/lanes", lanes.show),
+    _page("/batches", batches.show),
+    _form("/batches/{batch_id:uuid}/{verb}", batches.act),
+    Page(method="GET", path="/system", handler=system.show, tag="pages", answers=_HTML, role=Role.OPERATE),
     _form("/queue/{verb}", actions.pause, Role.OPERATE),
     _form("/lanes/{name}/{verb}", actions.act_on_lane, Role.OPERATE),
     _form("/deliveries/{delivery_id:uuid}/resend", actions.resend),

@@ -75,3 +75,16 @@ SELECT id FROM vidqueue.batches WHERE id = ANY (%(ids)s) ORDER BY id FOR UPDATE
 -- name: delete_empty
 DELETE FROM vidqueue.batches b
 WHERE b.id = ANY (%(ids)s) AND NOT EXISTS (SELECT FROM vidqueue.jobs j WHERE j.batch_id = b.id)
+
+-- name: page
+-- Newest first, by keyset. The counts read the jobs of each batch of the page.
+SELECT b.id, b.owner, b.title, b.jobs AS size, b.queued, b.running, b.succeeded, b.failed, b.canceled, b.deleted,
+       b.progress, b.created_at, b.started_at, b.finished_at, '{}'::uuid[] AS failed_jobs
+FROM (SELECT found.id
+      FROM unnest(CASE WHEN %(owner)s::text IS NULL THEN ARRAY(SELECT name FROM vidqueue.owners) ELSE ARRAY[%(owner)s::text] END)
+           AS o (name) CROSS JOIN LATERAL (
+          SELECT b.id FROM vidqueue.batches b WHERE b.owner = o.name AND b.id < %(before)s
+          ORDER BY b.id DESC LIMIT %(limit)s) found
+      ORDER BY found.id DESC LIMIT %(limit)s) picked
+JOIN vidqueue_report.batches b ON b.id = picked.id
+ORDER BY picked.id DESC

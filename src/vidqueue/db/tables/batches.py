@@ -105,6 +105,14 @@ async def get(connection: Connection, batch_id: UUID, *, owner: str | None = Non
     return BatchRow(**found) if found else None
 
 
+async def page(connection: Connection, *, owner: str | None, before: UUID, limit: int) -> list[BatchRow]:
+    """Return batches that are older than `before`, newest first, without the ids of their failed jobs."""
+    return [
+        BatchRow(**found)
+        for found in await rows(connection, "batches", "page", owner=owner, before=before, limit=limit)
+    ]
+
+
 async def jobs(connection: Connection, batch_id: UUID) -> list[UUID]:
     """Ids of the jobs of a batch, in the order of the request."""
     return [found["id"] for found in await rows(connection, "batches", "jobs", id=batch_id)]
