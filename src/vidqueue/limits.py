@@ -17,4 +17,7 @@ class Limits(BaseModel):
     memory_mib: int = Field(8 * 1024, ge=256, description="Address space of one ffmpeg, in MiB.")
     probe_timeout_s: float = Field(60, gt=0, description="Wall time for reading a file's facts, in seconds.")
     ffmpeg_timeout_s: float = Field(12 * 3600, gt=0, description="Wall time of one ffmpeg run, in seconds.")
+    film_cache_mib: int = Field(
+        2048, ge=0, description="Rendered pieces of films that are kept for later exports, in MiB; 0 keeps none."
+    )
     threads: int = Field(0, ge=0, description="Threads of one ffmpeg; 0 lets ffmpeg choose.")

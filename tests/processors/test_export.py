@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.daemon import Daemon
 from tests.media.clips import FOLDER, decoded_times, picture, run_ffmpeg
 from tests.processors.work import facts_of, video_of
 from vidqueue.errors import CanceledError, VidqueueError
@@ -35,6 +36,8 @@ def export(
     clips: list[dict[str, Any]],
     *,
     canceled: threading.Event | None = None,
+    cache_dir: Path | None = None,
+    limits: Limits | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     **wishes: Any,
 ) -> OutputDraft:
@@ -44,8 +47,8 @@ def export(
     params = parse(processor, {"clips": told, "effort": "fast", **wishes})
     workspace.mkdir(exist_ok=True)
     ctx = Context(
-        {one.name: Path(one.reference) for one in processor.media(params)}, workspace, "cpu", Limits(), on_progress,
-        lambda _: None, canceled=canceled or threading.Event(),
+        {one.name: Path(one.reference) for one in processor.media(params)}, workspace, "cpu", limits or Limits(),
+        on_progress, lambda _: None, canceled=canceled or threading.Event(), cache_dir=cache_dir,
     )  # fmt: skip
     (output,) = ctx.published(processor.run(params, ctx))
     assert [path.name for path in workspace.iterdir()] == [output.path.name], "nothing else is left behind"
@@ -410,6 +413,84 @@ def test_a_title_card_has_its_text_in_the_middle(clips: dict[str, Path], tmp_pat
     assert is_near(colour(output.path, 20), RED)
     cards = export(tmp_path / "cards", [{"text": "Only words", "duration_s": 0.2}])
     assert video_of(facts_of(cards)).upright == (1280, 720)
+
+
+def test_a_changed_clip_renders_only_its_own_pieces_again(clips: dict[str, Path], tmp_path: Path) -> None:
+    names = ("red", "blue", "silent", "green")
+    told: list[dict[str, Any]] = [{"media": clips[name], "end_s": 0.8} for name in names]
+    told[3]["transition"] = "crossfade"
+    look: dict[str, Any] = {"fps": 30, "width": 64, "height": 36, "cache_dir": tmp_path / "cache"}
+    first = export(tmp_path / "first", told, **look)
+    assert first.facts["pieces"] == {"rendered": 5, "reused": 0}
+    # The same bytes under another name, and another part of one clip.
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clips["red"].read_bytes())
+    changed = [{**told[0], "media": copy}, {**told[1], "start_s": 0.4, "end_s": 1.2}, *told[2:]]
+    second = export(tmp_path / "second", changed, **look)
+    assert second.facts["pieces"] == {"rendered": 1, "reused": 4}
+    alone = export(tmp_path / "alone", changed, fps=30, width=64, height=36)
+    assert packets_of(second.path) == packets_of(alone.path), "byte for byte the same pictures"
+    other = export(tmp_path / "other", told, **(look | {"quality": "low"}))
+    assert other.facts["pieces"]["reused"] == 0
+
+
+def packets_of(path: Path) -> bytes:
+    return run_ffmpeg("-i", path, "-map", "0:v", "-c", "copy", "-f", "framecrc", "-").stdout
+
+
+def test_the_cache_of_pieces_is_bounded_and_may_be_lost(clips: dict[str, Path], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    told: list[dict[str, Any]] = [{"media": clips[name]} for name in ("red", "blue", "green")]
+    export(tmp_path / "a", told, width=640, height=360, quality="high", cache_dir=cache)
+    kept = list((cache / "film").iterdir())
+    assert len(kept) == 3
+    for path in kept:
+        path.unlink()
+    again = export(tmp_path / "b", told, width=640, height=360, quality="high", cache_dir=cache)
+    assert again.facts["pieces"]["reused"] == 0
+    noise = tmp_path / "noise.mp4"
+    run_ffmpeg(
+        "-f", "lavfi", "-i", "nullsrc=s=640x360:d=3,geq=random(1)*255:128:128", "-c:v", "libx264", "-preset",
+        "ultrafast", "-crf", "20", noise,
+    )  # fmt: skip
+    one = Limits(film_cache_mib=1)
+    export(tmp_path / "c", [{"media": noise}], quality="high", cache_dir=cache, limits=one)
+    assert sum(path.stat().st_size for path in (cache / "film").iterdir()) <= 1024 * 1024
+    none = export(tmp_path / "d", told, cache_dir=tmp_path / "none", limits=Limits(film_cache_mib=0))
+    assert none.facts["pieces"]["reused"] == 0
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    started = Daemon(tmp_path_factory.mktemp("export") / "data").start()
+    yield started
+    started.stop()
+
+
+def test_a_daemon_makes_films_of_uploads_and_uses_pieces_again(daemon: Daemon, clips: dict[str, Path]) -> None:
+    def upload(name: str) -> str:
+        files = {"file": (clips[name].name, clips[name].read_bytes())}
+        return f"vq:files/{daemon.http.post('/v1/files', files=files).json()['id']}"
+
+    for volume, rendered in ((1, 3), (0.5, 0)):
+        # Uploaded again: the bytes count, not the file.
+        told = [{"media": upload("red"), "end_s": 1}, {"media": upload("green"), "end_s": 1, "volume": volume}]
+        told[1] |= {"transition": "crossfade", "transition_s": 0.5}
+        job = daemon.ended(daemon.submit("export", clips=told, fps=30, effort="fast", width=64, height=36))
+        assert job["state"] == "succeeded", job
+        (output,) = job["outputs"]
+        assert output["name"] == "video"
+        assert output["facts"]["video"]["frames"] == 45
+        assert output["facts"]["pieces"] == {"rendered": rendered, "reused": 3 - rendered}
+    assert list((daemon.data_dir / "work").iterdir()) == []
+
+
+def test_what_a_daemon_is_told_too_little_to_compose_is_refused(daemon: Daemon, clips: dict[str, Path]) -> None:
+    body = {"processor": "compose", "input": {"script": "Words.", "materials": [str(clips["red"])]}}
+    answer = daemon.http.post("/v1/jobs", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_params")
+    assert "speech_command" in answer.json()["detail"]
 
 
 @pytest.mark.media

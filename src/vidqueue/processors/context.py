@@ -44,6 +44,8 @@ class Context:
         models: keeps what is slow to load from one job to the next; `models.folder` is where weights live.
         settings: the values of the processor's section of the configuration.
         lane: name of the lane.
+        cache_dir: a folder that stays from job to job, shared by the lanes. Whoever uses it bounds what it keeps there,
+            and does without it where it is None or has been emptied.
         redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
         publish_output, show_preview: what `publish` and `preview` call.
         outputs: what `output` has promised and `publish` has not published.
@@ -59,6 +61,7 @@ class Context:
     canceled: threading.Event = field(default_factory=threading.Event)
     settings: Any = None
     lane: str = ""
+    cache_dir: Path | None = None
     redact: Callable[[str], None] = lambda secret: None
     publish_output: Callable[[OutputDraft], None] = lambda draft: None
     show_preview: Callable[[bytes], None] = lambda picture: None

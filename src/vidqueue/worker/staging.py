@@ -30,6 +30,8 @@ UNREACHABLE_S = 30.0
 RETRY_S = 0.5
 # The folder in the workspace for inputs that are not where they are.
 STAGED = ".inputs"
+# The folder of the data folder in which processors keep what may be used again; it may be removed at any time.
+CACHE = "cache"
 
 
 async def stage(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob | Failed | Interrupted:
@@ -76,7 +78,10 @@ async def _order(begun: Begun, services: Services, workspace: Path, reporter: Re
         staged[one.name] = str(paths[one.reference])
     limits, models_dir = services.settings.limits.model_dump(mode="json"), str(services.settings.models_folder)
     settings = revealed(processor.config)
-    return RunJob(begun.processor, begun.input, staged, str(workspace), limits, models_dir, settings)
+    cache_dir = str(services.storage.folder / CACHE)
+    return RunJob(
+        begun.processor, begun.input, staged, str(workspace), limits, models_dir, settings, cache_dir=cache_dir
+    )
 
 
 async def _local(reference: str, begun: Begun, services: Services, copy: Path, reporter: Reporter) -> Path:

@@ -19,6 +19,7 @@ from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.film.lettering import Burned, text_filter
+from vidqueue.media.film.subtitles import Cue
 from vidqueue.media.film.timeline import Placed, clock_of
 from vidqueue.media.filters import standard_yuv, transparent_over
 from vidqueue.media.jail.sandbox import SandboxLimits
@@ -146,15 +147,33 @@ def render(
     return tally
 
 
+def recipe(piece: Piece, look: Look) -> list[object]:
+    """All that decides the pictures of a piece but the bytes of its sources, as JSON values."""
+    cues = _cues(piece, look)
+    return [
+        _graph(piece, look, ""),
+        piece.frames,
+        [part.seek(look.rate)[0] for part in piece.parts],
+        look.encoder.arguments(look.quality, look.effort, float(look.rate), PIECE),
+        [[cue.start_s, cue.end_s, cue.text] for cue in cues],
+        repr(look.burned.style) if look.burned and cues else "",
+        str(look.rate),
+    ]
+
+
 def _stitchable(encoder: Encoder) -> tuple[str, ...]:
     # x264 writes the same headers for all pieces, whatever their pictures are.
     return ("-x264-params", "stitchable=1") if encoder.name == "libx264" else ()
 
 
+def _cues(piece: Piece, look: Look) -> list[Cue]:
+    begin_s, end_s = (float(picture / look.rate) for picture in (piece.first, piece.first + piece.frames))
+    return look.burned.within(begin_s, end_s) if look.burned else []
+
+
 def _text(piece: Piece, look: Look, opened: ExitStack) -> tuple[str, list[int]]:
     """The filter that draws the subtitles of this piece, with a comma, and the descriptor that it reads."""
-    begin_s, end_s = (float(picture / look.rate) for picture in (piece.first, piece.first + piece.frames))
-    cues = look.burned.within(begin_s, end_s) if look.burned else []
+    cues = _cues(piece, look)
     if look.burned is None or not cues:
         return "", []
     drawn, script = opened.enter_context(text_filter(cues, look.size, look.burned.style))

@@ -14,6 +14,7 @@ from vidqueue.media import ffmpeg, verify
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.film import join
 from vidqueue.media.film.backing import Music, Voice
+from vidqueue.media.film.kept import PieceCache
 from vidqueue.media.film.lettering import Burned, is_about_fonts
 from vidqueue.media.film.listening import Track
 from vidqueue.media.film.mixing import Heard
@@ -46,6 +47,9 @@ class Film:
     cues: list[Cue] = field(default_factory=list)
     placed: list[Placed] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    cache: PieceCache | None = None
+    reused: int = 0
+    rendered: int = 0
 
     def warn(self, text: str) -> None:
         """Log a warning that the result carries; each sentence once."""
@@ -62,6 +66,8 @@ def make(params: ExportParams, ctx: Context) -> OutputDraft:
         CanceledError: the job was canceled.
     """
     film = Film(params, ctx, SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled))
+    if ctx.cache_dir is not None and ctx.limits.film_cache_mib:
+        film.cache = PieceCache(ctx.cache_dir / "film", ctx.limits.film_cache_mib * 1024 * 1024, ctx.canceled)
     found = probed(params, ctx)
     film.music, film.voices = backing_of(params, ctx)
     film.cues = cues_of(params, ctx)
@@ -95,9 +101,17 @@ def _rendered(film: Film, look: Look) -> list[join.Rendered]:
     for number, piece in enumerate(pieces):
         path = film.ctx.output_path(f"piece-{number}.mp4")
         reporter.message = f"piece {number + 1} of {len(pieces)}"
-        tally = render(piece, look, path, film.bounds, on_progress=reporter.seen)
+        name = film.cache.name_of(piece, look) if film.cache else ""
+        if film.cache and film.cache.take(name, path):
+            film.reused += 1
+        else:
+            tally = render(piece, look, path, film.bounds, on_progress=reporter.seen)
+            film.rendered += 1
+            _judge(film, look, piece, tally, shots)
+            # One from a damaged source is rendered again, so that its warnings are told again.
+            if film.cache and not tally.errors and not tally.corrupt:
+                film.cache.keep(name, path)
         reporter.add(piece.frames)
-        _judge(film, look, piece, tally, shots)
         rendered.append(join.Rendered(path, piece.frames))
     return rendered
 
@@ -201,6 +215,7 @@ def _checked(film: Film, look: Look, output: Path) -> OutputDraft:
         raise VidqueueError("output_incomplete", "The result has no subtitles.")
     told = {
         "warnings": film.warnings,
+        "pieces": {"rendered": film.rendered, "reused": film.reused},
         "clips": [
             {"start_s": _rounded(one.first / look.rate), "duration_s": _rounded(one.frames / look.rate)}
             for one in film.placed

@@ -208,6 +208,7 @@ def _work(order: RunJob, worker: _Worker, report: Callable[[Progress], None]) ->
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
         workspace=Path(order.workspace),
+        cache_dir=Path(order.cache_dir) if order.cache_dir else None,
         device=worker.device,
         limits=Limits.model_validate(order.limits),
         report=report,

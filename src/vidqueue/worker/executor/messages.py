@@ -34,7 +34,8 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-
 class RunJob:
     """Run this job.
 
-    `inputs` maps the place of each media reference to a local path; weights lie in `models_dir`. `settings` has the
+    `inputs` maps the place of each media reference to a local path; weights lie in `models_dir`, and
+    what processors keep from job to job in `cache_dir`. `settings` has the
     values of the processor's section with its secrets in clear text: an order is never logged, and never stored.
     """
 
@@ -46,6 +47,7 @@ class RunJob:
     models_dir: str = ""
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     lane: str = ""
+    cache_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)
