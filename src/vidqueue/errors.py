@@ -85,7 +85,11 @@ KINDS: dict[str, Kind] = {
     ),
     "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
     # Media.
-    "unsupported_format": Kind(422, False, "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif."),
+    "unsupported_format": Kind(
+        422,
+        False,
+        "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif; `media.formats` may accept more.",
+    ),
     "unsupported_codec": Kind(422, False, "Re-encode the file with a common codec such as h264."),
     "no_video_stream": Kind(422, False, "This processor needs moving pictures; the file has none."),
     "no_audio_stream": Kind(422, False, "This parameter needs sound; the file has none."),

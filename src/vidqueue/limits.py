@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Limits(BaseModel):
-    """Bounds of one jailed ffmpeg run; the parent sends them to the executor with each job."""
+class LimitSettings(BaseModel):
+    """Bounds of one jailed ffmpeg run, as they are configured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,3 +21,13 @@ class Limits(BaseModel):
         2048, ge=0, description="Rendered pieces of films that are kept for later exports, in MiB; 0 keeps none."
     )
     threads: int = Field(0, ge=0, description="Threads of one ffmpeg; 0 lets ffmpeg choose.")
+
+
+class Limits(LimitSettings):
+    """Bounds of one jailed ffmpeg run; the parent sends them to the executor with each job.
+
+    Attributes:
+        formats: names of formats and codecs that may be opened; `safe` and `wide` stand for many.
+    """
+
+    formats: tuple[str, ...] = ("safe",)

@@ -30,6 +30,7 @@ def test_the_doctor_examines_everything_and_leaves_no_database_behind(alone: Com
         "torch",
         "opencv",
         "ffmpeg",
+        "formats",
         "encoders",
         "jail",
     }

@@ -266,7 +266,9 @@ def test_dolby_vision_without_a_base_layer_is_refused_and_never_green(processor:
         )
         _as_dolby_vision(path, profile)
         if profile == 8:
-            assert video_of(facts_of(Work(processor, path, tmp_path / "work").run())).frames == 25
+            output = Work(processor, path, tmp_path / "work").run()
+            assert video_of(facts_of(output)).frames == 25
+            assert ["Dolby Vision is left out" in said for said in output.facts["warnings"]] == [True]
             continue
         with pytest.raises(VidqueueError) as caught:
             Work(processor, path, tmp_path / "refused").run()

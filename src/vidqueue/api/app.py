@@ -46,7 +46,7 @@ def build(services: Services) -> Starlette:
     app.state.closing = asyncio.Event()
     settings = services.settings
     app.state.keyring = Keyring(services.event_feed.log.connection, open_without_keys=settings.api.on_loopback)
-    app.state.probes = Probes(services.database, services.storage, settings.limits)
+    app.state.probes = Probes(services.database, services.storage, settings.job_limits)
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
     app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)

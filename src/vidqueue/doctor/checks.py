@@ -22,6 +22,7 @@ from vidqueue.db.pool import Database
 from vidqueue.db.tables import files, invariants, lanes
 from vidqueue.db.tables.invariants import Violation
 from vidqueue.errors import VidqueueError
+from vidqueue.formats import allowed
 from vidqueue.media import encoders, ffmpeg
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.checkup import jail_status
@@ -61,6 +62,7 @@ def examine_machine(settings: Settings, *, secret_files: list[Path]) -> Iterator
         ("torch", lambda: check_torch(cuda_wanted=bool(gpu_names) and settings.lanes.gpu == "auto")),
         ("opencv", check_opencv),
         ("ffmpeg", check_ffmpeg),
+        ("formats", lambda: check_formats(settings.media.policy)),
         ("encoders", lambda: check_encoders(gpu=bool(gpu_names))),
         ("jail", check_jail),
     ]
@@ -172,6 +174,16 @@ def check_opencv() -> Check:
 def check_ffmpeg() -> Check:
     """Check that ffmpeg starts, and report its version and path."""
     return Check("ffmpeg", "ok", f"{ffmpeg.ffmpeg_version()} at {sandbox.ffmpeg_path()}")
+
+
+def check_formats(policy: tuple[str, ...]) -> Check:
+    """Report which formats and how many codecs are accepted (`media.formats`)."""
+    accepted = allowed(policy)
+    codecs = f"{len(accepted.video)} video and {len(accepted.audio)} audio codecs"
+    found = f"{', '.join(policy)}: {', '.join(sorted(accepted.formats)) or 'none'}; {codecs}"
+    if not (accepted.formats and accepted.video):
+        return Check("formats", "warning", found, "Set media.formats to safe, wide, or a list with formats and codecs.")
+    return Check("formats", "ok", found)
 
 
 def check_encoders(*, gpu: bool) -> Check:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from vidqueue.formats import allowed
 from vidqueue.limits import Limits
 from vidqueue.media.containers import NO_EXTRAS, Container, Extras
-from vidqueue.media.jail.allowed import codec_whitelist, format_whitelist
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
 # Each line with its level, and none folded into "Last message repeated", because lines are counted.
@@ -26,8 +26,8 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
     """
     return [
         "-protocol_whitelist", "fd",
-        "-format_whitelist", format_whitelist(),
-        "-codec_whitelist", codec_whitelist(),
+        "-format_whitelist", allowed(limits.formats).format_whitelist,
+        "-codec_whitelist", allowed(limits.formats).codec_whitelist,
         "-max_pixels", str(limits.max_pixels),
         # Attachments and data count here too; the probe bounds those that are seen and heard.
         "-max_streams", str(limits.max_streams + MOST_ATTACHMENTS),

@@ -83,6 +83,8 @@ def conversions(video: VideoFacts, depth: int, how: Treatment = USUAL) -> list[s
         said.append("The clock of the file begins again or jumps; the parts were joined.")
     if is_tone_mapped(video, depth, how):
         said.append("HDR was converted to SDR (BT.709), because the result has 8 bits; codec h265 keeps it.")
+    if video.dolby_vision is not None:
+        said.append("The metadata of Dolby Vision is left out; the result is what other screens show of the video.")
     # Every GIF is said to have transparency; hardly one has.
     if has_alpha(video.pixel_format) and video.codec != "gif" and not how.keeps_alpha:
         behind = "black" if how.background == USUAL.background else f"#{how.background}"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
+from vidqueue.formats import MAY_BE_STILL, STILL_FORMATS, allowed
 from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
@@ -27,7 +28,6 @@ from vidqueue.media.facts import (
 )
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
-from vidqueue.media.jail.allowed import STILL_FORMATS, VIDEO_CODECS
 from vidqueue.media.packets import Listing, Track, read_listing
 from vidqueue.media.source import Source, check_source
 from vidqueue.media.tracks import heard, subtitle_facts, video_facts
@@ -65,7 +65,7 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *
     if banner.container == "matroska" and banner.duration_s is not None:
         # Matroska declares the time of the end; where the clock starts late, that is more than the length.
         banner.duration_s -= max(0.0, banner.start_s)
-    facts = _facts(source, listing, banner, restarts)
+    facts = _facts(source, listing, banner, restarts, limits)
     _check_bounds(facts, limits)
     durations.note(path, facts.duration_s)
     return facts
@@ -133,7 +133,7 @@ def _clock_restarts(listing: Listing, banner: Banner) -> bool:
     return any(track.held > 1 or track.ahead for track in listing.tracks.values())
 
 
-def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> MediaFacts:
+def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool, limits: Limits) -> MediaFacts:
     # The maps above put the video streams first, then the audio streams, each in the order of the file.
     pictures = [stream for stream in banner.streams if stream.kind == "Video"]
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
@@ -141,7 +141,9 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool) -> 
     _check_agreement([*pictures, *sounds], listing)
     videos = tuple(video_facts(line, track, restarts=restarts) for line, track in zip(pictures, listed, strict=False))
     video = choose_video(videos)
-    sound = heard(list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures))
+    sound = heard(
+        list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures), allowed(limits.formats)
+    )
     audios = sound.audios
     chosen = listed[videos.index(video)] if video else None
     facts = MediaFacts(
@@ -185,7 +187,7 @@ def _programs_of(video: VideoFacts | None, pictures: list[StreamLine]) -> set[in
 def _is_still(container: str, video: VideoFacts | None) -> bool:
     if video is None:
         return False
-    return container in STILL_FORMATS or (container == "gif" and video.frames == 1)
+    return container in STILL_FORMATS or (container in MAY_BE_STILL and video.frames == 1)
 
 
 def _damage(
@@ -211,7 +213,7 @@ def _check_bounds(facts: MediaFacts, limits: Limits) -> None:
     for video in filter(None, [facts.video]):
         if not video.width or not video.height:
             raise VidqueueError("media_damaged", "The size of the picture cannot be read.")
-        if video.codec not in VIDEO_CODECS:
+        if video.codec not in allowed(limits.formats).video:
             raise VidqueueError("unsupported_codec", f"The video codec {video.codec or 'of the file'} is not accepted.")
         if video.width * video.height > limits.max_pixels:
             raise VidqueueError(

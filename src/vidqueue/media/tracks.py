@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vidqueue.formats import Allowed
 from vidqueue.media.banner import StreamLine, bit_depth
 from vidqueue.media.facts import AudioFacts, Colour, SubtitleFacts, VideoFacts
-from vidqueue.media.jail.allowed import AUDIO_CODECS
 from vidqueue.media.packets import Track
 
 
@@ -78,13 +78,13 @@ class Heard:
     unread: tuple[str, ...]
 
 
-def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int]) -> Heard:
+def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int], accepted: Allowed) -> Heard:
     """Choose the sound tracks: those of the picture's program that have packets and a codec that is accepted."""
     audios, left_out, unread = [], [], []
     for place, (line, track) in enumerate(tracks, start=1):
         if programs and line.programs.isdisjoint(programs):
             left_out.append(f"Sound track {place} belongs to another program of the file.")
-        elif track.codec not in AUDIO_CODECS:
+        elif track.codec not in accepted.audio:
             unread.append(track.codec or "unknown")
             left_out.append(f"Sound track {place} has the codec {track.codec or 'unknown'}, which is not accepted.")
         elif track.shown == 0:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError, is_retryable
+from vidqueue.formats import SAFE
 from vidqueue.limits import Limits
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.ffmpeg import Tally
@@ -111,6 +112,8 @@ def check_output(path: Path, expected: Expected, limits: Limits, canceled: threa
         VidqueueError: `output_incomplete`, or the code of what kept the probe from reading (a kill, a full disk).
         CanceledError: `canceled` was set.
     """
+    # What is written here is always accepted, however few formats of other people are.
+    limits = limits.model_copy(update={"formats": (SAFE,)})
     try:
         facts = probe(path, limits, canceled, whole=True)
     except VidqueueError as error:

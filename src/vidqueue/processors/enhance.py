@@ -99,6 +99,11 @@ class Enhance(Processor):
             *target.extras.warnings,
             *expected.losses(result),
             *conversions(video, target.picture.depth, target.how),
+            *(
+                [f"The 360 degree projection ({video.projection}) is left out."]
+                if video.projection not in (None, "equirectangular")
+                else []
+            ),
             *done.warnings,
         ]
         for warning in warnings:

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from vidqueue.limits import Limits
+from vidqueue.limits import Limits, LimitSettings
 from vidqueue.settings.entries import Schedules
 from vidqueue.settings.sections import (
     ApiSettings,
@@ -27,6 +27,7 @@ from vidqueue.settings.sections import (
     InputsSettings,
     LanesSettings,
     LogSettings,
+    MediaSettings,
     PricesSettings,
     RetentionSettings,
     RunningSettings,
@@ -66,7 +67,8 @@ class Settings(BaseSettings):
     inputs: InputsSettings = InputsSettings()
     fetch: FetchSettings = FetchSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
-    limits: Limits = Limits()
+    limits: LimitSettings = LimitSettings()
+    media: MediaSettings = MediaSettings()
     disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -82,6 +84,11 @@ class Settings(BaseSettings):
     def webhook_secret_file(self) -> Path:
         """Return the file with the secret that signs webhooks."""
         return self.webhooks.secret_file or self.data_dir / "webhook_secret"
+
+    @property
+    def job_limits(self) -> Limits:
+        """Return the bounds that go to the executor with each job."""
+        return Limits(**self.limits.model_dump(), formats=self.media.policy)
 
     @property
     def models_folder(self) -> Path:

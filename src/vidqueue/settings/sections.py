@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
 )
 
+from vidqueue.formats import unknown
 from vidqueue.settings.entries import Section
 
 
@@ -190,6 +191,27 @@ class RetentionSettings(Section):
         ge=0,
         description="Largest size of all files in this data folder, in GiB; the least recently used are removed first.",
     )
+
+
+class MediaSettings(Section):
+    """Which formats of files are read. All of them only in the jail."""
+
+    formats: Literal["safe", "wide"] | list[str] = Field(
+        "safe",
+        description="`safe`, `wide` (also those of editing and of the past), or a list of words and ffmpeg's names.",
+    )
+
+    @field_validator("formats")
+    @classmethod
+    def _known(cls, formats: str | list[str]) -> str | list[str]:
+        if names := unknown(formats) if isinstance(formats, list) else []:
+            raise ValueError(f"unknown: {', '.join(names)}; docs/media.md lists the names")
+        return formats
+
+    @property
+    def policy(self) -> tuple[str, ...]:
+        """Return the names and words as a list."""
+        return (self.formats,) if isinstance(self.formats, str) else tuple(self.formats)
 
 
 class PricesSettings(Section):

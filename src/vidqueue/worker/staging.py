@@ -76,7 +76,7 @@ async def _order(begun: Begun, services: Services, workspace: Path, reporter: Re
             copy = workspace / STAGED / str(len(paths))
             paths[one.reference] = await _local(one.reference, begun, services, copy, reporter)
         staged[one.name] = str(paths[one.reference])
-    limits, models_dir = services.settings.limits.model_dump(mode="json"), str(services.settings.models_folder)
+    limits, models_dir = services.settings.job_limits.model_dump(mode="json"), str(services.settings.models_folder)
     settings = revealed(processor.config)
     cache_dir = str(services.storage.folder / CACHE)
     return RunJob(

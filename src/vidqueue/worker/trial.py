@@ -41,7 +41,7 @@ class Trial:
             self.params,
             {name: str(path) for name, path in self.inputs.items()},
             str(self.workspace),
-            settings.limits.model_dump(mode="json"),
+            settings.job_limits.model_dump(mode="json"),
             str(settings.models_folder),
             revealed(self.processor.config),
         )
