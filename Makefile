@@ -39,13 +39,13 @@ vendor-check: ## compare the vendored scripts with those of the npm registry
 	  && (cd $$folder && npm pack --silent idiomorph@0.8.0 >/dev/null && tar xzf idiomorph-0.8.0.tgz) \
 	  && cmp $$folder/package/dist/idiomorph.min.js idiomorph-0.8.0.min.js && rm -r $$folder && echo "as published"
 
-# A real Cog server for the tests, in an environment of its own: it is a program of somebody else.
-.venv-cog/.installed: Makefile
-	@$(PYTHON) -m venv .venv-cog
-	@.venv-cog/bin/python -m pip install --quiet --disable-pip-version-check cog==0.23.1 coglet==0.23.1
+# Programs of others for the tests, in an environment of their own: a Cog server, and the client of Replicate.
+.venv-others/.installed: Makefile
+	@$(PYTHON) -m venv .venv-others
+	@.venv-others/bin/python -m pip install --quiet --disable-pip-version-check cog==0.23.1 coglet==0.23.1 replicate==1.0.7
 	@touch $@
 
-test: $(STAMP) .venv-cog/.installed check browser ## run the gates and every test; what CI calls
+test: $(STAMP) .venv-others/.installed check browser ## run the gates and every test; what CI calls
 	@# Three workers on two cores: tests wait for processes and for the database more than they compute.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=10
 

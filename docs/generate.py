@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vidqueue.api.v1.routes import ENDPOINTS
+from vidqueue.api.routes import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS
 from vidqueue.cli.exits import MEANINGS
 from vidqueue.cli.system import type_text

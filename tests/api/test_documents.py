@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from vidqueue.api.http.endpoint import Address, routes
 from vidqueue.api.http.openapi import codes_of
-from vidqueue.api.v1.routes import ENDPOINTS
+from vidqueue.api.routes import ENDPOINTS
 from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import KINDS
 from vidqueue.processors import registry
@@ -176,7 +176,7 @@ def test_the_door_loads_nothing_heavy() -> None:
     """In a fresh interpreter, with every processor's parameters read."""
     program = (
         "import sys, vidqueue.api.app; from vidqueue.api.http import openapi; "
-        "from vidqueue.api.v1 import routes; from vidqueue.processors import registry;"
+        "from vidqueue.api import routes; from vidqueue.processors import registry;"
         "openapi.document(routes.ENDPOINTS, registry.catalogue());"
         "print(*sorted({'torch', 'cv2', 'offapi'} & set(sys.modules)))"
     )

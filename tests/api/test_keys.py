@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.test_events import stream
 from tests.factory import Queue
-from vidqueue.api.v1.routes import ENDPOINTS
+from vidqueue.api.routes import ENDPOINTS
 from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import keys

@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from tests.docs.reading import DOCUMENTS, ROOT, blocks, commands_of, generator, spans
 from vidqueue.api.http import openapi
-from vidqueue.api.v1.routes import ENDPOINTS
+from vidqueue.api.routes import ENDPOINTS
 from vidqueue.cli.commands import COMMANDS, app
 from vidqueue.errors import KINDS
 from vidqueue.jobs.members import BatchRequest

@@ -19,10 +19,10 @@ import pytest
 from tests.daemon import Daemon, until
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-cog/bin/python"
+PYTHON = ROOT / ".venv-others/bin/python"
 MODEL = Path(__file__).parent / "cog_model"
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no Cog here; `make .venv-cog/.installed` installs it")
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no Cog here; `make .venv-others/.installed` installs it")
 
 
 class CogServer:

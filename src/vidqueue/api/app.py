@@ -13,8 +13,8 @@ from vidqueue.api.http import openapi, problems
 from vidqueue.api.http.endpoint import routes
 from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
 from vidqueue.api.metrics.exposition import Metrics
+from vidqueue.api.routes import ENDPOINTS
 from vidqueue.api.v1.health import Readiness
-from vidqueue.api.v1.routes import ENDPOINTS
 from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.keys import Keyring

@@ -29,6 +29,7 @@ from vidqueue.settings.sections import (
     LogSettings,
     MediaSettings,
     PricesSettings,
+    ReplicateSettings,
     RetentionSettings,
     RunningSettings,
     WebhooksSettings,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     running: RunningSettings = RunningSettings()
     retention: RetentionSettings = RetentionSettings()
     prices: PricesSettings = PricesSettings()
+    replicate: ReplicateSettings = ReplicateSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("data_dir")

@@ -224,6 +224,12 @@ class PricesSettings(Section):
     output_gib: float = Field(0, ge=0, description="Price of a GiB that a job published.")
 
 
+class ReplicateSettings(Section):
+    """The addresses that clients of Replicate know."""
+
+    enabled: bool = Field(True, description="Whether they are answered: /v1/predictions, /v1/models and others.")
+
+
 class LogSettings(Section):
     """The daemon's own log."""
 

@@ -43,3 +43,8 @@ def closing_of(request: Request) -> asyncio.Event:
     """Return the event that is set when the server shuts down; streams and waits end then."""
     closing: asyncio.Event = request.app.state.closing
     return closing
+
+
+def base_of(request: Request) -> str:
+    """Return the daemon's address as the client wrote it: scheme, host and port."""
+    return f"{request.url.scheme}://{request.url.netloc}"

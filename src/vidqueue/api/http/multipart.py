@@ -10,6 +10,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from vidqueue.errors import VidqueueError
 
 FIELD = "file"
+# What clients of Replicate call the file, and what they say beside it, which the file's own headers say as well.
+FIELDS, IGNORED = ("file", "content"), ("filename", "type", "metadata")
 
 
 class FilePart:
@@ -27,7 +29,7 @@ class FilePart:
             raise _malformed("The Content-Type has no boundary")
         self.name = ""
         self.media_type = ""
-        self._parts = 0
+        self._found = self._ignoring = False
         self._whole = False
         self._header: list[bytes] = []
         self._value: list[bytes] = []
@@ -65,11 +67,11 @@ class FilePart:
             self._pieces.clear()
         if not self._whole:
             raise _malformed("The form ends before its last boundary")
-        if self._parts == 0:
+        if not self._found:
             raise _malformed(f"The form has no part named {FIELD!r}")
 
     def _on_part_begin(self) -> None:
-        self._parts += 1
+        self._ignoring = False
         self._headers.clear()
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -85,13 +87,19 @@ class FilePart:
 
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get("content-disposition", b"").decode("latin-1"))
-        if self._parts > 1 or options.get(b"name") != FIELD.encode():
+        field = options.get(b"name", b"").decode("utf-8", "replace")
+        self._ignoring = field in IGNORED
+        if self._ignoring:
+            return
+        if self._found or field not in FIELDS:
             raise _malformed(f"The form must have one part, named {FIELD!r}")
+        self._found = True
         self.name = options.get(b"filename", b"").decode("utf-8", "replace")
         self.media_type = self._headers.get("content-type", b"").decode("latin-1")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._pieces.append(data[start:end])
+        if not self._ignoring:
+            self._pieces.append(data[start:end])
 
     def _on_end(self) -> None:
         self._whole = True

@@ -14,13 +14,14 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import owner_of, principal_of, scope_of, services_of
+from vidqueue.api.http.context import base_of, owner_of, principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.http.form_parts import Part
 from vidqueue.api.http.multipart import FilePart
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
+from vidqueue.api.v1.file_views import UploadView, file_view
 from vidqueue.api.v1.jobs import ForOwner
-from vidqueue.api.v1.views import ErrorView, UploadView, file_view
+from vidqueue.api.v1.views import ErrorView
 from vidqueue.db.tables import files, limits
 from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
@@ -105,7 +106,7 @@ async def _keep(request: Request, received: Received, label: str, owner: str) ->
         services.storage.release(received.stored.id)
     if not probing.done():
         probes.write_later(probing, file.id)
-    return UploadView(problem=problem, **dict(file_view(file)))
+    return UploadView(problem=problem, **dict(file_view(file, base=base_of(request))))
 
 
 async def _require_room_for(request: Request, services: Services, owner: str) -> None:
@@ -127,7 +128,7 @@ async def get_file(request: Request, file_id: UUID) -> Response:
         found = await files.get(connection, file_id, owner=scope_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")
-    return json_answer(file_view(found))
+    return json_answer(file_view(found, base=base_of(request)))
 
 
 async def delete_file(request: Request, file_id: UUID) -> Response:

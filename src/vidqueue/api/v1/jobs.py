@@ -97,7 +97,7 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders,
     job = submitted.job
     wait_s = _wanted_wait(headers.prefer, services.settings.api.max_wait_s)
     if wait_s is not None:
-        job = await _until_final(services, job, wait_s, closing_of(request))
+        job = await until_final(services, job, wait_s, closing_of(request))
     ended = wait_s is not None and job.state in FINAL
     return _job_answer(job, status=200 if ended else 202, headers=_submit_headers(submitted, wait_s))
 
@@ -187,7 +187,7 @@ def _wanted_wait(prefer: str | None, longest_s: float) -> float | None:
     return min(float(found[1]), longest_s) if found else None
 
 
-async def _until_final(services: Services, job: JobRow, wait_s: float, closing: asyncio.Event) -> JobRow:
+async def until_final(services: Services, job: JobRow, wait_s: float, closing: asyncio.Event) -> JobRow:
     """The job when it has ended, or as it is when the time is over or the server closes."""
     with services.event_feed.subscribe(job_id=job.id) as subscription:
         tasks = (asyncio.create_task(_watch(services, job, subscription)), asyncio.create_task(closing.wait()))

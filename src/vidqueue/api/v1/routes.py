@@ -27,7 +27,8 @@ from vidqueue.api.v1 import (
     webhooks,
 )
 from vidqueue.api.v1.downloads import get_file_content, get_output
-from vidqueue.api.v1.views import AttemptList, FileView, JobPage, JobView, LaneList, LogPage, UploadView
+from vidqueue.api.v1.file_views import FileView, UploadView
+from vidqueue.api.v1.views import AttemptList, JobPage, JobView, LaneList, LogPage
 from vidqueue.jobs.submit import REFUSALS
 
 _BYTES = {"application/octet-stream": None}

@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from vidqueue.db.tables.attempts import AttemptRow, LogRow
-from vidqueue.db.tables.files import FileRow
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.db.tables.lanes import LaneRow
 from vidqueue.job import Device, State
@@ -145,35 +144,6 @@ class LogPage(BaseModel):
     next: str | None = Field(description="Address of the lines that follow; null when there are none yet.")
 
 
-class FileUrls(BaseModel):
-    """Addresses of what belongs to a file."""
-
-    self: str
-    content: str
-
-
-class FileView(BaseModel):
-    """A stored file."""
-
-    id: UUID
-    reference: str = Field(description="What to give a processor as its input: `vq:files/<id>`.")
-    name: str = Field(description="A label for people.")
-    media_type: str = Field(description="As the client declared it, or guessed from the name.")
-    size: int = Field(description="In bytes.")
-    sha256: str = Field(description="In hex.")
-    facts: dict[str, Any] | None = Field(
-        description="What a probe found; null if it is not media, or if the probe is not finished."
-    )
-    created_at: datetime
-    urls: FileUrls
-
-
-class UploadView(FileView):
-    """A file that was just stored."""
-
-    problem: ErrorView | None = Field(description="Why there are no facts (yet); the file is stored all the same.")
-
-
 class LaneJob(BaseModel):
     """The job that a lane runs."""
 
@@ -263,22 +233,6 @@ def attempt_view(job_id: UUID, attempt: AttemptRow) -> AttemptView:
 def log_line_view(line: LogRow) -> LogLineView:
     """A line of a log as a response model."""
     return LogLineView(number=line.number, at=line.at, level=line.level, text=line.text)
-
-
-def file_view(file: FileRow) -> FileView:
-    """A file's row as a response model."""
-    path = f"/v1/files/{file.id}"
-    return FileView(
-        id=file.id,
-        reference=f"vq:files/{file.id}",
-        name=file.name,
-        media_type=file.media_type,
-        size=file.size,
-        sha256=file.sha256,
-        facts=file.facts,
-        created_at=file.created_at,
-        urls=FileUrls(self=path, content=f"{path}/content"),
-    )
 
 
 def lane_view(lane: LaneRow, *, owner: str | None) -> LaneView:

@@ -1,0 +1,120 @@
+"""The Replicate door: the models with their versions, and the account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+import vidqueue
+from vidqueue.api.compat import replicate_models
+from vidqueue.api.compat.replicate import asking, require_open
+from vidqueue.api.compat.replicate_models import Model
+from vidqueue.api.http.context import base_of, owner_of
+from vidqueue.api.http.endpoint import json_answer
+from vidqueue.errors import VidqueueError
+
+# Versions have no time of their own: they are what is configured now.
+_SINCE = "1970-01-01T00:00:00+00:00"
+
+
+class VersionView(BaseModel):
+    """What a model takes and returns."""
+
+    id: str
+    created_at: str
+    cog_version: str
+    openapi_schema: dict[str, Any]
+
+
+class VersionPage(BaseModel):
+    """The versions of a model: there is one."""
+
+    next: str | None = None
+    previous: str | None = None
+    results: list[VersionView]
+
+
+class ModelView(BaseModel):
+    """A model."""
+
+    url: str
+    owner: str
+    name: str
+    description: str
+    visibility: str = "private"
+    run_count: int = 0
+    latest_version: VersionView | None
+
+
+class ModelPage(BaseModel):
+    """All models."""
+
+    next: str | None = None
+    previous: str | None = None
+    results: list[ModelView]
+
+
+class AccountView(BaseModel):
+    """Who asks."""
+
+    type: str = "user"
+    username: str
+    name: str
+
+
+async def list_models(request: Request) -> Response:
+    """List the models: `vidqueue/<processor>` and `cog/<endpoint>`."""
+    base = base_of(require_open(request))
+    found = [_model_view(model, base, None) for model in replicate_models.models()]
+    return json_answer(ModelPage(results=found))
+
+
+async def get_model(request: Request, owner: str, name: str) -> Response:
+    """Read a model."""
+    base = base_of(require_open(request))
+    model = replicate_models.find(owner, name)
+    return json_answer(_model_view(model, base, await asking.run(_version_view, model)))
+
+
+async def list_versions(request: Request, owner: str, name: str) -> Response:
+    """List the versions of a model."""
+    model = replicate_models.find(owner, name)
+    require_open(request)
+    return json_answer(VersionPage(results=[await asking.run(_version_view, model)]))
+
+
+async def get_version(request: Request, owner: str, name: str, version: str) -> Response:
+    """Read the version of a model."""
+    require_open(request)
+    view = await asking.run(_version_view, replicate_models.find(owner, name))
+    if view.id != version:
+        raise VidqueueError("not_found", f"{owner}/{name} has no version {version[:100]!r}.")
+    return json_answer(view)
+
+
+async def get_account(request: Request) -> Response:
+    """Read who asks."""
+    require_open(request)
+    return json_answer(AccountView(username=owner_of(request), name=owner_of(request)))
+
+
+def _version_view(model: Model) -> VersionView:
+    return VersionView(
+        id=model.version(),
+        created_at=_SINCE,
+        cog_version=f"vidqueue {vidqueue.__version__}",
+        openapi_schema=model.schema(),
+    )
+
+
+def _model_view(model: Model, base: str, version: VersionView | None) -> ModelView:
+    return ModelView(
+        url=f"{base}/v1/models/{model.full_name}",
+        owner=model.owner,
+        name=model.name,
+        description=model.description,
+        latest_version=version,
+    )

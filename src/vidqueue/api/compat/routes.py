@@ -1,0 +1,49 @@
+"""The endpoints of the doors for clients of other systems."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from vidqueue.api.compat import replicate, replicate_catalogue
+from vidqueue.api.compat.replicate_catalogue import AccountView, ModelPage, ModelView, VersionPage, VersionView
+from vidqueue.api.compat.replicate_views import PredictionPage, PredictionView
+from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, Handler
+from vidqueue.jobs.submit import REFUSALS
+
+_ID = "/v1/predictions/{prediction_id:uuid}"
+_MODEL = "/v1/models/{owner}/{name}"
+
+
+def _get(path: str, handler: Handler, model: type[BaseModel], description: str) -> Endpoint:
+    return Endpoint(
+        method="GET", path=path, handler=handler, tag="replicate", answers={200: Answer(description, {JSON: model})}
+    )
+
+
+def _create(path: str, handler: Handler) -> Endpoint:
+    answers = {
+        201: Answer("The prediction; it has ended if you waited for it.", {JSON: PredictionView}),
+        202: Answer("The wait is over, and the prediction goes on.", {JSON: PredictionView}),
+    }
+    return Endpoint(method="POST", path=path, handler=handler, tag="replicate", answers=answers, errors=REFUSALS)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    _create("/v1/predictions", replicate.create_prediction),
+    _create(f"{_MODEL}/predictions", replicate.create_prediction_of),
+    _create("/v1/deployments/{owner}/{name}/predictions", replicate.create_prediction_of_deployment),
+    _get("/v1/predictions", replicate.list_predictions, PredictionPage, "Some predictions."),
+    _get(_ID, replicate.get_prediction, PredictionView, "The prediction."),
+    Endpoint(
+        method="POST",
+        path=f"{_ID}/cancel",
+        handler=replicate.cancel_prediction,
+        tag="replicate",
+        answers={200: Answer("The prediction, canceled or asked to stop.", {JSON: PredictionView})},
+    ),
+    _get("/v1/models", replicate_catalogue.list_models, ModelPage, "All models."),
+    _get(_MODEL, replicate_catalogue.get_model, ModelView, "The model."),
+    _get(f"{_MODEL}/versions", replicate_catalogue.list_versions, VersionPage, "Its version."),
+    _get(f"{_MODEL}/versions/{{version}}", replicate_catalogue.get_version, VersionView, "The version."),
+    _get("/v1/account", replicate_catalogue.get_account, AccountView, "Who asks."),
+)
