@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.offered import offered
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
 from vidqueue.processors.base import MediaRef, Processor
@@ -30,7 +31,7 @@ class Member:
 def check(jobs: Sequence[dict[str, Any]]) -> list[Member]:
     """Check every job against the model of its processor, before anything is sent.
 
-    A processor that is not installed here may be installed where the daemon runs: its parameters are sent as they are.
+    The parameters of a processor that the daemon does not know are sent as they are; its answer says what is wrong.
 
     Raises:
         CommandError: with the faults of all jobs.
@@ -41,7 +42,7 @@ def check(jobs: Sequence[dict[str, Any]]) -> list[Member]:
         if not isinstance(name, str):
             faults.append(f"/jobs/{index}: names no processor")
             continue
-        processor = registry.catalogue().get(name)
+        processor = offered().processors.get(name)
         if processor is None:
             members.append(Member(job["input"], ()))
             continue
@@ -69,10 +70,11 @@ def flags_on(name: str, words: Sequence[str], taken: Container[str]) -> tuple[li
         CommandError: there is no such processor here, or a value is not JSON where it must be.
         CycloptsError: a flag is unknown or has a wrong value; the parser has said so.
     """
-    try:
-        processor = registry.find(name)
-    except VidqueueError as error:
-        raise CommandError(error.message, exit=Exit.USAGE, code=error.code) from None
+    known = offered().processors
+    if name not in known:
+        message = f"There is no processor {name!r}. Known: {', '.join(known)}."
+        raise CommandError(message, exit=Exit.USAGE, code="unknown_processor")
+    processor = known[name]
     flags = flags_of(processor.Params, taken)
     media = next((flag for flag in flags if flag.media), None)
     rest = [flag for flag in flags if flag is not media]

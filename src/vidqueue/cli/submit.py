@@ -18,6 +18,7 @@ from vidqueue.cli.flags import Flag, flags_of
 from vidqueue.cli.inputs import Inputs, is_reference, protecting
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
+from vidqueue.cli.offered import offered
 from vidqueue.cli.options import Door, Look
 from vidqueue.cli.places import Places
 from vidqueue.cli.render import warnings_of
@@ -260,10 +261,25 @@ def _require_success(job: Job) -> None:
     )
 
 
+class AbsentCommand(SubmitCommand):
+    """The command of a processor that is installed here and that the daemon has not."""
+
+    def __call__(self, *positional: Any, **given: Any) -> int:
+        """Refuse, before anything is uploaded."""
+        raise CommandError(
+            f"The daemon at {offered().url} has no processor {self._processor.name}.",
+            exit=Exit.NOT_FOUND,
+            hint="Install it where the daemon runs; `vidqueue reload` lets the daemon take it.",
+            code="unknown_processor",
+        )
+
+
 def _with_every_processor() -> App:
     found = App(name="submit", help="Submit a job. Each processor has its own flags: vidqueue submit PROCESSOR --help")
-    for name, processor in registry.catalogue().items():
+    for name, processor in offered().processors.items():
         found.command(SubmitCommand(processor), name=name)
+    for name, processor in offered().absent.items():
+        found.command(AbsentCommand(processor), name=name, show=False)
     return found
 
 
