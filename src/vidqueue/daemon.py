@@ -37,7 +37,7 @@ from vidqueue.ops.systemd import Manager, manager_of
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
 from vidqueue.processors import registry
 from vidqueue.processors.registry import ReadSettings
-from vidqueue.reloading import Reloading
+from vidqueue.reloading import Reloading, has_terminal
 from vidqueue.sanitize import Redactor
 from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
@@ -121,12 +121,13 @@ async def _serve(
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    in_terminal = has_terminal()
     async with running(settings, role, drain, watchdog, origins) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
         # Ends with the event loop, so that systemd gets watchdog messages during the drain too.
         feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.register("watchdog")), "watchdog")
-        reloading = Reloading(daemon.services, hung_up, read_settings, stop, daemon.facts)
+        reloading = Reloading(daemon.services, hung_up, read_settings, stop, daemon.facts, in_terminal)
         asking = supervise(reloading.run, "reload")
         await stop.wait()
         asking.cancel()

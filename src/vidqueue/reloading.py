@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -37,6 +37,7 @@ class Reloading:
     Attributes:
         hung_up: set by the signal.
         stop: set to end the daemon. A terminal that was closed sends the same signal, and means that.
+        had_terminal: whether the daemon was started in one.
         facts: what the data folder says about this daemon; None where it says nothing.
     """
 
@@ -45,14 +46,14 @@ class Reloading:
     read_settings: ReadSettings
     stop: asyncio.Event
     facts: RunningDaemon | None
-    _had_terminal: bool = field(default_factory=has_terminal)
+    had_terminal: bool
 
     async def run(self) -> None:
         """Reload after each signal, until cancelled."""
         while True:
             await self.hung_up.wait()
             self.hung_up.clear()
-            if self._had_terminal and not has_terminal():
+            if self.had_terminal and not has_terminal():
                 log.warning("terminal_closed")
                 self.stop.set()
                 return

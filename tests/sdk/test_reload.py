@@ -142,6 +142,22 @@ def test_a_new_package_that_cannot_be_imported_does_not_keep_the_others_away(hou
     assert "no_such_module" in ran.out
 
 
+def test_what_a_processor_says_and_its_traceback_are_in_the_log_and_on_the_attempt(house: House) -> None:
+    house.site.install("talker", (Path(__file__).parent / "talker.py").read_text(), talker="talker:Talker")
+    assert house.line("reload").code == 0
+    spoken = house.daemon.submit("talker", act="talk")
+    house.text(spoken)
+    said = house.line("logs", spoken).out
+    for line in ("info     printed words", "warning  model: logged a warning", "info     from a child"):
+        assert line in said, said
+    broken = house.daemon.submit("talker", act="fail", max_attempts=1)
+    assert house.daemon.ended(broken)["error"]["code"] == "processor_error"
+    (attempt,) = house.daemon.http.get(f"/v1/jobs/{broken}/attempts").json()["attempts"]
+    for text in (house.line("logs", broken).out, attempt["error"]["detail"]):
+        assert "RuntimeError: it broke" in text
+        assert "in _fail" in text
+
+
 def test_where_no_daemon_runs_a_reload_says_so(house: House, tmp_path: Path) -> None:
     ran = house.line("reload", "--data-dir", str(tmp_path / "nothing"))
     assert (ran.code, "No daemon runs" in ran.err) == (69, True)
