@@ -206,6 +206,27 @@ def test_two_servers_behind_one_name_work_at_once(daemon: Daemon, pair: list[Ser
     assert [daemon.ended(job_id)["state"] for job_id in jobs] == ["succeeded"] * 2
 
 
+def test_more_jobs_than_servers_wait_without_a_lane_and_the_catalogue_says_what_is_available(
+    daemon: Daemon, picture: str
+) -> None:
+    given = {"graph": graph(steps=33, seconds=0.1), "inputs": {"1.image": picture}, "server": "one"}
+    jobs = [daemon.submit("comfyui", **given) for _ in range(2)]
+    waiting = until(
+        lambda: [job for job in map(daemon.job, jobs) if job["wait_reason"] == "endpoint_busy"], what="one waits"
+    )
+    assert waiting[0]["state"] == "queued"
+    shown = {one["name"]: one for one in daemon.http.get("/v1/processors").json()["processors"]}
+    assert shown["comfyui"]["available"]
+    assert not shown["cog"]["available"]
+    assert "cog.endpoints" in shown["cog"]["reason"]
+    assert [daemon.ended(job_id)["state"] for job_id in jobs] == ["succeeded"] * 2
+    assert {one["error"] for job_id in jobs for one in _attempts(daemon, job_id)} == {None}
+
+
+def _attempts(daemon: Daemon, job_id: str) -> list[dict[str, Any]]:
+    return list(daemon.http.get(f"/v1/jobs/{job_id}/attempts").json()["attempts"])
+
+
 def test_a_server_that_is_killed_in_mid_run_costs_no_attempt(daemon: Daemon, pair: list[Server], picture: str) -> None:
     given = {"graph": graph(steps=30, seconds=0.1), "inputs": {"1.image": picture}, "server": "one"}
     job_id = daemon.submit("comfyui", **given)

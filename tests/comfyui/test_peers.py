@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from starlette.responses import Response
 
 from tests.comfyui.conftest import GRAPH, TEMPLATE
 from tests.comfyui.contract import JPEG, PNG, ContractServer
@@ -27,6 +28,7 @@ from vidqueue.processors.comfy.preview import as_preview
 from vidqueue.processors.comfy.progress import GraphProgress
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfyui import Comfyui
+from vidqueue.processors.sonic import Sonic
 from vidqueue.progress import is_preview
 
 
@@ -113,6 +115,51 @@ def test_one_of_several_is_taken_that_is_free_and_has_the_models(tmp_path: Path)
     finally:
         for one in made:
             one.stop()
+
+
+def test_a_server_that_describes_no_nodes_is_believed_in_what_it_refuses(
+    server: ContractServer, tmp_path: Path
+) -> None:
+    async def refuse(request: Any) -> Any:
+        return Response(status_code=403)
+
+    server.stop()
+    server._info = refuse  # type: ignore[method-assign]
+    server.start()
+    assert Attempt(tmp_path, [server.url]).run(saving()) == ["output"]
+    nope = {"9": {"class_type": "Nope", "inputs": {}}}
+    with pytest.raises(VidqueueError) as raised:
+        Attempt(tmp_path, [server.url]).run(saving(**nope))
+    assert raised.value.code == "missing_model"
+    assert raised.value.errors[0]["pointer"] == "/input/graph/9/class_type"
+
+
+def test_a_server_that_refuses_every_question_is_told_of(server: ContractServer, tmp_path: Path) -> None:
+    async def refuse(request: Any) -> Any:
+        return Response(status_code=400)
+
+    server.stop()
+    server._history = refuse  # type: ignore[method-assign]
+    server.start()
+    with pytest.raises(VidqueueError) as raised:
+        Attempt(tmp_path, [server.url]).run(saving())
+    assert raised.value.code == "peer_lost"
+
+
+def test_as_many_jobs_run_as_there_are_servers() -> None:
+    config = ComfyuiSettings.model_validate(
+        {"servers": {"a": {"url": ["http://h:1", "http://h:2"]}, "b": {"url": "http://h:3"}}}
+    )
+    for kind, given in ((Comfyui, {"graph": saving()}), (Sonic, {"image": "vq:files/x", "audio": "vq:files/y"})):
+        processor = kind(config)
+        found = [
+            processor.resource_for(processor.Params.model_validate(given | {"server": name}))
+            for name in (None, "a", "b")
+        ]
+        assert [one.capacity for one in found if one is not None] == [3, 2, 1]
+        assert len({one.name for one in found if one is not None}) == 3
+        assert processor.unavailable() == ""
+        assert "comfyui.servers" in kind(ComfyuiSettings()).unavailable()
 
 
 def test_a_lane_that_reserves_a_server_keeps_others_from_it(

@@ -38,10 +38,10 @@ def processors(
         for processor in [one] if one else found:
             screen.object(processor)
     elif one:
-        screen.write(f"{one['name']}: {one['description']}")
+        screen.write(f"{one['name']}: {_about(one)}")
         screen.table(("PARAMETER", "TYPE", "DEFAULT", "MEANING"), _parameters(one["input_schema"]))
     else:
-        screen.table(("NAME", "LANE", ""), [(one["name"], one["device"], one["description"]) for one in found])
+        screen.table(("NAME", "LANE", ""), [(one["name"], one["device"], _about(one)) for one in found])
     return Exit.OK
 
 
@@ -57,6 +57,11 @@ def lanes(*, door: Door = DOOR, look: Look = LOOK) -> int:
         lines = [(lane["name"], lane["host"], _condition(lane), lane["gpu_name"] or "", _work(lane)) for lane in found]
         screen.table(("LANE", "HOST", "STATE", "GPU", "JOB"), lines)
     return Exit.OK
+
+
+def _about(processor: dict[str, Any]) -> str:
+    reason = processor.get("reason")
+    return f"{processor['description']} (unavailable: {reason})" if reason else str(processor["description"])
 
 
 def _choose(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -112,6 +112,10 @@ class Processor(ABC):
         del params
         return None
 
+    def unavailable(self) -> str:
+        """Why no job of this kind can run as things are configured; empty if jobs can."""
+        return ""
+
     def media(self, params: Any) -> Iterable[MediaField]:
         """Every media reference in the parameters; override it where only the settings say what is media.
 

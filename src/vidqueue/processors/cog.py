@@ -60,6 +60,10 @@ class Cog(Processor):
         endpoint = _endpoint(self.config, params.endpoint)
         return Resource(f"cog:{endpoint.url}", endpoint.concurrency, f"the endpoint {params.endpoint}")
 
+    def unavailable(self) -> str:
+        """An endpoint is needed."""
+        return "" if self.config.endpoints else "no endpoint is configured under [cog.endpoints]"
+
     def check(self, params: Any) -> None:
         """Check the model's input against its schema, as far as that can be known.
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationInfo, model_validator
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
-from vidqueue.processors.base import AudioInput, Context, ImageInput, Parameters, Processor, settings_of
+from vidqueue.processors.base import AudioInput, Context, ImageInput, Parameters, Processor, Resource, settings_of
 from vidqueue.processors.comfy import templates
 from vidqueue.processors.comfy.service import (
     check_server,
@@ -20,6 +20,7 @@ from vidqueue.processors.comfy.service import (
     device_of,
     drawn_seed,
     lane_of,
+    resource_of,
     run_on_server,
 )
 from vidqueue.processors.comfy.settings import ComfyuiSettings
@@ -94,6 +95,14 @@ class Sonic(Processor):
     def device_for(self, params: Any) -> Device:
         """As its servers say."""
         return device_of(params.server, self.config)
+
+    def unavailable(self) -> str:
+        """A server is needed."""
+        return "" if self.config.servers else "no server is configured under [comfyui.servers]"
+
+    def resource_for(self, params: Any) -> Resource | None:
+        """The servers, which take one job each."""
+        return resource_of(params.server, self.config)
 
     def lane_for(self, params: Any) -> str | None:
         """The lane of its server, where that has one."""

@@ -29,6 +29,8 @@ class ProcessorView(BaseModel):
     name: str
     description: str
     device: Device = Field(description="Kind of lane it usually needs.")
+    available: bool = Field(description="Whether its jobs can run as this daemon is configured.")
+    reason: str | None = Field(description="Why they cannot.")
     input_schema: dict[str, Any] = Field(description="JSON Schema of a job's `input`.")
     url: str
 
@@ -168,6 +170,8 @@ def _processor_view(processor: Processor) -> ProcessorView:
         name=processor.name,
         description=inspect.getdoc(type(processor)) or "",
         device=processor.device,
+        available=not processor.unavailable(),
+        reason=processor.unavailable() or None,
         input_schema=processor.Params.model_json_schema(),
         url=f"/v1/processors/{processor.name}",
     )

@@ -79,7 +79,12 @@ class Client:
 
     def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return what is kept of a prompt that has ended; None if it has not, or is not known."""
-        found = self._object(self._get(f"/history/{quote(prompt_id)}")).get(prompt_id)
+        try:
+            found = self._object(self._get(f"/history/{quote(prompt_id)}")).get(prompt_id)
+        except DeniedError as error:
+            if error.status != 404:
+                raise
+            return None
         return found if isinstance(found, dict) else None
 
     def last_graph(self) -> Graph:

@@ -91,8 +91,15 @@ class Run:
             WaitingError: the server does not come back.
             CanceledError: the job was canceled, and the server was told to stop.
         """
-        info = self._awaited(self._client.object_info)
-        if faults := inspect(self._task.graph, info):
+        try:
+            self._run()
+        except DeniedError as error:
+            message = f"The server refuses a question that every ComfyUI answers ({error})."
+            raise VidqueueError("peer_lost", message) from None
+
+    def _run(self) -> None:
+        info = self._described()
+        if info and (faults := inspect(self._task.graph, info)):
             raise refusal(faults, self._task.pointers, self._client.url)
         graph = with_inputs(self._task.graph, self._uploaded())
         saving = [node_id for node_id, node in graph.items() if info.get(node["class_type"], {}).get("output_node")]
@@ -109,6 +116,13 @@ class Run:
                 return
         message = f"The server lost the work {SUBMISSIONS} times; it may have died of it each time."
         raise VidqueueError("peer_lost", message)
+
+    def _described(self) -> dict[str, Any]:
+        """The server's nodes; empty where it does not tell, so that only its own checks count."""
+        try:
+            return self._awaited(self._client.object_info)
+        except DeniedError:
+            return {}
 
     def _uploaded(self) -> dict[tuple[str, str], str]:
         """Upload the inputs under names that are made of their bytes, so that no two collide."""
@@ -155,12 +169,12 @@ class Run:
         def submit() -> str:
             if prompt_id in self._client.line() or self._client.history(prompt_id):
                 return prompt_id
-            return self._client.submit(graph, prompt_id, client_id)
+            try:
+                return self._client.submit(graph, prompt_id, client_id)
+            except DeniedError as error:
+                raise refusal(refused_by_server(error.body), self._task.pointers, self._client.url) from None
 
-        try:
-            return self._awaited(submit)
-        except DeniedError as error:
-            raise refusal(refused_by_server(error.body), self._task.pointers, self._client.url) from None
+        return self._awaited(submit)
 
     def _follow(self, prompt_id: str, listener: Listener, progress: GraphProgress) -> None:
         """Follow the prompt to its end."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
-from vidqueue.processors.base import Context, WaitingError
+from vidqueue.processors.base import Context, Resource, WaitingError
 from vidqueue.processors.comfy import servers
 from vidqueue.processors.comfy.client import Client
 from vidqueue.processors.comfy.graph import with_inputs
@@ -28,7 +28,9 @@ def check_server(name: str | None, config: ComfyuiSettings) -> None:
         hint = 'Name one in the configuration: [comfyui.servers.main] url = "http://127.0.0.1:8188".'
         raise VidqueueError("unknown_model", "No ComfyUI server is configured.", hint=hint)
     if name is not None and name not in config.servers:
-        raise VidqueueError("unknown_model", f"There is no server {name!r}. Known: {', '.join(config.servers)}.")
+        message = f"There is no server {name!r}. Known: {', '.join(config.servers)}."
+        errors = [{"pointer": "/input/server", "detail": message}]
+        raise VidqueueError("unknown_model", message, errors=errors)
 
 
 def clients_of(name: str | None, config: ComfyuiSettings, lane: str = "") -> dict[str, Client]:
@@ -45,6 +47,16 @@ def device_of(name: str | None, config: ComfyuiSettings) -> Device:
     """The kind of lane that the servers need."""
     devices = {server.device for known, server in config.servers.items() if name in (None, known)}
     return "cpu" if devices == {"cpu"} else "gpu"
+
+
+def resource_of(name: str | None, config: ComfyuiSettings) -> Resource:
+    """The servers that a job may use, as what its daemon shares out: one job for each address.
+
+    Jobs that find no server free would else wait on their lanes, and be counted as waiting for work of others.
+    """
+    clients = clients_of(name, config)
+    label = f"the ComfyUI server {name}" if name else "all ComfyUI servers"
+    return Resource(f"comfyui:{name or ''}", max(1, len(clients)), label)
 
 
 def lane_of(name: str | None, config: ComfyuiSettings) -> str | None:

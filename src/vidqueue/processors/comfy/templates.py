@@ -93,7 +93,6 @@ class Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str = ""
-    server: str | None = None
     parameters: dict[str, Parameter] = {}
 
 
@@ -175,7 +174,8 @@ def find(name: str, config: ComfyuiSettings) -> Workflow:
         if path is not None and path.is_file():
             return _read(name, path)
     names = ", ".join(known(config)) or "none"
-    raise VidqueueError("unknown_model", f"There is no workflow {name[:100]!r}. Known: {names}.")
+    message = f"There is no workflow {name[:100]!r}. Known: {names}."
+    raise VidqueueError("unknown_model", message, errors=[{"pointer": "/input/workflow", "detail": message}])
 
 
 def _read(name: str, path: Path) -> Workflow:
