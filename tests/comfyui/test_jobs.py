@@ -228,13 +228,19 @@ def _attempts(daemon: Daemon, job_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_server_that_is_killed_in_mid_run_costs_no_attempt(daemon: Daemon, pair: list[Server], picture: str) -> None:
-    given = {"graph": graph(steps=30, seconds=0.1), "inputs": {"1.image": picture}, "server": "one"}
-    job_id = daemon.submit("comfyui", **given)
+    nodes = graph(steps=30, seconds=0.1)
+    for node_id in ("10", "11"):
+        nodes[node_id] = {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "y"}}
+    nodes["20"] = nodes.pop("5")
+    job_id = daemon.submit("comfyui", graph=nodes, inputs={"1.image": picture}, server="one")
     until(lambda: daemon.job(job_id)["stage"] == "VQSlow", what="it runs")
+    early = [one["name"] for one in daemon.job(job_id)["outputs"]]
     pair[0].kill()
     pair[0].start()
     job = daemon.ended(job_id, within_s=120)
     assert (job["state"], job["attempt"]) == ("succeeded", 1), job["error"]
+    assert [one["name"] for one in job["outputs"]] == ["output_1", "output_2", "output_3"]
+    assert set(early) <= {"output_1", "output_2"}
     log = daemon.http.get(f"/v1/jobs/{job_id}/logs?attempt=1", headers={"Accept": "text/plain"}).text
     assert "submitted again" in log
 

@@ -314,12 +314,43 @@ def test_a_workflow_at_fault_is_said(tmp_path: Path, text: str, words: str) -> N
     assert words in raised.value.message
 
 
+def test_what_an_earlier_run_of_the_attempt_published_is_not_published_again(
+    server: ContractServer, tmp_path: Path
+) -> None:
+    """The server forgets everything after it has told of two files, and before the graph has ended."""
+    graph = slow(1.5) | {"2": saving()["2"], "8": saving()["2"]}
+    graph["20"] = graph.pop("5")
+    attempt = Attempt(tmp_path, [server.url])
+    attempt.outputs = _Restarting(server, at=2)
+    attempt.run(graph)
+    assert [one.name for one in attempt.outputs] == ["output_1", "output_2", "output_3"]
+    assert len(server.ran) == 2
+
+
+class _Restarting(list[OutputDraft]):
+    """Outputs; the server restarts when there are so many."""
+
+    def __init__(self, server: ContractServer, *, at: int) -> None:
+        super().__init__()
+        self._server, self._at = server, at
+
+    def append(self, draft: OutputDraft) -> None:
+        super().append(draft)
+        if len(self) == self._at:
+            self._server.kill()
+            self._server.start()
+
+
 def test_a_workflow_describes_itself_as_json_schema(tmp_path: Path) -> None:
     import json
 
     (tmp_path / "shrink.json").write_text(json.dumps(GRAPH))
     (tmp_path / "shrink.toml").write_text(TEMPLATE)
-    schema = templates.find("shrink", ComfyuiSettings(workflows=tmp_path)).schema_of()
+    (tmp_path / "bare.json").write_text(json.dumps(GRAPH))
+    config = ComfyuiSettings(workflows=tmp_path)
+    assert templates.find("bare", config).schema_of()["properties"] == {}
+    assert set(templates.known(config)) == {"bare", "shrink", "sonic"}
+    schema = templates.find("shrink", config).schema_of()
     assert schema["required"] == ["picture"]
     assert schema["properties"]["picture"] == {"type": "string", "format": "media-image"}
     assert schema["properties"]["size"]["multipleOf"] == 16

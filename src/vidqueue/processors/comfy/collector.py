@@ -35,9 +35,14 @@ class Collector:
         self._graph = graph
         self._ctx = ctx
         self._publish = publish
-        self._files: dict[str, list[RemoteFile] | None] = dict.fromkeys(in_order(saving))
-        self._done: set[RemoteFile] = set()
-        self.published = 0
+        self._saving = in_order(saving)
+        self._files: dict[str, list[RemoteFile] | None] = {}
+        self._names: set[str] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a run of the graph. What an earlier run of this attempt has published stays, under its names."""
+        self._files = dict.fromkeys(self._saving)
 
     def hear(self, node_id: str, output: Any) -> None:
         """Take what a node has saved, and publish what can be named now."""
@@ -54,7 +59,7 @@ class Collector:
         """
         found = {node_id: files_of(output) for node_id, output in outputs.items()}
         kept = {node_id: [file for file in files if file.kind == "output"] for node_id, files in found.items()}
-        if not any(kept.values()) and not self.published:
+        if not any(kept.values()) and not self._names:
             # Only pictures for the editor, which ComfyUI keeps until it ends.
             kept = found
         self._files = {node_id: kept.get(node_id, []) for node_id in in_order([*{*self._files, *kept}])}
@@ -74,9 +79,10 @@ class Collector:
                 return
             for file in files:
                 number += 1
-                if file not in self._done:
-                    self._done.add(file)
-                    self._take(node_id, file, "output" if count == 1 else f"output_{number}")
+                name = "output" if count == 1 and not self._names else f"output_{number}"
+                if name not in self._names:
+                    self._take(node_id, file, name)
+                    self._names.add(name)
 
     def _take(self, node_id: str, file: RemoteFile, name: str) -> None:
         path = self._ctx.output_path(f"{name}{suffix_of(file.filename)}")
@@ -87,7 +93,6 @@ class Collector:
             "node": node_id, "class_type": str(node.get("class_type", "")), "filename": file.filename,
         }  # fmt: skip
         self._publish(OutputDraft(name, path, media_type, facts))
-        self.published += 1
 
     def _facts(self, path: Path, media_type: str) -> dict[str, Any]:
         """What a probe finds in a video or in sound; nothing where it finds none."""

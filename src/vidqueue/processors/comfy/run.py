@@ -108,6 +108,7 @@ class Run:
         for number, prompt_id in enumerate(prompt_ids(self._attempt, self._task.label)):
             prefix = f"{self._attempt}{self._task.label}{f'-{number}' if number else ''}"
             try:
+                self._collector.begin()
                 self._once(with_prefix(graph, prefix, info), adopted or prompt_id, saving, submitted=bool(adopted))
             except LostError as lost:
                 adopted = ""

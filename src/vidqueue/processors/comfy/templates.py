@@ -1,4 +1,4 @@
-"""Workflows: a graph with typed parameters, in two files, `<name>.json` and `<name>.toml`.
+"""Workflows: a graph with typed parameters, in two files, `<name>.json` and `<name>.toml`; the second may be missing.
 
 They lie in the operator's folder, which goes first, and in the package. They are read when a job is submitted and when
 it runs, so that a change needs no restart.
@@ -160,7 +160,7 @@ class Workflow:
 def known(config: ComfyuiSettings) -> list[str]:
     """The names of all workflows."""
     folders = [folder for folder in (config.workflows, SHIPPED) if folder is not None]
-    return sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+    return sorted({path.stem for folder in folders for path in folder.glob("*.json")})
 
 
 def find(name: str, config: ComfyuiSettings) -> Workflow:
@@ -170,7 +170,7 @@ def find(name: str, config: ComfyuiSettings) -> Workflow:
         VidqueueError: `unknown_model`, there is none of this name, or its files are at fault.
     """
     for folder in (config.workflows, SHIPPED):
-        path = folder / f"{name}.toml" if folder is not None and _NAME.fullmatch(name) else None
+        path = folder / f"{name}.json" if folder is not None and _NAME.fullmatch(name) else None
         if path is not None and path.is_file():
             return _read(name, path)
     names = ", ".join(known(config)) or "none"
@@ -180,8 +180,9 @@ def find(name: str, config: ComfyuiSettings) -> Workflow:
 
 def _read(name: str, path: Path) -> Workflow:
     try:
-        about = Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        graph = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        described = path.with_suffix(".toml")
+        about = Description.model_validate(tomllib.loads(described.read_text("utf-8")) if described.exists() else {})
+        graph = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(graph, dict):
             raise ValueError(f"{name}.json is not an object")
         check_graph(graph)
@@ -190,7 +191,7 @@ def _read(name: str, path: Path) -> Workflow:
                 raise ValueError(f"parameter {parameter} sets {one.sets}, which {name}.json does not have")
     except (OSError, ValueError, ValidationError, VidqueueError) as error:
         message = f"The workflow {name!r} cannot be used: {str(error)[:1000]}"
-        raise VidqueueError("unknown_model", message, hint=f"Correct {path} or the graph beside it.") from None
+        raise VidqueueError("unknown_model", message, hint=f"Correct {path} or the TOML file beside it.") from None
     return Workflow(name, graph, about)
 
 
