@@ -14,7 +14,7 @@ import pytest
 import vidqueue
 from tests.dashboard.conftest import Served
 from vidqueue.api.app import build
-from vidqueue.api.web import assets, causes, words
+from vidqueue.api.web import assets, causes, matching, words
 from vidqueue.errors import KINDS
 from vidqueue.settings.schema import Settings
 
@@ -342,3 +342,44 @@ async def test_secrets_of_the_configuration_are_hidden_and_origins_shown(served:
     assert "hunter2" not in html
     assert "**********" in html
     assert "VIDQUEUE_DATABASE__URL" in html
+
+
+async def test_all_jobs_that_match_are_canceled_retried_and_deleted_on_all_pages(served: Served) -> None:
+    for number in range(330):
+        await served.scene.queue.submit(processor="transcode", title=f"Many {number}", tags=("many",))
+    async with served.http as http:
+        html = (await http.get("/jobs?tag=many")).text
+        before = re.search(r'name="created_before" value="([^"]+)"', html)
+        assert before
+        form = {"token": token_in(html), "back": "/jobs?tag=many", "tag": "many", "created_before": before[1]}
+        late = await served.scene.queue.submit(processor="transcode", title="Too late", tags=("many",))
+        assert "330 jobs canceled." in (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
+        assert (await served.scene.queue.job(late)).state == "queued"
+        assert "could be canceled" in (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
+        assert "330 jobs queued again." in (await http.post("/jobs/matching", data={**form, "verb": "retry"})).text
+        failed = await http.post("/jobs/matching", data={**form, "verb": "cancel", "state": "failed"})
+        assert "None of the jobs that match could be canceled." in failed.text
+        assert "330 jobs canceled." in (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
+        some = {**form, "text": "many 12", "verb": "delete"}
+        assert "11 jobs deleted." in (await http.post("/jobs/matching", data=some)).text
+        assert (await http.post("/jobs/matching", data={**form, "verb": "explode"})).status_code == 404
+        wrong = await http.post("/jobs/matching", data={**form, "verb": "cancel", "state": "lost"})
+        assert wrong.status_code == 422
+
+
+async def test_a_walk_that_takes_too_long_says_that_there_is_more(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "AT_ONCE", 5)
+    monkeypatch.setattr(matching, "LONGEST_S", 0.0)
+    for _ in range(12):
+        await served.scene.queue.submit(processor="transcode", tags=("slow",))
+    async with served.http as http:
+        form = {"token": token_in((await http.get("/jobs")).text), "verb": "cancel", "tag": "slow"}
+        assert "5 jobs canceled. There are more" in (await http.post("/jobs/matching", data=form)).text
+
+
+async def test_the_list_says_how_many_jobs_match_where_counters_know_it(served: Served) -> None:
+    async with served.http as http:
+        assert "Each of the <strong>2 jobs</strong>" in (await http.get("/jobs?state=failed")).text
+        assert "Every job" in (await http.get("/jobs?text=reel")).text

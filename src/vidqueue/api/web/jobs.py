@@ -15,6 +15,7 @@ from vidqueue.api.v1.batches import batch_view
 from vidqueue.api.v1.job_list import JobQuery, find_jobs
 from vidqueue.api.web import render
 from vidqueue.db.tables import jobs
+from vidqueue.db.tables.batches import BatchRow
 from vidqueue.errors import VidqueueError
 from vidqueue.job import State
 from vidqueue.jobs import batches, control
@@ -57,7 +58,17 @@ async def show(request: Request, query: ListQuery) -> Response:
         next=_address(chosen, cursor=cursor) if cursor else None,
         first=_address(chosen) if query.cursor else None,
         searching=query.text is not None,
+        matches=_matches(query, counts, batch),
     )
+
+
+def _matches(query: ListQuery, counts: dict[str, int], batch: BatchRow | None) -> int | None:
+    """Return how many jobs match, where counters know it."""
+    narrowed = query.model_dump(include={*FILTERS} - {"state", "batch"}, exclude_none=True)
+    if narrowed:
+        return None
+    known = {state.value: getattr(batch, state.value) for state in State} if batch else counts
+    return sum(known[state.value] for state in query.state or State)
 
 
 async def _job_with_id(request: Request, query: ListQuery) -> UUID | None:

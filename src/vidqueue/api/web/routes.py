@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vidqueue.api.http.endpoint import Answer, Handler
-from vidqueue.api.web import actions, assets, batches, job, jobs, lanes, overview, session, submit, system
+from vidqueue.api.web import actions, assets, batches, job, jobs, lanes, matching, overview, session, submit, system
 from vidqueue.api.web.page import Page
 from vidqueue.principal import Role
 
@@ -27,6 +27,7 @@ PAGES: tuple[Page, ...] = (
     Page(method="POST", path="/logout", handler=session.log_out, tag="pages", answers=_BACK, public=True),
     _page("/jobs", jobs.show),
     _form("/jobs/selected", actions.act_on_jobs),
+    _form("/jobs/matching", matching.act),
     _page("/jobs/{job_id:uuid}", job.show),
     _page("/jobs/{job_id:uuid}/attempts/{number:int}", job.show_log),
     _page("/jobs/{job_id:uuid}/attempts/{number:int}/log", job.download_log),

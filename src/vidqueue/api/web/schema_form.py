@@ -14,6 +14,7 @@ from vidqueue.processors.media import schema_of
 Kind = Literal["media", "choice", "switch", "number", "text", "json"]
 # Names of the form's own fields must not meet those of parameters.
 PREFIX = "p."
+UNITS = {"s": "s", "ms": "ms", "mib": "MiB", "kbit": "kbit/s", "px": "px"}
 ACCEPT = {"media-video": "video/*", "media-audio": "audio/*,video/*", "media-image": "image/*"}
 
 
@@ -106,7 +107,7 @@ def _field(name: str, node: Mapping[str, Any], root: Mapping[str, Any], *, requi
     return Field(
         name=name,
         kind=kind,
-        label=name.replace("_", " ").capitalize(),
+        label=_label(name),
         description=str(node.get("description", inner.get("description", ""))),
         required=required,
         default=node.get("default"),
@@ -116,6 +117,14 @@ def _field(name: str, node: Mapping[str, Any], root: Mapping[str, Any], *, requi
         most=inner.get("maximum", inner.get("exclusiveMaximum")),
         accept=ACCEPT.get(str(inner.get("format")), ""),
     )
+
+
+def _label(name: str) -> str:
+    """The name in words, with its unit at the end."""
+    words, _, unit = name.rpartition("_")
+    if words and unit in UNITS:
+        return f"{words.replace('_', ' ').capitalize()} ({UNITS[unit]})"
+    return name.replace("_", " ").capitalize()
 
 
 def _inner(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

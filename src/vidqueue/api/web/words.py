@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup, escape
+
 NOTHING = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -128,7 +130,17 @@ def query(values: dict[str, Any]) -> str:
     return f"?{urlencode(kept, doseq=True)}" if kept else ""
 
 
+def ticks(text: str) -> Markup:
+    """Return a text whose parts between backticks are code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     one.__name__: one
-    for one in (duration, ago, clock, size, number, percent, plural, reason, block, label, place, name_of, query)
+    for one in (duration, ago, clock, size, number, percent, plural, reason, block, label, place, name_of, query, ticks)
 }

@@ -29,3 +29,9 @@ UNION ALL
 -- Which of these running jobs have a preview picture. The version changes with the picture.
 SELECT p.job_id, p.xmin::text AS version FROM vidqueue.previews p JOIN vidqueue.jobs j ON j.id = p.job_id
 WHERE p.job_id = ANY (%(ids)s) AND j.state = 'running' AND p.attempt = j.attempt
+
+-- name: lock_jobs
+-- Lock those of these jobs that are in one of the states, in the order of their ids, so that two sessions do not deadlock.
+SELECT id FROM vidqueue.jobs
+WHERE id = ANY (%(ids)s) AND state = ANY (%(states)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+ORDER BY id FOR UPDATE

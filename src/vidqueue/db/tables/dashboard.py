@@ -1,7 +1,8 @@
-"""Rows that only the dashboard shows: why jobs failed lately, and which jobs a job is related to."""
+"""Rows for the dashboard: why jobs failed lately, related jobs, previews, and locks of jobs that somebody selected."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -46,3 +47,11 @@ async def relatives(connection: Connection, job_id: UUID) -> list[Relative]:
 async def previews(connection: Connection, ids: list[UUID]) -> dict[UUID, str]:
     """Return the jobs among these that have a preview, each with a word that changes with the picture."""
     return {one["job_id"]: one["version"] for one in await rows(connection, "dashboard", "previews", ids=ids)}
+
+
+async def lock_jobs(
+    connection: Connection, ids: list[UUID], states: Iterable[State], *, owner: str | None
+) -> list[UUID]:
+    """Lock those of these jobs that are in one of the states, and return their ids in order."""
+    values = {"ids": ids, "states": [state.value for state in states], "owner": owner}
+    return [found["id"] for found in await rows(connection, "dashboard", "lock_jobs", **values)]
