@@ -184,6 +184,21 @@ def test_a_rate_far_below_the_source_keeps_its_only_pictures(clips: dict[str, Pa
     assert [is_near(colour(output.path, number), shown) for number, shown in enumerate((RED, WHITE, RED))] == [True] * 3
 
 
+def test_a_video_whose_sound_begins_earlier_begins_with_its_first_picture(
+    clips: dict[str, Path], tmp_path: Path
+) -> None:
+    late = tmp_path / "late.mkv"
+    run_ffmpeg(
+        "-itsoffset", "0.5", "-i", clips["red"], "-i", clips["red"], "-map", "0:v", "-map", "1:a", "-c", "copy", late
+    )  # fmt: skip
+    whole = export(tmp_path / "whole", [{"media": late}], fps=25)
+    assert video_of(facts_of(whole)).frames == 50
+    assert lag_s(whole.path, 0, clips["red"], 0.5) == pytest.approx(0, abs=0.005)
+    part = export(tmp_path / "part", [{"media": late, "end_s": 1}], fps=25)
+    assert video_of(facts_of(part)).frames == 25
+    assert lag_s(part.path, 0, clips["red"], 0) == pytest.approx(0, abs=0.03)
+
+
 def test_a_fade_goes_through_black_and_costs_no_time(clips: dict[str, Path], tmp_path: Path) -> None:
     told = [{"media": clips[name], "transition": "fade", "transition_s": 0.4} for name in ("red", "blue")]
     output = export(tmp_path / "work", told, fps=25)

@@ -24,7 +24,17 @@ from vidqueue.media.film.timeline import Placed, place
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.processors.base import Context
 from vidqueue.processors.export import Clip, ExportParams
-from vidqueue.processors.parts.film_clips import PROBED, Material, about_clip, lengths, look_of, probed, with_cards
+from vidqueue.processors.parts.film_clips import (
+    PROBED,
+    Material,
+    about_clip,
+    begin_of,
+    lengths,
+    look_of,
+    oddities,
+    probed,
+    with_cards,
+)
 from vidqueue.processors.parts.film_sound import backing_of, cut_voices, film_sound
 from vidqueue.processors.parts.film_text import cues_of, subtitle_style
 from vidqueue.processors.parts.reporting import log_remarks
@@ -75,6 +85,9 @@ def make(params: ExportParams, ctx: Context) -> OutputDraft:
     if params.subtitle_mode == "burn" and film.cues:
         look = replace(look, burned=Burned(tuple(film.cues), subtitle_style(params.subtitle_style, look.size)))
     film.materials = with_cards(params, found, look, ctx, film.bounds)
+    for number, material in enumerate(film.materials):
+        for note in oddities(material):
+            film.warn(f"Clip {number}: {note}")
     film.placed = place(lengths(params.clips, film.materials), look.rate)
     _check_length(film, look.rate)
     rendered = _rendered(film, look)
@@ -92,7 +105,7 @@ def _check_length(film: Film, rate: Fraction) -> None:
 
 def _rendered(film: Film, look: Look) -> list[join.Rendered]:
     shots = [
-        Shot(one.source, one.facts, one.video, clip.start_s, clip.fit, placed)
+        Shot(one.source, one.facts, one.video, begin_of(clip, one.facts, one.video), clip.fit, placed)
         for one, clip, placed in zip(film.materials, film.params.clips, film.placed, strict=True)
     ]
     pieces = pieces_of(shots)
@@ -203,15 +216,17 @@ def _track(clip: Clip, material: Material) -> Track | None:
     audio, video = material.facts.audio, material.video
     if audio is None or material.facts.is_still:
         return None
-    return Track(material.source, audio, clip.start_s, clock_restarts=video.clock_restarts)
+    begin_s = begin_of(clip, material.facts, video)
+    return Track(material.source, audio, begin_s, clock_restarts=video.clock_restarts)
 
 
 def _checked(film: Film, look: Look, output: Path) -> OutputDraft:
     film.ctx.progress(Progress(0.99, "check"))
     frames = film.placed[-1].end
-    expected = verify.Expected(frames, float(frames / look.rate), float(1 / look.rate), 1)
+    subtitles = int(film.params.subtitle_mode == "mux" and bool(_muxed(film, look.rate)))
+    expected = verify.Expected(frames, float(frames / look.rate), float(1 / look.rate), 1, subtitles)
     facts = verify.check_output(output, expected, film.ctx.limits, film.ctx.canceled)
-    if film.params.subtitle_mode == "mux" and _muxed(film, look.rate) and facts.subtitles != 1:
+    if facts.subtitles < subtitles:
         raise VidqueueError("output_incomplete", "The result has no subtitles.")
     told = {
         "warnings": film.warnings,

@@ -150,9 +150,32 @@ def _seconds(number: int, clip: Clip, material: Material) -> Fraction:
             "trim_out_of_range", f"Clip {number} is wanted from {wanted} s, but the video lasts {end_s:.3f} s."
         )
     end = end_s if clip.end_s is None else clip.end_s
-    return Fraction(str(round(end, 6))) - Fraction(str(clip.start_s))
+    begin = begin_of(clip, material.facts, video)
+    return Fraction(str(round(end, 6))) - Fraction(str(round(begin, 6)))
+
+
+def oddities(material: Material) -> list[str]:
+    """A sentence for each thing that a person would miss in a clip, and whose reason lies in its file."""
+    video, said = material.video, []
+    if video.leading:
+        said.append(f"the first {video.leading} pictures are left out: they need others from before the file begins.")
+    if video.clock_restarts:
+        said.append("the clock of the file begins again or jumps; the parts were joined.")
+    if material.facts.unread_audio and not material.facts.audios:
+        said.append("it is silent, because its sound cannot be read.")
+    return said
+
+
+def begin_of(clip: Clip, facts: MediaFacts, video: VideoFacts) -> float:
+    """Where a clip begins, in seconds from the beginning of the file; a whole video begins with its first picture."""
+    return late_of(facts, video) if not clip.start_s and clip.end_s is None else clip.start_s
+
+
+def late_of(facts: MediaFacts, video: VideoFacts) -> float:
+    """How long after the beginning of the file, which may be that of its sound, the first picture is shown."""
+    return 0.0 if video.clock_restarts or facts.is_still else max(0.0, video.start_s - facts.start_s)
 
 
 def end_of(facts: MediaFacts, video: VideoFacts) -> float:
     """When the pictures of a file end, in seconds from its beginning."""
-    return video.duration_s if video.clock_restarts else max(0.0, video.start_s - facts.start_s) + video.duration_s
+    return late_of(facts, video) + video.duration_s

@@ -23,7 +23,7 @@ from vidqueue.processors.compose import SIZES, ComposeParams
 from vidqueue.processors.export import ExportParams
 from vidqueue.processors.media import media_of
 from vidqueue.processors.parts.film import make
-from vidqueue.processors.parts.film_clips import end_of
+from vidqueue.processors.parts.film_clips import end_of, late_of
 from vidqueue.processors.parts.narration import narrated
 from vidqueue.progress import Progress
 
@@ -163,10 +163,11 @@ def _parts(path: Path, number: int, longest_s: float, ctx: Context) -> Iterator[
     if facts.is_still:
         yield Scene(path, 0.0, longest_s, is_still=True)
         return
-    end_s = end_of(facts, facts.video)
-    count = max(1, int(end_s / longest_s) + (end_s % longest_s >= _SHORTEST_S))
+    first_s, end_s = late_of(facts, facts.video), end_of(facts, facts.video)
+    rest_s = (end_s - first_s) % longest_s
+    count = max(1, int((end_s - first_s) / longest_s) + (rest_s >= _SHORTEST_S))
     for place in range(count):
-        begin_s = round(place * longest_s, 6)
+        begin_s = round(first_s + place * longest_s, 6)
         yield Scene(path, begin_s, min(longest_s, end_s - begin_s), is_still=False)
 
 
