@@ -135,12 +135,13 @@ class Usage:
     """What an attempt has used; None where nobody could measure it.
 
     `cpu_s` is the time of its executor and of everything that this started, `input_bytes` the size of its inputs,
-    `video_s` the length of those that were probed, in seconds.
+    `video_s` the length of those that were probed, `expected_s` how long it was expected to take, in seconds.
     """
 
     cpu_s: float | None = None
     input_bytes: int | None = None
     video_s: float | None = None
+    expected_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from vidqueue.api.routes import ENDPOINTS
 from vidqueue.api.v1.health import Readiness
 from vidqueue.api.web.routes import PAGES
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs.estimates import Estimates
 from vidqueue.jobs.keys import Keyring
 from vidqueue.jobs.probes import Probes
 from vidqueue.processors import registry
@@ -49,6 +50,7 @@ def build(services: Services) -> Starlette:
     app.state.probes = Probes(services.database, services.storage, settings.job_limits)
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
+    app.state.estimates = Estimates(services.database)
     app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
     describe(app)
     return app

@@ -85,7 +85,7 @@ def _text(column: str, value: Any) -> str:
         return duration_text(value)
     if column.endswith("_bytes"):
         return size_text(value)
-    if column == "share":
+    if column in ("share", "median_error", "within_a_quarter"):
         return f"{value:.1%}"
     if column in ("hour", "last_at", "ended_at"):
         return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M}"

@@ -283,7 +283,7 @@ async def _settled(
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
         workspace=workspace, processor=begun.processor, early=early, shift=shift,
-        usage=lane.executor.meter.usage,
+        usage=lane.executor.meter.total(begun.processor),
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
         services.storage.cleaning.submit(services.storage.remove_fetched_parts, begun.ref.job_id)

@@ -23,6 +23,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Device, Interrupted
 from vidqueue.jobs import reaper, retention
 from vidqueue.jobs.dispatch import Dispatcher
+from vidqueue.jobs.estimates import Estimates
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import processes
 from vidqueue.ops.supervise import supervise
@@ -129,8 +130,12 @@ def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[as
     low_water_mib, heartbeat = own.settings.disk.low_water_mib, own.watchdog.register("lane_health")
     health = LaneHealth(own.database, folders, low_water_mib, watched, heartbeat)
     kept = own.settings.retention
+    estimates = Estimates(services.database)
+    for lane in opened:
+        lane.executor.meter.estimates = estimates
     return [
         supervise(reaping.run, "reaper"),
+        supervise(estimates.keep_learning, "estimates"),
         supervise(health.run, "lane_health"),
         supervise(Draining(own.database, own.event_feed, opened).run, "draining"),
         supervise(lambda: retention.keep_tidy(services.database, services.storage, kept), "retention"),

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
+from vidqueue.api.v1.etas import with_eta
 from vidqueue.api.v1.views import JobPage, job_view
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
@@ -58,6 +59,7 @@ class JobQuery(BaseModel):
 async def list_jobs(request: Request, query: JobQuery) -> Response:
     """List jobs, newest first."""
     found, cursor = await find_jobs(services_of(request).database, query, owner=scope_of(request))
+    found = await with_eta(request, found)
     next_page = _next_page(request, cursor) if cursor else None
     headers = {"Link": f'<{next_page}>; rel="next"'} if next_page else None
     return json_answer(JobPage(jobs=[job_view(job) for job in found], next=next_page), headers=headers)

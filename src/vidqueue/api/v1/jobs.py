@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from vidqueue.api.http.context import closing_of, principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
+from vidqueue.api.v1.etas import with_eta
 from vidqueue.api.v1.views import JobView, job_view
 from vidqueue.db.event_feed import Subscription
 from vidqueue.db.tables.jobs import JobRow
@@ -105,6 +106,7 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders,
 async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
     """Read a job."""
     job = await control.read(services_of(request).database, job_id, owner=scope_of(request))
+    (job,) = await with_eta(request, [job])
     etag = etag_of(job)
     if matches(headers.if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})

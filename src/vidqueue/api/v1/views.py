@@ -79,7 +79,7 @@ class JobView(BaseModel):
     )
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
-    eta_s: float | None = Field(description="Estimated seconds until it is done.")
+    eta_s: float | None = Field(description="Estimated seconds until it is done; null beyond the first 1,000 in line.")
     cancel_requested_at: datetime | None
     created_at: datetime
     run_at: datetime = Field(description="Not before this time.")

@@ -82,16 +82,16 @@ FOR UPDATE OF j, a
 -- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid; what the
 -- attempt has used it has used all the same.
 WITH used AS (
-    INSERT INTO vidqueue.attempt_usage AS w (job_id, attempt, cpu_s, input_bytes, video_s, wait_s)
-    SELECT a.job_id, a.number, u.cpu_s, u.input_bytes, u.video_s, CASE a.number WHEN 1 THEN
+    INSERT INTO vidqueue.attempt_usage AS w (job_id, attempt, cpu_s, input_bytes, video_s, expected_s, wait_s)
+    SELECT a.job_id, a.number, u.cpu_s, u.input_bytes, u.video_s, u.expected_s, CASE a.number WHEN 1 THEN
                greatest(0, extract(epoch FROM a.dispatched_at - (SELECT j.waits_since FROM vidqueue.jobs j WHERE j.id = a.job_id))) END
     FROM vidqueue.attempts a
-    CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'usage') AS u (cpu_s real, input_bytes bigint, video_s double precision)
+    CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'usage') AS u (cpu_s real, input_bytes bigint, video_s double precision, expected_s double precision)
     WHERE a.job_id = %(job_id)s AND a.number = %(attempt)s
     -- The attempt may have been given back meanwhile by somebody who could measure nothing.
     ON CONFLICT (job_id, attempt) DO UPDATE SET
         cpu_s = coalesce(excluded.cpu_s, w.cpu_s), input_bytes = coalesce(excluded.input_bytes, w.input_bytes),
-        video_s = coalesce(excluded.video_s, w.video_s)
+        video_s = coalesce(excluded.video_s, w.video_s), expected_s = coalesce(excluded.expected_s, w.expected_s)
 )
 SELECT f.state, c.job_id, c.attempt, c.fence, c.processor, c.input, c.owner, c.device, c.timeout_s, c.stall_timeout_s, c.cancel_requested
 FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)

@@ -51,6 +51,12 @@ FROM vidqueue_report.attempts WHERE was_last AND lane_s IS NOT NULL AND
 -- include: period
 ORDER BY lane_s DESC, job_id LIMIT %(limit)s
 
+-- name: eta
+-- How far the expected times of attempts were off, as a share of what they took.
+SELECT hour, processor, attempts, median_error::float8 AS median_error, within_a_quarter::float8 AS within_a_quarter
+FROM vidqueue_report.eta_calibration WHERE hour >= vidqueue.hour_of(%(since)s) AND hour < %(until)s
+ORDER BY hour DESC, processor LIMIT %(limit)s
+
 -- name: set_prices
 UPDATE vidqueue.prices SET currency = %(currency)s, cpu_lane_hour = %(cpu_lane_hour)s, gpu_lane_hour = %(gpu_lane_hour)s,
                            video_hour = %(video_hour)s, output_gib = %(output_gib)s

@@ -17,7 +17,10 @@ REPORTS = {
     "failures": "Attempts that failed, by error code.",
     "lanes": "Share of each hour in which a lane was at work, whoever's job it had.",
     "slowest": "Jobs whose last attempt took longest.",
+    "eta": "How far the expected times of attempts were off, as a share of what they took, by hour and processor.",
 }
+# They tell nothing of anybody's jobs, and so are the same for everybody.
+OF_ALL = frozenset({"lanes", "eta"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,7 @@ class Period:
 async def read(connection: Connection, name: str, period: Period) -> list[dict[str, Any]]:
     """Return the rows of a report in `REPORTS`; what it reads grows with the period and not with the queue."""
     values: dict[str, Any] = {"since": period.since, "until": period.until, "limit": period.limit}
-    if name != "lanes":
+    if name not in OF_ALL:
         values["owner"] = period.owner
     return await rows(connection, "reports", name, **values)
 

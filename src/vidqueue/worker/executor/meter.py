@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vidqueue.job import Usage
+from vidqueue.jobs.estimates import Estimates
 from vidqueue.ops import processes
 from vidqueue.sanitize import sanitize_number
 from vidqueue.worker.executor.messages import Used
@@ -14,9 +15,10 @@ MOST = 1e15
 
 
 class Meter:
-    """Measures one attempt after the other; `usage` is that of the last one which `reset` began."""
+    """Measures one attempt after the other; `estimates` say how long each was expected to take."""
 
     def __init__(self) -> None:
+        self.estimates: Estimates | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -32,6 +34,12 @@ class Meter:
         """Write down the CPU time so far; nobody can once the executor has been reaped."""
         if self._pid is not None and (now_s := processes.cpu_s(self._pid)) >= self._before_s:
             self.usage.cpu_s = round(now_s - self._before_s, 2)
+
+    def total(self, processor: str) -> Usage:
+        """Return what the attempt has used, and how long it would have been expected to take."""
+        if self.estimates is not None:
+            self.usage.expected_s = self.estimates.expected_s(processor, self.usage.input_bytes)
+        return self.usage
 
     def hear(self, used: Used) -> None:
         """The executor told of the inputs, because the attempt ends."""

@@ -1,0 +1,18 @@
+-- name: learned
+-- The successes among the newest attempts, with the time on their lane and the size of their inputs. Each job and each usage
+-- is looked up for itself: a join might be planned for all attempts that there are.
+SELECT (SELECT j.processor FROM vidqueue.jobs j WHERE j.id = a.job_id) AS processor,
+       extract(epoch FROM a.ended_at - a.started_at)::float8 AS run_s,
+       (SELECT u.input_bytes FROM vidqueue.attempt_usage u WHERE u.job_id = a.job_id AND u.attempt = a.number) AS input_bytes
+FROM (SELECT job_id, number, outcome, started_at, ended_at FROM vidqueue.attempts
+      WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT %(limit)s) a
+WHERE a.outcome = 'succeeded' AND a.started_at IS NOT NULL
+
+-- name: line
+-- The first jobs of the line of each kind of lane, with the size of their stored inputs.
+SELECT w.id, w.processor, w.device, w.wanted_lane,
+       (SELECT sum(f.size)::bigint FROM vidqueue.job_files u JOIN vidqueue.files f ON f.id = u.file_id WHERE u.job_id = w.id) AS input_bytes
+FROM (VALUES ('cpu'), ('gpu')) d (device) CROSS JOIN LATERAL (
+    SELECT j.id, j.processor, j.device, j.wanted_lane, j.rank FROM vidqueue.jobs j
+    WHERE j.ready AND j.device = d.device ORDER BY j.rank, j.id LIMIT %(limit)s) w
+ORDER BY w.rank, w.id

@@ -1,0 +1,131 @@
+"""Waiting jobs say when they will be done, by what jobs of their processor and size took."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+
+from tests.factory import Queue
+from vidqueue.api.app import build, end_streams
+from vidqueue.db.tables.estimates import InLine, Sample
+from vidqueue.db.tables.lanes import LaneRow
+from vidqueue.job import Device, OutputDraft, Succeeded, Usage
+from vidqueue.jobs.estimates import RunTimes, foretell
+from vidqueue.jobs.finish import finish
+from vidqueue.services import Services
+
+MIB = 1 << 20
+NOW = datetime.now(UTC)
+
+
+def mixed_batch(seed: int) -> list[Sample]:
+    """A batch of three processors on files from 1 MiB to 2 GiB; each has a start, a pace, and a scatter of a fifth."""
+    dice = random.Random(seed)
+    paces = {"transcode": (2, 0.5), "enhance": (6, 3.0), "thumbnails": (1, 0.02)}
+    batch = []
+    for _ in range(120):
+        processor = dice.choice(sorted(paces))
+        start_s, pace = paces[processor]
+        size = int(MIB * 2 ** dice.uniform(0, 11))
+        batch.append(Sample(processor, (start_s + pace * size / MIB) * dice.uniform(0.8, 1.2), size))
+    return batch
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_median_error_on_a_mixed_batch_is_within_a_quarter(seed: int) -> None:
+    batch = mixed_batch(seed)
+    errors = []
+    for place, sample in enumerate(batch[30:], 30):
+        expected_s = RunTimes(batch[:place]).expected_s(sample.processor, sample.input_bytes)
+        assert expected_s is not None
+        errors.append(abs(expected_s - sample.run_s) / sample.run_s)
+    assert statistics.median(errors) <= 0.25
+
+
+def test_without_a_size_the_median_counts_and_without_a_run_nothing_is_known() -> None:
+    times = RunTimes([Sample("a", run_s, None) for run_s in (1, 2, 30)])
+    assert (times.expected_s("a", None), times.expected_s("a", MIB), times.expected_s("b", None)) == (2, 2, None)
+    assert RunTimes([]).expected_s("a", 1) is None
+
+
+def lane(name: str, device: Device = "cpu", **more: Any) -> LaneRow:
+    values: dict[str, Any] = dict.fromkeys(LaneRow.__slots__) | {
+        "id": UUID(int=hash(name) % (1 << 64)), "name": name, "device": device, "takes": [device], "paused": False,
+    }  # fmt: skip
+    return LaneRow(**(values | more))
+
+
+def job(number: int, processor: str = "a", device: Device = "cpu", **more: Any) -> InLine:
+    values: dict[str, Any] = {"wanted_lane": None, "input_bytes": None}
+    return InLine(UUID(int=number), processor, device, **(values | more))
+
+
+TIMES = RunTimes([Sample("a", 10, None), Sample("b", 100, None), Sample("c", 1000, None)])
+
+
+def told(line: list[InLine], online: list[LaneRow]) -> dict[int, float]:
+    return {id_.int: done for id_, done in foretell(line, online, TIMES, NOW).items()}
+
+
+def test_a_job_is_done_after_those_before_it_on_the_first_lane_that_is_free() -> None:
+    busy = lane("cpu0", job_id=UUID(int=99), processor="b", started_at=NOW - timedelta(seconds=60))
+    assert told([job(1), job(2), job(3), job(4)], [busy]) == {1: 50, 2: 60, 3: 70, 4: 80}
+    assert told([job(1), job(2), job(3, "b"), job(4)], [busy, lane("cpu1")]) == {1: 10, 2: 20, 3: 120, 4: 50}
+    running = lane("cpu0", job_id=UUID(int=99), processor="b", eta_s=7.0, started_at=NOW)
+    assert told([job(1)], [running]) == {1: 17}
+    late = lane("cpu0", job_id=UUID(int=99), processor="a", started_at=NOW - timedelta(hours=1))
+    assert told([job(1)], [late]) == {1: 10}
+
+
+def test_a_job_that_no_lane_can_take_now_has_no_time_and_one_that_never_ran_only_delays_others() -> None:
+    online = [lane("cpu0"), lane("cpu1", paused=True), lane("gpu0", "gpu", blocked_by="gpu_lost")]
+    line = [job(1, wanted_lane="cpu1"), job(2, device="gpu"), job(3, "new"), job(4)]
+    assert told(line, online) == {4: 110}
+    assert told(line, []) == {}
+    assert foretell(line, online, RunTimes([]), NOW) == {}
+
+
+async def test_a_job_that_waits_tells_its_eta_and_one_that_has_no_place_tells_none(
+    services: Services, queue: Queue, tmp_path: Path
+) -> None:
+    lane_id = await queue.lane()
+    for number, size in enumerate((1, 1, 1, 10, 10, 10)):
+        await queue.submit()
+        ref = await queue.dispatch(lane_id)
+        assert ref is not None
+        await queue.begin(ref)
+        await queue.sql(
+            "UPDATE vidqueue.attempts SET started_at = now() - make_interval(secs => %s) WHERE ended_at IS NULL",
+            size * 5,
+        )
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(b"x")
+        draft = OutputDraft("video", path, "video/mp4")
+        usage = Usage(input_bytes=size * MIB, expected_s=size * 5.5)
+        await finish(services.database, services.storage, ref, Succeeded((draft,)), workspace=tmp_path, usage=usage)
+    (file,) = await queue.sql(
+        """INSERT INTO vidqueue.files (owner, name, media_type, size, sha256)
+           VALUES ('local', 'a.mp4', 'video/mp4', %s, repeat('0', 64)) RETURNING id""", 10 * MIB,
+    )  # fmt: skip
+    large = await queue.submit(input={"video": f"vq:files/{file['id']}"})
+    unsized = await queue.submit()
+    later = await queue.submit(run_at=datetime.now(UTC) + timedelta(hours=1))
+    app = build(services)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=True)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        etas = {one["id"]: one["eta_s"] for one in (await client.get("/v1/jobs?state=queued")).json()["jobs"]}
+        alone = (await client.get(f"/v1/jobs/{large}")).json()["eta_s"]
+    end_streams(app)
+    assert etas[str(large)] == alone == pytest.approx(50, abs=3)
+    assert etas[str(unsized)] == pytest.approx(alone + (5 + 50) / 2, abs=4)
+    assert etas[str(later)] is None
+    (calibration,) = await queue.sql("SELECT * FROM vidqueue_report.eta_calibration")
+    assert (calibration["attempts"], calibration["within_a_quarter"]) == (6, 1)
+    assert float(calibration["median_error"]) == pytest.approx(0.1, abs=0.05)
