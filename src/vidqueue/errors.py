@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "file_elsewhere": Kind(
         409, True, "The bytes lie in the data folder of another daemon; ask that one, or upload them to this one."
     ),
+    "input_changed": Kind(409, True, "Wait until the file is complete; the job is tried again."),
     "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
     # Media.
     "unsupported_format": Kind(
@@ -91,6 +92,7 @@ KINDS: dict[str, Kind] = {
         "Give a video in mp4, mov, mkv, webm, avi, ts, flv, mpeg, ogg or gif; `media.formats` may accept more.",
     ),
     "unsupported_codec": Kind(422, False, "Re-encode the file with a common codec such as h264."),
+    "encrypted": Kind(422, False, "Give the file without copy protection."),
     "no_video_stream": Kind(422, False, "This processor needs moving pictures; the file has none."),
     "no_audio_stream": Kind(422, False, "This parameter needs sound; the file has none."),
     "not_an_image": Kind(422, False, "This parameter needs a single picture, such as a JPEG or PNG file."),

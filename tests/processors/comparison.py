@@ -161,7 +161,7 @@ def _of_pictures(old: Seen, new: Seen) -> Iterator[tuple[str, str]]:
         drift = max(abs((a - old.times[0]) - (b - new.times[0])) for a, b in zip(old.times, new.times, strict=True))
         if drift > 0.0011:
             yield "times", f"a picture is {drift:.4f} s from its place"
-    if new.size != tuple(side - side % 2 for side in old.size):
+    if new.size != tuple(max(2, side - side % 2) for side in old.size):
         yield "size", f"{new.size} instead of {old.size}"
     if new.sar != old.sar:
         yield "sar", f"{new.sar} instead of {old.sar}"
@@ -211,17 +211,20 @@ def _pictures(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     odd = tuple(side - side % 2 for side in one.size) == size and one.size != size
     fit = f"crop={width}:{height}:0:0:exact=1," if odd else ""
     matrix = ":out_color_matrix=bt709" if one.is_rgb else ""
-    steps = (
-        f"select=not(mod(n\\,{ONE_IN})),{fit}scale={width}:{height}:flags=bicubic+accurate_rnd:out_range=tv{matrix},"
-        "format=yuv420p"
-    )
+    # Where the size changes midway, ffmpeg begins its filters, and their counts, anew.
+    large = path.stat().st_size > 1_000_000
+    thinned = f"select=not(mod(n\\,{ONE_IN}))," if large else ""
+    steps = f"{thinned}{fit}scale={width}:{height}:flags=bicubic+accurate_rnd:out_range=tv{matrix},format=yuv420p"
     command: list[str | Path] = [ffmpeg_path(), "-v", "error", "-i", path, "-map", f"0:{one.video}", "-vf", steps]
     command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-"]
     length = width * height * 3 // 2
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         assert running.stdout is not None
+        count = 0
         while len(data := running.stdout.read(length)) == length:
-            yield np.frombuffer(data, np.uint8)
+            if large or count % ONE_IN == 0:
+                yield np.frombuffer(data, np.uint8)
+            count += 1
 
 
 def _of_sound(source: Path, result: Path) -> Iterator[tuple[str, str]]:

@@ -17,8 +17,9 @@ import pytest
 from tests.media.clips import picture, run_ffmpeg
 from tests.processors.comparison import unexplained
 from tests.processors.work import Work, facts_of, video_of
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.media.jail.sandbox import ffmpeg_path
+from vidqueue.progress import Progress
 
 CASES = Path(__file__).parents[1] / "media" / "cases"
 BOTH = ("transcode", "enhance")
@@ -189,6 +190,53 @@ def _spherical(folder: Path) -> Path:
     return path
 
 
+def _open_gop(name: str) -> Callable[[Path], Path]:
+    """H.265 cut at a key picture that pictures of the group before it follow (RASL): nobody can decode those."""
+
+    def made(folder: Path) -> Path:
+        whole = clip(
+            folder / "whole.ts", "-an", "-c:v", "libx265", "-x265-params",
+            "log-level=error:open-gop=1:keyint=25:min-keyint=25:bframes=4:scenecut=0", seconds=3,
+        )  # fmt: skip
+        path = folder / name
+        ffmpeg("-ss", "1.5", "-i", str(whole), "-c", "copy", str(path))
+        return path
+
+    return made
+
+
+def _edited(folder: Path) -> Path:
+    """Half a second that an edit list hides."""
+    whole = clip(folder / "whole.mp4", "-g", "100", seconds=2)
+    path = folder / "edited.mp4"
+    ffmpeg("-ss", "0.5", "-i", str(whole), "-c", "copy", str(path))
+    return path
+
+
+def _one_pixel(folder: Path) -> Path:
+    path = folder / "one.mov"
+    source = ("-f", "lavfi", "-i", "color=red:size=16x16:rate=25:duration=0.4")
+    ffmpeg(*source, "-vf", "format=rgb24,crop=1:1:0:0:exact=1", "-c:v", "png", str(path))
+    return path
+
+
+def _clean_aperture(folder: Path) -> Path:
+    path = clip(folder / "clap.mp4", "-an")
+    middle = (120, 1, 60, 1, 0, 1, 0, 1)
+    _into_sample_entry(path, b"avc1", _box(b"clap", b"".join(value.to_bytes(4) for value in middle)))
+    return path
+
+
+def _two_sizes(folder: Path) -> Path:
+    parts = (
+        clip(folder / "one.ts", "-an", "-bf", "0"),
+        clip(folder / "two.ts", "-an", "-bf", "0", "-s", "320x180", "-output_ts_offset", "1"),
+    )
+    path = folder / "sizes.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
 FILES: dict[str, tuple[str | Callable[[Path], Path], Right | dict[str, Right]]] = {
     "timecode track": ("tmcd.mov", Right()),
     "second sound track that nobody can decode": ("apac.mov", Right(warned=("Sound track 2 has the codec",))),
@@ -207,6 +255,19 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right | dict[str, Right]]] 
     "ten bits of BT.2020": (_deep, Right()),
     "HDR10": (_hdr10, {"enhance": Right(), "transcode": Right(warned=("HDR was converted",))}),
     "360 degrees": (_spherical, Right(audios=0)),
+    "open group of pictures in MPEG-TS": (
+        _open_gop("cut.ts"),
+        Right(frames=25, seconds=1, audios=0, warned=("The first 3 pictures are left out",)),
+    ),
+    "open group of pictures in Matroska": (
+        _open_gop("cut.mkv"),
+        Right(frames=25, seconds=1, audios=0, warned=("The first 3 pictures are left out",)),
+    ),
+    "open group of pictures in MP4": (_open_gop("cut.mp4"), Right(audios=0)),
+    "edit list": (_edited, Right(frames=37, seconds=1.48)),
+    "one pixel": (_one_pixel, Right(size=(2, 2), frames=10, seconds=0.4, audios=0)),
+    "clean aperture": (_clean_aperture, Right(size=(120, 60), audios=0)),
+    "another size midway": (_two_sizes, Right(frames=50, seconds=2, audios=0)),
     "full range": (_full_range, Right()),
     "VP8 in high definition": (_vp8, Right(size=(1280, 720), frames=5, seconds=0.2, audios=0)),
     "no times of presentation": (_untimed, Right()),
@@ -311,3 +372,27 @@ def test_sound_that_nobody_can_decode_is_refused_unless_it_is_dropped(tmp_path: 
     assert (caught.value.code, "apac" in caught.value.message) == ("unsupported_codec", True)
     facts = facts_of(Work("transcode", only, tmp_path / "dropped").run(audio="drop"))
     assert (video_of(facts).frames, facts.audios) == (25, ())
+
+
+def test_an_encrypted_file_says_so(tmp_path: Path) -> None:
+    key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "7" * 32, "-encryption_kid", "a" * 32)
+    path = clip(tmp_path / "locked.mp4", *key)
+    for processor in BOTH:
+        with pytest.raises(VidqueueError) as caught:
+            Work(processor, path, tmp_path / processor).run()
+        assert caught.value.code == "encrypted"
+
+
+@pytest.mark.parametrize("processor", BOTH)
+def test_a_file_that_grows_while_it_is_read_is_no_success(processor: str, tmp_path: Path) -> None:
+    path = clip(tmp_path / "growing.ts", seconds=2)
+    rest = clip(tmp_path / "rest.ts", "-output_ts_offset", "2").read_bytes()
+
+    def grow(progress: Progress) -> None:
+        if progress.stage != "probe" and path.stat().st_size < 2 * len(rest):
+            path.write_bytes(path.read_bytes() + rest)
+
+    work = Work(processor, path, tmp_path / "work", on_progress=grow)
+    with pytest.raises(VidqueueError) as caught:
+        work.run()
+    assert (caught.value.code, is_retryable(caught.value.code)) == ("input_changed", True)

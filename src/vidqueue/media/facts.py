@@ -48,6 +48,8 @@ class VideoFacts(_Facts):
         height: stored height in pixels, before rotation.
         sar: shape of one stored pixel, width to height.
         leading: packets before the first key picture, which cannot be shown and are not among `frames`.
+        early: pictures shown before the first key picture, `early_s` long; a decoder may have to leave them out.
+        encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times here are then counted from the beginning.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 when there is only one picture.
@@ -74,6 +76,9 @@ class VideoFacts(_Facts):
     fps: float
     frames: int
     leading: int = 0
+    early: int = 0
+    early_s: float = 0.0
+    encrypted: bool = False
     clock_restarts: bool = False
     time_base: Ratio
     is_vfr: bool = False

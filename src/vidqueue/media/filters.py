@@ -132,7 +132,7 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int, how: Treat
     steps = [_DEINTERLACE[how.deinterlace]] if _is_deinterlaced(video, how) else []
     if has_alpha(video.pixel_format) and not how.keeps_alpha:
         steps += _opaque(video, how.background)
-    if size == cropped:
+    if size == cropped and min(upright) > 1:
         # A stream may change its size midway: every picture is brought back to the first size.
         steps.append(_scale(upright, video))
         if cropped != upright:

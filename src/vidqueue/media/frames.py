@@ -22,7 +22,7 @@ from vidqueue.media.filters import even
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame, FramePool, PictureFormat
 from vidqueue.media.source import check_source
-from vidqueue.media.verify import check_decoding, playable_video
+from vidqueue.media.verify import check_decoding, playable_video, shown_s
 
 RING = 8
 
@@ -36,10 +36,11 @@ must take every frame that there is: only then is it known whether the source wa
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """The result of the pipeline: frames decoded and written, and a sentence for each kind of loss while decoding."""
+    """The result of the pipeline: frames decoded and written, their length, and a sentence for each kind of loss."""
 
     decoded: int
     written: int
+    duration_s: float
     warnings: list[str]
 
 
@@ -91,4 +92,4 @@ def process_frames(
     finally:
         for level, text in (*decoder.tally.remarks, *encoder.tally.remarks):
             log(text, level)
-    return Processed(decoder.tally.decoded, encoder.written, warnings)
+    return Processed(decoder.tally.decoded, encoder.written, shown_s(video, decoder.tally), warnings)

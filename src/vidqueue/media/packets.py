@@ -16,6 +16,7 @@ _FLAG_CORRUPT = 2
 _FLAG_DISCARD = 4
 # No codec here reorders further than this many pictures.
 _REORDER = 32
+_WITHOUT_SIDE_DATA = 2
 # Longer gaps than this, in seconds, are no pause but a clock that jumps, where a container allows that (ffmpeg closes
 # them there: its option dts_delta_threshold).
 _AHEAD_S = 10
@@ -27,6 +28,9 @@ class Track:
 
     Attributes:
         leading: packets before the first key picture, which no decoder can show; they are not counted otherwise.
+        early: packets right after the first key picture that are shown before it. A decoder leaves them out where they
+            need pictures from before the file begins (RASL pictures of H.265).
+        encrypted: packets that only a key makes readable.
         held: packets whose time of decoding does not rise. ffmpeg lists those of a clock that goes back so.
         ahead: how often the clock jumps ahead.
     """
@@ -43,6 +47,8 @@ class Track:
     untimed: int = 0
     corrupt: int = 0
     leading: int = 0
+    early: int = 0
+    encrypted: int = 0
     held: int = 0
     ahead: int = 0
     first: int | None = None
@@ -53,6 +59,8 @@ class Track:
     _window: list[int] = field(default_factory=list)
     _sorted_up_to: int | None = None
     _keyed: bool = False
+    _open_key: int | None = None
+    _key_time: int | None = None
     _dts: int | None = None
 
     def add(self, pts: int, duration: int, flags: int, *, dts: int = _NO_PTS) -> None:
@@ -60,9 +68,10 @@ class Track:
 
         AVI and MPEG-PS have files without times of presentation; their length is that of their times of decoding.
         """
-        if flags & _FLAG_KEY and not self._keyed:
-            self._keyed = True
-            self._begin_again()
+        if flags & _FLAG_KEY:
+            self._follow_keys(pts)
+        elif self._open_key is not None and _NO_PTS < pts < self._open_key:
+            self.early += not flags & _FLAG_DISCARD
         self._follow_clock(dts)
         self.corrupt += bool(flags & _FLAG_CORRUPT)
         if flags & _FLAG_DISCARD:
@@ -79,6 +88,15 @@ class Track:
         heapq.heappush(self._window, pts)
         if len(self._window) > _REORDER:
             self._measure_gap(heapq.heappop(self._window))
+
+    def _follow_keys(self, pts: int) -> None:
+        if self._keyed:
+            # What is shown before the second key picture may need the first.
+            self._open_key = None
+            return
+        self._keyed = True
+        self._open_key = self._key_time = pts
+        self._begin_again()
 
     def _begin_again(self) -> None:
         """Forget what came before the first key picture; sound has keys only."""
@@ -110,6 +128,13 @@ class Track:
     def start_s(self) -> float:
         """Time of the first packet, in seconds."""
         return float((self.first or 0) * self.time_base)
+
+    @property
+    def early_s(self) -> float:
+        """From the first picture to the first key picture, in seconds, where such pictures are `early`."""
+        if not self.early or self.first is None or self._key_time is None:
+            return 0.0
+        return float((self._key_time - self.first) * self.time_base)
 
     @property
     def duration_s(self) -> float:
@@ -167,6 +192,9 @@ def read_listing(lines: Iterable[str], enough: Callable[[int], bool] = lambda _:
         if (track := tracks.get(int(stream))) is None:
             raise ValueError(f"a packet of an unknown stream: {line[:80]}")
         track.add(int(pts), int(duration), _flags(rest), dts=int(dts))
+        # Side data comes after a checksum and flags.
+        if len(rest) > _WITHOUT_SIDE_DATA and " Encryption info" in rest:
+            track.encrypted += 1
         listing.packets += 1
         listing.bytes += int(size)
         if enough(listing.packets):

@@ -80,6 +80,36 @@ def check_source(path: Path) -> Source:
         os.close(descriptor)
 
 
+@contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Refuse what comes of a file that somebody writes to while it is read; every fault may have come from that.
+
+    Raises:
+        VidqueueError: `input_changed`.
+    """
+    before = _state(path)
+    try:
+        yield
+    except VidqueueError as error:
+        if _state(path) != before:
+            raise _changed(path) from error
+        raise
+    if _state(path) != before:
+        raise _changed(path)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _changed(path: Path) -> VidqueueError:
+    return VidqueueError("input_changed", f"{path} was written to while it was being read.")
+
+
 def is_playlist(head: bytes) -> bool:
     """True if a file that begins with these bytes is a playlist or manifest, which refers to other files.
 

@@ -26,6 +26,9 @@ def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts
         fps=track.fps,
         frames=track.shown,
         leading=track.leading,
+        early=track.early,
+        early_s=track.early_s,
+        encrypted=track.encrypted > 0,
         clock_restarts=restarts,
         time_base=track.time_base,
         is_vfr=track.is_vfr,
@@ -84,6 +87,8 @@ def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int], accepted: 
     for place, (line, track) in enumerate(tracks, start=1):
         if programs and line.programs.isdisjoint(programs):
             left_out.append(f"Sound track {place} belongs to another program of the file.")
+        elif track.encrypted:
+            left_out.append(f"Sound track {place} is encrypted.")
         elif track.codec not in accepted.audio:
             unread.append(track.codec or "unknown")
             left_out.append(f"Sound track {place} has the codec {track.codec or 'unknown'}, which is not accepted.")

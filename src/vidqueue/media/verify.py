@@ -68,6 +68,8 @@ def playable_video(facts: MediaFacts) -> VideoFacts:
         raise VidqueueError("no_video_stream", "The file has no moving pictures.")
     if facts.is_still:
         raise VidqueueError("still_image", "The file is a single picture.")
+    if facts.video.encrypted:
+        raise VidqueueError("encrypted", "The video is encrypted.")
     if facts.video.dolby_vision == _WITHOUT_BASE_LAYER:
         raise VidqueueError(
             "unsupported_codec",
@@ -92,6 +94,8 @@ def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True) ->
         VidqueueError: `media_damaged`, too much is missing.
     """
     total = video.frames if complete else max(tally.packets, tally.decoded)
+    skipped = skipped_at_start(video, tally) if complete else 0
+    total -= skipped
     missing = tally.errors
     if complete and video.codec in _ONE_PICTURE_A_PACKET:
         missing = max(missing, total - tally.decoded)
@@ -99,10 +103,24 @@ def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True) ->
         raise VidqueueError("media_damaged", f"{missing} of {total} pictures cannot be decoded.")
     if tally.corrupt > total * _DAMAGED_AT_MOST:
         raise VidqueueError("media_damaged", f"{tally.corrupt} of {total} pictures are visibly damaged.")
-    warnings = [f"{missing} of {total} pictures could not be decoded and are missing."] if missing else []
+    warnings = []
+    if skipped:
+        warnings.append(f"The first {skipped} pictures are left out: they need others from before the file begins.")
+    warnings += [f"{missing} of {total} pictures could not be decoded and are missing."] if missing else []
     if tally.corrupt:
         warnings.append(f"{tally.corrupt} of {total} pictures are visibly damaged.")
     return warnings
+
+
+def skipped_at_start(video: VideoFacts, tally: Tally) -> int:
+    """How many pictures the decoder left out, without an error, because they need others from before the file."""
+    return min(video.early, max(0, video.frames - tally.decoded - tally.errors))
+
+
+def shown_s(video: VideoFacts, tally: Tally) -> float:
+    """How long the pictures last that can be decoded, in seconds."""
+    skipped = skipped_at_start(video, tally)
+    return video.duration_s - (video.early_s * skipped / video.early if skipped else 0.0)
 
 
 def check_output(path: Path, expected: Expected, limits: Limits, canceled: threading.Event) -> MediaFacts:

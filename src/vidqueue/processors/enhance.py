@@ -24,7 +24,7 @@ from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame
 from vidqueue.media.probe import probe
 from vidqueue.media.soundtracks import plan_audio, with_tracks
-from vidqueue.media.source import check_source
+from vidqueue.media.source import check_source, unchanged
 from vidqueue.media.tags import read_tags
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
 from vidqueue.processors.parts.choices import (
@@ -82,6 +82,10 @@ class Enhance(Processor):
 
     def run(self, params: EnhanceParams, ctx: Context) -> list[OutputDraft]:
         """Probe, process every frame, check, and return the one output."""
+        with unchanged(ctx.inputs["video"]):
+            return self._run(params, ctx)
+
+    def _run(self, params: EnhanceParams, ctx: Context) -> list[OutputDraft]:
         ctx.progress(Progress(0.0, "probe"))
         path = ctx.inputs["video"]
         facts = with_tracks(probe(path, ctx.limits, ctx.canceled, whole=True), params.audio_tracks)
@@ -91,7 +95,7 @@ class Enhance(Processor):
         done = _process(params, path, facts, video, target, ctx)
         ctx.progress(Progress(0.99, "check"))
         expected = verify.Expected(
-            done.decoded, video.duration_s, video.longest_frame_s, target.audio.streams, target.extras.subtitles
+            done.decoded, done.duration_s, video.longest_frame_s, target.audio.streams, target.extras.subtitles
         )
         result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
         warnings = [

@@ -33,7 +33,7 @@ from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
 from vidqueue.media.soundtracks import AudioMode, AudioPlan, Channels, SoundWishes, plan_audio, with_tracks
-from vidqueue.media.source import check_source
+from vidqueue.media.source import check_source, unchanged
 from vidqueue.media.tags import read_tags
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
 from vidqueue.processors.parts.choices import (
@@ -132,6 +132,10 @@ class Transcode(Processor):
 
     def run(self, params: TranscodeParams, ctx: Context) -> list[OutputDraft]:
         """Probe, encode, check, and return the one output."""
+        with unchanged(ctx.inputs["video"]):
+            return self._run(params, ctx)
+
+    def _run(self, params: TranscodeParams, ctx: Context) -> list[OutputDraft]:
         ctx.progress(Progress(0.0, "probe"))
         plan = _plan(params, ctx)
         sound = _sound(params, plan, ctx)
@@ -283,4 +287,5 @@ def _clock(params: TranscodeParams, video: VideoFacts) -> list[str]:
 def _expected(params: TranscodeParams, plan: _Plan, sound: AudioPlan, tally: ffmpeg.Tally) -> verify.Expected:
     # Where neither rate nor length change, every decoded picture must be in the result.
     frames = tally.encoded if params.fps or params.trims else tally.decoded
-    return verify.Expected(frames, plan.duration_s, plan.video.longest_frame_s, sound.streams, plan.extras.subtitles)
+    duration_s = plan.duration_s if params.trims else verify.shown_s(plan.video, tally)
+    return verify.Expected(frames, duration_s, plan.video.longest_frame_s, sound.streams, plan.extras.subtitles)
