@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import os
 import tempfile
@@ -217,8 +218,35 @@ def _umask() -> int:
     return mask
 
 
+def _of_another_name(
+    name: Annotated[str, Parameter(name="PROCESSOR")],
+    *rest: Annotated[str, Parameter(name="FILE", allow_leading_hyphen=True)],
+) -> int:
+    """Run a processor in this terminal, without a daemon; each has its own flags.
+
+    Args:
+        name: The processor.
+        rest: A file, and the flags that `vidqueue try PROCESSOR --help` shows.
+    """
+    del rest
+    for one in registry.unloaded():
+        if name in (one.name, one.package):
+            message = f"The processor {name} cannot be loaded: {one.error}"
+            raise CommandError(message, exit=Exit.ERROR, details=one.traceback.splitlines())
+    close = difflib.get_close_matches(name, registry.catalogue(), n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Installed are: {', '.join(registry.catalogue())}."
+    raise CommandError(
+        f"There is no processor {name!r}.",
+        exit=Exit.USAGE,
+        hint=hint,
+        code="unknown_processor",
+        details=["One of your own is found once its package is installed: pip install -e FOLDER"],
+    )
+
+
 def _with_every_processor() -> App:
     found = App(name="try", help="Run a processor in this terminal, without a daemon: vidqueue try PROCESSOR FILE ...")
+    found.default(_of_another_name)
     for name, processor in registry.catalogue().items():
         found.command(TryCommand(processor), name=name)
     return found

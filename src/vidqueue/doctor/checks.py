@@ -27,6 +27,7 @@ from vidqueue.media import encoders, ffmpeg
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.checkup import jail_status
 from vidqueue.ops.data_folder import RunningDaemon, daemon_of
+from vidqueue.processors import registry
 from vidqueue.settings.schema import Settings
 from vidqueue.worker import gpus
 
@@ -61,6 +62,7 @@ def examine_machine(settings: Settings, *, secret_files: list[Path]) -> Iterator
         ("gpu", lambda: check_gpu(gpu_names, wanted=settings.lanes.gpu == "auto")),
         ("torch", lambda: check_torch(cuda_wanted=bool(gpu_names) and settings.lanes.gpu == "auto")),
         ("opencv", check_opencv),
+        ("processors", check_processors),
         ("ffmpeg", check_ffmpeg),
         ("formats", lambda: check_formats(settings.media.policy)),
         ("encoders", lambda: check_encoders(gpu=bool(gpu_names))),
@@ -169,6 +171,16 @@ def check_opencv() -> Check:
         advice = "Debian and Ubuntu: apt install libgl1 libglib2.0-0. Processors that need it do not work until then."
         return Check("opencv", "warning", _last_line(ended.stderr), advice)
     return Check("opencv", "ok", ended.stdout.strip())
+
+
+def check_processors() -> Check:
+    """Check that every installed processor can be loaded."""
+    found, broken = registry.catalogue(), registry.unloaded()
+    if broken:
+        said = "; ".join(f"{one.name} of {one.package}: {one.error}" for one in broken)
+        advice = f"Mend or uninstall the package; `vidqueue try {broken[0].name}` shows the traceback."
+        return Check("processors", "error", f"{len(broken)} cannot be loaded: {said}", advice)
+    return Check("processors", "ok", f"{len(found)} can be loaded")
 
 
 def check_ffmpeg() -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ import vidqueue
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import modules
 from vidqueue.processors.base import Parameters, Processor
+from vidqueue.processors.checking import checked
 from vidqueue.processors.media import json_pointer
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.schema import Settings
@@ -38,10 +38,6 @@ OURS = {
 }
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000
-# A cancel takes effect within half a minute (invariant I12), the kill included.
-LONGEST_GRACE_S = 20
-
-_SECTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,37 +166,9 @@ def _load(point: EntryPoint, earlier: Mapping[str, Processor]) -> Processor | Un
     try:
         # Standard output is for data; what a module prints while it is imported is none.
         with contextlib.redirect_stdout(sys.stderr):
-            processor: Processor = point.load()()
-        _check_section(processor, earlier)
-        _check_grace(processor)
-    except Exception as error:
+            return checked(point.load()(), earlier)
+    except (Exception, SystemExit) as error:
         return Unloaded(point.name, point.value, f"{type(error).__name__}: {error}", traceback.format_exc())
-    return processor
-
-
-def _check_section(processor: Processor, earlier: Mapping[str, Processor]) -> None:
-    """Refuse a section that would take the place of another one, or that keeps a daemon from starting.
-
-    Raises:
-        ValueError: with what is wrong.
-    """
-    name = processor.settings
-    if not name:
-        return
-    if not _SECTION.fullmatch(name) or name in Settings.model_fields:
-        raise ValueError(f"{name!r} cannot be the name of a processor's section of the configuration")
-    if any(one.settings == name and one.Settings is not processor.Settings for one in earlier.values()):
-        raise ValueError(f"the section {name!r} belongs to another processor, with another model")
-
-
-def _check_grace(processor: Processor) -> None:
-    """Refuse a processor whose work may take longer to stop than a cancel may.
-
-    Raises:
-        ValueError: with what is wrong.
-    """
-    if not 0 <= processor.cancel_grace_s <= LONGEST_GRACE_S:
-        raise ValueError(f"cancel_grace_s is {processor.cancel_grace_s}; 0 to {LONGEST_GRACE_S} is possible")
 
 
 def versions() -> dict[str, str]:
