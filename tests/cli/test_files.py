@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine
-from tests.daemon import Daemon
+from tests.daemon import Daemon, until
 from vidqueue.media.sample import make_sample
 
 LATER = ("--run-at", "2099-01-01T00:00", "--json")
@@ -94,3 +94,24 @@ def test_damaged_bytes_are_told_and_nothing_is_left(vidqueue: CommandLine, daemo
     ran = vidqueue("result", job_id, "-o", "out.txt")
     assert (ran.code, "damaged" in ran.err) == (1, True)
     assert list(vidqueue.folder.iterdir()) == []
+
+
+def test_a_preview_and_an_early_output_of_a_running_job_are_downloaded(
+    vidqueue: CommandLine, daemon: Daemon, tmp_path: Path
+) -> None:
+    marker = tmp_path / "on"
+    showing = daemon.submit("zoo", act="show", marker=str(marker))
+    publishing = daemon.submit("zoo", act="publish", marker=str(marker))
+    try:
+        until(lambda: daemon.http.get(f"/v1/jobs/{showing}/preview").status_code == 200, what="a preview")
+        until(lambda: len(daemon.job(publishing)["outputs"]) == 2, what="two outputs")
+        assert vidqueue("preview", showing, "-o", "now.jpg").code == 0
+        assert (vidqueue.folder / "now.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+        assert vidqueue("preview", showing, "-o", "now.jpg").code != 0
+        assert vidqueue("preview", showing, "-o", "now.jpg", "--force", "--json").json["size"] > 0
+        assert vidqueue("result", publishing, "--name", "first", "-o", "-").out == "first\n"
+    finally:
+        marker.touch()
+    assert daemon.ended(showing)["state"] == daemon.ended(publishing)["state"] == "succeeded"
+    gone = vidqueue("preview", showing)
+    assert (gone.code, "has no preview now" in gone.err) == (4, True), gone

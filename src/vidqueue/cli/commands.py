@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "list": ("jobs:list_jobs", JOBS, "List jobs, newest first."),
     "watch": ("watch:watch", JOBS, "Watch jobs until they end."),
     "logs": ("logs:logs", JOBS, "Show the log of a job's attempt."),
+    "preview": ("preview:preview", JOBS, "Download the newest picture that a running job shows."),
     "result": ("result:result", JOBS, "Download an output of a job."),
     "cancel": ("jobs:cancel", JOBS, "Cancel waiting or running jobs."),
     "retry": ("jobs:retry", JOBS, "Queue failed or canceled jobs again."),
