@@ -23,7 +23,7 @@ Server = ContractServer | RealServer
 SONIC = Path(__file__).parents[2] / "src" / "vidqueue" / "processors" / "comfy" / "workflows"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory, samples: Samples) -> Iterator[list[Server]]:
     """Two servers."""
     made: list[Server] = []
@@ -37,7 +37,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, samples: Samples) -> Iterator
         server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def workflows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An operator's folder of workflows."""
     folder = tmp_path_factory.mktemp("workflows")
@@ -82,7 +82,7 @@ type = "seed"
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory, pair: list[Server], workflows: Path) -> Iterator[Daemon]:
     """A daemon with two lanes and both servers."""
     started = Daemon(tmp_path_factory.mktemp("comfyui") / "data", **variables(pair, workflows)).start()
