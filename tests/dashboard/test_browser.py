@@ -7,6 +7,7 @@ from playwright.async_api import Browser, expect
 
 from tests.dashboard.conftest import Served, Watched
 from vidqueue.job import AttemptRef, Failed, Failure
+from vidqueue.processors import registry
 from vidqueue.progress import LogLine, Progress
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -114,7 +115,9 @@ async def test_no_page_is_wider_than_a_phone(served: Served, watched: Watched) -
     page, jobs = watched.page, served.scene.jobs
     await page.set_viewport_size({"width": 360, "height": 740})
     names = ("Interview, camera B", "Harbour at dusk, master", "Harbour at dusk, 4K")
-    for address in ("/", "/jobs", *(f"/jobs/{jobs[name]}" for name in names)):
+    forms = [f"/submit?processor={name}" for name in registry.catalogue()]
+    others = ("/", "/jobs", f"/jobs?batch={served.scene.batch}", "/lanes", "/batches", "/system", "/login")
+    for address in (*others, *forms, *(f"/jobs/{jobs[name]}" for name in names)):
         await page.goto(address)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360, address
 

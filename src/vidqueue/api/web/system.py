@@ -40,6 +40,7 @@ async def show(request: Request) -> Response:
     found = await readiness.current()
     async with services.database.statement() as connection:
         server = await backup.server_version(connection)
+    versions = registry.versions()
     by_section = groupby(_values(services), key=lambda value: value.section)
     return render.page(
         request,
@@ -54,7 +55,7 @@ async def show(request: Request) -> Response:
         stuck=services.watchdog.stuck(),
         hanging=services.watchdog.hanging(),
         disk=await overview.disk_of(services),
-        processors=[(one, registry.versions().get(name, "")) for name, one in registry.catalogue().items()],
+        processors=[(one, versions.get(name, "")) for name, one in registry.catalogue().items()],
         unloaded=registry.unloaded(),
         sections=[(section, list(values)) for section, values in by_section],
     )
