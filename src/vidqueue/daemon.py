@@ -16,6 +16,7 @@ from typing import Literal
 
 import structlog
 
+from vidqueue.api.compat import replicate
 from vidqueue.api.server import CannotListenError, listening
 from vidqueue.api.v1.views import job_view
 from vidqueue.db import migrate
@@ -240,6 +241,7 @@ def _sender(services: Services) -> Sender:
         services.inputs.receivers,
         secret,
         lambda job: job_view(job).model_dump(mode="json"),
+        partial(replicate.told_prediction, services),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import replicate
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.prediction import Prediction
+from replicate.webhook import InvalidSignatureError, Webhooks
 
 
 def shown(prediction: Prediction) -> dict[str, Any]:
@@ -99,6 +100,26 @@ def files(path: str) -> Any:
     except ReplicateError as error:
         return told | {"then": error.status}
     return told
+
+
+def hook(version: str, given: str, url: str) -> Any:
+    filters = ["start", "completed"]
+    made = replicate.predictions.create(
+        version=version, input=json.loads(given), webhook=url, webhook_events_filter=filters
+    )
+    made.wait()
+    return made.id
+
+
+def validate(headers: str, body: str) -> Any:
+    """Check a delivery as the receiver of a user would."""
+    secret = replicate.webhooks.default.secret()
+    Webhooks.validate(headers=json.loads(headers), body=body, secret=secret, tolerance=300)
+    try:
+        Webhooks.validate(headers=json.loads(headers), body=body + " ", secret=secret, tolerance=300)
+    except InvalidSignatureError:
+        return True
+    return False
 
 
 if __name__ == "__main__":

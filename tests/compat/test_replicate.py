@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, until
 from tests.processors.test_cog import PYTHON, CogServer
+from tests.web import answer, serving
 
 CLIENT = Path(__file__).with_name("replicate_client.py")
 
@@ -32,7 +33,9 @@ def cog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CogServer]:
 @pytest.fixture(scope="module")
 def daemon(cog: CogServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     endpoints = json.dumps({"model": {"url": cog.url, "device": "cpu"}})
-    started = Daemon(tmp_path_factory.mktemp("replicate") / "data", VIDQUEUE_COG__ENDPOINTS=endpoints).start()
+    folder = tmp_path_factory.mktemp("replicate") / "data"
+    allow = '["127.0.0.1/32"]'
+    started = Daemon(folder, VIDQUEUE_COG__ENDPOINTS=endpoints, VIDQUEUE_WEBHOOKS__ALLOW=allow).start()
     yield started
     started.stop()
 
@@ -98,9 +101,25 @@ def test_what_cannot_be_is_refused_with_title_and_detail(daemon: Daemon) -> None
     assert told["status"] == 422
     assert "minimum of 1" in told["detail"]
     assert ask(daemon, "refuse", "nobody/nothing", "{}")["status"] == 422
-    hook = {"version": "vidqueue/zoo", "input": {}, "webhook": "https://example.com/hook"}
-    assert daemon.http.post("/v1/predictions", json=hook).status_code == 422
+    hook = {"version": "vidqueue/zoo", "input": {}, "webhook": "http://10.0.0.1/hook"}
+    assert daemon.http.post("/v1/predictions", json=hook).json()["code"] == "address_forbidden"
     assert daemon.http.post("/v1/models/vidqueue/nothing/predictions", json={"input": {}}).status_code == 404
+
+
+def test_a_webhook_is_told_predictions_that_the_clients_own_validator_accepts(daemon: Daemon) -> None:
+    with serving() as web:
+        web.pages["/hook"] = answer(204)
+        made = ask(daemon, "hook", "vidqueue/zoo", '{"act": "work"}', f"{web.url}/hook")
+        until(lambda: len(web.asked) >= 2)
+        told = {json.loads(one.body)["status"]: json.loads(one.body) for one in web.asked}
+        assert set(told) == {"processing", "succeeded"}
+        assert told["succeeded"]["id"] == told["processing"]["id"] == made
+        assert told["succeeded"]["output"] == f"{daemon.url}/v1/jobs/{made}/outputs/text"
+        assert told["processing"]["output"] is None
+        assert told["succeeded"] == daemon.http.get(f"/v1/predictions/{made}").json()
+        last = web.asked[-1]
+        headers = {name: value for name, value in last.headers.items() if name.lower().startswith("webhook-")}
+        assert ask(daemon, "validate", json.dumps(headers), last.body.decode())
 
 
 def test_a_cancel_ends_a_prediction_and_may_be_repeated(daemon: Daemon) -> None:

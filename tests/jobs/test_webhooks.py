@@ -23,6 +23,7 @@ from tests.factory import Queue, eventually
 from tests.web import Asked, Web, answer, serving
 from vidqueue.db.tables import attempts
 from vidqueue.db.tables import webhooks as rows
+from vidqueue.db.tables.jobs import JobRow
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Canceled, Failed, Failure
 from vidqueue.jobs import control, finish, webhook_sender, webhooks
@@ -68,9 +69,14 @@ async def sender(services: Services, secret: WebhookSecret, monkeypatch: pytest.
         guard,
         secret,
         lambda job: {"id": str(job.id), "state": "?"},
+        _prediction,
     )
     async with sending(made):
         yield made
+
+
+async def _prediction(job: JobRow, base: str, kind: str) -> str:
+    return json.dumps({"id": str(job.id), "base": base, "kind": kind})
 
 
 class Told:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +51,7 @@ BUSY_S = 30.0
 WAKING = frozenset({"running", "succeeded", "failed", "canceled"})
 
 Render = Callable[[JobRow], dict[str, Any]]
+RenderPrediction = Callable[[JobRow, str, str], Awaitable[str]]
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,11 @@ class Answered:
 
 
 class Sender:
-    """Sends deliveries that are due. `render` makes the JSON of a job, as the HTTP API shows it."""
+    """Sends deliveries that are due.
+
+    `render` makes the JSON of a job as the HTTP API shows it, `render_prediction` as clients of Replicate know it: it
+    gets the address of the daemon and the kind of the event.
+    """
 
     def __init__(
         self,
@@ -77,7 +82,9 @@ class Sender:
         guard: AddressGuard,
         secret: WebhookSecret,
         render: Render,
+        render_prediction: RenderPrediction,
     ) -> None:
+        self._render_prediction = render_prediction
         self._database = database
         self._event_feed = event_feed
         self._heartbeat = heartbeat
@@ -136,7 +143,7 @@ class Sender:
                 job = await jobs.get(connection, claimed.job_id)
             if job is None:
                 return
-            async with self._posted(claimed, self._body(claimed, job)) as answered:
+            async with self._posted(claimed, await self._body(claimed, job)) as answered:
                 self._let_rest(claimed.receiver, answered)
                 await self._write(claimed, answered)
         except VidqueueError as error:
@@ -147,7 +154,9 @@ class Sender:
                 del self._of_receiver[claimed.receiver]
             wake.set()
 
-    def _body(self, claimed: Claimed, job: JobRow) -> str:
+    async def _body(self, claimed: Claimed, job: JobRow) -> str:
+        if claimed.prediction_base is not None:
+            return await self._render_prediction(job, claimed.prediction_base, claimed.kind)
         shown = self._render(job) | claimed.data
         kind, at = f"job.{claimed.kind}", claimed.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return json.dumps({"type": kind, "timestamp": at, "data": shown}, ensure_ascii=False, separators=(",", ":"))

@@ -39,6 +39,15 @@ class Receiver(BaseModel):
         return {"url": given} if isinstance(given, str) else given
 
 
+class PredictionReceiver(Receiver):
+    """A receiver that is told of a job as a prediction of Replicate. Only the door of that name makes one.
+
+    `prediction_base` is scheme, host and port of the addresses in what it is told.
+    """
+
+    prediction_base: str
+
+
 def guard_of(settings: WebhooksSettings) -> AddressGuard:
     """Return the guard of the addresses that webhooks are sent to."""
     return AddressGuard(settings.allow, "webhooks.allow")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -23,6 +23,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, State
 from vidqueue.jobs import control
 from vidqueue.jobs.submit import JobRequest, submit
+from vidqueue.jobs.webhooks import PredictionReceiver
 from vidqueue.ops.threads import ThreadPool
 from vidqueue.services import Services
 
@@ -34,6 +35,7 @@ PAGE = 100
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*(\d{1,4}))?\s*(?:$|[,;])", re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 _OWN_FILE = re.compile(r"/v1/files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/content)?")
+_KINDS = {"start": "started", "output": "output", "logs": "progress", "completed": "completed"}
 # A Cog server may have to be asked for its schema.
 asking = ThreadPool("models of the Replicate door", size=4)
 
@@ -43,7 +45,12 @@ class PredictionRequest(BaseModel):
 
     version: str | None = Field(None, max_length=300, description="`owner/name`, `owner/name:id` or the id.")
     input: dict[str, Any] = Field(default_factory=dict, description="Input of the model.")
-    webhook: str | None = Field(None, max_length=4096, description="Not supported; give the native API a webhook.")
+    webhook: str | None = Field(
+        None, min_length=1, max_length=4096, description="A URL that is told of the prediction."
+    )
+    webhook_events_filter: list[Literal["start", "output", "logs", "completed"]] | None = Field(
+        None, min_length=1, max_length=4, description="Only these events; all by default."
+    )
 
 
 class PredictionHeaders(SubmitHeaders):
@@ -101,7 +108,7 @@ async def get_prediction(request: Request, prediction_id: UUID) -> Response:
     """Read a prediction."""
     services = services_of(require_open(request))
     job = await control.read(services.database, prediction_id, owner=scope_of(request))
-    return json_answer(await _view(request, services, job))
+    return json_answer(await _view(base_of(request), services, job))
 
 
 async def cancel_prediction(request: Request, prediction_id: UUID) -> Response:
@@ -110,19 +117,16 @@ async def cancel_prediction(request: Request, prediction_id: UUID) -> Response:
     job = await control.read(services.database, prediction_id, owner=owner)
     if job.state not in FINAL:
         job = await control.cancel(services.database, prediction_id, owner=owner)
-    return json_answer(await _view(request, services, job))
+    return json_answer(await _view(base_of(request), services, job))
 
 
 async def _created(request: Request, model: Model, body: PredictionRequest, headers: PredictionHeaders) -> Response:
     services = services_of(request)
-    if body.webhook is not None:
-        fault = {"pointer": "/webhook", "detail": "Webhooks of this door are not supported."}
-        hint = "Add a receiver with `vidqueue webhooks add`, or submit to /v1/jobs with a webhook."
-        raise VidqueueError("invalid_request", "The request has a webhook.", hint=hint, errors=[fault])
     job_request = JobRequest(
         processor=model.processor,
         input=model.params(_with_references(body.input, request.url.netloc)),
         timeout_s=_seconds(headers.cancel_after),
+        webhook=_receiver(body, base_of(request)),
     )
     submitted = await submit(
         job_request, database=services.database, inputs=services.inputs, owner=owner_of(request),
@@ -130,16 +134,16 @@ async def _created(request: Request, model: Model, body: PredictionRequest, head
     )  # fmt: skip
     job, wait_s = submitted.job, _wanted_wait(headers.prefer)
     if wait_s is None:
-        return json_answer(await _view(request, services, job), 201)
+        return json_answer(await _view(base_of(request), services, job), 201)
     job = await until_final(services, job, min(wait_s, services.settings.api.max_wait_s), closing_of(request))
-    view = await _view(request, services, job)
+    view = await _view(base_of(request), services, job)
     if job.state in FINAL:
         return json_answer(view, 201)
     # Clients take every other word for an end.
     return json_answer(view.model_copy(update={"status": "starting"}), 202)
 
 
-async def _view(request: Request, services: Services, job: JobRow) -> PredictionView:
+async def _view(base: str, services: Services, job: JobRow) -> PredictionView:
     lines: list[str] = []
     if job.attempt:
         async with services.database.statement() as connection:
@@ -147,7 +151,23 @@ async def _view(request: Request, services: Services, job: JobRow) -> Prediction
             lines = [row.text for row in rows]
     version = await asking.run(_version_of, job)
     result = await services.storage.threads.run(_result, services, job)
-    return prediction_view(job, base=base_of(request), version=version, lines=lines, result=result)
+    return prediction_view(job, base=base, version=version, lines=lines, result=result)
+
+
+async def told_prediction(services: Services, job: JobRow, base: str, kind: str) -> str:
+    """A job as its webhook tells it: the prediction as it is at that moment, but no end before the event of the end."""
+    view = await _view(base, services, job)
+    if kind in ("started", "progress"):
+        view = view.model_copy(update={"status": "processing", "output": None, "completed_at": None, "error": None})
+    return view.model_dump_json()
+
+
+def _receiver(body: PredictionRequest, base: str) -> PredictionReceiver | None:
+    if body.webhook is None:
+        return None
+    events = body.webhook_events_filter
+    kinds = sorted({_KINDS[event] for event in events}) if events else None
+    return PredictionReceiver.model_validate({"url": body.webhook, "events": kinds, "prediction_base": base})
 
 
 def _version_of(job: JobRow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,9 +13,10 @@ import vidqueue
 from vidqueue.api.compat import replicate_models
 from vidqueue.api.compat.replicate import asking, require_open
 from vidqueue.api.compat.replicate_models import Model
-from vidqueue.api.http.context import base_of, owner_of
+from vidqueue.api.http.context import base_of, owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.errors import VidqueueError
+from vidqueue.jobs.webhook_secret import WebhookSecret
 
 # Versions have no time of their own: they are what is configured now.
 _SINCE = "1970-01-01T00:00:00+00:00"
@@ -65,6 +67,12 @@ class AccountView(BaseModel):
     name: str
 
 
+class SecretKeyView(BaseModel):
+    """The secret that webhooks are signed with."""
+
+    key: str
+
+
 async def list_models(request: Request) -> Response:
     """List the models: `vidqueue/<processor>` and `cog/<endpoint>`."""
     base = base_of(require_open(request))
@@ -99,6 +107,12 @@ async def get_account(request: Request) -> Response:
     """Read who asks."""
     require_open(request)
     return json_answer(AccountView(username=owner_of(request), name=owner_of(request)))
+
+
+async def get_webhook_secret(request: Request) -> Response:
+    """Read the secret that webhooks are signed with."""
+    secret = WebhookSecret(services_of(require_open(request)).settings.webhook_secret_file)
+    return json_answer(SecretKeyView(key=(await asyncio.to_thread(secret.read))[0]))
 
 
 def _version_view(model: Model) -> VersionView:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from vidqueue.api.compat import replicate, replicate_catalogue
-from vidqueue.api.compat.replicate_catalogue import AccountView, ModelPage, ModelView, VersionPage, VersionView
+from vidqueue.api.compat.replicate_catalogue import (
+    AccountView,
+    ModelPage,
+    ModelView,
+    SecretKeyView,
+    VersionPage,
+    VersionView,
+)
 from vidqueue.api.compat.replicate_views import PredictionPage, PredictionView
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, Handler
 from vidqueue.jobs.submit import REFUSALS
+from vidqueue.principal import Role
 
 _ID = "/v1/predictions/{prediction_id:uuid}"
 _MODEL = "/v1/models/{owner}/{name}"
@@ -45,5 +53,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _get(_MODEL, replicate_catalogue.get_model, ModelView, "The model."),
     _get(f"{_MODEL}/versions", replicate_catalogue.list_versions, VersionPage, "Its version."),
     _get(f"{_MODEL}/versions/{{version}}", replicate_catalogue.get_version, VersionView, "The version."),
+    Endpoint(
+        method="GET",
+        path="/v1/webhooks/default/secret",
+        handler=replicate_catalogue.get_webhook_secret,
+        tag="replicate",
+        role=Role.ADMIN,
+        answers={200: Answer("The secret.", {JSON: SecretKeyView})},
+    ),
     _get("/v1/account", replicate_catalogue.get_account, AccountView, "Who asks."),
 )

@@ -38,7 +38,9 @@ WITH RECURSIVE receivers (receiver) AS (
 UPDATE vidqueue.webhook_deliveries d
 SET tries = d.tries + 1, next_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM chosen WHERE d.id = chosen.id AND d.state = 'pending'
-RETURNING d.id, d.job_id, d.webhook_id, d.url, d.receiver, d.kind, d.data, d.tries, d.created_at
+RETURNING d.id, d.job_id, d.webhook_id, d.url, d.receiver, d.kind, d.data, d.tries, d.created_at,
+          CASE WHEN d.webhook_id IS NULL
+               THEN (SELECT j.webhook ->> 'prediction_base' FROM vidqueue.jobs j WHERE j.id = d.job_id) END AS prediction_base
 
 -- name: delivered
 UPDATE vidqueue.webhook_deliveries SET state = 'delivered', ended_at = clock_timestamp(), status = %(status)s, error = NULL

@@ -27,7 +27,10 @@ class WebhookRow:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery that this process shall send now. `receiver` is the scheme, host and port of its URL."""
+    """A delivery that this process shall send now. `receiver` is the scheme, host and port of its URL.
+
+    With a `prediction_base` it tells of a prediction (see `jobs.webhooks.PredictionReceiver`).
+    """
 
     id: UUID
     job_id: UUID
@@ -38,6 +41,7 @@ class Claimed:
     data: dict[str, Any]
     tries: int
     created_at: datetime
+    prediction_base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
