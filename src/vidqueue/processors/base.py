@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
+from vidqueue.errors import VidqueueError
 from vidqueue.errors import WaitingError as WaitingError  # noqa: PLC0414
 from vidqueue.job import Backoff, Device, OutputDraft
 from vidqueue.processors.context import Context as Context  # noqa: PLC0414
@@ -115,6 +116,16 @@ class Processor(ABC):
     def unavailable(self) -> str:
         """Why no job of this kind can run as things are configured; empty if jobs can."""
         return ""
+
+    def degrade(self, params: Any, error: VidqueueError) -> Any:
+        """Return parameters that need less memory than these did, or None if there are none.
+
+        Called when memory has run out (`gpu_out_of_memory`, `out_of_memory`). The attempt goes on with them, without
+        any loaded model, unless `params.allow_degrade` is False. Each rung is in the log, in the metrics of the attempt
+        and in `facts.degraded` of the outputs.
+        """
+        del params, error
+        return None
 
     def media(self, params: Any) -> Iterable[MediaField]:
         """Every media reference in the parameters; override it where only the settings say what is media.

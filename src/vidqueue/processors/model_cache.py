@@ -35,6 +35,10 @@ class ModelCache:
         """Forget one value, if it is there, so that its memory is free."""
         self._loaded.pop(key, None)
 
+    def clear(self) -> None:
+        """Forget all values."""
+        self._loaded.clear()
+
     def file(self, name: str) -> Path:
         """The path of a file of weights, by its name below `folder`.
 

@@ -33,6 +33,7 @@ from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import PREVIEW_EVERY_S, LogLine, Progress
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.secrets import secret_values
+from vidqueue.worker.executor import ladder
 from vidqueue.worker.executor.capture import Capture
 from vidqueue.worker.executor.messages import (
     LONGEST_DETAIL,
@@ -165,9 +166,13 @@ def _run(order: RunJob, worker: _Worker) -> Report:
     started = time.monotonic()
     try:
         with worker.capture.job(worker.wire.send) as report:
-            outputs = _as_reported(_work(order, worker, report))
+            drafts, degraded = _work(order, worker, report)
+            outputs = _as_reported(drafts)
+        metrics: dict[str, Any] = {"run_s": round(time.monotonic() - started, 3)}
+        if degraded:
+            metrics["degraded"] = degraded
         # Made storable here as well as where it is sent, because that may raise for what a processor returned.
-        done: Report = storable(Done(outputs, {"run_s": round(time.monotonic() - started, 3)}))
+        done: Report = storable(Done(outputs, metrics))
     except CanceledError:
         return Stopped()
     except WaitingError as later:
@@ -197,7 +202,10 @@ def _as_reported(drafts: list[OutputDraft]) -> list[dict[str, Any]]:
     ]
 
 
-def _work(order: RunJob, worker: _Worker, report: Callable[[Progress], None]) -> list[OutputDraft]:
+def _work(
+    order: RunJob, worker: _Worker, report: Callable[[Progress], None]
+) -> tuple[list[OutputDraft], list[dict[str, Any]]]:
+    """Return the outputs, and the rungs of the ladder that did not fit."""
     wire = worker.wire
     kind = type(registry.find(order.processor))
     processor = kind(kind.Settings.model_validate(order.settings))
@@ -221,7 +229,9 @@ def _work(order: RunJob, worker: _Worker, report: Callable[[Progress], None]) ->
         publish_output=handover.publish,
         show_preview=handover.show,
     )
-    return context.published(processor.run(params, context))
+    return ladder.run(
+        processor, params, context, explain=lambda error: _failure(error, ""), has_published=handover.has_published
+    )
 
 
 class _Handover:
@@ -231,6 +241,10 @@ class _Handover:
         self._wire = wire
         self._outputs = 0
         self._shown_at = float("-inf")
+
+    def has_published(self) -> bool:
+        """True if an output is public already."""
+        return self._outputs > 0
 
     def publish(self, draft: OutputDraft) -> None:
         (output,) = _as_reported([draft])
