@@ -28,6 +28,7 @@ from vidqueue.db.tables import reports
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.jobs import keys, schedules
 from vidqueue.jobs.inputs import Inputs
+from vidqueue.jobs.notify import Notifier
 from vidqueue.jobs.scheduler import Scheduler
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
@@ -181,6 +182,9 @@ async def running(
         await _declare_schedules(services)
         scheduler = Scheduler(services.database, services.inputs, services.watchdog.register("schedules"))
         stack.callback(supervise(scheduler.run, "schedules").cancel)
+        if settings.notify.command:
+            notifier = Notifier(services.database, services.event_feed, settings.notify)
+            stack.callback(supervise(notifier.run, "notify").cancel)
         url = None
         # Opened first and so closed last: people may watch and cancel while the lanes drain.
         if role != "worker":

@@ -28,6 +28,7 @@ from vidqueue.settings.sections import (
     LanesSettings,
     LogSettings,
     MediaSettings,
+    NotifySettings,
     PricesSettings,
     ReplicateSettings,
     RetentionSettings,
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     webhooks: WebhooksSettings = WebhooksSettings()
     limits: LimitSettings = LimitSettings()
     media: MediaSettings = MediaSettings()
+    notify: NotifySettings = NotifySettings()
     disk: DiskSettings = DiskSettings()
     running: RunningSettings = RunningSettings()
     retention: RetentionSettings = RetentionSettings()

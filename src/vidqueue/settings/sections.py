@@ -128,6 +128,21 @@ class WebhooksSettings(Section):
     )
 
 
+class NotifySettings(Section):
+    """A command that the daemon runs when a job has ended or too many wait, for people without a webhook receiver."""
+
+    command: list[str] = Field(
+        [],
+        description="Program and its arguments, without a shell. It gets the facts as JSON on its input, and as "
+        "variables such as NOTIFY_OCCASION, NOTIFY_TITLE and NOTIFY_ERROR_MESSAGE.",
+    )
+    on: list[Literal["success", "failure", "backlog"]] = Field(
+        ["success", "failure", "backlog"], description="On which occasions it runs."
+    )
+    backlog: int = Field(0, ge=0, description="Number of waiting jobs that is a backlog; 0 means that none is.")
+    timeout_s: float = Field(30, gt=0, le=3600, description="Longest time it may take, in seconds.")
+
+
 class DiskSettings(Section):
     """How much disk space is kept free."""
 
