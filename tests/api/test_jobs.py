@@ -362,6 +362,8 @@ async def test_submit_and_read_send_few_statements_and_no_begin_or_commit(
         raise AssertionError("a transaction of several statements was opened")
 
     job = await submit(client)
+    # What waiting jobs are estimated by is read every few seconds, whoever asks.
+    assert (await client.get(job["urls"]["self"])).status_code == 200
     monkeypatch.setattr(psycopg.AsyncConnection, "execute", counting)
     monkeypatch.setattr(psycopg.AsyncConnection, "transaction", none)
     assert (await client.get(job["urls"]["self"])).status_code == 200
