@@ -56,6 +56,9 @@ test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=
 storm: $(STAMP) ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
 	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
+fuzz: $(STAMP) ## send 300 mutated media files through probe and transcode (SEED=7 COUNT=1000)
+	@$(BIN)/python -m tests.processors.fuzzing $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
+
 quick: $(STAMP) ## run the tests that take seconds
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not media'
 
@@ -91,4 +94,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test test-comfyui browser screenshots vendor-check storm quick check bench run docs wheel clean
+.PHONY: help setup demo test test-comfyui browser screenshots vendor-check storm fuzz quick check bench run docs wheel clean

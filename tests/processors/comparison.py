@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -83,7 +84,11 @@ def seen(path: Path) -> Seen:
             streams.setdefault(int(found["index"]), (found["kind"], language, found["text"]))
     ordered = tuple((index, *told) for index, told in sorted(streams.items()))
     moving = [one for one in ordered if one[1] == "Video" and "(attached pic)" not in one[3]]
-    decoded = {index: _decoded(path, index) for index, *_ in moving}
+    decoded = {}
+    for index, *_ in moving:
+        # In a damaged file a stream may be one that nobody can decode.
+        with suppress(subprocess.CalledProcessError):
+            decoded[index] = _decoded(path, index)
     video = max(decoded, key=lambda index: (len(decoded[index][2]), decoded[index][0], -index))
     tags = run_ffmpeg("-i", path, "-map_metadata", "0", "-f", "ffmetadata", "-").stdout.decode()
     head, *parts = re.split(r"^\[(?=CHAPTER\])", tags, flags=re.M)
@@ -151,6 +156,12 @@ def differences(source: Path, result: Path) -> Iterator[tuple[str, str]]:
         yield "look", f"a picture has a PSNR of {worst:.1f} dB"
     yield from _of_tracks(old, new)
     yield from _of_sound(source, result)
+
+
+def differences_of_pictures(source: Path, result: Path, warnings: Collection[str]) -> list[str]:
+    """What `unexplained` says of the number, the times and the look of pictures."""
+    kinds = ("pictures", "times", "look", "size")
+    return [said for said in unexplained(source, result, warnings) if said.startswith(kinds)]
 
 
 def _of_pictures(old: Seen, new: Seen) -> Iterator[tuple[str, str]]:
