@@ -13,6 +13,7 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import Inputs
 from vidqueue.cli.members import check, flags_on
+from vidqueue.cli.moments import moment_of
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.watch import verdict, wait_for
@@ -35,6 +36,8 @@ class BatchFlags:
     """A label of each job to filter by; may be given more than once."""
     priority: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None
     """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
+    run_at: str | None = None
+    """Not before this time: 2027-01-31T22:00, 23:00 (the next), +2h, or tonight (22:00 today, or now if later)."""
     max_attempts: int | None = None
     """Failed attempts after which a job fails."""
     timeout: float | None = None
@@ -58,6 +61,7 @@ class BatchFlags:
             "processor": self.processor,
             "tags": list(self.tag or ()) or None,
             "priority": self.priority,
+            "run_at": moment_of(self.run_at).isoformat() if self.run_at else None,
             "max_attempts": self.max_attempts,
             "timeout_s": self.timeout,
             "lane": self.lane,

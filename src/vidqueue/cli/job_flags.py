@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.moments import moment_of
 from vidqueue.cli.options import DASH
 
 JOB = Group("The job", sort_key=20)
@@ -27,10 +27,10 @@ class JobFlags:
     """A label to filter by; may be given more than once."""
     priority: Annotated[int | None, Parameter(group=JOB, allow_leading_hyphen=True)] = None
     """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
-    run_at: Annotated[datetime | None, Parameter(group=JOB)] = None
-    """Not before this time, such as 2027-01-31T22:00; local unless it names a zone."""
-    expires_at: Annotated[datetime | None, Parameter(group=JOB)] = None
-    """Fail if it has not started by this time; local unless it names a zone."""
+    run_at: Annotated[str | None, Parameter(group=JOB)] = None
+    """Not before this time: 2027-01-31T22:00, 23:00 (the next), +2h, or tonight (22:00 today, or now if later)."""
+    expires_at: Annotated[str | None, Parameter(group=JOB)] = None
+    """Fail if it has not started by this time, such as 2027-01-31T22:00, 07:30 or +8h; local unless it names a zone."""
     max_attempts: Annotated[int | None, Parameter(group=JOB)] = None
     """Number of failed attempts after which the job fails."""
     timeout: Annotated[float | None, Parameter(group=JOB)] = None
@@ -66,8 +66,8 @@ class JobFlags:
             "title": self.title,
             "tags": list(self.tag or ()) or None,
             "priority": self.priority,
-            "run_at": _zoned(self.run_at),
-            "expires_at": _zoned(self.expires_at),
+            "run_at": moment_of(self.run_at).isoformat() if self.run_at else None,
+            "expires_at": moment_of(self.expires_at).isoformat() if self.expires_at else None,
             "max_attempts": self.max_attempts,
             "timeout_s": self.timeout,
             "stall_timeout_s": self.stall_timeout,
@@ -90,7 +90,3 @@ def receiver(url: str | None, events: tuple[str, ...] | None) -> dict[str, Any] 
             raise CommandError("--webhook-event needs --webhook.", exit=Exit.USAGE)
         return None
     return {"url": url, "events": list(events)} if events else {"url": url}
-
-
-def _zoned(moment: datetime | None) -> str | None:
-    return moment.astimezone().isoformat() if moment else None
