@@ -62,7 +62,7 @@ def reading() -> Iterator[tuple[str, str]]:
             body = re.sub(r"--.*", "", text)
             if not re.search(
                 r"\b(INSERT|DELETE)\b|\bUPDATE vidqueue"
-                r"|vidqueue\.(accept|record_event|begin|choose|finish|pause|resume)\w*\(",
+                r"|vidqueue\.(accept|record_event|begin|choose|finish|pause|resume|publish)\w*\(",
                 body,
             ):
                 yield family, name
