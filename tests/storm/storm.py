@@ -10,10 +10,13 @@ from tests.storm import checks, report
 from tests.storm.clients import Client, SqlClient
 from tests.storm.floors import Tally, too_calm
 from tests.storm.history import FINAL_PATIENCE_S, BrokenError, History
+from tests.storm.operator import Operator
 from tests.storm.people import Person
+from tests.storm.receivers import Receiver, everything_was_told
 from tests.storm.watch import Watch
 from tests.storm.weather import Weather
 from tests.storm.world import World
+from tests.web import Web, serving
 
 HTTP_CLIENTS = 4
 PEOPLE = 2
@@ -25,7 +28,7 @@ FULL_S = 600.0
 class Storm:
     """One storm on one world."""
 
-    def __init__(self, world: World, seed: str, seconds: float, *, only: str = "") -> None:
+    def __init__(self, world: World, web: Web, seed: str, seconds: float, *, only: str = "") -> None:
         self.world, self.seed, self.seconds, self.only = world, seed, seconds, only
         self.history = History()
         self.ticker = report.Ticker(self.history, seed, seconds)
@@ -37,10 +40,13 @@ class Storm:
         self._crowd: list[threading.Thread] = [Client(f"http-{number}", *common) for number in range(HTTP_CLIENTS)]
         self._crowd += [SqlClient("sql", *common)]
         self._crowd += [Person(number, PEOPLE, *common) for number in range(PEOPLE)]
+        self._crowd += [Operator(*common)]
+        self._receiver = Receiver(web, seed)
 
     def rage(self) -> None:
         """Everything at once for the time of the storm, then calm; ends at the first broken promise."""
         threads = [self._watch, self._weather, *self._crowd]
+        self._receiver.register(self.world.hosts["A"].url)
         try:
             for thread in threads:
                 thread.start()
@@ -61,6 +67,7 @@ class Storm:
         """Check everything that has to be true now; daemons are up when it begins and down when it ends."""
         self._note(checks.rows_are_right(self.world, self.history))
         self._note(checks.results_are_right(self.world))
+        self._note(everything_was_told(self.world, self.history, self._receiver))
         self._note(too_calm(self._tally(), only=bool(self.only)))
         if self.history.problems:
             return
@@ -107,8 +114,8 @@ class Storm:
 
 def run(seed: str, seconds: float, *, keep: bool = False, only: str = "") -> bool:
     """Run one storm and tell of it; whether every promise was kept."""
-    with World() as world:
-        storm = Storm(world, seed, seconds, only=only)
+    with World() as world, serving() as web:
+        storm = Storm(world, web, seed, seconds, only=only)
         if world.small_disk is None:
             print("this user may not mount a small disk: the fault 'full disk' is left out")
         storm.rage()

@@ -41,6 +41,7 @@ class Host:
             VIDQUEUE_DISK__LOW_WATER_MIB=str(low_water_mib),
             VIDQUEUE_RUNNING__LEASE_S=str(LEASE_S),
             VIDQUEUE_RUNNING__DRAIN_TIMEOUT_S=str(DRAIN_S),
+            VIDQUEUE_WEBHOOKS__ALLOW='["127.0.0.0/8"]',
         )
         # Whether it has to run now: a daemon that ends while this is set ended by itself.
         self.wanted = False
