@@ -39,6 +39,7 @@ ADMIN = {
     "DELETE /v1/keys/{key_id:uuid}",
     "PUT /v1/limits/{owner}",
     "DELETE /v1/limits/{owner}",
+    "GET /v1/webhooks/default/secret",
     "GET /v1/webhooks/secret",
     "POST /v1/webhooks/secret",
 }

@@ -22,6 +22,7 @@ def test_the_doctor_examines_everything_and_leaves_no_database_behind(alone: Com
     checks = {check["name"]: check for check in ran.lines}
     machine = {
         "data folder",
+        "processors",
         "address",
         "secrets",
         "disk",

@@ -26,6 +26,8 @@ FRESH_S = 1.0
 READ_AGAIN_S = 0.2
 # While the database is away nothing can be done with a key anyway; answers that need no database still come.
 STALE_S = 60.0
+# How long a request waits for a newer copy where there is an older one.
+WAITS_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Keyring:
         self._open_without_keys = open_without_keys
         self._copy = _Copy(float("-inf"), False, {})
         self._tried_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._used: set[UUID] = set()
 
     async def find(self, secret: str | None) -> Principal:
@@ -143,19 +145,22 @@ class Keyring:
     async def _read(self, at_most_s: float) -> _Copy:
         if time.monotonic() - self._tried_at <= at_most_s:
             return self._copy
-        async with self._reading:
-            # Whoever waited for the lock has what the holder read.
-            if time.monotonic() - self._tried_at > at_most_s:
-                await self._refresh_or_keep()
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._refresh())
+            # Nobody may be left to see a failure; asyncio would complain.
+            self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        reading = self._reading
+        if time.monotonic() - self._copy.read_at > STALE_S:
+            # One who leaves takes the answer from none of the others.
+            await asyncio.shield(reading)
+            return self._copy
+        # While the database is away or slow, a request waits for it once, and that is in its handler.
+        await asyncio.wait({reading}, timeout=WAITS_S)
+        if reading.done() and (error := reading.exception()) is not None:
+            if not (isinstance(error, VidqueueError) and error.code in DATABASE_BUSY):
+                raise error
+            self._tried_at = time.monotonic()
         return self._copy
-
-    async def _refresh_or_keep(self) -> None:
-        try:
-            await self._refresh()
-        except VidqueueError as error:
-            if error.code not in DATABASE_BUSY or time.monotonic() - self._copy.read_at > STALE_S:
-                raise
-        self._tried_at = time.monotonic()
 
     async def _refresh(self) -> None:
         used, self._used = self._used, set()
@@ -168,6 +173,7 @@ class Keyring:
             key.hash: Principal(key.owner, Role(key.role), key.id, key.expires_at) for key in found if key.usable
         }
         self._copy = _Copy(began, bool(found), principals)
+        self._tried_at = time.monotonic()
 
 
 def _usable(copy: _Copy, wanted: bytes) -> Principal | None:
