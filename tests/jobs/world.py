@@ -103,7 +103,9 @@ class Seen:
     def job(self, job: Job) -> dict[str, Any]:
         """A job in the words of the model."""
         row, hidden = self.page[job.id], self.hidden[job.id]
-        told = {name: hidden[name] for name in ("crashes", "losses", "fence", "needs", "events", "attempts")}
+        told = {
+            name: hidden[name] for name in ("crashes", "losses", "waited_s", "fence", "needs", "events", "attempts")
+        }
         told |= {name: getattr(row, name) for name in PUBLIC}
         return told | {"state": row.state.value, "outputs": [output["name"] for output in row.outputs]}
 
