@@ -48,12 +48,13 @@ class Attempt:
     outputs: list[OutputDraft] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     on_log: Callable[[str], None] = lambda text: None
+    name: str = field(default_factory=lambda: f"{uuid4()}-1")
 
     def run(self, graph: dict[str, Any], **inputs: Path) -> list[str]:
         """The names of what it publishes."""
         config = ComfyuiSettings.model_validate({"servers": {f"s{n}": {"url": url} for n, url in enumerate(self.urls)}})
         processor = Comfyui(config)
-        workspace = self.folder / f"{uuid4()}-1"
+        workspace = self.folder / self.name
         workspace.mkdir(parents=True)
         ctx = Context(
             inputs, workspace, "cpu", Limits(), lambda _: None, lambda line: self._hear(line.text),
@@ -160,6 +161,20 @@ def test_as_many_jobs_run_as_there_are_servers() -> None:
         assert len({one.name for one in found if one is not None}) == 3
         assert processor.unavailable() == ""
         assert "comfyui.servers" in kind(ComfyuiSettings()).unavailable()
+
+
+def test_what_an_earlier_attempt_had_made_on_any_server_is_taken_from_there(tmp_path: Path) -> None:
+    made = [ContractServer(tmp_path / str(number), b"").start() for number in range(2)]
+    job = str(uuid4())
+    try:
+        Attempt(tmp_path, [made[1].url], name=f"{job}-1").run(saving())
+        following = Attempt(tmp_path, [one.url for one in made], name=f"{job}-2")
+        assert following.run(saving()) == ["output"]
+        assert following.outputs[0].facts["filename"].startswith(f"{job}-1")
+        assert [len(one.ran) for one in made] == [0, 1]
+    finally:
+        for one in made:
+            one.stop()
 
 
 def test_a_lane_that_reserves_a_server_keeps_others_from_it(

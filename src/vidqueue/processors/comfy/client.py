@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import mimetypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +197,14 @@ class Client:
                 yield answer
         except (ExchangeError, OSError) as error:
             raise AwayError(str(error)) from error
+
+
+def succeeded(ended: Mapping[str, Any]) -> bool:
+    """True if the history says that a prompt ended well; an old server tells it by outputs alone."""
+    status = ended.get("status")
+    if not isinstance(status, dict):
+        return bool(ended.get("outputs"))
+    return status.get("status_str") == "success"
 
 
 def _multipart(boundary: str, name: str) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4, uuid5
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import OutputDraft
 from vidqueue.processors.base import Context, WaitingError
-from vidqueue.processors.comfy.client import AwayError, Client, DeniedError
+from vidqueue.processors.comfy.client import AwayError, Client, DeniedError, succeeded
 from vidqueue.processors.comfy.collector import Collector
 from vidqueue.processors.comfy.failures import failure_of
 from vidqueue.processors.comfy.graph import Graph, with_inputs, with_prefix
@@ -148,7 +148,7 @@ class Run:
         line = self._awaited(self._client.line) if earlier else None
         for prompt_id in earlier:
             ended = self._awaited(partial(self._client.history, prompt_id))
-            if (line is not None and prompt_id in line) or (ended and _status(ended) == "success"):
+            if (line is not None and prompt_id in line) or (ended and succeeded(ended)):
                 self._ctx.log("An earlier attempt had submitted the graph; its run is followed.")
                 return prompt_id
         return ""
@@ -228,7 +228,7 @@ class Run:
 
     def _judge(self, ended: Mapping[str, Any]) -> None:
         """Collect what a prompt made, or raise what it failed of."""
-        if _status(ended) == "success":
+        if succeeded(ended):
             outputs = ended.get("outputs")
             try:
                 return self._awaited(lambda: self._collector.end(outputs if isinstance(outputs, dict) else {}))
@@ -268,13 +268,6 @@ class Run:
                     raise WaitingError("peer_unavailable", f"{self._client.url} does not answer: {error}.") from None
                 self._ctx.canceled.wait(LOOK_S)
                 self._ctx.check_canceled()
-
-
-def _status(ended: Mapping[str, Any]) -> str:
-    status = ended.get("status")
-    if not isinstance(status, dict):
-        return "success" if ended.get("outputs") else "error"
-    return str(status.get("status_str"))
 
 
 def _digest(path: Path, check: Callable[[], None]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidqueue.processors.base import Context, WaitingError
-from vidqueue.processors.comfy.client import AwayError, Client, DeniedError, Line
+from vidqueue.processors.comfy.client import AwayError, Client, DeniedError, Line, succeeded
 from vidqueue.processors.comfy.graph import models_of
 from vidqueue.progress import Progress
 
@@ -71,11 +71,20 @@ def _ask_all(clients: Mapping[str, Client]) -> tuple[list[Choice], str]:
 
 def _ranked(found: list[Choice], models: frozenset[str], ours: list[str]) -> list[Choice]:
     """Servers that may take the graph, best first."""
-    at_ours = [choice for choice in found if any(one in choice.line for one in ours)]
+    at_ours = [choice for choice in found if any(one in choice.line or _has_made(choice.client, one) for one in ours)]
     if at_ours:
         return at_ours
     free = [choice for choice in found if choice.line.empty]
     return sorted(free, key=lambda choice: _distance(choice.client, models)) if len(free) > 1 else free
+
+
+def _has_made(client: Client, prompt_id: str) -> bool:
+    """True if a prompt of an earlier attempt has ended well there, while nobody looked."""
+    try:
+        ended = client.history(prompt_id)
+    except (AwayError, DeniedError):
+        return False
+    return ended is not None and succeeded(ended)
 
 
 def _distance(client: Client, models: frozenset[str]) -> int:
