@@ -7,6 +7,7 @@
 const KINDS = ["queued", "running", "progress", "output", "interrupted", "cancel_requested", "updated", "succeeded", "failed",
   "canceled", "paused", "resumed"];
 const LEAST_MS = 1000;
+const IDLE_MS = 30_000;
 const main = () => document.getElementById("main");
 const light = document.getElementById("live");
 let source = null;
@@ -133,6 +134,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+// Ages and waiting times go on where nothing happens.
+setInterval(() => { if (source && !document.hidden) soon(); }, IDLE_MS);
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
 if (!location.hash) scrollToEnd();
