@@ -30,6 +30,7 @@ from vidqueue.jobs import keys, schedules
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.notify import Notifier
 from vidqueue.jobs.scheduler import Scheduler
+from vidqueue.jobs.watch_folders import watching
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
 from vidqueue.ops import data_folder, failpoints, logs
@@ -179,7 +180,12 @@ async def running(
         async with services.database.statement() as connection:
             await reports.set_prices(connection, settings.prices)
         await stack.enter_async_context(sending(_sender(services)))
-        await _declare_schedules(services)
+        with _configuration_errors():
+            await schedules.declare(services.database, settings.schedules, services.storage.node)
+            if role != "api":
+                stack.enter_context(
+                    watching(settings.watch_folders, services.database, services.inputs, services.storage, watchdog)
+                )
         scheduler = Scheduler(services.database, services.inputs, services.watchdog.register("schedules"))
         stack.callback(supervise(scheduler.run, "schedules").cancel)
         if settings.notify.command:
@@ -270,11 +276,11 @@ async def _require_own_database(services: Services) -> None:
         )
 
 
-async def _declare_schedules(services: Services) -> None:
-    """Write the schedules of the configuration."""
-    node, configured = services.storage.node, services.settings.schedules
+@contextmanager
+def _configuration_errors() -> Iterator[None]:
+    """Take what is wrong with an entry of the configuration for that, and not for a fault of the database."""
     try:
-        await schedules.declare(services.database, configured, node=node, now=schedules.system_clock())
+        yield
     except VidqueueError as error:
         if error.code in DATABASE_BUSY:
             raise

@@ -40,7 +40,7 @@ VALUES: dict[str, Any] = {
     "keep": FINISHED - 300, "lease_s": 30, "machine": "m", "with_offline": True, "since": NOW, "attempt": 1,
     "jobs_days": 90, "logs_days": 30, "events_days": 30, "uploads_days": 30, "jobs": 1000, "patience_s": 30,
     "process": "p", "count": 3, "fence": 1, "names": ["video"], "sha256": "0" * 64, "url_sha256": "0" * 64,
-    "host": "testhost", "state": "pending", "text": "broke", "now": NOW,
+    "host": "testhost", "state": "pending", "text": "broke", "now": NOW, "folder": "inbox", "after_path": "",
 }  # fmt: skip
 # The same word for other things, by the family of the queries.
 OF_FAMILY: dict[str, dict[str, Any]] = {

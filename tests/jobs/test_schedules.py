@@ -314,7 +314,7 @@ async def test_schedules_of_a_configuration_come_stay_and_go_with_it(timetable: 
     database, node = timetable.services.database, UUID(int=1)
 
     async def started(*entries: ScheduleSettings, by: UUID = node) -> list[str]:
-        await schedules.declare(database, entries, node=by, now=timetable.now)
+        await schedules.declare(database, entries, by, timetable.now)
         return [one.name for one in await schedules.of_owner(database, owner="local")]
 
     assert await started(entry("a"), entry("b")) == ["a", "b"]

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "priority": ("jobs:priority", JOBS, "Change the priority of a job."),
     "delete": ("jobs:delete", JOBS, "Delete finished jobs with their logs and files."),
     "webhooks": ("webhooks:app", JOBS, "Tell others of jobs by HTTP; show and resend what was told."),
+    "watch-folders": ("watch_folders:watch_folders", JOBS, "Show watch folders, and what became of their files."),
     "schedules": ("schedules:app", JOBS, "Submit jobs at the times of a cron expression."),
     "pause": ("pauses:pause", MACHINE, "Begin no more jobs: at all, of one processor, or on one lane."),
     "resume": ("pauses:resume", MACHINE, "End a pause."),

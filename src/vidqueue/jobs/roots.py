@@ -84,6 +84,17 @@ class Roots:
                 return step.path
         raise _unopened(reference, os.strerror(errno.ELOOP))
 
+    async def threads_of(self, folder: Path) -> ThreadPool:
+        """Return the threads of the root in which a folder lies.
+
+        Raises:
+            VidqueueError: `input_unreachable`; `input_forbidden` if it lies in none.
+        """
+        root = await self._resolved_root_of(_normal(folder))
+        if root is None:
+            raise VidqueueError("input_forbidden", f"{short(str(folder))} is outside inputs.roots.")
+        return root.threads
+
     def _root_of(self, path: str) -> Root | None:
         """The innermost root that contains a path by its name."""
         found = [

@@ -85,12 +85,15 @@ async def add(database: Database, request: ScheduleRequest, *, owner: str, now: 
     return added
 
 
-async def declare(database: Database, configured: Sequence[ScheduleSettings], *, node: UUID, now: datetime) -> None:
+async def declare(
+    database: Database, configured: Sequence[ScheduleSettings], node: UUID, now: datetime | None = None
+) -> None:
     """Write the schedules of a configuration, and delete those that it had before and has no more.
 
     Raises:
         VidqueueError: `invalid_request`, `unknown_processor` or `invalid_params`, with the name of the schedule.
     """
+    now = now or system_clock()
     requests = [request for one in configured if (request := _from_settings(one))]
     async with database.transaction() as connection:
         # In order, so that two daemons with the same schedules do not wait for each other.

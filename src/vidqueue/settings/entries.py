@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vidqueue.ops import cron
+
+Named = TypeVar("Named", "ScheduleSettings", "WatchFolderSettings")
 
 # Who owns the jobs that a configuration asks for.
 CONFIGURED_OWNER = "local"
@@ -41,7 +45,34 @@ class ScheduleSettings(Section):
         return given
 
 
-def require_distinct(entries: list[ScheduleSettings]) -> list[ScheduleSettings]:
+class WatchFolderSettings(Section):
+    """A watch folder: each complete file of it becomes a job. The daemon checks `job` when it starts."""
+
+    name: str = Field(pattern=NAME)
+    path: Path
+    job: dict[str, Any]
+    parameter: str | None = None
+    outputs: Path | None = None
+    recursive: bool = False
+    include: list[str] = Field(["*"], min_length=1)
+    settle_s: float = Field(10, ge=0, le=86_400)
+    every_s: float = Field(5, ge=0.1, le=3600)
+
+    @field_validator("path", "outputs")
+    @classmethod
+    def _absolute(cls, given: Path | None) -> Path | None:
+        if given is not None and not given.is_absolute():
+            raise ValueError(f"{given} is not an absolute path")
+        return given and Path(os.path.normpath(given))
+
+    @model_validator(mode="after")
+    def _two_folders(self) -> Self:
+        if self.outputs == self.path:
+            raise ValueError("outputs is the watched folder itself; its files would become jobs")
+        return self
+
+
+def require_distinct(entries: list[Named]) -> list[Named]:
     """Return the entries, unless two have one name.
 
     Raises:
@@ -59,5 +90,14 @@ Schedules = Annotated[
     Field(
         description="Jobs at the times of a cron expression, each a table with `name`, `cron`, `job` (as POST /v1/jobs "
         "takes it) and, if you like, `timezone`, `missed` and `one_at_a_time`."
+    ),
+]
+
+WatchFolders = Annotated[
+    list[WatchFolderSettings],
+    AfterValidator(require_distinct),
+    Field(
+        description="Folders under inputs.roots whose complete files become jobs, each a table with `name`, `path`, "
+        "`job` and, if you like, `parameter`, `outputs` (a folder), `recursive`, `include`, `settle_s` and `every_s`."
     ),
 ]

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vidqueue.limits import Limits, LimitSettings
-from vidqueue.settings.entries import Schedules
+from vidqueue.settings.entries import Schedules, WatchFolders
 from vidqueue.settings.sections import (
     ApiSettings,
     DatabaseSettings,
@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     )
     host_name: str = Field(default_factory=socket.gethostname, description="Name of this machine in reports.")
     schedules: Schedules = []
+    watch_folders: WatchFolders = []
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
     lanes: LanesSettings = LanesSettings()
@@ -103,6 +104,15 @@ class Settings(BaseSettings):
     def _one_database_url(self) -> Settings:
         if self.database.url and self.database.url_file:
             raise ValueError("database.url and database.url_file are both set; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _watched_roots(self) -> Settings:
+        for folder in self.watch_folders:
+            if not any(folder.path.is_relative_to(root) for root in self.inputs.roots):
+                raise ValueError(
+                    f"watch_folders: {folder.path} is not under any of inputs.roots, so no job could read it"
+                )
         return self
 
 

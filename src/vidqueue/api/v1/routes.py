@@ -24,6 +24,7 @@ from vidqueue.api.v1 import (
     reports,
     schedules,
     system,
+    watch_folders,
     webhooks,
 )
 from vidqueue.api.v1.downloads import get_file_content, get_output
@@ -121,6 +122,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *webhooks.ENDPOINTS,
     *previews.ENDPOINTS,
     *schedules.ENDPOINTS,
+    *watch_folders.ENDPOINTS,
     *keys.ENDPOINTS,
     *limits.ENDPOINTS,
     Endpoint(
