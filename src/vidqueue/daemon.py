@@ -29,7 +29,7 @@ from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.jobs import keys, schedules
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.notify import Notifier
-from vidqueue.jobs.scheduler import Scheduler
+from vidqueue.jobs.scheduler import scheduling
 from vidqueue.jobs.watch_folders import watching
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
@@ -143,10 +143,8 @@ async def _feed_watchdog(manager: Manager, watchdog: Watchdog, heartbeat: Heartb
     """Send watchdog messages to the service manager while no background task is stuck."""
     while True:
         heartbeat()
-        if stuck := watchdog.stuck():
-            log.error("daemon_is_stuck", tasks=stuck)
-        else:
-            manager.tell(WATCHDOG="1")
+        stuck = watchdog.stuck()
+        log.error("daemon_is_stuck", tasks=stuck) if stuck else manager.tell(WATCHDOG="1")
         await asyncio.sleep(manager.feed_every_s or CHECK_EVERY_S)
 
 
@@ -182,12 +180,9 @@ async def running(
         await stack.enter_async_context(sending(_sender(services)))
         with _configuration_errors():
             await schedules.declare(services.database, settings.schedules, services.storage.node)
-            if role != "api":
-                stack.enter_context(
-                    watching(settings.watch_folders, services.database, services.inputs, services.storage, watchdog)
-                )
-        scheduler = Scheduler(services.database, services.inputs, services.watchdog.register("schedules"))
-        stack.callback(supervise(scheduler.run, "schedules").cancel)
+            watched = () if role == "api" else settings.watch_folders
+            stack.enter_context(watching(watched, services.database, services.inputs, services.storage, watchdog))
+        stack.enter_context(scheduling(services.database, services.inputs, watchdog))
         if settings.notify.command:
             notifier = Notifier(services.database, services.event_feed, settings.notify)
             stack.callback(supervise(notifier.run, "notify").cancel)
@@ -278,13 +273,11 @@ async def _require_own_database(services: Services) -> None:
 
 @contextmanager
 def _configuration_errors() -> Iterator[None]:
-    """Take what is wrong with an entry of the configuration for that, and not for a fault of the database."""
+    """Report a wrong entry of the configuration as such, and not as a fault of the database."""
     try:
         yield
     except VidqueueError as error:
-        if error.code in DATABASE_BUSY:
-            raise
-        raise NotAllowedError(error.message) from None
+        raise (error if error.code in DATABASE_BUSY else NotAllowedError(error.message)) from None
 
 
 @contextmanager

@@ -6,7 +6,8 @@ A job, the note that it was submitted, and the schedule's next time are one tran
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,7 +23,8 @@ from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.schedules import system_clock
 from vidqueue.jobs.submit import JobRequest, checked
 from vidqueue.ops import cron, failpoints
-from vidqueue.ops.watchdog import Heartbeat
+from vidqueue.ops.supervise import supervise
+from vidqueue.ops.watchdog import Heartbeat, Watchdog
 
 # A time is missed if no daemon has looked for this long.
 MISSED_AFTER = timedelta(seconds=60)
@@ -135,3 +137,13 @@ class Scheduler:
 
 def _refused(refusal: VidqueueError) -> NewRun:
     return NewRun(outcome="refused", error=f"{refusal.code}: {refusal.message}"[:ERROR_KEPT])
+
+
+@contextmanager
+def scheduling(database: Database, inputs: Inputs, watchdog: Watchdog) -> Iterator[None]:
+    """Run the schedules of a database for the block."""
+    task = supervise(Scheduler(database, inputs, watchdog.register("schedules")).run, "schedules")
+    try:
+        yield
+    finally:
+        task.cancel()
