@@ -29,6 +29,8 @@ OPERATE = {
     "POST /v1/lanes/{name}/resume",
     "POST /v1/lanes/{name}/drain",
     "GET /v1/limits",
+    "GET /v1/watch-folders",
+    "GET /v1/watch-folders/{name}/files",
     "POST /queue/{verb}",
     "POST /lanes/{name}/{verb}",
 }

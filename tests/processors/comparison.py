@@ -30,7 +30,8 @@ _STREAM = re.compile(
 )
 _SOUND = re.compile(r"\d+ Hz, (?P<layout>[^,]+)")
 _COLOUR = re.compile(r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)")
-_SIDE_DATA = re.compile(r"MaxCLL=\d+, MaxFALL=\d+|max_luminance=\d+|Spherical Mapping: \w+")
+# A display of no luminance at all says nothing, and encoders leave it out.
+_SIDE_DATA = re.compile(r"MaxCLL=\d+, MaxFALL=\d+|max_luminance=[1-9]\d*|Spherical Mapping: \w+")
 _RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "pal8")
 
 # What a warning must say for a kind of difference to be told.
