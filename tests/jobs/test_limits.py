@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import httpx2
@@ -116,6 +117,11 @@ async def test_a_limit_is_429_over_http_and_an_upload_is_refused_before_it_is_re
         assert (await client.post("/v1/files", content=b"x" * 11, headers=ann)).status_code == 429
         assert (await client.post("/v1/files", content=b"x" * 10, headers=ann)).status_code == 201
         assert (await client.post("/v1/files", content=b"x", headers=ann)).status_code == 429
+        page = (await client.get("/submit", headers=ann)).text
+        (token,) = set(re.findall(r'name="token" value="([^"]+)"', page))
+        form = {"data": {"token": token}, "files": [("f.media", ("a.txt", b"x", "text/plain"))]}
+        by_page = await client.post("/submit/zoo", headers=ann, **form)  # type: ignore[arg-type]
+        assert (by_page.status_code, "ann may store 0 bytes more" in by_page.text) == (429, True)
         listed = (await client.get("/v1/limits", headers=boss)).json()["limits"]
         assert [one["owner"] for one in listed] == ["ann"]
         assert (await client.delete("/v1/limits/ann", headers=boss)).status_code == 204

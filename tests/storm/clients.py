@@ -37,7 +37,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         """Submit until told to stop; the job in hand is still seen through."""
         number = 0
-        try:
+        with self.history.watched(self.name), self.http:
             while not self.stop.wait(self.random.uniform(0, 0.4)):
                 if self.history.counts["line"] > LONGEST_LINE:
                     continue
@@ -48,13 +48,6 @@ class Client(threading.Thread):
                     self.submit(f"{self.name}-{number}", kind.name, body)
                 if job_id:
                     self._remember(kind.name, job_id)
-        except BrokenError as problem:
-            self.history.fail(problem)
-        except Exception as error:  # a client that dies silently would make a storm that proves nothing
-            self.history.fail(BrokenError(f"{self.name} failed: {error!r}"))
-            raise
-        finally:
-            self.http.close()
 
     def _remember(self, kind: str, job_id: str) -> None:
         """What later jobs of this client may hang on."""

@@ -98,6 +98,17 @@ class History:
         with self._lock:
             self.counts[what] += 1
 
+    @contextmanager
+    def watched(self, name: str) -> Iterator[None]:
+        """Note what a thread of that name raises, a broken promise or a fault of its own."""
+        try:
+            yield
+        except BrokenError as problem:
+            self.fail(problem)
+        except Exception as error:  # a thread that dies silently would make a storm that proves nothing
+            self.fail(BrokenError(f"{name} failed: {error!r}"))
+            raise
+
     def fail(self, problem: BrokenError) -> None:
         """Note a broken promise."""
         with self._lock:

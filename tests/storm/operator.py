@@ -27,15 +27,9 @@ class Operator(threading.Thread):
 
     def run(self) -> None:
         """Pause until told to stop."""
-        with httpx2.Client(timeout=20) as http:
-            try:
-                while not self.stop.wait(self.random.uniform(2, 6)):
-                    self._act(http)
-            except BrokenError as problem:
-                self.history.fail(problem)
-            except Exception as error:  # as in a client
-                self.history.fail(BrokenError(f"{self.name} failed: {error!r}"))
-                raise
+        with self.history.watched(self.name), httpx2.Client(timeout=20) as http:
+            while not self.stop.wait(self.random.uniform(2, 6)):
+                self._act(http)
 
     def _act(self, http: httpx2.Client) -> None:
         ((place, what, _),) = self.random.choices(PLACES, [weight for *_, weight in PLACES])

@@ -51,18 +51,11 @@ class Person(threading.Thread):
 
     def run(self) -> None:
         """Meddle until told to stop."""
-        try:
+        with self.history.watched(self.name), self.http:
             while not self.stop.wait(self.random.uniform(0.1, 0.8)):
                 (deed,) = self.random.choices(DEEDS, [deed.weight for deed in DEEDS])
                 if (order := self._choose(deed)) is not None:
                     self._do(deed, order)
-        except BrokenError as problem:
-            self.history.fail(problem)
-        except Exception as error:  # as in a client
-            self.history.fail(BrokenError(f"{self.name} failed: {error!r}"))
-            raise
-        finally:
-            self.http.close()
 
     def _choose(self, deed: Deed) -> Order | None:
         """Mostly a job that is listed in a fitting state, now and then any: it may have moved on by then anyway."""

@@ -163,12 +163,12 @@ class Keyring:
         return self._copy
 
     async def _refresh(self) -> None:
-        used, self._used = self._used, set()
-        began = time.monotonic()
+        used, began = set(self._used), time.monotonic()
         async with self._connect() as connection:
             if used:
                 await keys.used(connection, used)
             found = await keys.known(connection)
+        self._used -= used
         principals = {
             key.hash: Principal(key.owner, Role(key.role), key.id, key.expires_at) for key in found if key.usable
         }

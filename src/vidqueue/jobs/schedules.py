@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from uuid import UUID
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import schedules
@@ -22,7 +22,7 @@ from vidqueue.jobs.submit import JobRequest
 from vidqueue.ops import cron
 from vidqueue.processors import registry
 from vidqueue.processors.media import json_pointer
-from vidqueue.settings.entries import CONFIGURED_OWNER, ScheduleSettings
+from vidqueue.settings.entries import CONFIGURED_OWNER, NAME, CronExpression, ScheduleSettings, TimeZone
 
 MOST = 1000
 RUNS_SHOWN = 1000
@@ -38,31 +38,18 @@ class ScheduleRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A name of your choice.")
-    cron: str = Field(
-        min_length=1,
-        max_length=100,
+    name: str = Field(pattern=NAME, description="A name of your choice.")
+    cron: CronExpression = Field(
         description="Minute, hour, day, month and weekday, such as `0 3 * * 1-5`; or @hourly, @daily, @weekly, "
         "@monthly.",
     )
-    timezone: str = Field("UTC", max_length=64, description="The zone of the times, such as Europe/Berlin.")
+    timezone: TimeZone = Field("UTC", description="The zone of the times, such as Europe/Berlin.")
     job: JobRequest = Field(description="The job, as POST /v1/jobs takes it, without `run_at` and `expires_at`.")
     missed: Literal["skip", "once", "all"] = Field(
         "once", description="Times at which no daemon ran: skip them, submit one job for all, or one for each."
     )
     one_at_a_time: bool = Field(False, description="Leave a time out while a job of an earlier one has not ended.")
     paused: bool = Field(False, description="Submit nothing until it is resumed.")
-
-    @field_validator("cron")
-    @classmethod
-    def _valid(cls, given: str) -> str:
-        return cron.check(given)
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, given: str) -> str:
-        cron.zone(given)
-        return given
 
     @model_validator(mode="after")
     def _without_times(self) -> Self:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Device, OutputDraft
-from vidqueue.processors.base import Context, MediaField, Parameters, Processor, Resource, settings_of
+from vidqueue.job import OutputDraft
+from vidqueue.processors.base import Context, MediaField, Parameters, settings_of
 from vidqueue.processors.comfy import templates
 from vidqueue.processors.comfy.graph import check_graph, media_in_graph, media_kind, place_of
+from vidqueue.processors.comfy.processor import OnComfyui
 from vidqueue.processors.comfy.service import (
     check_server,
     check_with_servers,
     clients_of,
-    device_of,
     drawn_seed,
-    lane_of,
-    resource_of,
     run_on_server,
 )
 from vidqueue.processors.comfy.settings import ComfyuiSettings
@@ -60,33 +58,11 @@ class ComfyuiParams(Parameters):
         return self
 
 
-class Comfyui(Processor):
+class Comfyui(OnComfyui):
     """Run a graph or a workflow on a ComfyUI server: pictures, video or sound, whatever its nodes save."""
 
     name = "comfyui"
-    device = "gpu"
-    stall_timeout_s = 1800
-    cancel_grace_s = 10
-    asks_peer = True
-    settings = "comfyui"
-    Settings: ClassVar[type[BaseModel]] = ComfyuiSettings
     Params = ComfyuiParams
-
-    def device_for(self, params: Any) -> Device:
-        """As its servers say."""
-        return device_of(params.server, self.config)
-
-    def unavailable(self) -> str:
-        """A server is needed."""
-        return "" if self.config.servers else "no server is configured under [comfyui.servers]"
-
-    def resource_for(self, params: Any) -> Resource | None:
-        """The servers, which take one job each."""
-        return resource_of(params.server, self.config)
-
-    def lane_for(self, params: Any) -> str | None:
-        """The lane of its server, where that has one."""
-        return lane_of(params.server, self.config)
 
     def media(self, params: Any) -> Iterable[MediaField]:
         """Those of the workflow's parameters, or those that nodes of the graph load."""

@@ -49,6 +49,8 @@ class Context:
         redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
         publish_output, show_preview: what `publish` and `preview` call.
         outputs: what `output` has promised and `publish` has not published.
+        degraded: the parameters that memory was too small for before this run, each with the code of its error; every
+            output gets them into its facts.
     """
 
     inputs: Mapping[str, Path]
@@ -66,6 +68,7 @@ class Context:
     publish_output: Callable[[OutputDraft], None] = lambda draft: None
     show_preview: Callable[[bytes], None] = lambda picture: None
     outputs: list[OutputDraft] = field(default_factory=list)
+    degraded: Sequence[dict[str, Any]] = ()
 
     def progress(self, progress: Progress | float, stage: str = "", message: str = "") -> None:
         """Report progress; raises if the job was canceled.
@@ -154,6 +157,9 @@ class Context:
         drafts = [returned] if isinstance(returned, OutputDraft) else returned
         if not isinstance(drafts, list | tuple) or not all(isinstance(draft, OutputDraft) for draft in drafts):
             raise VidqueueError("bad_output", f"The processor returned {type(drafts).__name__}, not a list of outputs.")
+        for draft in drafts if self.degraded else ():
+            draft.facts["degraded"] = list(self.degraded)
+            draft.facts["warnings"] = [*draft.facts.get("warnings", ()), *map(_told_of, self.degraded)]
         return list(drafts)
 
     def temporary(self) -> Path:
@@ -253,3 +259,8 @@ class Context:
             last = f": {ran.tail[-1]}" if ran.tail else ""
             raise VidqueueError("program_failed", f"{Path(command[0]).name} ended with {ran.returncode}{last}.")
         return ran
+
+
+def _told_of(rung: dict[str, Any]) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in rung.items() if name != "code")
+    return f"The memory was too small for {values or 'the first try'}."

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Device, OutputDraft
-from vidqueue.processors.base import AudioInput, Context, ImageInput, Parameters, Processor, Resource, settings_of
+from vidqueue.job import OutputDraft
+from vidqueue.processors.base import AudioInput, Context, ImageInput, Parameters, settings_of
 from vidqueue.processors.comfy import templates
+from vidqueue.processors.comfy.processor import OnComfyui
 from vidqueue.processors.comfy.service import (
     check_server,
     check_with_servers,
     clients_of,
-    device_of,
     drawn_seed,
-    lane_of,
-    resource_of,
     run_on_server,
 )
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfy.templates import Filled
-from vidqueue.progress import Progress
 
 WORKFLOW = "sonic"
 # The node fails for less.
@@ -72,41 +69,11 @@ class SonicParams(Parameters):
         return self
 
 
-@dataclass
-class _Result:
-    """What is to be told of the result: rungs that did not fit, and warnings."""
-
-    degraded: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-class Sonic(Processor):
+class Sonic(OnComfyui):
     """Make a portrait speak: a picture and a voice become a talking video, with Sonic on a ComfyUI server."""
 
     name = "sonic"
-    device = "gpu"
-    stall_timeout_s = 1800
-    cancel_grace_s = 10
-    asks_peer = True
-    settings = "comfyui"
-    Settings: ClassVar[type[BaseModel]] = ComfyuiSettings
     Params = SonicParams
-
-    def device_for(self, params: Any) -> Device:
-        """As its servers say."""
-        return device_of(params.server, self.config)
-
-    def unavailable(self) -> str:
-        """A server is needed."""
-        return "" if self.config.servers else "no server is configured under [comfyui.servers]"
-
-    def resource_for(self, params: Any) -> Resource | None:
-        """The servers, which take one job each."""
-        return resource_of(params.server, self.config)
-
-    def lane_for(self, params: Any) -> str | None:
-        """The lane of its server, where that has one."""
-        return lane_of(params.server, self.config)
 
     def vram_mb(self, params: Any) -> int:
         """An estimate from the smallest resolution that is tried; 0 where the server's card is not that of a lane."""
@@ -120,48 +87,32 @@ class Sonic(Processor):
         check_with_servers(filled, clients_of(params.server, self.config))
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
-        """Run the workflow; where the GPU's memory runs out, with smaller pictures."""
-        result = _Result()
-        duration_s = length_of(params, audio_s(ctx), result.warnings)
+        """Run the workflow."""
+        warnings: list[str] = []
+        duration_s = length_of(params, audio_s(ctx), warnings)
         if params.seed is None:
             params = params.model_copy(update={"seed": drawn_seed(ctx)})
-        left = rungs(params)
-        while True:
-            resolution = left.pop(0)
-            filled = self._filled(params, resolution, duration_s)
-            try:
-                self._run_once(filled, params, ctx, result, resolution)
-            except VidqueueError as error:
-                if error.code != "gpu_out_of_memory" or not left:
-                    raise self._explained(error, params) from None
-                result.degraded.append({"min_resolution": resolution, "code": error.code})
-                message = f"The GPU's memory is too small for min_resolution {resolution}; {left[0]} is tried."
-                result.warnings.append(message)
-                ctx.log(message, "warning")
-                ctx.progress(Progress(0.0, stage="degrade", message=message))
-            else:
-                return []
 
-    def _run_once(self, filled: Filled, params: Any, ctx: Context, result: _Result, resolution: int) -> None:
         def publish(draft: OutputDraft) -> None:
             draft.facts.update(
-                degraded=result.degraded,
-                warnings=[*draft.facts.get("warnings", ()), *result.warnings],
-                min_resolution=resolution,
+                degraded=[],
+                warnings=[*draft.facts.get("warnings", ()), *warnings],
+                min_resolution=params.min_resolution,
                 seed=params.seed,
             )
             ctx.publish(replace(draft, name="video") if draft.name in ("output", "output_1") else draft)
 
+        filled = self._filled(params, params.min_resolution, duration_s)
         clients = clients_of(params.server, self.config, ctx.lane)
-        run_on_server(filled, ctx, clients, publish, label=f"_{resolution}")
+        run_on_server(filled, ctx, clients, publish, label=f"_{params.min_resolution}")
+        return []
 
-    def _explained(self, error: VidqueueError, params: Any) -> VidqueueError:
-        """An error for want of memory says what else could be tried."""
-        smaller = [rung for rung in LADDER if rung < params.min_resolution]
-        if error.code != "gpu_out_of_memory" or params.allow_degrade or not smaller:
-            return error
-        hint = f"Allow a smaller picture (allow_degrade), or ask for min_resolution {smaller[0]}."
-        return VidqueueError(error.code, error.message, hint=hint)
+    def degrade(self, params: Any, error: VidqueueError) -> Any:
+        """The next smaller picture; memory of this machine, and not of the GPU, is not spared by it."""
+        smaller = _smaller(params)
+        if error.code != "gpu_out_of_memory" or not smaller:
+            return None
+        return params.model_copy(update={"min_resolution": smaller[0]})
 
     def _workflow(self) -> templates.Workflow:
         return templates.find(WORKFLOW, self.config)
@@ -202,9 +153,12 @@ class Sonic(Processor):
 
 
 def rungs(params: SonicParams) -> list[int]:
-    """The resolutions to try, largest first."""
-    smaller = [rung for rung in LADDER if rung < params.min_resolution]
-    return [params.min_resolution, *(smaller if params.allow_degrade else ())]
+    """The resolutions that may be tried, largest first."""
+    return [params.min_resolution, *(_smaller(params) if params.allow_degrade else ())]
+
+
+def _smaller(params: SonicParams) -> list[int]:
+    return [rung for rung in LADDER if rung < params.min_resolution]
 
 
 def audio_s(ctx: Context) -> float:

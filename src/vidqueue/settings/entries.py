@@ -17,6 +17,15 @@ CONFIGURED_OWNER = "local"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
+def _known_zone(name: str) -> str:
+    cron.zone(name)
+    return name
+
+
+CronExpression = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(cron.check)]
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_known_zone)]
+
+
 class Section(BaseModel):
     """Base class of sections and of entries of lists. Unknown keys are errors, and values cannot be changed."""
 
@@ -27,22 +36,11 @@ class ScheduleSettings(Section):
     """A schedule: a job at the times of a cron expression. The daemon checks `job` when it starts."""
 
     name: str = Field(pattern=NAME)
-    cron: str = Field(min_length=1, max_length=100)
-    timezone: str = Field("UTC", max_length=64)
+    cron: CronExpression
+    timezone: TimeZone = "UTC"
     job: dict[str, Any]
     missed: Literal["skip", "once", "all"] = "once"
     one_at_a_time: bool = False
-
-    @field_validator("cron")
-    @classmethod
-    def _valid(cls, given: str) -> str:
-        return cron.check(given)
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, given: str) -> str:
-        cron.zone(given)
-        return given
 
 
 class WatchFolderSettings(Section):

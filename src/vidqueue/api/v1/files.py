@@ -16,8 +16,7 @@ from starlette.responses import Response
 
 from vidqueue.api.http.context import base_of, owner_of, principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
-from vidqueue.api.http.form_parts import Part
-from vidqueue.api.http.multipart import FilePart
+from vidqueue.api.http.multipart import FilePart, Part
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
 from vidqueue.api.v1.file_views import UploadView, file_view
 from vidqueue.api.v1.jobs import ForOwner
@@ -69,7 +68,8 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     """
     services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
-    await _require_room_for(request, services, owner)
+    announced = request.headers.get("content-length", "")
+    await _require_room(services, owner, int(announced) if announced.isdecimal() else 1)
     try:
         if media_type_of(request) == "multipart/form-data":
             received = await _receive_form(request, services, limit)
@@ -83,15 +83,21 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
 
 
 async def receive_part(request: Request, part: Part) -> UploadView:
-    """Store a file that is a part of a form with other fields."""
-    services = services_of(request)
+    """Store a file that is a part of a form with other fields.
+
+    Raises:
+        VidqueueError: `limit_reached`, `payload_too_large`, `no_space`.
+    """
+    services, owner = services_of(request), owner_of(request)
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
+    # How large one part of a form is, nobody knows beforehand.
+    await _require_room(services, owner, 1)
     try:
         stored = await services.storage.receive(part.data, limit=limit)
     except OSError as error:
         raise _storage_refuses(error) from error
     name = part.filename or ""
-    return await _keep(request, Received(stored, name, part.media_type), name, owner_of(request))
+    return await _keep(request, Received(stored, name, part.media_type), name, owner)
 
 
 async def _keep(request: Request, received: Received, label: str, owner: str) -> UploadView:
@@ -109,16 +115,15 @@ async def _keep(request: Request, received: Received, label: str, owner: str) ->
     return UploadView(problem=problem, **dict(file_view(file, base=base_of(request))))
 
 
-async def _require_room_for(request: Request, services: Services, owner: str) -> None:
-    """Refuse an upload that its owner may not store, before it is read.
+async def _require_room(services: Services, owner: str, size: int) -> None:
+    """Refuse an upload of this many bytes that its owner may not store, before it is read.
 
     Raises:
         VidqueueError: `limit_reached`.
     """
     async with services.database.statement() as connection:
         left = await limits.storage_left(connection, owner)
-    announced = request.headers.get("content-length", "")
-    if left is not None and left < max(1, int(announced) if announced.isdecimal() else 1):
+    if left is not None and left < max(1, size):
         raise VidqueueError("limit_reached", f"{owner} may store {left} bytes more.", retry_after_s=60)
 
 
@@ -146,10 +151,10 @@ async def _receive_raw(request: Request, services: Services, limit: int) -> Rece
 
 async def _receive_form(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit + FORM_ALLOWANCE)
-    part = FilePart(request.headers["content-type"])
     body = _at_most(_with_room(request, chunks(request)), limit + FORM_ALLOWANCE)
-    stored = await services.storage.receive(part.data(body), limit=limit)
-    return Received(stored, part.name, part.media_type.partition(";")[0].strip().lower())
+    part = FilePart(request.headers["content-type"], body)
+    stored = await services.storage.receive(part.data(), limit=limit)
+    return Received(stored, part.name, part.media_type)
 
 
 def _with_room(request: Request, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from vidqueue.api.http.context import owner_of, services_of
-from vidqueue.api.http.form_parts import FormParts, Part
+from vidqueue.api.http.multipart import FormParts, Part
 from vidqueue.api.http.requests import media_type_of
 from vidqueue.api.v1.files import receive_part
 from vidqueue.api.web import forms, render, schema_form

@@ -41,7 +41,7 @@ def run(
     found = _Entries(context.workspace)
     degraded: list[dict[str, Any]] = []
     while True:
-        fresh = replace(context, outputs=[])
+        fresh = replace(context, outputs=[], degraded=tuple(degraded))
         try:
             drafts = fresh.published(processor.run(params, fresh))
         except Exception as error:
@@ -51,8 +51,6 @@ def run(
             _tell(fresh, params, smaller, explain(error), degraded)
             params = smaller
         else:
-            if degraded:
-                drafts = [_with_rungs(draft, degraded) for draft in drafts]
             return drafts, degraded
         # After the handler: the error's frames hold what fills the memory.
         _clean(context)
@@ -95,10 +93,6 @@ def _changes(params: Parameters, smaller: Parameters) -> tuple[dict[str, Any], d
 
 def _words(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "the same parameters"
-
-
-def _with_rungs(draft: OutputDraft, degraded: list[dict[str, Any]]) -> OutputDraft:
-    return replace(draft, facts={**draft.facts, "degraded": degraded})
 
 
 def _clean(context: Context) -> None:

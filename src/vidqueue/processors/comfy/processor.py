@@ -1,0 +1,39 @@
+"""The base class of processors on ComfyUI: which servers and lanes a job may use, by its parameter `server`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from vidqueue.job import Device
+from vidqueue.processors.base import Processor, Resource
+from vidqueue.processors.comfy.service import device_of, lane_of, resource_of
+from vidqueue.processors.comfy.settings import ComfyuiSettings
+
+
+class OnComfyui(Processor):
+    """A processor whose work is done by the servers of `[comfyui.servers]`."""
+
+    device = "gpu"
+    stall_timeout_s = 1800
+    cancel_grace_s = 10
+    asks_peer = True
+    settings = "comfyui"
+    Settings: ClassVar[type[BaseModel]] = ComfyuiSettings
+
+    def device_for(self, params: Any) -> Device:
+        """As its servers say."""
+        return device_of(params.server, self.config)
+
+    def unavailable(self) -> str:
+        """A server is needed."""
+        return "" if self.config.servers else "no server is configured under [comfyui.servers]"
+
+    def resource_for(self, params: Any) -> Resource | None:
+        """The servers, which take one job each."""
+        return resource_of(params.server, self.config)
+
+    def lane_for(self, params: Any) -> str | None:
+        """The lane of its server, where that has one."""
+        return lane_of(params.server, self.config)
