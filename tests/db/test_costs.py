@@ -17,17 +17,31 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import pytest_asyncio
+from psycopg.types.json import Jsonb
 
 from tests.conftest import TEMPLATE, in_database
 from vidqueue.db import queries
 
 FINISHED, WAITING = 12_000, 3_000
 ROWS, PAGES = 3_500, 1_500
-GROWS = {"jobs", "events", "attempts", "attempt_logs", "files", "outputs", "job_tags", "job_files", "job_hours"}
+GROWS = {
+    "jobs",
+    "events",
+    "attempts",
+    "attempt_logs",
+    "files",
+    "outputs",
+    "job_tags",
+    "job_files",
+    "job_hours",
+    "usage_hours",
+    "wait_hours",
+    "eta_hours",
+}
 FILL = Path(__file__).parents[2] / "benchmarks" / "fill.sql"
 # What reads history, and says so where it is asked for.
 READS_HISTORY = {
-    ("retention", "bytes_here"), ("files", "count_of_node"), ("system", "miscounted"),
+    ("retention", "bytes_here"), ("files", "count_of_node"), ("files", "usage"), ("system", "miscounted"),
     ("system", "violations_of_jobs"), ("system", "violations_between_jobs"),
 }  # fmt: skip
 
@@ -40,14 +54,20 @@ VALUES: dict[str, Any] = {
     "keep": FINISHED - 300, "lease_s": 30, "machine": "m", "with_offline": True, "since": NOW, "attempt": 1,
     "jobs_days": 90, "logs_days": 30, "events_days": 30, "uploads_days": 30, "jobs": 1000, "patience_s": 30,
     "process": "p", "count": 3, "fence": 1, "names": ["video"], "sha256": "0" * 64, "url_sha256": "0" * 64,
+    "hash": "0" * 64,
     "host": "testhost", "state": "pending", "text": "broke", "now": NOW, "folder": "inbox", "after_path": "",
+    "kind": "music", "kinds": ["music", "material"],
 }  # fmt: skip
 # The same word for other things, by the family of the queries.
 OF_FAMILY: dict[str, dict[str, Any]] = {
     "retention": {"before": NOW - timedelta(days=29), "after": LONG_AGO},
     "files": {"after": UUID(int=0)},
     "attempts": {"after": 0},
+    "jobs": {"after": UUID(int=0)},
     "system": {"after": UUID(int=0)},
+    "lanes": {
+        "job": Jsonb({"processor": "rare", "device": "cpu", "unmet": 0, "attempt": 0, "vram_mb": 0, "owner": "local"})
+    },
     # As many events as a process reads at a time.
     "metrics": {"number": 38_000, "upto": 39_000},
     # The hours of a day.
@@ -62,7 +82,7 @@ def reading() -> Iterator[tuple[str, str]]:
             body = re.sub(r"--.*", "", text)
             if not re.search(
                 r"\b(INSERT|DELETE)\b|\bUPDATE vidqueue"
-                r"|vidqueue\.(accept|record_event|begin|choose|finish|pause|resume|publish)\w*\(",
+                r"|vidqueue\.(accept|record_event|begin|choose|finish|pause|resume|publish|set_windows|free_lane|settle)\w*\(",
                 body,
             ):
                 yield family, name
@@ -78,6 +98,11 @@ async def filled_url(any_server_url: str) -> AsyncIterator[str]:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         cursor = psycopg.AsyncClientCursor(connection)
         await cursor.execute(FILL.read_bytes(), {"finished": FINISHED, "waiting": WAITING})
+        # As the daemon does it, an hour at a time.
+        for kept, counted in (("usage", "usage"), ("wait", "waits"), ("eta", "eta")):
+            text = f"INSERT INTO vidqueue.{kept}_hours SELECT * FROM vidqueue.{counted}_counted WHERE hour < now()"
+            await connection.execute(text.encode())
+        await connection.execute("UPDATE vidqueue.usage_settled SET upto = vidqueue.hour_of(now())")
         await connection.execute("VACUUM ANALYZE")
     yield url
     async with await psycopg.AsyncConnection.connect(any_server_url, autocommit=True) as connection:

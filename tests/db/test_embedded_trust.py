@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from vidqueue.db.embedded import server
+from vidqueue.db.embedded.programs import EmbeddedError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("useradd"), reason="needs root and useradd")
 # Says that it is ready, and asks when all of them are.
@@ -78,14 +79,14 @@ def test_a_socket_folder_that_others_can_enter_is_refused(deep: tuple[Path, Path
     data_dir, sockets = deep
     sockets.mkdir()
     sockets.chmod(mode)
-    with pytest.raises(server.EmbeddedError, match="open to other users"):
+    with pytest.raises(EmbeddedError, match="open to other users"):
         server.url_of(data_dir)
 
 
 def test_a_link_in_its_place_is_refused(deep: tuple[Path, Path]) -> None:
     data_dir, sockets = deep
     sockets.symlink_to(data_dir)
-    with pytest.raises(server.EmbeddedError, match="is not a folder"):
+    with pytest.raises(EmbeddedError, match="is not a folder"):
         server.url_of(data_dir)
 
 
@@ -94,7 +95,7 @@ def test_a_socket_folder_of_another_user_is_refused(deep: tuple[Path, Path]) -> 
     data_dir, sockets = deep
     sockets.mkdir(mode=0o700)
     os.chown(sockets, 65534, 65534)
-    with pytest.raises(server.EmbeddedError, match="belongs to another user"):
+    with pytest.raises(EmbeddedError, match="belongs to another user"):
         server.url_of(data_dir)
 
 

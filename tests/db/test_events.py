@@ -142,4 +142,4 @@ async def test_a_batch_in_one_transaction_wakes_a_listener_once(any_queue: Queue
 
 async def test_events_are_there_when_the_job_is(any_queue: Queue) -> None:
     job_id = await any_queue.submit()
-    await eventually(lambda: any_queue.sql("SELECT 1 FROM vidqueue.events WHERE job_id = %s", job_id), within_s=1)
+    await eventually(lambda: any_queue.sql("SELECT 1 FROM vidqueue.events WHERE job_id = %s", job_id))

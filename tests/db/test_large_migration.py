@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import pytest_asyncio
 
+from tests.conftest import fresh
 from tests.daemon import promised
 from tests.factory import Queue
 from vidqueue.db import migrate
@@ -19,7 +21,7 @@ from vidqueue.jobs import retention
 from vidqueue.settings.sections import RetentionSettings
 from vidqueue.storage.local import Storage
 
-JOBS, FILES = 50_000, 100_000
+JOBS, FILES = 25_000, 50_000
 # What a program of the release before has left: jobs that ended, each of which read an upload; one of them waits still.
 FILL = f"""
     INSERT INTO vidqueue.files (name, media_type, size, sha256, created_at)
@@ -35,15 +37,20 @@ A_WRITE = "UPDATE vidqueue.jobs SET message = 'still here' WHERE state = 'queued
 
 
 @pytest_asyncio.fixture
-async def filled_url(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database of the release before, with many rows."""
+async def filled_url(server_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """A database of the release before, with many rows; on one PostgreSQL, because the others lock alike."""
+    for url in fresh(server_url, "template0"):
+        await _fill(url, monkeypatch)
+        yield url
+
+
+async def _fill(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
         steps = [step for step in migrate.known() if step.name < "0005"]
         older.setattr(migrate, "known", lambda: steps)
-        await migrate.migrate(empty_database_url)
-    async with await psycopg.AsyncConnection.connect(empty_database_url, autocommit=True) as connection:
+        await migrate.migrate(url)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(FILL)
-    return empty_database_url
 
 
 async def longest_wait(url: str, working: asyncio.Task[list[str]]) -> float:

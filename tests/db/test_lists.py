@@ -91,3 +91,27 @@ async def test_events_are_read_by_owner_and_by_job(any_queue: Queue) -> None:
     assert theirs == [event for event in whole if event.owner == "other" and event.number > middle]
     assert of_job == [event for event in whole if event.job_id == everything[0].id]
     assert (of_anothers_job, two) == ([], theirs[:2])
+
+
+async def test_a_page_looks_at_the_lanes_once_for_jobs_that_wait_alike_and_tells_each_its_own_reason(
+    any_queue: Queue,
+) -> None:
+    lanes = 20
+    for number in range(lanes):
+        await any_queue.lane(f"cpu{number}")
+    kinds: list[dict[str, Any]] = [{}, {"owner": "other"}, {"lane": "nowhere"}, {"processor": "unknown"}]
+    for number in range(60):
+        await any_queue.submit(**kinds[number % len(kinds)])
+    await any_queue.submit(run_at=datetime.now(UTC) + timedelta(hours=1))
+    await any_queue.submit(after=(await any_queue.submit(),))
+    read = (
+        "SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::int AS rows "
+        "FROM pg_stat_xact_user_tables WHERE relname = 'lanes'"
+    )
+    async with any_queue.database.transaction() as connection:
+        found = await jobs.page(connection, JobFilter(limit=100))
+        (told,) = await (await connection.execute(read)).fetchall()
+    expected = await any_queue.sql("SELECT id, vidqueue.wait_reason(j) AS reason FROM vidqueue.jobs j")
+    assert {job.id: job.wait_reason for job in found} == {one["id"]: one["reason"] for one in expected}
+    assert {"busy", "no_lane", "no_processor", "scheduled", "dependency"} == {job.wait_reason for job in found}
+    assert told["rows"] <= 12 * lanes

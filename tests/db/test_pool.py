@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from tests.factory import Queue
-from vidqueue.db.pool import Database
+from vidqueue.db.pool import Database, listen
 from vidqueue.errors import VidqueueError
 
 
@@ -121,3 +122,18 @@ async def test_a_server_that_is_away_is_away() -> None:
 
     async with Database("postgresql://nobody@127.0.0.1:1/none") as database:
         assert (await _refused(database, "SELECT 1")).code == "database_unavailable"
+
+
+async def test_a_listener_at_rest_sleeps(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def counted(delay: float, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(delay)
+        return call_later(delay, *arguments, **options)
+
+    async with await listen(database_url, "vidqueue") as connection:
+        monkeypatch.setattr(loop, "call_later", counted)
+        assert [one async for one in connection.notifies(timeout=1)] == []
+    assert len(timers) <= 2, "it woke up while there was nothing to read"

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from tests.conftest import TEMPLATE, fresh
 from tests.factory import Queue
 from vidqueue.db import queries
-from vidqueue.db.pool import Database
+from vidqueue.db.pool import SEARCH_PATH
 from vidqueue.job import TRANSITIONS, State
 
 QUERIES = [(family, name) for family in queries.families() for name in queries.load(family)]
 
 
+@pytest.fixture(scope="module")
+def any_connection(any_server_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to one database for all queries, on each PostgreSQL of the machine: to prepare changes nothing."""
+    for url in fresh(any_server_url, TEMPLATE):
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"SET search_path = {SEARCH_PATH}".encode())
+            yield connection
+
+
 @pytest.mark.parametrize(("family", "name"), QUERIES, ids=[f"{family}.{name}" for family, name in QUERIES])
-async def test_every_named_query_prepares(any_database: Database, family: str, name: str) -> None:
+def test_every_named_query_prepares(any_connection: psycopg.Connection, family: str, name: str) -> None:
     names: dict[str, int] = {}
     text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", queries.load(family)[name])
-    async with any_database.transaction() as connection:
-        await connection.execute(f"PREPARE checked AS {text}")
-        await connection.execute("DEALLOCATE checked")
+    any_connection.execute(f"PREPARE checked AS {text}".encode())
+    any_connection.execute("DEALLOCATE checked")
 
 
 FORBIDDEN = [(before, after) for before in State for after in State if after not in TRANSITIONS[before] | {before}]

@@ -33,10 +33,8 @@ async def transport(database: Database) -> AsyncIterator[Transport]:
 
 def test_upstream_still_has_every_private_method_that_the_lane_worker_overrides() -> None:
     ours = {name for name in vars(LaneWorker) if name.startswith("_") and not name.startswith("__")}
-    added = {"_keep", "_listen", "_take_back", "_answer_lost", "_notified"}
-    awaited = ours - added - {"_start_side_tasks"}
-    assert all(inspect.iscoroutinefunction(getattr(Worker, name)) for name in awaited)
-    assert callable(Worker._start_side_tasks)
+    added = {"_take_back", "_answer_lost", "_woken"}
+    assert all(inspect.iscoroutinefunction(getattr(Worker, name)) for name in ours - added)
     assert not any(hasattr(Worker, name) for name in added)
 
 
@@ -51,6 +49,7 @@ async def test_a_ticket_reaches_its_lane_only_if_the_transaction_commits(queue: 
         raise psycopg.Rollback
     ref = await queue.dispatch(lane)
     assert ref is not None
+    transport.wake(QUEUE)
     assert await asyncio.wait_for(received.get(), 5) == ref
     await eventually(lambda: _table_is_empty(queue))
     assert received.empty()
@@ -74,6 +73,7 @@ async def test_a_lane_keeps_serving_after_every_connection_was_cut(
         await eventually(lambda: _submitted(queue))
         ref = await queue.dispatch(lane)
         assert ref is not None
+        transport.wake(QUEUE)
         assert await asyncio.wait_for(received.get(), 10) == ref
         await queue.sql("UPDATE vidqueue.attempts SET ended_at = now(), outcome = 'canceled'")
     stopping.set()
@@ -90,6 +90,7 @@ async def test_a_lane_goes_on_after_another_daemon_took_its_worker_for_dead(queu
     await queue.submit()
     ref = await queue.dispatch(await queue.lane(queue=QUEUE))
     assert ref is not None
+    transport.wake(QUEUE)
     assert await asyncio.wait_for(received.get(), 10) == ref
     stopping.set()
     await asyncio.wait_for(serving, 15)
@@ -115,6 +116,7 @@ async def test_a_ticket_whose_fetch_lost_its_answer_is_delivered_all_the_same(
     await queue.submit()
     ref = await queue.dispatch(await queue.lane(queue=QUEUE))
     assert ref is not None
+    transport.wake(QUEUE)
     assert await asyncio.wait_for(received.get(), 15) == ref
     assert lost == 1
     await eventually(lambda: _table_is_empty(queue))
@@ -122,7 +124,7 @@ async def test_a_ticket_whose_fetch_lost_its_answer_is_delivered_all_the_same(
     await asyncio.wait_for(serving, 10)
 
 
-async def test_a_notification_that_comes_during_an_empty_fetch_is_not_lost(
+async def test_a_delivery_that_comes_during_an_empty_fetch_is_not_lost(
     queue: Queue, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Upstream clears its flag after the fetch; the delivery would wait for the next poll then."""
@@ -133,9 +135,10 @@ async def test_a_notification_that_comes_during_an_empty_fetch_is_not_lost(
     async def slow(self: JobManager, *args: Any, **values: Any) -> Any:
         job = await real(self, *args, **values)
         if job is None and not delivered:
-            # It found nothing; before it has returned, the delivery comes and is notified.
+            # It found nothing; before it has returned, the delivery comes.
             await queue.submit()
             delivered.append(await queue.dispatch(lane))
+            transport.wake(QUEUE)
             await asyncio.sleep(0.5)
             fetched.set()
         return job
@@ -147,6 +150,23 @@ async def test_a_notification_that_comes_during_an_empty_fetch_is_not_lost(
     serving = asyncio.create_task(transport.serve(QUEUE, received.put, stopping))
     await asyncio.wait_for(fetched.wait(), 20)
     assert await asyncio.wait_for(received.get(), 10) == delivered[0]
+    stopping.set()
+    await asyncio.wait_for(serving, 10)
+
+
+async def test_a_delivery_of_which_nobody_was_told_is_found_by_the_poll_and_nobody_listens(
+    queue: Queue, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_module, "POLL_S", 0.2)
+    received: asyncio.Queue[AttemptRef] = asyncio.Queue()
+    stopping = asyncio.Event()
+    serving = asyncio.create_task(transport.serve(QUEUE, received.put, stopping))
+    await eventually(lambda: queue.sql("SELECT 1 FROM procrastinate.procrastinate_workers"))
+    await queue.submit()
+    ref = await queue.dispatch(await queue.lane(queue=QUEUE))
+    assert await asyncio.wait_for(received.get(), 10) == ref
+    # PostgreSQL wakes every session that listens at every notification, so that each lane's would cost every job.
+    assert await queue.sql("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN %procrastinate%'") == []
     stopping.set()
     await asyncio.wait_for(serving, 10)
 

@@ -28,8 +28,10 @@ from vidqueue.ops.watchdog import Watchdog
 
 POLL_S = 2.0
 READ_S = 10.0
-# Notifications within this time share one read; the first one after a pause does not wait.
+# Notifications within this time share one read; the first one after a pause does not wait. Without a listener the
+# daemon only learns that there is work for a lane, and a lane at work is given its next job without that.
 GATHER_S = 0.005
+GATHER_UNHEARD_S = 0.02
 PAGE = 500
 
 log = structlog.get_logger(__name__)
@@ -157,7 +159,8 @@ class EventFeed:
             # All pending notifications share one read.
             async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
                 pass
-            await asyncio.sleep(max(0.0, self._read_at + GATHER_S - time.monotonic()))
+            gather_s = GATHER_S if self._subscriptions else GATHER_UNHEARD_S
+            await asyncio.sleep(max(0.0, self._read_at + gather_s - time.monotonic()))
             async for _ in connection.notifies(timeout=0):
                 pass
 

@@ -20,7 +20,7 @@ async def require_fit(url: str) -> str:
     """Check that the server is usable, and return its major version.
 
     Raises:
-        DatabaseUnfitError: too old, read-only, or behind a pooler that does not support LISTEN.
+        DatabaseUnfitError: too old, read-only, not in UTF-8, or behind a pooler that does not support LISTEN.
     """
     try:
         async with asyncio.timeout(20):
@@ -52,6 +52,13 @@ async def _fitness(url: str) -> str:
             raise DatabaseUnfitError(f"PostgreSQL {major} is too old; use {OLDEST_SERVER} or newer.")
         if facts["standby"]:
             raise DatabaseUnfitError("This server is a read-only standby; use the address of the primary.")
+        encoding = listener.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            # SQL_ASCII, which initdb chooses where there is no locale, has bytes and no text.
+            raise DatabaseUnfitError(
+                f"The database has the encoding {encoding}, and names of files need UTF8. "
+                "Create it with: createdb --owner vidqueue --encoding UTF8 --template template0 vidqueue"
+            )
         await sender.execute("NOTIFY vidqueue_selftest")
         async for _ in listener.notifies(timeout=3, stop_after=1):
             return str(major)

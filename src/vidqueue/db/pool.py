@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -24,6 +25,7 @@ from vidqueue.db.timeouts import SilentError, hung_up_after
 from vidqueue.errors import VidqueueError
 
 Connection: TypeAlias = psycopg.AsyncConnection[DictRow]
+T = TypeVar("T")
 
 # procrastinate's functions name their tables without a schema.
 SEARCH_PATH = "procrastinate, public"
@@ -38,17 +40,33 @@ CONNECT_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
     "application_name": "vidqueue",
 }
+# psycopg wakes up ten times a second to notice Ctrl-C. The event loop handles signals already, and an idle listener
+# would cause ten wake-ups a second.
+WAIT_S = 3600.0
 
-
-# Errors that pass by themselves; a managed server turns read-only while it is full.
-_FOR_NOW = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
-AWAY = (PoolTimeout, psycopg.OperationalError, *_FOR_NOW)
+# Temporary errors; a managed server turns read-only while it is full.
+_TEMPORARY = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.ReadOnlySqlTransaction)
+AWAY = (PoolTimeout, psycopg.OperationalError, *_TEMPORARY)
 # The server is well, and one statement is not: it took too long, or waited too long for a lock.
 _TOO_SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
 # Two transactions conflicted, and the server ended one of them.
-_CROWDED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-# Of one transaction's time, what one statement may take: the server cancels it before the whole is hung up on.
+_CONFLICT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+# The statement timeout as a share of the transaction's, so that the server cancels a statement before the client closes
+# the connection.
 STATEMENT_SHARE = 0.9
+
+
+class EventLoopConnection(psycopg.AsyncConnection[DictRow]):
+    """psycopg's connection for an event loop: it sleeps until its socket has something to read or its time is up."""
+
+    async def wait(  # the signature is psycopg's
+        self,
+        gen: PQGen[T],
+        interval: float = WAIT_S,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> T:
+        """Run one exchange with the server to its end."""
+        return await super().wait(gen, interval=interval, timeout=timeout)
 
 
 class Pool(AsyncConnectionPool[Connection]):
@@ -60,15 +78,15 @@ class Pool(AsyncConnectionPool[Connection]):
     """
 
     def __init__(self, url: str, *, query_timeout_s: float, keep_plans: bool = False, **options: Any) -> None:
-        kwargs = {**CONNECT_OPTIONS, "row_factory": dict_row}
+        # Autocommit, so that a single statement costs one round trip and not three.
+        kwargs = {**CONNECT_OPTIONS, "row_factory": dict_row, "autocommit": True}
         super().__init__(
             url,
             # Prepared at its first execution, a statement is planned once in the life of a connection.
             kwargs=kwargs | {"prepare_threshold": 0} if keep_plans else kwargs,
-            connection_class=psycopg.AsyncConnection[DictRow],
+            connection_class=EventLoopConnection,
             reconnect_timeout=RECONNECT_S,
-            # Autocommit, so that a single statement costs one round trip and not three.
-            configure=partial(_prepare_in_autocommit, timeout_s=query_timeout_s, keep_plans=keep_plans),
+            configure=partial(_prepare, timeout_s=query_timeout_s, keep_plans=keep_plans),
             open=False,
             **options,
         )
@@ -181,7 +199,7 @@ class Database:
             raise  # a fault of ours, not of the connection
         except _TOO_SLOW as error:
             raise VidqueueError("query_timeout", f"The database did not finish in time: {error}") from error
-        except _CROWDED as error:
+        except _CONFLICT as error:
             raise VidqueueError("overloaded", f"Another transaction was in the way: {error}") from error
         except (PoolTimeout, SilentError) as error:
             raise await self._refusal(error) from error
@@ -201,25 +219,15 @@ class Database:
         return VidqueueError("query_timeout", f"The database did not finish in time: {error}")
 
 
-async def prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float) -> None:
-    """Configure a new session: search path, timeouts, time zone."""
+async def _prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float, keep_plans: bool) -> None:
+    """Configure a new session: search path, timeouts, time zone, plans."""
     with hung_up_after(timeout_s, connection):
         await connection.execute(f"SET search_path = {SEARCH_PATH}")
         await connection.execute(f"SET statement_timeout = {int(timeout_s * STATEMENT_SHARE * 1000)}")
         await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
         await connection.execute("SET timezone = 'UTC'")
-        if not connection.autocommit:
-            await connection.commit()
-
-
-async def _prepare_in_autocommit(
-    connection: psycopg.AsyncConnection[Any], *, timeout_s: float, keep_plans: bool
-) -> None:
-    # Not among the pool's kwargs: procrastinate opens its listener with these and with an autocommit of its own.
-    await connection.set_autocommit(True)
-    await prepare(connection, timeout_s=timeout_s)
-    if keep_plans:
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        if keep_plans:
+            await connection.execute("SET plan_cache_mode = force_generic_plan")
 
 
 async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
@@ -242,9 +250,7 @@ async def execute(connection: Connection, family: str, name: str, /, **values: A
 
 async def listen(url: str, channel: str) -> Connection:
     """Open a connection outside the pool that listens on `channel`."""
-    connection: Connection = await psycopg.AsyncConnection.connect(
-        url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS
-    )
+    connection = await EventLoopConnection.connect(url, autocommit=True, row_factory=dict_row, **CONNECT_OPTIONS)
     async with asyncio.timeout(5):
         await connection.execute(f'LISTEN "{channel}"')
     return connection

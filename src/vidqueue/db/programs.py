@@ -20,7 +20,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from vidqueue.db.embedded.server import EmbeddedError, bundled_programs
+from vidqueue.db.embedded.programs import EmbeddedError, bundled_programs
 from vidqueue.db.pool import CONNECT_OPTIONS, Connection, row
 
 # What belongs to vidqueue in a database that may hold other people's tables too.

@@ -1,15 +1,17 @@
-"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per shift.
+"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per series of attempts.
 
-Its row carries ids and the fence only and is deleted when the lane's shift ends, so its table stays tiny and its status
-cannot contradict ours. Retries, timeouts and fencing are vidqueue's own.
+Its row carries ids and the fence only and is deleted when the lane's series ends, so its table stays tiny and its
+status cannot contradict ours. Retries, timeouts and fencing are vidqueue's own.
+
+The daemon that dispatches to a lane also runs the lane's worker, so it wakes the worker itself. procrastinate would
+keep a session for each worker that listens, and PostgreSQL wakes every listening session at every notification.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -19,12 +21,12 @@ import structlog
 from procrastinate import App, JobContext, PsycopgConnector, exceptions, utils
 from procrastinate.worker import Worker
 
-from vidqueue.db.pool import Database, prepare
+from vidqueue.db.pool import Database
 from vidqueue.job import AttemptRef
 
 # The same name as in vidqueue.deliver().
 TASK = "vidqueue.run_attempt"
-# How long a delivery waits whose notification was lost.
+# How long a delivery waits of which the daemon does not know, because the answer to the COMMIT was lost.
 POLL_S = 5.0
 
 Handler = Callable[[AttemptRef], Awaitable[None]]
@@ -39,9 +41,9 @@ class Transport:
         # Its own logger writes each job's arguments and outcome at INFO; ours does that already.
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
         self._database = database
-        # Its listener has a session of its own, outside the pool.
-        self._app = App(connector=PsycopgConnector(configure=partial(prepare, timeout_s=database.query_timeout_s)))
+        self._app = App(connector=PsycopgConnector())
         self._app.task(name=TASK, pass_context=True, retry=False)(_run_attempt)
+        self._workers: dict[str, LaneWorker] = {}
 
     async def __aenter__(self) -> Self:
         await self._app.open_async(self._database.pool)
@@ -61,17 +63,23 @@ class Transport:
         async with self._database.statement() as connection:
             await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
 
+    def wake(self, queue: str) -> None:
+        """Let the lane's worker fetch its delivery now. A worker that is not there yet fetches when it starts."""
+        if worker := self._workers.get(queue):
+            worker.wake()
+
     async def serve(self, queue: str, handler: Handler, stopping: asyncio.Event) -> None:
         """Run the lane's worker until `stopping`; restart it whenever it returns or raises before that.
 
         A worker may end by itself: its row was pruned, or two fetches raced for one lock. A lane must not.
         """
         while not stopping.is_set():
-            worker = LaneWorker(
+            worker = self._workers[queue] = LaneWorker(
                 app=self._app,
                 queues=[queue],
                 name=queue,
                 concurrency=1,
+                listen_notify=False,
                 fetch_job_polling_interval=POLL_S,
                 # vidqueue never aborts an attempt through procrastinate.
                 abort_job_polling_interval=3600,
@@ -104,22 +112,18 @@ async def _run_attempt(context: JobContext, job_id: str, attempt: int, fence: in
 class LaneWorker(Worker):
     """A procrastinate worker that survives the loss of its database and keeps its heartbeat during a drain.
 
-    Stock 3.10 loses its listener silently (procrastinate#1597), stops its heartbeat before it waits for running jobs
-    (PR #1585), loses a notification that comes during an empty fetch, and leaves when a fetch fails. Each override
-    below mends one of these; a contract test names the private methods, and they go when upstream has the fixes.
+    Stock 3.10 stops its heartbeat before it waits for running jobs (PR #1585), forgets that it was woken during an
+    empty fetch, and leaves when a fetch fails. Each override below mends one of these; a contract test names the
+    private methods, and they go when upstream has the fixes.
     """
 
     _answer_lost = False
-    _notified = False
+    _woken = False
 
-    async def _keep(self, side_task: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        while True:
-            try:
-                await side_task()
-            except exceptions.ConnectorException as error:
-                log.warning("lane_worker_side_task", task=name, error=repr(error.__cause__ or error))
-            await asyncio.sleep(0.5)
-            self._new_job_event.set()
+    def wake(self) -> None:
+        """Fetch now, and once more if a fetch is under way."""
+        self._woken = True
+        self._new_job_event.set()
 
     async def _update_heartbeat(self) -> None:
         while True:
@@ -130,28 +134,13 @@ class LaneWorker(Worker):
             except exceptions.ConnectorException as error:
                 log.warning("lane_worker_heartbeat", error=repr(error.__cause__ or error))
 
-    def _start_side_tasks(self) -> list[asyncio.Task[Any]]:
-        # Start upstream's tasks without its listener, then add one that reconnects.
-        self.listen_notify = False
-        tasks = super()._start_side_tasks()
-        self.listen_notify = True
-        tasks.append(asyncio.create_task(self._keep(self._listen, "listener"), name="listener"))
-        return tasks
-
-    async def _listen(self) -> None:
-        await self.app.job_manager.listen_for_jobs(on_notification=self._handle_notification, queues=self.queues)
-
-    async def _handle_notification(self, *, channel: str, notification: Any) -> None:
-        self._notified = True
-        await super()._handle_notification(channel=channel, notification=notification)
-
     async def _fetch_and_process_jobs(self) -> None:
-        self._notified = False
+        self._woken = False
         try:
             await self._take_back()
             await super()._fetch_and_process_jobs()
-            if self._notified:
-                # Upstream clears its flag after an empty fetch, and with it a notification that came meanwhile.
+            if self._woken:
+                # Upstream clears its flag after an empty fetch, and with it what was delivered meanwhile.
                 self._new_job_event.set()
         except exceptions.ConnectorException as error:
             self._answer_lost = True
@@ -160,6 +149,7 @@ class LaneWorker(Worker):
                 raise
             log.warning("lane_worker_fetch", error=repr(error.__cause__ or error))
             await asyncio.sleep(0.5)
+            self._new_job_event.set()
 
     async def _take_back(self) -> None:
         """Requeue a delivery that a fetch without an answer may have claimed."""

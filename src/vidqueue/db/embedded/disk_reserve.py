@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-FILE = "vidqueue.ballast"
+FILE = "vidqueue.disk_reserve"
 MIB = 1 << 20
 # A server dies while it writes a new log segment of 16 MiB and removes what it wrote: a volume with less than that
 # free is full for it. Twice that, because other writers come and go.

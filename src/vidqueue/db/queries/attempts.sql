@@ -24,11 +24,11 @@ RETURNING j.id AS job_id, a.number AS attempt, a.fence, j.processor, j.input, j.
           j.cancel_requested_at IS NOT NULL AS cancel_requested
 
 -- name: renew
--- Renew these leases, and return whether a cancel was requested. An attempt without a row has lost its fence.
+-- Renew these leases, and return what is wanted of each attempt. An attempt without a row has lost its fence.
 UPDATE vidqueue.attempts a SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM unnest(%(job_ids)s::uuid[], %(fences)s::bigint[]) AS ours (job_id, fence) JOIN vidqueue.jobs j ON j.id = ours.job_id
 WHERE a.job_id = ours.job_id AND a.fence = ours.fence AND a.ended_at IS NULL
-RETURNING a.fence, j.cancel_requested_at IS NOT NULL AS cancel_requested
+RETURNING a.fence, j.cancel_requested_at IS NOT NULL AS cancel_requested, j.suspended_at IS NOT NULL AS suspended
 
 -- name: report
 -- Write log lines, progress and its event in one statement that does not wait for the disk. The row is unchanged if the
@@ -82,26 +82,36 @@ FOR UPDATE OF j, a
 -- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid; what the
 -- attempt has used it has used all the same.
 WITH used AS (
-    INSERT INTO vidqueue.attempt_usage AS w (job_id, attempt, cpu_s, input_bytes, video_s, expected_s, wait_s)
-    SELECT a.job_id, a.number, u.cpu_s, u.input_bytes, u.video_s, u.expected_s, CASE a.number WHEN 1 THEN
+    INSERT INTO vidqueue.attempt_usage AS w (job_id, attempt, cpu_s, input_bytes, video_s, expected_s, device_mb, wait_s)
+    SELECT a.job_id, a.number, u.cpu_s, u.input_bytes, u.video_s, u.expected_s, u.device_mb, CASE a.number WHEN 1 THEN
                greatest(0, extract(epoch FROM a.dispatched_at - (SELECT j.waits_since FROM vidqueue.jobs j WHERE j.id = a.job_id))) END
     FROM vidqueue.attempts a
-    CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'usage') AS u (cpu_s real, input_bytes bigint, video_s double precision, expected_s double precision)
+    CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'usage') AS u (
+        cpu_s real, input_bytes bigint, video_s double precision, expected_s double precision, device_mb integer)
     WHERE a.job_id = %(job_id)s AND a.number = %(attempt)s
     -- The attempt may have been given back meanwhile by somebody who could measure nothing.
     ON CONFLICT (job_id, attempt) DO UPDATE SET
         cpu_s = coalesce(excluded.cpu_s, w.cpu_s), input_bytes = coalesce(excluded.input_bytes, w.input_bytes),
-        video_s = coalesce(excluded.video_s, w.video_s), expected_s = coalesce(excluded.expected_s, w.expected_s)
+        video_s = coalesce(excluded.video_s, w.video_s), expected_s = coalesce(excluded.expected_s, w.expected_s),
+        device_mb = coalesce(excluded.device_mb, w.device_mb)
+)
+, f AS MATERIALIZED (
+    SELECT state FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)
+), known AS (
+    INSERT INTO vidqueue.results (job_id, key, source_id)
+    SELECT %(job_id)s, r.key, r.source_id FROM f CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'result') AS r (key text, source_id uuid)
+    WHERE f.state = 'succeeded' AND r.key IS NOT NULL
 )
 SELECT f.state, c.job_id, c.attempt, c.fence, c.processor, c.input, c.owner, c.device, c.timeout_s, c.stall_timeout_s, c.cancel_requested
-FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)
+FROM f
 -- Without a state there is no lane to choose for: a condition of the join would come after the choice.
 LEFT JOIN LATERAL vidqueue.choose(CASE WHEN f.state IS NOT NULL THEN %(lane)s::uuid END, %(lease_s)s, true) c ON true
 
 -- name: of_job
 SELECT a.number, a.lane, a.host, a.outcome, a.reason, a.error_code, a.error_message, a.error_hint, a.error_detail,
-       a.dispatched_at, a.started_at, a.ended_at, a.metrics
+       a.dispatched_at, a.started_at, a.ended_at, a.metrics, u.device_mb
 FROM vidqueue.attempts a JOIN vidqueue.jobs j ON j.id = a.job_id
+LEFT JOIN vidqueue.attempt_usage u ON u.job_id = a.job_id AND u.attempt = a.number
 WHERE a.job_id = %(job_id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 ORDER BY a.number
 
@@ -127,6 +137,13 @@ WHERE a.ended_at IS NULL AND starts_with(l.process, %(machine)s) AND l.node <> %
 SELECT l.attempt, l.number, l.at, l.level, l.text
 FROM vidqueue.attempt_logs l
 WHERE l.job_id = %(job_id)s AND l.attempt = %(attempt)s AND l.number > %(after)s
+ORDER BY l.number LIMIT %(limit)s
+
+-- name: search_log
+-- The lines of a log that contain a text; a log has as many lines as `running.max_log_lines` lets it.
+SELECT l.attempt, l.number, l.at, l.level, l.text
+FROM vidqueue.attempt_logs l
+WHERE l.job_id = %(job_id)s AND l.attempt = %(attempt)s AND strpos(lower(l.text), lower(%(text)s)) > 0
 ORDER BY l.number LIMIT %(limit)s
 
 -- name: read_log_end

@@ -17,17 +17,20 @@ RETURNING id
 -- name: add_jobs
 -- The same defaults as vidqueue.accept(), for all jobs in one statement.
 INSERT INTO vidqueue.jobs (id, batch_id, owner, processor, input, title, tags, priority, device, vram_mb, wanted_lane,
-                           run_at, expires_at, max_attempts, timeout_s, stall_timeout_s, webhook, keep_s)
+                           run_at, expires_at, max_attempts, timeout_s, stall_timeout_s, webhook, keep_s, cache, labels)
 SELECT m.id, %(batch_id)s, %(owner)s, m.processor, m.input, m.title, m.tags, m.priority, m.device, m.vram_mb, m.lane,
        coalesce(m.run_at, now()), m.expires_at, coalesce(m.max_attempts, p.max_attempts, 3),
        coalesce(m.timeout_s, p.timeout_s, 86400), coalesce(m.stall_timeout_s, p.stall_timeout_s, 300),
-       m.webhook, m.keep_s
+       m.webhook, m.keep_s, m.cache, coalesce(m.labels, '{}')
 FROM jsonb_to_recordset(%(members)s) AS m (
     id uuid, processor text, input jsonb, title text, tags text[], priority integer, device text, vram_mb integer,
     lane text, run_at timestamptz, expires_at timestamptz, max_attempts integer, timeout_s double precision,
-    stall_timeout_s double precision, webhook jsonb, keep_s double precision)
+    stall_timeout_s double precision, webhook jsonb, keep_s double precision, cache boolean, labels text[])
 LEFT JOIN vidqueue.processors p ON p.name = m.processor
 ORDER BY m.id
+
+-- name: forget_uploads
+SELECT vidqueue.forget_uploads(VARIADIC %(job_ids)s::uuid[]) AS leaving
 
 -- name: add_owner
 INSERT INTO vidqueue.owners (name) VALUES (%(owner)s) ON CONFLICT DO NOTHING

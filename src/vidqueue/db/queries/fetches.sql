@@ -1,6 +1,6 @@
 -- name: get
 -- The file that a job has downloaded from a URL.
-SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created_at, f.node, f.missing_at
+SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.blake3, f.facts, f.created_at, f.node, f.missing_at
 FROM vidqueue.fetches t JOIN vidqueue.files f ON f.id = t.file_id
 WHERE t.job_id = %(job_id)s AND t.url_sha256 = %(url_sha256)s
 

@@ -1,27 +1,81 @@
 -- name: add
-INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, facts, node, published)
-VALUES (%(id)s, %(owner)s, %(name)s, %(media_type)s, %(size)s, %(sha256)s, %(facts)s, %(node)s, %(published)s)
+INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, blake3, facts, node, published)
+VALUES (%(id)s, %(owner)s, %(name)s, %(media_type)s, %(size)s, %(sha256)s, %(blake3)s, %(facts)s, %(node)s, %(published)s)
 
 -- name: set_facts
 -- Write facts that were found after the row was inserted.
 UPDATE vidqueue.files SET facts = %(facts)s WHERE id = %(id)s
 
 -- name: get
-SELECT id, owner, name, media_type, size, sha256, facts, created_at, node, missing_at FROM vidqueue.files
+SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
 WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 
+-- name: by_sha256
+-- A file with these bytes in this data folder, of one owner or of anybody.
+SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
+WHERE sha256 = %(hash)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND node = %(node)s AND missing_at IS NULL LIMIT 1
+
+-- name: renew_by_sha256
+-- Begin the age of an upload anew, so that retention does not take what somebody has just asked for. A row that retention has
+-- locked is passed over.
+UPDATE vidqueue.files SET created_at = clock_timestamp(), leaves = false WHERE id = (
+    SELECT id FROM vidqueue.files
+    WHERE sha256 = %(hash)s AND owner = %(owner)s AND NOT published AND node = %(node)s AND missing_at IS NULL
+      AND (%(name)s::text IS NULL OR name = %(name)s) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at
+
+-- name: by_blake3
+-- A file with these bytes in this data folder, of one owner or of anybody.
+SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
+WHERE blake3 = %(hash)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND node = %(node)s AND missing_at IS NULL LIMIT 1
+
+-- name: renew_by_blake3
+-- Begin the age of an upload anew, so that retention does not take what somebody has just asked for. A row that retention has
+-- locked is passed over.
+UPDATE vidqueue.files SET created_at = clock_timestamp(), leaves = false WHERE id = (
+    SELECT id FROM vidqueue.files
+    WHERE blake3 = %(hash)s AND owner = %(owner)s AND NOT published AND node = %(node)s AND missing_at IS NULL
+      AND (%(name)s::text IS NULL OR name = %(name)s) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at
+-- name: uploads
+-- Uploads, newest first: their ids begin with the time.
+SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
+WHERE NOT published AND id < %(before)s
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: uploads_of_owner
+SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
+WHERE NOT published AND owner = %(owner)s AND id < %(before)s
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: usage
+SELECT owner, CASE WHEN published THEN 'outputs' ELSE 'uploads' END AS kind, count(*) AS files, sum(size)::bigint AS bytes
+FROM vidqueue.files WHERE %(owner)s::text IS NULL OR owner = %(owner)s
+GROUP BY owner, kind ORDER BY owner, kind
+
+-- name: uploads_of_jobs
+SELECT DISTINCT f.id FROM vidqueue.job_files u JOIN vidqueue.files f ON f.id = u.file_id
+WHERE u.job_id = ANY (%(ids)s) AND NOT f.published
+
+-- name: unread
+-- Those that no job names, finished or not, and no schedule; asked after the lock.
+SELECT f.id FROM vidqueue.files f
+WHERE f.id = ANY (%(ids)s) AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
+  AND NOT EXISTS (SELECT FROM vidqueue.job_files u WHERE u.file_id = f.id)
+  AND NOT EXISTS (SELECT FROM vidqueue.schedules s WHERE f.id = ANY (s.files))
+
 -- name: output
-SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created_at, f.node, f.missing_at
+SELECT f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.blake3, f.facts, f.created_at, f.node, f.missing_at
 FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id JOIN vidqueue.jobs j ON j.id = o.job_id
 WHERE o.job_id = %(job_id)s AND o.name = %(name)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: get_many
-SELECT id, owner, name, media_type, size, sha256, facts, created_at, node, missing_at FROM vidqueue.files
+SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
 WHERE id = ANY (%(ids)s) AND owner = %(owner)s
 
 -- name: outputs
 -- The files behind many references to outputs, each with the job and the name of the reference.
-SELECT o.job_id, o.name AS output, f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.facts, f.created_at, f.node, f.missing_at
+SELECT o.job_id, o.name AS output, f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.blake3, f.facts, f.created_at, f.node, f.missing_at
 FROM unnest(%(job_ids)s::uuid[], %(names)s::text[]) AS wanted (job_id, name)
 JOIN vidqueue.outputs o ON o.job_id = wanted.job_id AND o.name = wanted.name
 JOIN vidqueue.files f ON f.id = o.file_id
@@ -42,6 +96,15 @@ WHERE f.id = ANY (%(ids)s)
   AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
   AND NOT EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
                   WHERE u.file_id = f.id AND (j.finished_at IS NULL OR j.finished_at > %(since)s::timestamptz))
+  AND NOT EXISTS (SELECT FROM vidqueue.schedules s WHERE f.id = ANY (s.files))
+
+-- name: left
+-- Those that are to leave, and that no job needs any more: one that has succeeded is never run again. Asked after the lock.
+SELECT f.id FROM vidqueue.files f
+WHERE f.id = ANY (%(ids)s) AND f.leaves
+  AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
+  AND NOT EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
+                  WHERE u.file_id = f.id AND j.state <> 'succeeded')
   AND NOT EXISTS (SELECT FROM vidqueue.schedules s WHERE f.id = ANY (s.files))
 
 -- name: tell_published

@@ -7,9 +7,13 @@ SELECT job_id, created FROM vidqueue.accept(
     webhook => %(webhook)s)
 
 -- name: enqueue_with
--- As `enqueue`, for a job that comes after others or is kept for a time of its own.
+-- As `enqueue`, for a job that asks for labels, comes after others, is kept for a time of its own, must run where its result is
+-- known, or lets its uploads go.
 SELECT a.job_id, a.created,
-       CASE WHEN a.created THEN vidqueue.keep_for(vidqueue.run_after(a.job_id, VARIADIC %(after)s::uuid[]), %(keep_s)s) END AS done
+       CASE WHEN a.created THEN vidqueue.keep_for(vidqueue.run_after(
+           vidqueue.require_labels(a.job_id, %(labels)s::text[]), VARIADIC %(after)s::uuid[]), %(keep_s)s) END AS done,
+       CASE WHEN a.created AND NOT %(cache)s THEN vidqueue.run_anew(a.job_id) END AS anew,
+       CASE WHEN a.created AND %(forget_uploads)s THEN vidqueue.forget_uploads(a.job_id) END AS leaving
 FROM vidqueue.accept(
     processor => %(processor)s, input => %(input)s, title => %(title)s, tags => %(tags)s, priority => %(priority)s,
     run_at => %(run_at)s, expires_at => %(expires_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,
@@ -27,18 +31,30 @@ pools AS MATERIALIZED (
 
 -- part: shown
 -- The jobs of `picked` as clients see them: a waiting job with its reason, and a job in the queue with its position (exact
--- among the first thousand).
+-- among the first thousand). Jobs in the queue wait for the same reason if they have the same demand and owner; all lanes
+-- are looked at for each reason, so it is found once for all of them.
+, alike AS MATERIALIZED (
+    SELECT DISTINCT ON (demand, owner) id, demand, owner FROM line
+), reasons AS MATERIALIZED (
+    SELECT a.demand, a.owner, why.wait_reason, why.opens_at FROM alike a CROSS JOIN LATERAL (
+        SELECT vidqueue.wait_reason(j) AS wait_reason, vidqueue.opens_at(j) AS opens_at FROM vidqueue.jobs j
+        -- One look into the index for each; a join might be planned to read all jobs.
+        WHERE j.id = a.id OFFSET 0) why
+)
 SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.source, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
-       j.wanted_lane, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at,
+       j.wanted_lane, j.labels, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at, j.suspended_at, j.suspended_by,
        j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at, j.keep_s, j.kept_until,
+       EXISTS (SELECT FROM vidqueue.results r WHERE r.job_id = j.id AND r.source_id IS NOT NULL) AS cached,
        ARRAY(SELECT d.depends_on FROM vidqueue.job_dependencies d WHERE d.job_id = j.id ORDER BY d.depends_on) AS depends_on,
        CASE WHEN w.id IS NOT NULL THEN least(w.position, 1000) END AS position,
        w.id IS NOT NULL AND w.position > 1000 AS position_is_bound,
-       CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
+       CASE WHEN r.demand IS NOT NULL THEN r.wait_reason WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
+       CASE WHEN r.demand IS NOT NULL THEN r.opens_at WHEN j.state = 'queued' THEN vidqueue.opens_at(j) END AS opens_at,
        coalesce(o.outputs, '[]') AS outputs
 FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
 LEFT JOIN line w ON w.id = j.id
+LEFT JOIN reasons r ON w.id IS NOT NULL AND r.demand = j.demand AND r.owner = j.owner
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
                      'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
@@ -50,7 +66,7 @@ WITH
 , picked AS MATERIALIZED (
     SELECT id FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 ), line AS (
-    SELECT j.id, (SELECT count(*) FROM pools AS theirs CROSS JOIN LATERAL (
+    SELECT j.id, j.demand, j.owner, (SELECT count(*) FROM pools AS theirs CROSS JOIN LATERAL (
                       (SELECT FROM vidqueue.jobs w
                        WHERE w.ready AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
                        ORDER BY w.rank, w.id LIMIT 1001)
@@ -72,7 +88,7 @@ SELECT state FROM vidqueue.jobs WHERE id = %(id)s
 -- In the queue are the jobs that could run now if a lane were idle: those that are ready, and those whose run_at has passed
 -- since the last dispatch. The queue is not read if no job of the page is in it.
 , waiting AS MATERIALIZED (
-    SELECT j.id FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
+    SELECT j.id, j.demand, j.owner FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
     WHERE j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
 ), front AS (
     SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
@@ -86,7 +102,7 @@ SELECT state FROM vidqueue.jobs WHERE id = %(id)s
          LIMIT 1000)) q
     WHERE EXISTS (SELECT FROM waiting)
 ), line AS (
-    SELECT waiting.id, coalesce(front.position, 1001) AS position FROM waiting LEFT JOIN front ON front.id = waiting.id
+    SELECT waiting.id, waiting.demand, waiting.owner, coalesce(front.position, 1001) AS position FROM waiting LEFT JOIN front ON front.id = waiting.id
 )
 -- include: shown
 ORDER BY j.id DESC
@@ -115,10 +131,8 @@ WITH
 )
 -- include: page
 
--- name: page_in_states
-WITH
--- include: pools
-, picked AS MATERIALIZED (
+-- part: picked_in_states
+picked AS MATERIALIZED (
     SELECT found.id, found.state
     FROM
 -- include: owners
@@ -130,12 +144,21 @@ WITH
         ORDER BY j.id DESC LIMIT %(limit)s) found
     ORDER BY found.id DESC LIMIT %(limit)s
 )
--- include: page
 
--- name: page_of_processor
+-- name: page_in_states
 WITH
 -- include: pools
-, picked AS MATERIALIZED (
+,
+-- include: picked_in_states
+-- include: page
+
+-- name: ids_in_states
+WITH
+-- include: picked_in_states
+SELECT id FROM picked ORDER BY id DESC
+
+-- part: picked_of_processor
+picked AS MATERIALIZED (
     SELECT found.id, found.state
     FROM
 -- include: owners
@@ -147,13 +170,22 @@ WITH
         ORDER BY j.id DESC LIMIT %(limit)s) found
     ORDER BY found.id DESC LIMIT %(limit)s
 )
--- include: page
 
--- name: page_of_tag
--- The rows of job_tags find the jobs; the tags of the job itself are then checked.
+-- name: page_of_processor
 WITH
 -- include: pools
-, picked AS MATERIALIZED (
+,
+-- include: picked_of_processor
+-- include: page
+
+-- name: ids_of_processor
+WITH
+-- include: picked_of_processor
+SELECT id FROM picked ORDER BY id DESC
+
+-- part: picked_of_tag
+-- The rows of job_tags find the jobs; the tags of the job itself are then checked.
+picked AS MATERIALIZED (
     SELECT found.id, found.state
     FROM
 -- include: owners
@@ -170,7 +202,37 @@ WITH
         ORDER BY t.job_id DESC LIMIT %(limit)s) found
     ORDER BY found.id DESC LIMIT %(limit)s
 )
+
+-- name: page_of_tag
+WITH
+-- include: pools
+,
+-- include: picked_of_tag
 -- include: page
+
+-- name: page_of_tag_oldest
+-- As page_of_tag, from the other end; the rows come newest first all the same.
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT found.id, found.state
+    FROM
+-- include: owners
+    AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
+        SELECT j.id, j.state FROM vidqueue.job_tags t CROSS JOIN LATERAL (
+            SELECT j.id, j.state FROM vidqueue.jobs j
+            WHERE j.id = t.job_id AND j.owner = t.owner AND j.state = t.state AND j.tags @> ARRAY[t.tag]
+            OFFSET 0) j
+        WHERE t.owner = o.name AND t.tag = %(tag)s AND t.state = s.state AND t.job_id > %(after)s
+        ORDER BY t.job_id LIMIT %(limit)s) found
+    ORDER BY found.id LIMIT %(limit)s
+)
+-- include: page
+
+-- name: ids_of_tag
+WITH
+-- include: picked_of_tag
+SELECT id FROM picked ORDER BY id DESC
 
 -- part: searched
 -- No index finds a part of a text, so only so many of the newest jobs are looked at; the caller may go on from the last of
@@ -192,15 +254,23 @@ searched AS MATERIALIZED (
     ORDER BY found.id DESC LIMIT 1000
 )
 
--- name: page_with_text
-WITH
--- include: pools
-,
+-- part: picked_with_text
 -- include: searched
 , picked AS MATERIALIZED (
     SELECT id, state FROM searched WHERE fits ORDER BY id DESC LIMIT %(limit)s
 )
+
+-- name: page_with_text
+WITH
+-- include: pools
+,
+-- include: picked_with_text
 -- include: page
+
+-- name: ids_with_text
+WITH
+-- include: picked_with_text
+SELECT id FROM picked ORDER BY id DESC
 
 -- name: search_end
 -- The last job that a search has looked at; no row if it has seen all of them.
@@ -208,11 +278,9 @@ WITH
 -- include: searched
 SELECT min(id::text)::uuid AS id FROM searched HAVING count(*) = 1000
 
--- name: page_of_batch
+-- part: picked_of_batch
 -- A batch has at most 1,000 jobs, so its index is enough for any other filter.
-WITH
--- include: pools
-, picked AS MATERIALIZED (
+picked AS MATERIALIZED (
     SELECT j.id, j.state FROM vidqueue.jobs j
     WHERE j.batch_id = %(batch)s AND j.id < %(before)s AND j.id >= %(from)s AND j.state = ANY (%(states)s)
       AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
@@ -222,7 +290,18 @@ WITH
       AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
     ORDER BY j.id DESC LIMIT %(limit)s
 )
+
+-- name: page_of_batch
+WITH
+-- include: pools
+,
+-- include: picked_of_batch
 -- include: page
+
+-- name: ids_of_batch
+WITH
+-- include: picked_of_batch
+SELECT id FROM picked ORDER BY id DESC
 
 -- name: request_cancel
 -- Cancel a waiting job at once, and ask the lane of a running one to cancel it. A second request changes nothing.
@@ -269,6 +348,14 @@ UPDATE vidqueue.jobs SET
 WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
   AND (%(version)s::integer IS NULL OR version = %(version)s)
 RETURNING id
+
+-- name: run_next
+-- Give a waiting job the lowest priority with which it stands before all others of its device, whoever owns them: as urgent as
+-- the first one has become by waiting, and a minute more. 1000 is the highest there is.
+UPDATE vidqueue.jobs j SET priority = least(1000, greatest(j.priority, coalesce((
+    SELECT ceil((extract(epoch FROM now()) - w.rank) / 60)::integer + 1 FROM vidqueue.jobs w
+    WHERE w.ready AND w.device = j.device AND w.id <> j.id ORDER BY w.rank, w.id LIMIT 1), j.priority)))
+WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s) AND j.state = 'queued'
 
 -- name: lock
 -- Lock a job, so that its state cannot change and no new job can depend on it.

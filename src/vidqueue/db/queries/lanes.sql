@@ -1,11 +1,11 @@
 -- name: register
-INSERT INTO vidqueue.lanes AS l (node, host, name, device, takes, processors, gpu_uuid, gpu_name, vram_mb, queue, process, state)
+INSERT INTO vidqueue.lanes AS l (node, host, name, device, takes, processors, gpu_uuid, gpu_name, vram_mb, queue, process, labels, state)
 VALUES (%(node)s, %(host)s, %(name)s, %(device)s, %(takes)s, %(processors)s, %(gpu_uuid)s, %(gpu_name)s, %(vram_mb)s, %(queue)s,
-        %(process)s, 'online')
+        %(process)s, %(labels)s, 'online')
 ON CONFLICT (node, name) DO UPDATE SET
     host = excluded.host, device = excluded.device, takes = excluded.takes, processors = excluded.processors, gpu_uuid = excluded.gpu_uuid,
     gpu_name = excluded.gpu_name, vram_mb = excluded.vram_mb, queue = excluded.queue, state = 'online',
-    process = excluded.process, blocked_by = NULL, warm = '{}', seen_at = now()
+    process = excluded.process, labels = excluded.labels, blocked_by = NULL, warm = '{}', peers = '[]', seen_at = now()
 RETURNING id
 
 -- name: node_offline
@@ -55,6 +55,11 @@ UPDATE vidqueue.lanes SET processors = %(processors)s, warm = '{}' WHERE node = 
 -- name: warmed
 UPDATE vidqueue.lanes SET warm = %(warm)s WHERE id = %(id)s
 
+-- name: write_peers
+-- Write the managed peers of these lanes, as people see them.
+UPDATE vidqueue.lanes l SET peers = written.peers
+FROM unnest(%(ids)s::uuid[], %(peers)s::jsonb[]) AS written (id, peers) WHERE l.id = written.id
+
 -- name: write_gauges
 INSERT INTO vidqueue.lane_gauges AS g (lane_id, executor_starts, gpu_memory_used_mb, gpu_utilization, gpu_temperature_c, gpu_power_w)
 SELECT * FROM unnest(%(lane_id)s::uuid[], %(executor_starts)s::bigint[], %(gpu_memory_used_mb)s::integer[],
@@ -65,13 +70,33 @@ ON CONFLICT (lane_id) DO UPDATE SET
 
 -- name: page
 SELECT l.id, l.name, l.host, l.device, l.takes, l.gpu_name, l.vram_mb, l.state, vidqueue.is_paused(l) AS paused,
-       l.paused_until, l.pause_reason, l.draining, l.blocked_by, l.warm,
-       a.job_id, a.number AS attempt, a.started_at, j.processor, j.title, j.owner, j.progress, j.stage, j.fps, j.eta_s
+       l.paused_until, l.pause_reason, l.draining, l.blocked_by, l.warm, l.peers, l.others_mb, l.labels, l.windows, l.windows_zone,
+       l.windows_end, l.opens_at,
+       a.job_id, a.number AS attempt, a.started_at, j.processor, j.title, j.owner, j.progress, j.stage, j.fps, j.speed, j.eta_s,
+       j.suspended_at, j.suspended_by
 FROM vidqueue.lanes l
 LEFT JOIN vidqueue.attempts a ON a.lane_id = l.id AND a.ended_at IS NULL
 LEFT JOIN vidqueue.jobs j ON j.id = a.job_id
 WHERE %(with_offline)s OR l.state = 'online'
 ORDER BY l.host, l.device DESC, l.name
+
+-- name: for_job
+-- The lanes online that fit a job which is not submitted yet, and why it would wait.
+SELECT l.name, l.host, l.device, l.vram_mb, l.others_mb,
+       NOT vidqueue.is_paused(l) AND l.blocked_by IS NULL AND vidqueue.has_room(l, e.job)
+       AND NOT EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL) AS is_free
+FROM (SELECT jsonb_populate_record(j, jsonb_build_object('learned_mb', vidqueue.expected_memory(j))) AS job
+      FROM jsonb_populate_record(NULL::vidqueue.jobs, %(job)s) j) e
+JOIN vidqueue.lanes l ON l.state = 'online' AND vidqueue.fits(l, e.job)
+ORDER BY l.host, l.device DESC, l.name
+
+-- name: reason_for_job
+SELECT vidqueue.wait_reason(jsonb_populate_record(j, jsonb_build_object('learned_mb', vidqueue.expected_memory(j)))) AS reason
+FROM jsonb_populate_record(NULL::vidqueue.jobs, %(job)s) j
+
+-- name: capacities
+-- What each lane there is could take, also those that are offline.
+SELECT DISTINCT name, device, takes, vram_mb, labels FROM vidqueue.lanes
 
 -- name: register_processor
 INSERT INTO vidqueue.processors (name, device, vram_mb, gpu_when, description, max_attempts, timeout_s, stall_timeout_s,

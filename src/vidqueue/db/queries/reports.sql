@@ -18,13 +18,9 @@ GROUP BY owner, processor, currency ORDER BY cost DESC, owner, processor LIMIT %
 
 -- name: waits
 -- How long jobs had waited whose first attempt ended in each hour.
-SELECT hour, processor, count(*) AS jobs,
-       round(percentile_cont(0.5) WITHIN GROUP (ORDER BY wait_s)::numeric, 3)::float8 AS p50_s,
-       round(percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s)::numeric, 3)::float8 AS p95_s,
-       round(percentile_cont(0.99) WITHIN GROUP (ORDER BY wait_s)::numeric, 3)::float8 AS p99_s
-FROM vidqueue_report.attempts WHERE wait_s IS NOT NULL AND
--- include: period
-GROUP BY hour, processor ORDER BY hour DESC, processor LIMIT %(limit)s
+SELECT hour, processor, jobs, p50_s, p95_s, p99_s FROM vidqueue.waits_by_hour
+WHERE hour >= vidqueue.hour_of(%(since)s) AND hour < %(until)s AND owner IS NOT DISTINCT FROM %(owner)s::text
+ORDER BY hour DESC, processor LIMIT %(limit)s
 
 -- name: failures
 -- Attempts that failed, by error code.
@@ -44,18 +40,32 @@ WHERE ended_hour >= vidqueue.hour_of(%(since)s) AND hour >= vidqueue.hour_of(%(s
 GROUP BY hour, host, lane ORDER BY hour DESC, host, lane LIMIT %(limit)s
 
 -- name: slowest
--- Jobs whose last attempt took longest; `speed` is seconds of video for each second.
-SELECT job_id, processor, owner, source, title, job_state AS state, host, lane, ended_at, lane_s::float8 AS lane_s,
-       video_s::float8 AS video_s, round(video_s / NULLIF(lane_s, 0), 3)::float8 AS speed
-FROM vidqueue_report.attempts WHERE was_last AND lane_s IS NOT NULL AND
--- include: period
-ORDER BY lane_s DESC, job_id LIMIT %(limit)s
+-- Jobs whose last attempt took longest; `speed` is seconds of video for each second. Only those that are shown are looked up.
+WITH longest AS (
+    SELECT a.job_id, a.number FROM (
+        SELECT t.job_id, t.number, t.ended_at - t.started_at AS took FROM vidqueue.attempts t
+        WHERE vidqueue.hour_of(t.ended_at) >= vidqueue.hour_of(%(since)s) AND vidqueue.hour_of(t.ended_at) < %(until)s
+          AND t.ended_at IS NOT NULL AND t.started_at IS NOT NULL
+        -- OFFSET, so that jobs are looked up in this order until there are enough.
+        ORDER BY took DESC, t.job_id OFFSET 0) a
+    JOIN vidqueue.jobs j ON j.id = a.job_id
+    WHERE (%(owner)s::text IS NULL OR j.owner = %(owner)s) AND a.number = j.attempt AND j.finished_at IS NOT NULL
+    ORDER BY a.took DESC, a.job_id LIMIT %(limit)s
+)
+SELECT a.job_id, a.processor, a.owner, a.source, a.title, a.job_state AS state, a.host, a.lane, a.ended_at, a.lane_s::float8 AS lane_s,
+       a.video_s::float8 AS video_s, round(a.video_s / NULLIF(a.lane_s, 0), 3)::float8 AS speed
+FROM longest l JOIN vidqueue_report.attempts a ON a.job_id = l.job_id AND a.number = l.number
+ORDER BY a.lane_s DESC, a.job_id
 
 -- name: eta
 -- How far the expected times of attempts were off, as a share of what they took.
 SELECT hour, processor, attempts, median_error::float8 AS median_error, within_a_quarter::float8 AS within_a_quarter
 FROM vidqueue_report.eta_calibration WHERE hour >= vidqueue.hour_of(%(since)s) AND hour < %(until)s
 ORDER BY hour DESC, processor LIMIT %(limit)s
+
+-- name: settle_usage
+-- Count the usage of one hour that is over.
+SELECT vidqueue.settle_usage() AS settled
 
 -- name: set_prices
 UPDATE vidqueue.prices SET currency = %(currency)s, cpu_lane_hour = %(cpu_lane_hour)s, gpu_lane_hour = %(gpu_lane_hour)s,

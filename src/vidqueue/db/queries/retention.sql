@@ -92,6 +92,9 @@ DELETE FROM vidqueue.events WHERE number = ANY (ARRAY(
 DELETE FROM vidqueue.schedule_runs WHERE (schedule_id, due_at) IN (
     SELECT schedule_id, due_at FROM vidqueue.schedule_runs WHERE at <= %(before)s ORDER BY at LIMIT %(limit)s)
 
+-- name: forget_audit
+DELETE FROM vidqueue.audit WHERE number IN (SELECT number FROM vidqueue.audit WHERE at <= %(before)s ORDER BY at LIMIT %(limit)s)
+
 -- name: lock_jobs
 -- The oldest finished jobs after a position. Jobs with bytes in a data folder whose own daemon runs are left to that daemon,
 -- because only it can remove them. OFFSET 0 keeps the subqueries inside the index scan, which ends at the limit; a join
@@ -113,6 +116,14 @@ WHERE j.kept_until <= %(before)s AND (j.kept_until, j.id) > (%(after)s, %(after_
                   WHERE o.job_id = j.id AND f.node <> %(node)s OFFSET 0)
 ORDER BY j.kept_until, j.id LIMIT %(limit)s
 FOR UPDATE OF j SKIP LOCKED
+
+-- name: lock_leaving
+-- The next uploads that are to leave with their last job, whether it has ended or not.
+SELECT f.id, f.created_at FROM vidqueue.files f
+WHERE f.leaves AND NOT f.published AND (f.created_at, f.id) > (%(after)s, %(after_id)s)
+  AND NOT EXISTS (SELECT FROM vidqueue.lanes l WHERE l.node = f.node AND l.state = 'online' AND f.node <> %(node)s)
+ORDER BY f.created_at, f.id LIMIT %(limit)s
+FOR UPDATE OF f SKIP LOCKED
 
 -- name: lock_uploads
 SELECT f.id, f.created_at FROM vidqueue.files f

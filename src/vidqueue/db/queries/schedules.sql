@@ -39,6 +39,18 @@ SELECT
 -- include: columns
 FROM vidqueue.schedules WHERE owner = %(owner)s ORDER BY name
 
+-- name: every
+SELECT
+-- include: columns
+FROM vidqueue.schedules WHERE %(owner)s::text IS NULL OR owner = %(owner)s ORDER BY name, owner LIMIT 1000
+
+-- name: last_runs
+SELECT s.id AS schedule_id, r.due_at, r.at, r.outcome, r.job_id, r.error, j.state
+FROM unnest(%(ids)s::uuid[]) AS s (id) CROSS JOIN LATERAL (
+    SELECT * FROM vidqueue.schedule_runs r WHERE r.schedule_id = s.id ORDER BY r.due_at DESC LIMIT %(limit)s) r
+LEFT JOIN vidqueue.jobs j ON j.id = r.job_id
+ORDER BY r.due_at DESC
+
 -- name: get
 SELECT
 -- include: columns

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, row, rows
-from vidqueue.job import AttemptRef, Backoff, State, Tries
+from vidqueue.job import AttemptRef, Backoff, RetryState, State
 from vidqueue.progress import LogLine, Progress
 from vidqueue.sanitize import sanitize_text
 
@@ -31,6 +31,14 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody wants of a running attempt: that it ends as canceled, or that it is suspended."""
+
+    cancel: bool
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The state that the job came to (None: the fence was outdated), and the lane's next attempt."""
 
@@ -40,7 +48,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One try of a job, for people. `metrics` are the executor's timings in seconds."""
+    """One try of a job, for people. `metrics` are timings in seconds, `device_mb` its GPU memory in MiB."""
 
     number: int
     lane: str
@@ -55,6 +63,7 @@ class AttemptRow:
     started_at: datetime | None
     ended_at: datetime | None
     metrics: dict[str, Any]
+    device_mb: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,11 @@ async def resume(connection: Connection, lane: UUID, *, lease_s: float) -> Begun
     return _begun(found) if found else None
 
 
-async def renew(connection: Connection, refs: Sequence[AttemptRef], *, lease_s: float) -> dict[int, bool]:
-    """Renew leases. Returns, by fence, whether the job is to be canceled; outdated fences are missing."""
+async def renew(connection: Connection, refs: Sequence[AttemptRef], *, lease_s: float) -> dict[int, Wanted]:
+    """Renew leases. Returns, by fence, what is wanted of the attempt; outdated fences are missing."""
     job_ids, fences = [ref.job_id for ref in refs], [ref.fence for ref in refs]
     found = await rows(connection, "attempts", "renew", job_ids=job_ids, fences=fences, lease_s=lease_s)
-    return {one["fence"]: one["cancel_requested"] for one in found}
+    return {one["fence"]: Wanted(one["cancel_requested"], one["suspended"]) for one in found}
 
 
 async def report(
@@ -131,14 +140,14 @@ async def move(connection: Connection, ref: AttemptRef) -> bool:
     return await row(connection, "attempts", "move", job_id=ref.job_id, fence=ref.fence) is not None
 
 
-async def lock(connection: Connection, ref: AttemptRef) -> Tries | None:
+async def lock(connection: Connection, ref: AttemptRef) -> RetryState | None:
     """Lock the job for its end, and return what it has used up; None if the fence is outdated."""
     found = await row(connection, "attempts", "lock", **_ids(ref))
     if found is None:
         return None
     backoff = Backoff(found["backoff_base_s"], found["backoff_cap_s"])
     used_up = (found["failures"], found["crashes"], found["max_attempts"], found["losses"])
-    return Tries(*used_up, backoff=backoff, waited_s=found["waited_s"])
+    return RetryState(*used_up, backoff=backoff, waited_s=found["waited_s"])
 
 
 async def finish(
@@ -175,6 +184,12 @@ async def open_on_machine(connection: Connection, machine: str, *, but_of: UUID)
 async def read_log(connection: Connection, job_id: UUID, attempt: int, *, after: int, limit: int) -> list[LogRow]:
     """Return the lines of an attempt's log with a number above `after`."""
     found = await rows(connection, "attempts", "read_log", job_id=job_id, attempt=attempt, after=after, limit=limit)
+    return [LogRow(**one) for one in found]
+
+
+async def search_log(connection: Connection, job_id: UUID, attempt: int, text: str, *, limit: int) -> list[LogRow]:
+    """Return the lines of an attempt that contain a text, in any case."""
+    found = await rows(connection, "attempts", "search_log", job_id=job_id, attempt=attempt, text=text, limit=limit)
     return [LogRow(**one) for one in found]
 
 

@@ -90,6 +90,8 @@ async def insert(connection: Connection, batch: NewBatch, members: Sequence[Memb
         if pairs:
             job_ids, others = (list(ids) for ids in zip(*pairs, strict=True))
             await execute(connection, "batches", "add_dependencies", job_ids=job_ids, depends_on=others, reads=reads)
+    if forgetting := [member.id for member in members if member.job.forget_uploads]:
+        await row(connection, "batches", "forget_uploads", job_ids=forgetting)
     return True
 
 

@@ -1,8 +1,7 @@
-"""Rows for the dashboard: why jobs failed lately, related jobs, previews, and locks of jobs that somebody selected."""
+"""Rows for the dashboard: why jobs failed lately, related jobs, and previews."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -33,6 +32,49 @@ class Relative:
     progress: float
 
 
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A job of the graph of another one."""
+
+    id: UUID
+    processor: str
+    title: str | None
+    state: State
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A job comes before another one: as what it depends on, or as its parent."""
+
+    before: UUID
+    after: UUID
+    is_parent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How busy the GPU of a lane is."""
+
+    memory_used_mb: int
+    utilization: int | None
+    temperature_c: int | None
+    power_w: float | None
+
+
+async def related(connection: Connection, job_id: UUID) -> tuple[list[Related], list[Edge]]:
+    """Return a job with those before and after it over several steps, and what comes before what among them."""
+    found = await rows(connection, "dashboard", "related", id=job_id)
+    jobs = [Related(**{**one, "state": State(one["state"])}) for one in found]
+    edges = await rows(connection, "dashboard", "edges", ids=[job.id for job in jobs]) if len(jobs) > 1 else []
+    return jobs, [Edge(**one) for one in edges]
+
+
+async def gauges(connection: Connection) -> dict[str, Gauges]:
+    """Return the gauges of online lanes that have a GPU, by `host/name`."""
+    return {one.pop("lane"): Gauges(**one) for one in await rows(connection, "dashboard", "gauges")}
+
+
 async def failures(connection: Connection, *, owner: str | None) -> list[FailureCount]:
     """Return why jobs failed in the last 24 hours, most frequent first."""
     return [FailureCount(**found) for found in await rows(connection, "dashboard", "failures", owner=owner)]
@@ -47,11 +89,3 @@ async def relatives(connection: Connection, job_id: UUID) -> list[Relative]:
 async def previews(connection: Connection, ids: list[UUID]) -> dict[UUID, str]:
     """Return the jobs among these that have a preview, each with a word that changes with the picture."""
     return {one["job_id"]: one["version"] for one in await rows(connection, "dashboard", "previews", ids=ids)}
-
-
-async def lock_jobs(
-    connection: Connection, ids: list[UUID], states: Iterable[State], *, owner: str | None
-) -> list[UUID]:
-    """Lock those of these jobs that are in one of the states, and return their ids in order."""
-    values = {"ids": ids, "states": [state.value for state in states], "owner": owner}
-    return [found["id"] for found in await rows(connection, "dashboard", "lock_jobs", **values)]

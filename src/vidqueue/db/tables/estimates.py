@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -27,6 +28,7 @@ class InLine:
     device: Device
     wanted_lane: str | None
     input_bytes: int | None
+    labels: Sequence[str] = ()
 
 
 async def learned(connection: Connection, *, limit: int) -> list[Sample]:

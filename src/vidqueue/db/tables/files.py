@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, execute, row, rows
+
+HashKind = Literal["sha256", "blake3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """The hash by which somebody names a file: its kind and the digest in hex."""
+
+    kind: HashKind
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +35,7 @@ class NewFile:
     sha256: str
     node: UUID
     facts: dict[str, Any] | None = None
+    blake3: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +48,7 @@ class FileRow:
     media_type: str
     size: int
     sha256: str
+    blake3: str | None
     facts: dict[str, Any] | None
     created_at: datetime
     node: UUID | None
@@ -59,6 +71,44 @@ async def get(connection: Connection, file_id: UUID, *, owner: str | None = None
     """One file, or None where this owner has none of that id."""
     found = await row(connection, "files", "get", id=file_id, owner=owner)
     return FileRow(**found) if found else None
+
+
+async def by_hash(connection: Connection, hashed: Hashed, node: UUID, *, owner: str | None) -> FileRow | None:
+    """One file with these bytes in the folder `node`, of this owner or (None) of anybody."""
+    found = await row(connection, "files", f"by_{hashed.kind}", hash=hashed.digest, node=node, owner=owner)
+    return FileRow(**found) if found else None
+
+
+async def renew(connection: Connection, hashed: Hashed, node: UUID, *, owner: str, name: str | None) -> FileRow | None:
+    """An upload of this owner with these bytes and this name, as old as if it had been stored now."""
+    found = await row(
+        connection, "files", f"renew_by_{hashed.kind}", hash=hashed.digest, node=node, owner=owner, name=name
+    )
+    return FileRow(**found) if found else None
+
+
+async def uploads(connection: Connection, before: UUID, *, owner: str | None, limit: int) -> list[FileRow]:
+    """Return uploads whose ids are below `before`, newest first: those of an owner, or everybody's."""
+    if owner is None:
+        found = await rows(connection, "files", "uploads", before=before, limit=limit)
+    else:
+        found = await rows(connection, "files", "uploads_of_owner", before=before, owner=owner, limit=limit)
+    return [FileRow(**one) for one in found]
+
+
+async def usage(connection: Connection, *, owner: str | None) -> list[dict[str, Any]]:
+    """Return how many files and bytes each owner has stored, by kind: uploads and outputs."""
+    return await rows(connection, "files", "usage", owner=owner)
+
+
+async def uploads_of_jobs(connection: Connection, ids: list[UUID]) -> list[UUID]:
+    """Return the uploads that the inputs of these jobs name."""
+    return [found["id"] for found in await rows(connection, "files", "uploads_of_jobs", ids=ids)]
+
+
+async def unread(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """Return those of locked files that no job and no schedule names."""
+    return {found["id"] for found in await rows(connection, "files", "unread", ids=ids)}
 
 
 async def output(connection: Connection, job_id: UUID, name: str, *, owner: str | None = None) -> FileRow | None:
@@ -97,6 +147,11 @@ async def lock(connection: Connection, ids: list[UUID]) -> set[UUID]:
 async def unused(connection: Connection, ids: list[UUID], *, since: datetime | None = None) -> set[UUID]:
     """The ones among locked files that no job published, none has to read, and none has read after `since`."""
     return {found["id"] for found in await rows(connection, "files", "unused", ids=ids, since=since)}
+
+
+async def left(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    """The ones among locked files that are to leave with their last job, where no job needs them any more."""
+    return {found["id"] for found in await rows(connection, "files", "left", ids=ids)}
 
 
 async def tell_published(connection: Connection, ids: list[UUID]) -> None:

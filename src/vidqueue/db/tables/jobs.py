@@ -14,8 +14,7 @@ from vidqueue.db.pool import Connection, execute, row, rows
 from vidqueue.job import Device, State
 
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=(1 << 128) - 1)
-# The id of a job and its created_at are read from the clock one after the other.
-CLOCK_SLACK_S = 1.0
+CLOCK_SLACK_S = 1.0  # the id of a job and its created_at are read from the clock one after the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +35,19 @@ class NewJob:
     timeout_s: float | None = None
     stall_timeout_s: float | None = None
     lane: str | None = None
+    labels: tuple[str, ...] = ()
     idempotency_key: str | None = None
     request_hash: str | None = None
     webhook: dict[str, Any] | None = None
     after: tuple[UUID, ...] = ()
     keep_s: float | None = None
+    cache: bool = True
+    forget_uploads: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """A job as the database tells it.
-
-    `wait_reason` only while it waits, `position` only while it stands in a line; the place is that or a later one where
-    `position_is_bound`.
-    """
+    """A job. `wait_reason` only while it waits, `position` only in a line, or a later one if `position_is_bound`."""
 
     id: UUID
     batch_id: UUID | None
@@ -74,11 +72,14 @@ class JobRow:
     stall_timeout_s: float
     lane: str | None
     wanted_lane: str | None
+    labels: list[str]
     device: Device
     error_code: str | None
     error_message: str | None
     error_hint: str | None
     cancel_requested_at: datetime | None
+    suspended_at: datetime | None
+    suspended_by: str | None
     version: int
     run_at: datetime
     expires_at: datetime | None
@@ -87,16 +88,18 @@ class JobRow:
     finished_at: datetime | None
     keep_s: float | None
     kept_until: datetime | None
+    cached: bool
     depends_on: list[UUID]
     position: int | None
     position_is_bound: bool
     wait_reason: str | None
+    opens_at: datetime | None
     outputs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs a list shows; None does not narrow. `after` is the id of the last job of the page before."""
+    """Which jobs a list shows; None does not narrow. `after` is the last id of the page before it."""
 
     owner: str | None = None
     states: list[str] | None = None
@@ -108,6 +111,7 @@ class JobFilter:
     created_before: datetime | None = None
     after: UUID | None = None
     limit: int = 50
+    from_oldest: bool = False  # for a tag only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +143,10 @@ async def enqueue(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
             (from `Database.transaction`).
     """
     values = {field.name: getattr(job, field.name) for field in fields(job)}
-    values |= {"input": Jsonb(job.input), "tags": list(job.tags), "after": list(job.after)}
-    values |= {"webhook": Jsonb(job.webhook) if job.webhook is not None else None}
-    query = "enqueue_with" if job.after or job.keep_s is not None else "enqueue"
-    found = await row(connection, "jobs", query, **values)
+    values |= {name: list(values[name]) for name in ("tags", "after", "labels")} | {"input": Jsonb(job.input)}
+    values["webhook"] = Jsonb(job.webhook) if job.webhook is not None else None
+    is_plain = job.cache and not (job.after or job.labels or job.forget_uploads) and job.keep_s is None
+    found = await row(connection, "jobs", "enqueue" if is_plain else "enqueue_with", **values)
     assert found is not None
     return found["job_id"], found["created"]
 
@@ -161,21 +165,20 @@ async def state(connection: Connection, job_id: UUID) -> State | None:
 
 async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
     """One page, newest first. A tag together with a processor reads all jobs that have the tag."""
-    query, values = _list_of(wanted)
+    query, values = list_of(wanted)
     return [_job(found) for found in await rows(connection, "jobs", query, **values)]
 
 
 async def search_end(connection: Connection, wanted: JobFilter) -> UUID | None:
     """The job that a search for a text got to with this page; None if it has looked at all."""
-    query, values = _list_of(wanted)
+    query, values = list_of(wanted)
     assert query == "page_with_text"
-    found = await row(
-        connection, "jobs", "search_end", **{key: value for key, value in values.items() if key != "limit"}
-    )
+    unlimited = {key: value for key, value in values.items() if key != "limit"}
+    found = await row(connection, "jobs", "search_end", **unlimited)
     return found["id"] if found else None
 
 
-def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
+def list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
     """The query that has an index for this filter, and its values."""
     values: dict[str, Any] = {
         **{name: getattr(wanted, name) for name in ("owner", "limit", "created_after", "created_before")},
@@ -185,15 +188,15 @@ def _list_of(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
     if wanted.created_before:
         values["before"] = min(values["before"], _first_id_at(wanted.created_before, CLOCK_SLACK_S))
     states = wanted.states or list(State)
-    more: dict[str, Any]
     if wanted.text is not None:
-        more = {"states": states, "processor": wanted.processor, "tag": wanted.tag, "text": wanted.text}
+        more: dict[str, Any] = {"states": states, "processor": wanted.processor, "tag": wanted.tag, "text": wanted.text}
         return "page_with_text", {**values, **more}
     if wanted.batch is not None:
         more = {"states": states, "batch": wanted.batch, "processor": wanted.processor, "tag": wanted.tag}
         return "page_of_batch", {**values, **more}
     if wanted.tag is not None:
-        return "page_of_tag", {**values, "states": states, "tag": wanted.tag, "processor": wanted.processor}
+        more = {"states": states, "tag": wanted.tag, "processor": wanted.processor, "after": wanted.after or FIRST_ID}
+        return "page_of_tag_oldest" if wanted.from_oldest else "page_of_tag", {**values, **more}
     if wanted.processor is not None:
         return "page_of_processor", {**values, "states": states, "processor": wanted.processor}
     if wanted.states is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, execute, row, rows
+from vidqueue.db.tables.jobs import NewJob
 from vidqueue.job import Device
 
 
@@ -50,6 +51,7 @@ class NewLane:
     gpu_uuid: str | None = None
     gpu_name: str | None = None
     vram_mb: int = 0
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,13 @@ class LaneRow:
     draining: bool
     blocked_by: str | None
     warm: list[str]
+    peers: list[dict[str, Any]]
+    others_mb: int
+    labels: list[str]
+    windows: list[str]
+    windows_zone: str
+    windows_end: str
+    opens_at: datetime | None
     job_id: UUID | None
     attempt: int | None
     started_at: datetime | None
@@ -79,7 +88,33 @@ class LaneRow:
     progress: float | None
     stage: str | None
     fps: float | None
+    speed: float | None
     eta_s: float | None
+    suspended_at: datetime | None
+    suspended_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneForJob:
+    """A lane that fits a job; `is_free` if it would take it at once. Memory in MiB."""
+
+    name: str
+    host: str
+    device: Device
+    vram_mb: int
+    others_mb: int
+    is_free: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a lane could take: kinds of work, and memory in MiB."""
+
+    name: str
+    device: Device
+    takes: list[Device]
+    vram_mb: int
+    labels: list[str]
 
 
 async def offer(connection: Connection, node: UUID, processors: Mapping[str, str]) -> None:
@@ -91,6 +126,7 @@ async def register(connection: Connection, lane: NewLane) -> UUID:
     """Write the lane as online and return its id."""
     values = {one.name: getattr(lane, one.name) for one in fields(lane)} | {
         "takes": list(lane.takes),
+        "labels": list(lane.labels),
         "processors": Jsonb(dict(lane.processors)),
     }
     found = await row(connection, "lanes", "register", **values)
@@ -157,6 +193,12 @@ async def warmed(connection: Connection, lane_id: UUID, processors: list[str]) -
     await execute(connection, "lanes", "warmed", id=lane_id, warm=processors)
 
 
+async def write_peers(connection: Connection, peers: Mapping[UUID, list[dict[str, Any]]]) -> None:
+    """Write the state of the managed peers of each lane."""
+    described = [Jsonb(one) for one in peers.values()]
+    await execute(connection, "lanes", "write_peers", ids=list(peers), peers=described)
+
+
 async def page(connection: Connection, *, with_offline: bool = False) -> list[LaneRow]:
     """Return every lane with the job that it runs."""
     return [LaneRow(**found) for found in await rows(connection, "lanes", "page", with_offline=with_offline)]
@@ -172,6 +214,25 @@ class LaneGauges:
     gpu_utilization: int | None = None
     gpu_temperature_c: int | None = None
     gpu_power_w: float | None = None
+
+
+async def for_job(connection: Connection, job: NewJob, *, node: UUID | None) -> tuple[list[LaneForJob], str]:
+    """Return the lanes online that fit a job which is not submitted yet, and why it would wait."""
+    shown = {
+        "processor": job.processor, "input": job.input, "owner": job.owner, "attempt": 0, "device": job.device,
+        "vram_mb": job.vram_mb, "wanted_lane": job.lane, "labels": list(job.labels), "unmet": 0, "state": "queued",
+        "node": str(node) if node else None,
+        "run_at": (job.run_at or datetime.now(UTC)).isoformat(), "queued_at": datetime.now(UTC).isoformat(),
+    }  # fmt: skip
+    fitting = await rows(connection, "lanes", "for_job", job=Jsonb(shown))
+    why = await row(connection, "lanes", "reason_for_job", job=Jsonb(shown))
+    assert why is not None
+    return [LaneForJob(**found) for found in fitting], why["reason"]
+
+
+async def capacities(connection: Connection) -> list[Capacity]:
+    """Return what each lane that there is could take, also those that are offline."""
+    return [Capacity(**found) for found in await rows(connection, "lanes", "capacities")]
 
 
 async def write_gauges(connection: Connection, gauges: list[LaneGauges]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from vidqueue.db.pool import Connection, execute, rows
+from vidqueue.db.pool import Connection, execute, row, rows
 from vidqueue.settings.sections import PricesSettings
 
 # What each report tells; its query has the same name.
@@ -39,6 +39,13 @@ async def read(connection: Connection, name: str, period: Period) -> list[dict[s
     if name not in OF_ALL:
         values["owner"] = period.owner
     return await rows(connection, "reports", name, **values)
+
+
+async def settle_usage(connection: Connection) -> bool:
+    """Count the usage of one hour that is over, so that reports need not; False if none is left, or another counts."""
+    found = await row(connection, "reports", "settle_usage")
+    assert found is not None
+    return bool(found["settled"])
 
 
 async def set_prices(connection: Connection, prices: PricesSettings) -> None:

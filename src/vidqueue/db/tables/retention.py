@@ -13,7 +13,7 @@ History = Literal["logs", "events"]
 # Jobs in the order of their end, or of the time until which they or their processor want them kept.
 By = Literal["jobs", "kept_until"]
 # Rows that belong to no job, and go by their age alone.
-Aged = Literal["events_of_no_job", "schedule_runs"]
+Aged = Literal["events_of_no_job", "schedule_runs", "audit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,14 @@ async def lock_jobs(
         connection, "retention", f"lock_{by}", before=before, after=after.at, after_id=after.id, node=node, limit=limit
     )
     return [Place(one["finished_at"], one["id"]) for one in found]
+
+
+async def lock_leaving(connection: Connection, after: Place, *, node: UUID, limit: int) -> list[Place]:
+    """Lock the next uploads that are to leave with their last job; as with `lock_uploads`, none of another daemon."""
+    found = await rows(
+        connection, "retention", "lock_leaving", after=after.at, after_id=after.id, node=node, limit=limit
+    )
+    return [Place(one["created_at"], one["id"]) for one in found]
 
 
 async def lock_uploads(

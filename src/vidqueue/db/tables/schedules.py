@@ -105,6 +105,19 @@ async def of_owner(connection: Connection, owner: str) -> list[ScheduleRow]:
     return [ScheduleRow(**found) for found in await rows(connection, "schedules", "list", owner=owner)]
 
 
+async def every(connection: Connection, *, owner: str | None) -> list[ScheduleRow]:
+    """Return the schedules of an owner, or of everybody, by name; the first thousand."""
+    return [ScheduleRow(**found) for found in await rows(connection, "schedules", "every", owner=owner)]
+
+
+async def last_runs(connection: Connection, ids: list[UUID], *, limit: int) -> dict[UUID, list[RunRow]]:
+    """Return the newest runs of each of these schedules, newest first."""
+    runs_of: dict[UUID, list[RunRow]] = {}
+    for found in await rows(connection, "schedules", "last_runs", ids=ids, limit=limit):
+        runs_of.setdefault(found.pop("schedule_id"), []).append(RunRow(**found))
+    return runs_of
+
+
 async def get(connection: Connection, schedule_id: UUID, *, owner: str) -> ScheduleRow | None:
     """Return one schedule."""
     found = await row(connection, "schedules", "get", id=schedule_id, owner=owner)

@@ -1,0 +1,52 @@
+-- Lanes with manners: time windows, and a GPU that others use too.
+-- Expand only: an older program goes on with this schema while it drains.
+
+ALTER TABLE vidqueue.lanes
+    ADD COLUMN others_mb integer NOT NULL DEFAULT 0 CHECK (others_mb >= 0),
+    ADD COLUMN free_requested_at timestamptz,
+    ADD COLUMN windows text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN windows_zone text NOT NULL DEFAULT 'UTC',
+    ADD COLUMN windows_end text NOT NULL DEFAULT 'finish' CHECK (windows_end IN ('finish', 'suspend')),
+    ADD COLUMN windows_by text CHECK (windows_by IN ('config', 'person')),
+    ADD COLUMN opens_at timestamptz;
+COMMENT ON COLUMN vidqueue.lanes.others_mb IS 'Memory of its GPU that processes of others hold, in MiB.';
+COMMENT ON COLUMN vidqueue.lanes.free_requested_at IS 'Somebody asked for what its executor holds; NULL once that is free.';
+COMMENT ON COLUMN vidqueue.lanes.windows IS 'When it works, such as {mon-fri 22:00-07:00,sat-sun}; always if empty.';
+COMMENT ON COLUMN vidqueue.lanes.windows_end IS 'What a running job does when a window ends: finish, or be suspended until the next one.';
+COMMENT ON COLUMN vidqueue.lanes.opens_at IS 'When its next window begins; NULL while it is open.';
+ALTER TABLE vidqueue.lanes DROP CONSTRAINT lanes_blocked_by_check;
+ALTER TABLE vidqueue.lanes ADD CONSTRAINT lanes_blocked_by_check
+    CHECK (blocked_by IN ('no_space', 'gpu_lost', 'gpu_busy', 'program_runs', 'outside_window')) NOT VALID;
+
+-- True if the GPU of a lane has the memory that a job needs, beside what others hold.
+CREATE FUNCTION vidqueue.has_room(l vidqueue.lanes, j vidqueue.jobs) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT l.device = 'cpu' OR j.vram_mb <= greatest(0, l.vram_mb - l.others_mb)
+$$;
+
+-- When the first of the lanes that a waiting job waits for opens; NULL if one of them is open.
+CREATE FUNCTION vidqueue.opens_at(j vidqueue.jobs) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN bool_and(l.blocked_by = 'outside_window') THEN min(l.opens_at) END
+    FROM vidqueue.lanes l WHERE l.state = 'online' AND NOT vidqueue.is_paused(l) AND vidqueue.fits(l, j)
+$$;
+
+-- Set when a lane works. No windows: always.
+CREATE FUNCTION vidqueue.set_windows(lane uuid, windows text[], zone text, at_end text, by_whom text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    changed  vidqueue.lanes;
+BEGIN
+    UPDATE vidqueue.lanes l SET
+        windows = set_windows.windows, windows_zone = zone, windows_end = at_end,
+        windows_by = CASE WHEN cardinality(set_windows.windows) > 0 THEN by_whom END
+    WHERE l.id = lane RETURNING l.* INTO changed;
+    PERFORM vidqueue.tell_machine('windows', jsonb_build_object('lane', changed.name, 'host', changed.host, 'windows', changed.windows,
+        'timezone', changed.windows_zone, 'at_end', changed.windows_end));
+END $$;
+
+-- Ask the daemon of a lane for what its executor holds.
+CREATE FUNCTION vidqueue.free_lane(lane uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    asked  vidqueue.lanes;
+BEGIN
+    UPDATE vidqueue.lanes l SET free_requested_at = clock_timestamp() WHERE l.id = lane RETURNING l.* INTO asked;
+    PERFORM vidqueue.tell_machine('free_requested', jsonb_build_object('lane', asked.name, 'host', asked.host));
+END $$;
