@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
-import resource
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -21,12 +21,14 @@ from vidqueue.api.server import CannotListenError, listening
 from vidqueue.api.v1.views import job_view
 from vidqueue.db import migrate
 from vidqueue.db.embedded import server as embedded
+from vidqueue.db.embedded.programs import EmbeddedError
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database, row
 from vidqueue.db.tables import reports
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.jobs import keys, schedules
+from vidqueue.jobs.bulk_runner import acting_in_bulk
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.notify import Notifier
 from vidqueue.jobs.scheduler import scheduling
@@ -35,6 +37,7 @@ from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
 from vidqueue.ops import data_folder, failpoints, logs
 from vidqueue.ops.data_folder import RunningDaemon
+from vidqueue.ops.descriptors import allow_descriptors
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
@@ -53,8 +56,6 @@ Role = Literal["all", "api", "worker"]
 
 # How often heartbeats are checked if the service manager has no watchdog.
 CHECK_EVERY_S = 15.0
-# Enough for thousands of event streams; some machines would allow a billion, which nobody needs.
-DESCRIPTORS = 65_536
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,7 @@ class NotAllowedError(Exception):
 REFUSALS: dict[type[Exception], tuple[str, int]] = {
     DatabaseUnfitError: ("database_cannot_serve", 69),
     migrate.MigrationError: ("database_cannot_serve", 69),
-    embedded.EmbeddedError: ("database_cannot_serve", 69),
+    EmbeddedError: ("database_cannot_serve", 69),
     VidqueueError: ("database_cannot_serve", 69),
     DataFolderBusyError: ("data_folder_in_use", 75),
     CannotListenError: ("address_in_use", 75),
@@ -99,7 +100,7 @@ def serve(
         log.warning("failpoints_armed", points=sorted(failpoints.armed))
     # A watchdog sends SIGABRT to a daemon that hangs: the log then shows where.
     faulthandler.enable()
-    _allow_descriptors()
+    allow_descriptors()
     try:
         asyncio.run(_serve(settings, role, manager_of(os.environ), read_settings, origins or {}))
     except tuple(REFUSALS) as error:
@@ -127,6 +128,8 @@ async def _serve(
     in_terminal = has_terminal()
     async with running(settings, role, drain, watchdog, origins) as daemon:
         log.info("daemon_ready", url=daemon.url, role=role, data_dir=str(settings.data_dir))
+        if daemon.url and sys.stderr.isatty():
+            sys.stderr.write(f"vidqueue listens at {daemon.url}. Ctrl-C stops it; jobs that wait are kept.\n")
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
         # Ends with the event loop, so that systemd gets watchdog messages during the drain too.
         feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.register("watchdog")), "watchdog")
@@ -183,6 +186,7 @@ async def running(
             watched = () if role == "api" else settings.watch_folders
             stack.enter_context(watching(watched, services.database, services.inputs, services.storage, watchdog))
         stack.enter_context(scheduling(services.database, services.inputs, watchdog))
+        stack.enter_context(acting_in_bulk(services.database, services.storage, watchdog))
         if settings.notify.command:
             notifier = Notifier(services.database, services.event_feed, settings.notify)
             stack.callback(supervise(notifier.run, "notify").cancel)
@@ -248,14 +252,6 @@ def _sender(services: Services) -> Sender:
         lambda job: job_view(job).model_dump(mode="json"),
         partial(replicate.told_prediction, services),
     )
-
-
-def _allow_descriptors() -> None:
-    """Raise the soft limit of open files: its default of 1024 is for select(2), which is not used here."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 async def _require_own_database(services: Services) -> None:

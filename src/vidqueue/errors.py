@@ -6,7 +6,9 @@ This table is the one place that decides whether a failure is retried. Nothing h
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,15 @@ KINDS: dict[str, Kind] = {
     "uri_too_long": Kind(414, False, "Send fewer or shorter parameters."),
     "headers_too_large": Kind(431, False, "Send fewer or shorter headers."),
     "invalid_json": Kind(400, False, "Send a JSON object; the position of the first fault is in the detail."),
-    "invalid_request": Kind(422, False, "Correct the fields named in `errors`."),
-    "invalid_params": Kind(422, False, "Correct the fields named in `errors`; GET /v1/processors shows the schema."),
+    "invalid_request": Kind(
+        422, False, "Correct what the detail says; `errors` names the fields, where fields are at fault."
+    ),
+    "invalid_params": Kind(422, False, "Correct the input; GET /v1/processors shows its schema."),
+    "processor_fault": Kind(
+        422,
+        False,
+        "The processor's own checks have a fault; tell its author, who finds the traceback in the daemon's log.",
+    ),
     "unknown_processor": Kind(422, False, "GET /v1/processors lists the processors of this daemon."),
     "not_found": Kind(404, False, "Check the id; a deleted job or file is gone."),
     "method_not_allowed": Kind(405, False, "The `Allow` header names the methods of this address."),
@@ -42,6 +51,19 @@ KINDS: dict[str, Kind] = {
     "precondition_failed": Kind(412, False, "The job changed since it was read; read it again and repeat."),
     "range_not_satisfiable": Kind(416, False, "Ask for a range inside the size that Content-Range tells."),
     "idempotency_mismatch": Kind(422, False, "This Idempotency-Key was used for another body; choose a new key."),
+    "upload_offset": Kind(409, True, "Ask for Upload-Offset with HEAD, and go on from there."),
+    "upload_locked": Kind(423, True, "Wait until the other request has ended, ask for Upload-Offset, and go on."),
+    "upload_damaged": Kind(422, False, "The bytes were changed on their way; upload the file again."),
+    "hash_mismatch": Kind(
+        409, False, "The bytes were changed on their way, or the hash is of others; send them again."
+    ),
+    "blob_not_found": Kind(404, False, "Upload the bytes; only what you have stored yourself is known by its hash."),
+    "missing_asset": Kind(422, False, "Upload the asset, and name it by its id where the workflow loads media."),
+    "workflow_format_ui": Kind(422, False, 'In ComfyUI use "Export (API)" and send that file.'),
+    "idempotency_key_reuse": Kind(
+        422, False, "A key is used once here: look for the job that it made, or choose another."
+    ),
+    "tus_version": Kind(412, False, "Send `Tus-Resumable: 1.0.0`; it is the only version."),
     "unauthenticated": Kind(
         401, False, "Send a key: `Authorization: Bearer <key>`, or $VIDQUEUE_API_KEY for the command line."
     ),
@@ -84,6 +106,9 @@ KINDS: dict[str, Kind] = {
         409, True, "The bytes lie in the data folder of another daemon; ask that one, or upload them to this one."
     ),
     "input_changed": Kind(409, True, "Wait until the file is complete; the job is tried again."),
+    "no_lane": Kind(
+        422, False, "GET /v1/lanes shows what each lane takes; ask for less memory or another lane, or add a lane."
+    ),
     "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
     # Media.
     "unsupported_format": Kind(
@@ -130,9 +155,14 @@ KINDS: dict[str, Kind] = {
     "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has its words. The lane's process was started anew."),
     "unknown_model": Kind(422, False, "The detail names those that are configured; an operator adds others."),
     "missing_model": Kind(422, False, "Install the node or the model on the server that does the work."),
+    "processor_unavailable": Kind(422, False, "Install what the processor needs; `vidqueue processors` says what."),
     "model_failed": Kind(500, False, "The model's own error: change the parameters, or look at the server's log."),
+    "content_refused": Kind(422, False, "Give another prompt or input; the model's own check refused this one."),
     "no_face": Kind(422, False, "Give a picture in which a face is well visible."),
     "peer_lost": Kind(500, True, "The server that did the work died or forgot it; see its log."),
+    "peer_setup_failed": Kind(
+        500, True, "The attempt's log has the server's last words; check its command, directory and setup_timeout_s."
+    ),
     # The limit of waiting is reached, and nothing was burned on the way; a retry waits anew.
     "peer_unavailable": Kind(
         503,
@@ -140,7 +170,9 @@ KINDS: dict[str, Kind] = {
         "Start the server that does the work, or make room on it; raise running.wait_limit_s to wait longer.",
     ),
     "no_space": Kind(507, True, "Free disk space under the data folder."),
-    "bad_output": Kind(500, False, "The processor reported an output that it did not write."),
+    "bad_output": Kind(
+        500, False, "The message says what is wrong with the outputs that were reported; correct the processor."
+    ),
     "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),
 }
 
@@ -182,11 +214,27 @@ class WaitingError(Exception):
         reason: one word, `[a-z][a-z0-9_]*`, that people see as the job's `wait_reason`, such as `peer_busy`.
         message: what happened, as a sentence.
         retry_after_s: when to try again, in seconds.
+        for_jobs: whether it waits for other jobs of this queue; then the job waits without a limit.
     """
 
-    def __init__(self, reason: str, message: str, *, retry_after_s: float = 10.0) -> None:
+    def __init__(self, reason: str, message: str, *, retry_after_s: float = 10.0, for_jobs: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.for_jobs = for_jobs
+
+
+class LostWorkError(Exception):
+    """Raised by a processor whose server lost the work, as by a restart: the attempt is interrupted, not failed.
+
+    Attributes:
+        message: what happened, as a sentence.
+        retry_after_s: when to try again, in seconds.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
 
@@ -211,3 +259,8 @@ def is_retryable(code: str) -> bool:
     """True if a failed attempt with this code may be retried; unknown codes (of external processors) may."""
     kind = KINDS.get(code)
     return kind is None or kind.retryable
+
+
+def fault_text(fault: Mapping[str, Any]) -> str:
+    """Return what pydantic says of a fault, without the words with which it begins what a check of ours has said."""
+    return str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")

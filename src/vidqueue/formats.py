@@ -20,8 +20,8 @@ FORMATS = frozenset({
 
 # What `wide` adds: formats of editing, of broadcasts and of the past.
 WIDE_FORMATS = frozenset({
-    "asf", "mxf", "dv", "nut", "apng", "webp_anim", "ivf", "wtv", "yuv4mpegpipe", "h264", "hevc", "m4v", "obu",
-    "aiff", "caf", "w64", "amr", "ac3", "dts", "wv", "tta",
+    "asf", "mxf", "dv", "nut", "apng", "webp_anim", "ivf", "wtv", "yuv4mpegpipe", "h264", "hevc", "m4v", "mpegvideo",
+    "obu", "webp_pipe", "aiff", "caf", "w64", "amr", "ac3", "dts", "wv", "tta",
 })  # fmt: skip
 WIDE_VIDEO_CODECS = frozenset({
     "wmv1", "wmv2", "wmv3", "vc1", "msmpeg4v1", "ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "qtrle", "cfhd",
@@ -34,7 +34,7 @@ WIDE_AUDIO_CODECS = frozenset({
     "nellymoser", "qdm2", "gsm_ms",
 })  # fmt: skip
 
-STILL_FORMATS = frozenset({"png_pipe", "jpeg_pipe"})
+STILL_FORMATS = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
 MAY_BE_STILL = frozenset({"gif", "apng", "webp_anim"})
 
 VIDEO_CODECS = frozenset({
@@ -59,6 +59,9 @@ _DECODERS = {
     "mp3": ("mp3float", "mp3"),
     "mp2": ("mp2float", "mp2"),
     "dts": ("dca",),
+    # These also read the transparency of WebM.
+    "vp8": ("vp8", "libvpx"),
+    "vp9": ("vp9", "libvpx-vp9"),
     "amr_nb": ("amrnb",),
     "amr_wb": ("amrwb",),
     "msmpeg4v3": ("msmpeg4",),

@@ -1,6 +1,6 @@
-"""The domain model: states of a job, outcomes of an attempt, and the verdict over an outcome. No IO.
+"""The domain model: states of a job, outcomes of an attempt, and the state that follows from an outcome. No IO.
 
-The database holds the same rules as CHECKs; a test compares the two.
+A trigger of the database enforces the same transitions; a test compares the two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELED}),
     State.RUNNING: frozenset({State.QUEUED}) | FINAL,
     State.SUCCEEDED: frozenset(),
-    # A person may ask for a finished job once more.
+    # A user may retry a job that failed or was canceled.
     State.FAILED: frozenset({State.QUEUED}),
     State.CANCELED: frozenset({State.QUEUED}),
 }
@@ -56,13 +56,13 @@ class Failure:
 
     @classmethod
     def from_error(cls, error: VidqueueError, *, detail: str = "") -> Failure:
-        """Return the failure that a raised error means."""
+        """Convert a raised error to a failure."""
         return cls(error.code, error.message, error.hint, detail)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputDraft:
-    """A file in the attempt's workspace that is not published yet. It can stand wherever a path is wanted."""
+    """A file in the attempt's workspace that is not published yet. It implements `os.PathLike`."""
 
     name: str
     path: Path
@@ -74,22 +74,36 @@ class OutputDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownOutput(OutputDraft):
+    """An output of an earlier job: a further name, in the workspace, of bytes in storage whose sha256 is known."""
+
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The processor returned; its outputs are in the workspace."""
+    """The processor returned, or its result was known; its outputs are in the workspace.
+
+    `key` is what later jobs find the outputs by, if they may. `source` is the job that made them, if not this one.
+    """
 
     outputs: tuple[OutputDraft, ...]
     metrics: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    source: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The attempt failed by itself.
 
-    `crashed` says that it took its executor with it; three of those are poison.
+    `crashed`: the executor ended during the attempt. After three crashes the job fails with the code `poison`.
+    `metrics` has what the executor told of the work until then.
     """
 
     failure: Failure
     crashed: bool = False
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +113,27 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The lane was taken away (drain, restart, lost database). Not the job's fault: no attempt is burned.
+    """The attempt was ended from outside (drain, restart, lost database). It does not count towards `max_attempts`.
 
-    `lost` says that the daemon vanished with it. Ten in a row are no accident any more. `delay_s` is how long the job
-    waits before its next attempt, in seconds, so that it does not come straight back to a lane that cannot run it.
+    `lost`: the daemon disappeared, or the server that did the work (`by_peer`); after ten consecutive losses the job
+    fails. `delay_s` is how long the job waits before its next attempt, in seconds, so that it is not dispatched at once
+    to a lane that cannot run it.
     """
 
     reason: str
     lost: bool = False
     delay_s: float = 0.0
+    by_peer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The work cannot start now: what it needs is busy, starting or down. Not the job's fault: no attempt is burned.
+    """The work cannot start now: what it needs is busy, starting or down. It does not count as an attempt.
 
     `reason` is one word, which people see as the job's `wait_reason`; `message` says it in a sentence. The next attempt
     begins after `retry_after_s`. `waited_s` is what this attempt itself waited, and `limit_s` how long the job may wait
-    in all, from one attempt to the next, before it fails with `peer_unavailable`; all in seconds. Without a limit it
-    waits for other jobs of ours, and that does not count.
+    in all, from one attempt to the next, before it fails with `peer_unavailable`; all in seconds. `limit_s` is None
+    if the job waits for other jobs of this queue; that time is not counted.
     """
 
     reason: str
@@ -135,13 +151,15 @@ class Usage:
     """What an attempt has used; None where nobody could measure it.
 
     `cpu_s` is the time of its executor and of everything that this started, `input_bytes` the size of its inputs,
-    `video_s` the length of those that were probed, `expected_s` how long it was expected to take, in seconds.
+    `video_s` the length of those that were probed, `expected_s` how long it was expected to take, in seconds;
+    `device_mb` is the most GPU memory that it held, in MiB.
     """
 
     cpu_s: float | None = None
     input_bytes: int | None = None
     video_s: float | None = None
     expected_s: float | None = None
+    device_mb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +180,11 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
-    """What a job has used up so far, and what it may use.
+class RetryState:
+    """The retries that a job has used up so far, and those that it may use.
 
-    `losses` counts daemons that vanished one after the other; `waited_s` is how long attempts that put the job back,
-    one after the other, have let it wait.
+    `losses` counts consecutive attempts whose daemon disappeared; `waited_s` is the total time in seconds by which
+    consecutive attempts with the outcome `Waiting` have delayed the job.
     """
 
     failures: int
@@ -177,20 +195,20 @@ class Tries:
     waited_s: float = 0.0
 
 
-POISON_CRASHES = 3
-POISON_LOSSES = 10
-# Each try is an attempt in the job's history.
+MAX_CRASHES = 3
+MAX_LOSSES = 10
+# The minimum delay between attempts, because each adds a row to the history.
 SHORTEST_WAIT_S = 1.0
-# It takes a while until somebody frees space on a full disk.
-PATIENT_CODES = {"no_space": Backoff(15, 600)}
+# Error codes with a longer backoff: nobody frees a full disk within seconds.
+BACKOFF_BY_CODE = {"no_space": Backoff(15, 600)}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a job after an attempt.
+    """The decision about a job after an attempt.
 
     `delay_s` is how long a requeued job waits before its next try; `failure` is the job's error when it failed;
-    `waited_s` is how long an attempt that put the job back, and those before it, have let it wait.
+    `waited_s` is the new total of `RetryState.waited_s`.
     """
 
     state: State
@@ -202,31 +220,34 @@ class Verdict:
     waited_s: float = 0.0
 
 
-def verdict(outcome: Outcome, tries: Tries) -> Verdict:
-    """Return the verdict over an outcome; nothing else decides what becomes of a job."""
+def verdict(outcome: Outcome, tries: RetryState) -> Verdict:
+    """Return the next state of a job, given the outcome of its attempt; nothing else decides that."""
     match outcome:
         case Succeeded():
             return Verdict(State.SUCCEEDED)
         case Canceled():
             return Verdict(State.CANCELED)
-        case Interrupted(reason, lost, delay_s):
-            return _after_loss(reason, tries) if lost else Verdict(State.QUEUED, delay_s=delay_s)
+        case Interrupted(lost=True):
+            return _after_loss(outcome, tries)
+        case Interrupted(delay_s=delay_s):
+            return Verdict(State.QUEUED, delay_s=delay_s)
         case Failed(failure, crashed):
             return _after_failure(failure, crashed, tries)
         case Waiting():
             return _after_waiting(outcome, tries)
 
 
-def _after_loss(reason: str, tries: Tries) -> Verdict:
-    if tries.losses + 1 < POISON_LOSSES:
-        return Verdict(State.QUEUED, lost=True)
-    message = f"{POISON_LOSSES} daemons vanished one after the other while they ran it. Last: {reason}."
-    poison = Failure.of("poison", message)
+def _after_loss(outcome: Interrupted, tries: RetryState) -> Verdict:
+    if tries.losses + 1 < MAX_LOSSES:
+        return Verdict(State.QUEUED, lost=True, delay_s=outcome.delay_s)
+    who = "daemon or server" if outcome.by_peer else "daemon"
+    message = f"The {who} disappeared in {MAX_LOSSES} consecutive attempts of this job. Last reason: {outcome.reason}."
+    poison = Failure.of("peer_lost" if outcome.by_peer else "poison", message)
     return Verdict(State.FAILED, lost=True, failure=poison)
 
 
-def _after_waiting(outcome: Waiting, tries: Tries) -> Verdict:
-    """Put the job back until it has waited for the limit in all: the last attempt begins when that is reached."""
+def _after_waiting(outcome: Waiting, tries: RetryState) -> Verdict:
+    """Requeue the job until its total waiting time reaches the limit; the last delay is shortened to end there."""
     if outcome.limit_s is None:
         return Verdict(State.QUEUED, delay_s=max(outcome.retry_after_s, SHORTEST_WAIT_S), waited_s=tries.waited_s)
     waited_s = tries.waited_s + outcome.waited_s
@@ -237,14 +258,14 @@ def _after_waiting(outcome: Waiting, tries: Tries) -> Verdict:
     return Verdict(State.QUEUED, delay_s=delay_s, waited_s=waited_s + delay_s)
 
 
-def _after_failure(failure: Failure, crashed: bool, tries: Tries) -> Verdict:
+def _after_failure(failure: Failure, crashed: bool, tries: RetryState) -> Verdict:
     failures, crashes = tries.failures + 1, tries.crashes + crashed
-    if crashes >= POISON_CRASHES:
+    if crashes >= MAX_CRASHES:
         poison = Failure.of("poison", f"The job killed its executor {crashes} times. Last: {failure.message}")
         return Verdict(State.FAILED, burned=True, crashed=crashed, failure=poison)
     if not is_retryable(failure.code) or failures >= tries.max_attempts:
         return Verdict(State.FAILED, burned=True, crashed=crashed, failure=failure)
-    backoff = PATIENT_CODES.get(failure.code, tries.backoff)
+    backoff = BACKOFF_BY_CODE.get(failure.code, tries.backoff)
     return Verdict(State.QUEUED, burned=True, crashed=crashed, delay_s=backoff_s(failures, backoff), failure=failure)
 
 

@@ -28,6 +28,8 @@ class Limits(LimitSettings):
 
     Attributes:
         formats: names of formats and codecs that may be opened; `safe` and `wide` stand for many.
+        low_water_mib: free disk space, in MiB, that what a job reserves leaves alone.
     """
 
     formats: tuple[str, ...] = ("safe",)
+    low_water_mib: int = 0

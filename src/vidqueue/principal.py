@@ -40,8 +40,7 @@ class Principal:
     @property
     def scope(self) -> str | None:
         """The owner whose jobs and files the request may see and change; None for those of everybody."""
-        # Without keys everybody on this machine is one person, and the jobs of other owners are not theirs.
-        return None if self.key_id is not None and self.role.includes(Role.OPERATE) else self.owner
+        return None if self.role.includes(Role.OPERATE) else self.owner
 
     def acting_for(self, owner: str | None) -> str:
         """Return the owner of what the request makes: `owner` if the request names one, else its own.
@@ -57,5 +56,6 @@ class Principal:
         return owner
 
 
-# The principal of every request while there are no keys: the person at this machine.
+# Who sends a request while there are no keys: a person at this machine. The user who runs the daemon is `local`; others
+# have their own names, so that limits, shares and reports tell them apart, and see and change the same.
 LOCAL = Principal(LOCAL_OWNER, Role.ADMIN)

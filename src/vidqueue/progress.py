@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -71,3 +72,31 @@ def eta_s(fraction: float, elapsed_s: float) -> float | None:
     if fraction <= 0.01 or elapsed_s < 0.5:
         return None
     return elapsed_s * (1 - fraction) / fraction
+
+
+def share_of(told: object) -> float:
+    """Return the share of the work, 0 to 1, that is nearest to what a processor told; 0 for what is no number."""
+    number = _number(told)
+    return 0.0 if math.isnan(number) else min(max(number, 0.0), 1.0)
+
+
+def is_share(told: object, rounding: float) -> bool:
+    """True for a number from 0 to 1, or at most `rounding` beyond."""
+    return -rounding <= _number(told) <= 1 + rounding
+
+
+def _number(told: object) -> float:
+    try:
+        return float(told)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def eta_of_whole(left_s: float | None, fraction: float, end: float) -> float | None:
+    """Return the seconds left of the whole work, given those of a step that ends at the share `end`.
+
+    The rest is taken to go on as fast as the step. None where the step has ended and more comes after it.
+    """
+    if left_s is None or end >= 1:
+        return left_s
+    return left_s * (1 - fraction) / (end - fraction) if fraction < end else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.deeds import MILL, SAW
-from tests.jobs.model import POISON_LOSSES
+from tests.jobs.model import MAX_LOSSES
 from tests.jobs.world import World
 from vidqueue import job
 from vidqueue.db.pool import Database
@@ -26,7 +26,7 @@ def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         asyncio.Runner() as runner,
         opened(runner, Database(f"{database_url}&options=-csynchronous_commit%3Doff")) as database,
     ):
-        monkeypatch.setattr(job, "POISON_LOSSES", POISON_LOSSES)
+        monkeypatch.setattr(job, "MAX_LOSSES", MAX_LOSSES)
         prepared = World(runner, database, tmp_path)
         prepared.run(prepared.prepare([MILL, SAW]))
         yield prepared

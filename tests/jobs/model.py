@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 LEASE_S = 30
 # Ten in the queue itself; the check makes it three there, so that a history comes that far.
-POISON_LOSSES = 3
+MAX_LOSSES = 3
 FINAL = ("succeeded", "failed", "canceled")
 NEVER = Decimal("-Infinity")
 
@@ -382,7 +382,7 @@ class Model:
     def _give_back(self, job: Job, ending: Ending) -> None:
         """It keeps its place, and burns nothing."""
         job.losses += ending.lost
-        if ending.lost and job.losses == POISON_LOSSES:
+        if ending.lost and job.losses == MAX_LOSSES:
             self._move(job, "failed", error="poison")
         else:
             job.run_at = job.queued_at

@@ -82,8 +82,8 @@ async def test_members_of_a_batch_name_each_other_and_other_jobs(services: Servi
     outside = await submitted(services)
     members: list[dict[str, Any]] = [
         {"processor": "zoo", "name": "a"},
-        {"processor": "zoo", "after": ["a", "0", str(outside)]},
-        {"processor": "zoo", "input": {"media": "vq:batch/a/text"}, "after": ["a"], "keep_s": 60},
+        {"processor": "zoo", "after": ["a", "0", 0, str(outside)]},
+        {"processor": "zoo", "input": {"media": "vq:batch/a/text"}, "after": ["a"], "keep_s": 60, "cache": False},
     ]
 
     async def batch(jobs: list[dict[str, Any]]) -> list[UUID]:
@@ -99,6 +99,8 @@ async def test_members_of_a_batch_name_each_other_and_other_jobs(services: Servi
         (ids[2], ids[0], True),
     }
     assert (await control.read(services.database, ids[2], owner="local")).keep_s == 60
+    told = await queue.sql("SELECT cache FROM vidqueue.jobs WHERE batch_id IS NOT NULL ORDER BY id")
+    assert [one["cache"] for one in told] == [True, True, False]
     for wrong in ("b", "1", NOBODY, "2"):
         with pytest.raises(VidqueueError) as caught:
             await batch([{"processor": "zoo"}, {"processor": "zoo", "after": [wrong]}])
@@ -108,8 +110,10 @@ async def test_members_of_a_batch_name_each_other_and_other_jobs(services: Servi
 async def test_by_sql(services: Services, queue: Queue) -> None:
     (first,) = await queue.sql("SELECT vidqueue.submit('zoo', '{}') AS id")
     (last,) = await queue.sql(
-        "SELECT vidqueue.keep_for(vidqueue.run_after(vidqueue.submit('zoo', '{}'), %s), 60) AS id", first["id"]
+        "SELECT vidqueue.keep_for(vidqueue.run_after(vidqueue.run_anew(vidqueue.submit('zoo', '{}')), %s), 60) AS id",
+        first["id"],
     )
+    assert await queue.sql("SELECT id FROM vidqueue.jobs WHERE NOT cache") == [last]
     assert await state(services, last["id"]) == ("queued", "dependency")
     # No circle, not even through others.
     middle = await submitted(services, after=[str(last["id"])])
@@ -123,15 +127,16 @@ def test_keys_that_are_new_make_no_other_request_of_an_old_one() -> None:
     def before(asked: dict[str, Any]) -> str:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
-    new = {"after", "keep_s"}
+    new = {"after", "keep_s", "cache", "labels", "forget_uploads"}
     single = JobRequest(processor="zoo", input={"act": "work"})
     asked = {key: value for key, value in single.model_dump(mode="json").items() if key not in new | {"webhook"}}
     assert fingerprint(single) == before(asked)
     batch = BatchRequest(jobs=[{"processor": "zoo"}, {"processor": "zoo", "name": "b"}])
-    asked = batch.model_dump(mode="json")
+    asked = {key: value for key, value in batch.model_dump(mode="json").items() if key not in new}
     asked["jobs"] = [{key: value for key, value in job.items() if key not in new} for job in asked["jobs"]]
     assert fingerprint(batch) == before(asked)
     assert fingerprint(JobRequest(processor="zoo", keep_s=0)) != fingerprint(JobRequest(processor="zoo"))
+    assert fingerprint(JobRequest(processor="zoo", cache=False)) != fingerprint(JobRequest(processor="zoo"))
     assert fingerprint(JobRequest(processor="zoo", after=[NOBODY])) != fingerprint(JobRequest(processor="zoo"))
 
 

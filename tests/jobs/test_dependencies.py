@@ -13,7 +13,7 @@ from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.job import AttemptRef, Canceled, OutputDraft, Succeeded
 from vidqueue.jobs import control, removal
-from vidqueue.jobs.finish import Refused, Shift, finish
+from vidqueue.jobs.finish import Continuation, Refused, finish
 from vidqueue.storage.local import Storage
 
 
@@ -48,7 +48,9 @@ async def test_a_lane_that_is_refused_opens_no_attempt_that_nobody_runs(any_queu
         "UPDATE vidqueue.attempts SET ended_at = now(), outcome = 'interrupted', reason = 'x' WHERE ended_at IS NULL"
     )
     await any_queue.sql("UPDATE vidqueue.jobs SET state = 'queued', fence = NULL WHERE id = %s", ref.job_id)
-    late = await finish(any_queue.database, Storage(tmp_path), ref, Canceled(), shift=Shift(lane, lease_s=30))
+    late = await finish(
+        any_queue.database, Storage(tmp_path), ref, Canceled(), continuation=Continuation(lane, lease_s=30)
+    )
     assert late == Refused(None)
     assert await any_queue.sql("SELECT 1 AS open FROM vidqueue.attempts WHERE ended_at IS NULL") == []
 

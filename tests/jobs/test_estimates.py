@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import statistics
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,23 @@ def test_the_median_error_on_a_mixed_batch_is_within_a_quarter(seed: int) -> Non
         expected_s = RunTimes(batch[:place]).expected_s(sample.processor, sample.input_bytes)
         assert expected_s is not None
         errors.append(abs(expected_s - sample.run_s) / sample.run_s)
+    assert statistics.median(errors) <= 0.25
+
+
+def test_the_median_error_on_a_recorded_batch_is_within_a_quarter() -> None:
+    """A run of transcode, thumbnails and verify on real clips of 2 to 12 s, 480x360 to 1920x1080, in random order.
+
+    The machine had seven times the work that its cores could do, so the CPU time of each attempt is what it would have
+    taken alone.
+    """
+    recorded = json.loads(Path(__file__).with_name("recorded_batch.json").read_text())
+    batch = [Sample(processor, cpu_s, size) for processor, _, size, cpu_s, _ in recorded]
+    errors = []
+    for place, sample in enumerate(batch[10:], 10):
+        expected_s = RunTimes(reversed(batch[:place])).expected_s(sample.processor, sample.input_bytes)
+        if expected_s is not None and sum(one.processor == sample.processor for one in batch[:place]) >= 3:
+            errors.append(abs(expected_s - sample.run_s) / sample.run_s)
+    assert len(errors) >= 60
     assert statistics.median(errors) <= 0.25
 
 
@@ -96,7 +114,8 @@ async def test_a_job_that_waits_tells_its_eta_and_one_that_has_no_place_tells_no
     services: Services, queue: Queue, tmp_path: Path
 ) -> None:
     lane_id = await queue.lane()
-    for number, size in enumerate((1, 1, 1, 10, 10, 10)):
+    # Those that found their result known took no time, and teach nothing.
+    for number, size in enumerate((1, 1, 1, 10, 10, 10, 0, 0, 0, 0, 0, 0, 0)):
         await queue.submit()
         ref = await queue.dispatch(lane_id)
         assert ref is not None
@@ -108,8 +127,9 @@ async def test_a_job_that_waits_tells_its_eta_and_one_that_has_no_place_tells_no
         path = tmp_path / f"{number}.bin"
         path.write_bytes(b"x")
         draft = OutputDraft("video", path, "video/mp4")
-        usage = Usage(input_bytes=size * MIB, expected_s=size * 5.5)
-        await finish(services.database, services.storage, ref, Succeeded((draft,)), workspace=tmp_path, usage=usage)
+        usage = Usage(input_bytes=(size or 10) * MIB, expected_s=size * 5.5 or None)
+        outcome = Succeeded((draft,), {} if size else {"cached_from": "another"})
+        await finish(services.database, services.storage, ref, outcome, workspace=tmp_path, usage=usage)
     (file,) = await queue.sql(
         """INSERT INTO vidqueue.files (owner, name, media_type, size, sha256)
            VALUES ('local', 'a.mp4', 'video/mp4', %s, repeat('0', 64)) RETURNING id""", 10 * MIB,
@@ -126,6 +146,11 @@ async def test_a_job_that_waits_tells_its_eta_and_one_that_has_no_place_tells_no
     assert etas[str(large)] == alone == pytest.approx(50, abs=3)
     assert etas[str(unsized)] == pytest.approx(alone + (5 + 50) / 2, abs=4)
     assert etas[str(later)] is None
+    # A suspension is no fault of the estimate.
+    await queue.sql(
+        "UPDATE vidqueue.attempts SET started_at = started_at - interval '500 s', suspended_s = 500 "
+        "WHERE job_id = (SELECT min(job_id::text)::uuid FROM vidqueue.attempts WHERE outcome = 'succeeded')"
+    )
     (calibration,) = await queue.sql("SELECT * FROM vidqueue_report.eta_calibration")
     assert (calibration["attempts"], calibration["within_a_quarter"]) == (6, 1)
     assert float(calibration["median_error"]) == pytest.approx(0.1, abs=0.05)

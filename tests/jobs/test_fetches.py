@@ -19,6 +19,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.daemon import promised
 from tests.factory import Queue
 from tests.web import Asked, Web, answer, file, serving
 from vidqueue.errors import VidqueueError
@@ -276,8 +277,8 @@ async def test_a_canceled_download_stops_within_a_second_and_blocks_nothing(fetc
     fetching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetching
-    assert await asyncio.to_thread(gone.wait, 5)
-    assert time.monotonic() - begun < 1
+    assert await asyncio.to_thread(gone.wait, 30)
+    assert time.monotonic() - begun < promised(1)
     assert await fetcher.refused(f"{web.url}/a", timeout_s=0.5) == "fetch_timed_out"
 
 

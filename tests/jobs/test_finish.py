@@ -23,7 +23,7 @@ from vidqueue.job import (
     Succeeded,
     Waiting,
 )
-from vidqueue.jobs.finish import Finished, Refused, Shift, finish
+from vidqueue.jobs.finish import Continuation, Finished, Refused, finish
 from vidqueue.storage.local import Storage
 
 
@@ -129,12 +129,12 @@ async def test_a_lane_gets_its_next_attempt_with_the_end_of_the_last(
     ref = await any_queue.dispatch(lane)
     assert ref is not None
     assert ref.job_id == first
-    shift = Shift(lane, lease_s=30)
-    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, shift=shift)
+    then = Continuation(lane, lease_s=30)
+    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, continuation=then)
     assert isinstance(ended, Finished)
     assert ended.next is not None
     assert (ended.next.ref.job_id, ended.next.processor) == (second, "zoo")
-    after = await finish(any_queue.database, storage, ended.next.ref, Canceled(), shift=shift)
+    after = await finish(any_queue.database, storage, ended.next.ref, Canceled(), continuation=then)
     assert after == Finished(State.CANCELED, None)
     assert await any_queue.violations() == []
 
@@ -148,8 +148,8 @@ async def test_a_lane_that_is_paused_gets_nothing_with_the_end_of_its_attempt(
     ref = await any_queue.dispatch(lane)
     assert ref is not None
     await any_queue.sql("UPDATE vidqueue.lanes SET paused = true")
-    shift = Shift(lane, lease_s=30)
-    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, shift=shift)
+    then = Continuation(lane, lease_s=30)
+    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, continuation=then)
     assert ended == Finished(State.SUCCEEDED, None)
 
 
@@ -169,8 +169,8 @@ async def test_the_next_attempt_is_not_lost_with_the_answer_to_the_commit_that_o
         return _LosesItsAnswer(real(self)) if calls == 1 else real(self)
 
     monkeypatch.setattr(Database, "statement", unclear)
-    shift = Shift(lane, lease_s=30)
-    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, shift=shift)
+    then = Continuation(lane, lease_s=30)
+    ended = await finish(any_queue.database, storage, ref, success(tmp_path), workspace=tmp_path, continuation=then)
     assert isinstance(ended, Refused)
     assert ended.next is not None
     assert ended.next.ref.job_id == second

@@ -91,11 +91,11 @@ async def test_a_neighbours_job_is_given_back_as_soon_as_its_process_is_gone(
 ) -> None:
     ref = await held_by(queue, name_of(sleeper.pid))
     watch = reaper_of(services)
-    await watch._rescue(leases=True)
+    await watch._give_back_lost(leases=True)
     assert (await queue.job(ref.job_id)).state is State.RUNNING
     sleeper.kill()
     sleeper.wait()
-    await watch._rescue(leases=True)
+    await watch._give_back_lost(leases=True)
     job = await queue.job(ref.job_id)
     assert (job.state, job.failures, job.message) == (State.QUEUED, 0, "Interrupted: its daemon's process is gone")
     assert await queue.sql("SELECT state FROM vidqueue.lanes") == [{"state": "offline"}]
@@ -142,9 +142,9 @@ async def _is(queue: Queue, condition: str) -> bool:
 
 async def test_after_a_start_of_the_server_every_lease_holds_anew(queue: Queue, services: Services) -> None:
     ref = await expired(queue)
-    await reaper_of(services, lease_s=1e6)._rescue(leases=True)
+    await reaper_of(services, lease_s=1e6)._give_back_lost(leases=True)
     assert (await queue.job(ref.job_id)).state is State.RUNNING
-    await reaper_of(services, lease_s=1)._rescue(leases=True)
+    await reaper_of(services, lease_s=1)._give_back_lost(leases=True)
     assert (await queue.job(ref.job_id)).state is State.QUEUED
 
 
@@ -161,7 +161,7 @@ async def test_a_job_that_takes_ten_daemons_with_it_one_after_the_other_is_poiso
         job = await queue.job(job_id)
         assert job.state is (State.QUEUED if loss < 10 else State.FAILED)
     assert job.error_code == "poison"
-    assert "10 daemons" in (job.error_message or "")
+    assert "10 consecutive attempts" in (job.error_message or "")
     assert job.failures == 0
     assert await queue.violations() == []
 
@@ -193,7 +193,7 @@ async def test_lanes_of_a_silent_daemon_go_off_the_list_and_come_back_when_it_sp
         # The patience counts from the start of the server too, and this one has just begun.
         await lanes.unseen_offline(connection, patience_s=0.01)
     assert await queue.sql("SELECT DISTINCT state FROM vidqueue.lanes") == [{"state": "offline"}]
-    await watch._tell_of_us()
+    await watch._update_seen_at()
     assert await queue.sql("SELECT name FROM vidqueue.lanes WHERE state = 'online'") == [{"name": "cpu0"}]
 
 

@@ -19,7 +19,8 @@ from tests.factory import Queue, eventually
 from tests.jobs.stock import Stock
 from vidqueue.db.tables import files
 from vidqueue.db.tables.files import NewFile
-from vidqueue.doctor.checks import Check, examine_database
+from vidqueue.doctor.check import Check
+from vidqueue.doctor.checks import examine_database
 from vidqueue.jobs.reconcile import reconcile
 from vidqueue.jobs.retention import keep_tidy
 from vidqueue.settings.sections import RetentionSettings

@@ -160,6 +160,34 @@ async def test_uploads_go_by_the_time_they_were_last_of_use(stock: Stock) -> Non
     assert {one["id"] for one in taken_for} == {young, named}, "the published one is not looked at again"
 
 
+async def test_uploads_leave_with_the_last_job_that_needs_them_where_a_job_asks_for_it(stock: Stock) -> None:
+    left, shared, scheduled, anew, of_another, kept = [await stock.uploaded() for _ in range(6)]
+    await stock.queue.sql("UPDATE vidqueue.files SET owner = 'somebody' WHERE id = %s", of_another)
+    named = [f"vq:files/{upload}" for upload in (left, shared, scheduled, anew, of_another)]
+    await stock.queue.sql("UPDATE vidqueue.files SET sha256 = repeat('a', 64), name = 'anew' WHERE id = %s", anew)
+    other = await stock.queue.submit(input={"video": named[1]})
+    unasked = await stock.finished(input={"video": f"vq:files/{kept}"})
+    first = await stock.finished(input={"clips": named}, forget_uploads=True)
+    async with stock.queue.database.transaction() as connection:
+        again = await files.renew(
+            connection, files.Hashed("sha256", "a" * 64), stock.storage.node, owner="local", name="anew"
+        )
+        assert again is not None
+        await connection.execute(
+            "INSERT INTO vidqueue.schedules (name, cron, timezone, job, files, missed, one_at_a_time, paused, next_at) "
+            "VALUES ('s', '@daily', 'UTC', '{}', %s, 'skip', false, false, now())",
+            [[scheduled]],
+        )
+    assert await prune(stock) == {"uploads": 1}
+    outputs = {await stock.output_of(unasked), await stock.output_of(first)}
+    assert await stock.files() == {shared, scheduled, anew, of_another, kept} | outputs
+    await control.cancel(stock.queue.database, other, owner=None)
+    assert await prune(stock) == {}, "a canceled job may be retried"
+    await control.delete(stock.queue.database, stock.storage, other, owner=None)
+    assert await prune(stock) == {"uploads": 1}
+    assert await stock.files() == {scheduled, anew, of_another, kept} | outputs
+
+
 async def test_more_finished_jobs_than_wanted_go_oldest_first(stock: Stock) -> None:
     ended = [await stock.finished(days=days) for days in (5, 4, 3, 2)]
     waiting = await stock.queue.submit()
@@ -265,6 +293,7 @@ async def test_a_crash_between_rows_and_bytes_leaves_what_the_sweep_removes(
 async def test_many_go_in_many_small_transactions(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 5)
     monkeypatch.setattr(retention, "LINES", 20)
+    monkeypatch.setattr(removal, "LINES", 20)
     await _fill(stock, jobs=23, events=3)
     large = await stock.finished(days=999)
     await stock.queue.sql(

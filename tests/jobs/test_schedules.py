@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from tests.daemon import promised
 from tests.factory import Queue
 from vidqueue.db.tables.schedules import ScheduleRow
 from vidqueue.errors import VidqueueError
@@ -188,6 +190,23 @@ async def test_times_at_which_no_daemon_ran(
     )
 
 
+async def test_after_a_year_only_the_last_times_get_a_job_and_the_history_tells_which_were_left_out(
+    timetable: Timetable,
+) -> None:
+    schedule = await timetable.add("* * * * *", missed="all")
+    first = schedule.next_at
+    begun = time.monotonic()
+    await timetable.at("2028-01-10T03:30:30")
+    assert time.monotonic() - begun < promised(2)
+    (left_out,) = await schedules.runs(timetable.services.database, schedule.id, owner="local")
+    assert (left_out.outcome, left_out.due_at, left_out.job_id) == ("missed", first, None)
+    assert "until before 2028-01-10T01:51:00+00:00" in str(left_out.error)
+    for _ in range(101):
+        await timetable.at("2028-01-10T03:30:30")
+    assert await timetable.jobs() == 100
+    assert (await timetable.outcomes(schedule.id))[-1] == ("10 03:30", "submitted")
+
+
 async def test_one_at_a_time_leaves_times_out_until_the_job_has_ended(timetable: Timetable) -> None:
     schedule = await timetable.add(one_at_a_time=True)
     await timetable.at("2027-01-10T01:00")
@@ -336,3 +355,22 @@ async def test_schedules_of_a_configuration_come_stay_and_go_with_it(timetable: 
     assert await started(entry("b", "5 * * * *")) == ["b", "c"]
     with pytest.raises(VidqueueError, match="schedules: b: "):
         await started(entry("b", job={"processor": "zoo", "input": {"act": "fly"}}))
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone"),
+    [
+        ("*/15 * * * *", "UTC"),
+        ("30 2 * * *", "Europe/Berlin"),
+        ("*/20 1-3 * * *", "Europe/Berlin"),
+        ("0 0 29 2 *", "UTC"),
+    ],
+)
+def test_the_last_times_are_the_same_however_they_are_found(expression: str, zone: str) -> None:
+    since, until = utc("2027-10-25T00:00"), utc("2027-11-05T12:00")
+    times, moment = list[datetime](), since
+    while (moment := cron.next_after(expression, zone, moment)) <= until:
+        times.append(moment)
+    for count in (1, 10, 40):
+        found = cron.among_last(expression, zone, until, count, since=times[0] if times else since)
+        assert found == (times[-count:][0] if times else since)

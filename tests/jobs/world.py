@@ -264,7 +264,8 @@ class World:
         """Whether someone wants the job to stop; None for a zombie."""
         async with self._database.transaction() as connection:
             renewed = await attempts.renew(connection, [attempt.ref], lease_s=LEASE_S)
-        return renewed.get(attempt.fence)
+        wanted = renewed.get(attempt.fence)
+        return None if wanted is None else wanted.cancel
 
     async def note_progress(self, attempt: Attempt, fraction: float) -> None:
         """Say how far the work is."""
@@ -282,7 +283,7 @@ class World:
     async def rescue(self) -> set[int]:
         """Leases are looked at once; the fences of the attempts that were given back."""
         before = await self._open_fences()
-        await self._rescuer._rescue(leases=True)
+        await self._rescuer._give_back_lost(leases=True)
         return before - await self._open_fences()
 
     async def _open_fences(self) -> set[int]:

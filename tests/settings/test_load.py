@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vidqueue.processors import registry
 from vidqueue.settings.load import RENAMED, ConfigError, load
 from vidqueue.settings.schema import keys, variable_of
 
@@ -41,6 +42,23 @@ def test_every_problem_is_told_at_once_with_a_suggestion(tmp_path: Path, monkeyp
     assert "api.port" in told
     assert "lanes.cpu" in told
     assert "nonsense.x" in told
+
+
+NESTED = {
+    "[cog.endpoints.a]\ncomand = ['x']": "cog.endpoints.a.comand: unknown key 'comand'; did you mean 'command'?",
+    "[comfyui.servers.a]\nurll = 'x'": "comfyui.servers.a.urll: unknown key 'urll'; did you mean 'url'?",
+    "[videos.servers.a]\nmodell = 'x'": "videos.servers.a.modell: unknown key 'modell'; did you mean 'model'?",
+    "[generate.models.a]\ntassk = 'x'": "generate.models.a.tassk: unknown key 'tassk'; did you mean 'task'?",
+    "[[schedules]]\ncronn = 'x'": "schedules.0.cronn: unknown key 'cronn'; did you mean 'cron'?",
+}
+
+
+@pytest.mark.parametrize("text", NESTED)
+def test_an_unknown_key_of_an_entry_has_a_suggestion_too(tmp_path: Path, text: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file=file, sections=registry.sections(of_package="vidqueue."))
+    assert f"{file}: {NESTED[text]}" in caught.value.problems
 
 
 def test_a_key_that_was_renamed_is_an_error_that_names_the_new_one(

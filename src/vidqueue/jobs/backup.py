@@ -28,7 +28,7 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.jobs import FIRST_ID
 from vidqueue.storage.descriptors import CHUNK
 from vidqueue.storage.local import Storage
-from vidqueue.storage.restored import put, set_aside
+from vidqueue.storage.restored import put, put_again, set_aside
 
 FORMAT = 1
 MANIFEST, DUMP, FILES = "manifest.json", "database.dump", "files/"
@@ -165,7 +165,12 @@ def _restore_files(
         # A file that was deleted while the backup was made has no row.
         if (sha256 := promised.get(file_id)) is None:
             continue
-        if put(storage, file_id, content, sha256=sha256):
+        # Bytes that were in the archive before are named there by their first id.
+        if isinstance(content, UUID):
+            is_whole = put_again(storage, file_id, content, sha256=sha256)
+        else:
+            is_whole = put(storage, file_id, content, sha256=sha256)
+        if is_whole:
             restored.files += 1
         else:
             restored.damaged.append(file_id)
@@ -233,16 +238,24 @@ def _manifest(archive: tarfile.TarFile) -> Manifest:
         raise BackupError(f"This is not a backup of vidqueue: its {MANIFEST} is not readable.") from None
 
 
-def _stored(archive: tarfile.TarFile) -> Iterator[tuple[UUID, int, IO[bytes]]]:
-    """Yield the files of the archive. Members of other names are passed over, so no name leads out of the folder."""
+def _stored(archive: tarfile.TarFile) -> Iterator[tuple[UUID, int, IO[bytes] | UUID]]:
+    """Yield the files of the archive: id, size, and the bytes or the id under which the same bytes came before.
+
+    Members of other names are passed over, so no name leads out of the folder.
+    """
     while (member := archive.next()) is not None:
-        content = archive.extractfile(member) if member.isreg() and member.name.startswith(FILES) else None
-        try:
-            file_id = UUID(member.name.removeprefix(FILES))
-        except ValueError:
-            continue
-        if content is not None:
+        file_id = _id_of(member.name)
+        if file_id is not None and member.isreg() and (content := archive.extractfile(member)) is not None:
             yield file_id, member.size, content
+        elif file_id is not None and member.islnk() and (earlier := _id_of(member.linkname)) is not None:
+            yield file_id, 0, earlier
+
+
+def _id_of(name: str) -> UUID | None:
+    try:
+        return UUID(name.removeprefix(FILES)) if name.startswith(FILES) else None
+    except ValueError:
+        return None
 
 
 async def _require_empty(database: Database, manifest: Manifest) -> None:

@@ -13,6 +13,7 @@ from vidqueue.job import State
 from vidqueue.jobs import members
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.members import BatchRequest, Checked
+from vidqueue.jobs.outlook import refuse_what_no_lane_takes
 from vidqueue.jobs.parsing import accepted, parsed
 from vidqueue.jobs.submit import fingerprint
 from vidqueue.ops import failpoints
@@ -45,6 +46,7 @@ async def submit(
         batch_id, *ids = await batches.new_ids(connection, len(request.jobs) + 1)
     checked = await accepted(request.jobs, members.check, request, ids, owner)
     await _check_inputs(checked, inputs, owner)
+    await refuse_what_no_lane_takes(database, [member.job for member in checked.members])
     new = NewBatch(
         id=batch_id,
         owner=owner,

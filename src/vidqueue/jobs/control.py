@@ -1,4 +1,4 @@
-"""Cancel, retry, change and delete jobs and files. Each is one transaction."""
+"""Cancel, suspend, retry, change and delete jobs and files. Each is one transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from vidqueue.db.pool import Connection, Database
-from vidqueue.db.tables import files, jobs
+from vidqueue.db.tables import bulk_actions, files, jobs, suspensions
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, State
@@ -40,6 +40,35 @@ async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobR
     return job
 
 
+async def suspend(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
+    """Ask for the suspension of a running job: it keeps its lane and its memory, and uses no processor.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` unless the job runs, or if it is being canceled.
+    """
+    async with database.transaction() as connection:
+        await suspensions.suspend(connection, [job_id], owner=owner)
+        job = await _require(connection, job_id, owner)
+    if job.suspended_at is None:
+        how = "being canceled" if job.state is State.RUNNING else job.state
+        raise VidqueueError("conflict", f"Only a running job can be suspended; this one is {how}.")
+    return job
+
+
+async def resume(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
+    """Let a suspended job go on; one that is not suspended stays as it is.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` unless the job runs.
+    """
+    async with database.transaction() as connection:
+        await suspensions.resume(connection, [job_id], owner=owner)
+        job = await _require(connection, job_id, owner)
+    if job.state is not State.RUNNING:
+        raise VidqueueError("conflict", f"Only a suspended job can be resumed; this one is {job.state}.")
+    return job
+
+
 async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
     """Queue a failed or canceled job again; a queued or running job stays as it is.
 
@@ -54,6 +83,21 @@ async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRo
         job = await _require(connection, job_id, owner)
     if job.state is State.SUCCEEDED:
         raise VidqueueError("conflict", "The job has succeeded; submit it again to run it again.")
+    return job
+
+
+async def run_next(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
+    """Put a waiting job before all others: its priority is raised as far as that needs, to 1000 at most.
+
+    Raises:
+        VidqueueError: `not_found`; `conflict` if it does not wait.
+    """
+    async with database.transaction() as connection:
+        await jobs.lock(connection, job_id)
+        moved = await bulk_actions.run_next(connection, job_id, owner=owner)
+        job = await _require(connection, job_id, owner)
+    if not moved:
+        raise VidqueueError("conflict", f"The job is {job.state}; only a waiting job can run next.")
     return job
 
 
@@ -73,8 +117,10 @@ async def patch(
     return job
 
 
-async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: str | None) -> None:
-    """Delete a finished job with its log and its files.
+async def delete(
+    database: Database, storage: Storage, job_id: UUID, *, owner: str | None, with_uploads: bool = False
+) -> None:
+    """Delete a finished job with its log and its outputs; on request with the uploads that no other job names.
 
     Raises:
         VidqueueError: `not_found`; `conflict` while it runs, waits, or a waiting job needs its outputs.
@@ -91,8 +137,11 @@ async def delete(database: Database, storage: Storage, job_id: UUID, *, owner: s
                 else f"it is {job.state}; cancel it first"
             )
             raise VidqueueError("conflict", f"The job cannot be deleted: {what}.")
+        uploads = await files.uploads_of_jobs(connection, [job_id]) if with_uploads else []
         await removal.remove_rows(connection, removed)
-    await removal.remove_bytes(storage, removed[job_id])
+        unread = await files.unread(connection, list(await files.lock(connection, uploads))) if uploads else set()
+        await files.delete_many(connection, list(unread))
+    await removal.remove_bytes(storage, [*removed[job_id], *unread])
 
 
 async def delete_file(database: Database, storage: Storage, file_id: UUID, *, owner: str | None) -> None:

@@ -30,11 +30,13 @@ log = structlog.get_logger(__name__)
 class Dispatcher:
     """Dispatches to the idle lanes of one daemon; any number of daemons may do so against one database.
 
-    A lane at work is not asked for: the statement that ends its attempt gives it the next one.
+    Busy lanes are left out: the statement that ends its attempt gives it the next one. `deliver` is told the queue of
+    each lane that was given work.
     """
 
     database: Database
     event_feed: EventFeed
+    deliver: Callable[[str], None]
     lease_s: float
     heartbeat: Heartbeat
 
@@ -66,12 +68,13 @@ class Dispatcher:
         """Give the best waiting job to each of these lanes that is free and for which there is one.
 
         Raises:
-            VidqueueError: `database_unavailable`; nothing was dispatched, or the deliveries are on their way.
+            VidqueueError: `database_unavailable`; nothing was dispatched, or only the answer to the commit was lost.
         """
         async with self.database.statement() as connection:
             given = await attempts.dispatch(connection, lanes, lease_s=self.lease_s)
         if given:
             await failpoints.reach("dispatch.committed")
         for ref, queue in given:
+            self.deliver(queue)
             log.info("job_dispatched", job_id=str(ref.job_id), attempt=ref.attempt, queue=queue)
         return [ref for ref, _ in given]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import statistics
 import time
@@ -29,6 +30,8 @@ LEARNED_S = 60.0
 FORETOLD_S = 5.0
 # Attempts of the nearest sizes that an estimate is made from.
 NEAREST = 9
+# Newest attempts of a processor that show how time grows with size; pairs whose sizes differ by a factor of 1.6 tell.
+OF_GROWTH, TELLING, LEAST_PAIRS = 60, 0.5, 5
 
 
 class RunTimes:
@@ -37,6 +40,7 @@ class RunTimes:
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._runs: dict[str, list[float]] = defaultdict(list)
         self._sized: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._growth: dict[str, float] = {}
         for sample in samples:
             self._runs[sample.processor].append(sample.run_s)
             if sample.input_bytes:
@@ -48,8 +52,9 @@ class RunTimes:
     def expected_s(self, processor: str, input_bytes: int | None) -> float | None:
         """Return how long a job will take; None if none of its processor is known.
 
-        The attempts whose inputs were nearest in size count, each as if its time grew with the size; none is faster
-        than the fastest there was, because something always takes its time however small the input is.
+        The attempts whose inputs were nearest in size count, each as if its time grew with the size as those of its
+        processor did; none is faster than the fastest there was, because something always takes its time however small
+        the input is.
         """
         runs = self._runs.get(processor)
         if not runs:
@@ -59,7 +64,21 @@ class RunTimes:
             return statistics.median(runs)
         size = math.log(input_bytes)
         nearest = sorted(sized, key=lambda one: abs(one[0] - size))[:NEAREST]
-        return max(min(runs), statistics.median(run_s * math.exp(size - known) for known, run_s in nearest))
+        growth = self._growth_of(processor)
+        return max(min(runs), statistics.median(run_s * math.exp(growth * (size - known)) for known, run_s in nearest))
+
+    def _growth_of(self, processor: str) -> float:
+        """Return how time grows with size: as its power of 0 (not at all) to 1, the median over pairs."""
+        if processor not in self._growth:
+            newest = [(size, math.log(run_s)) for size, run_s in self._sized[processor][:OF_GROWTH] if run_s > 0]
+            slopes = [
+                (one_s - other_s) / (one - other)
+                for (one, one_s), (other, other_s) in itertools.combinations(newest, 2)
+                if abs(one - other) > TELLING
+            ]
+            usual = statistics.median(slopes) if len(slopes) >= LEAST_PAIRS else 1.0
+            self._growth[processor] = min(1.0, max(0.0, usual))
+        return self._growth[processor]
 
 
 def foretell(line: Sequence[InLine], online: Sequence[LaneRow], times: RunTimes, now: datetime) -> dict[UUID, float]:
@@ -67,11 +86,12 @@ def foretell(line: Sequence[InLine], online: Sequence[LaneRow], times: RunTimes,
 
     A job that no lane can take at present, or whose processor has never run, has no time.
     """
-    working = [lane for lane in online if not lane.paused and lane.blocked_by is None]
+    # Nobody knows when a suspended job leaves its lane.
+    working = [lane for lane in online if not lane.paused and lane.blocked_by is None and lane.suspended_at is None]
     free_s = {lane.id: _left_s(lane, times, now) for lane in working}
     done: dict[UUID, float] = {}
     for job in line:
-        fitting = [lane.id for lane in working if job.device in lane.takes and job.wanted_lane in (None, lane.name)]
+        fitting = [lane.id for lane in working if _fits(lane, job)]
         expected_s = times.expected_s(job.processor, job.input_bytes)
         if not fitting or (expected_s is None and times.usual_s is None):
             continue
@@ -80,6 +100,14 @@ def foretell(line: Sequence[InLine], online: Sequence[LaneRow], times: RunTimes,
         if expected_s is not None:
             done[job.id] = round(free_s[lane_id], 1)
     return done
+
+
+def _fits(lane: LaneRow, job: InLine) -> bool:
+    return (
+        job.device in lane.takes
+        and job.wanted_lane in (None, lane.name)
+        and (not job.labels or set(job.labels) <= set(lane.labels))
+    )
 
 
 def _left_s(lane: LaneRow, times: RunTimes, now: datetime) -> float:
@@ -125,6 +153,15 @@ class Estimates:
                     return {}
         return self._done
 
+    async def of_new(self, job: InLine) -> tuple[float | None, float | None]:
+        """Return how long a job that is not submitted would run, and when it would be done behind those that wait."""
+        async with self._lock:
+            try:
+                await self._foretell(job)
+            except VidqueueError:
+                return None, None
+            return self._times.expected_s(job.processor, job.input_bytes), self._done.get(job.id)
+
     async def _learn(self) -> None:
         if time.monotonic() - self._learned_at < LEARNED_S:
             return
@@ -132,10 +169,10 @@ class Estimates:
             self._times = RunTimes(await estimates.learned(connection, limit=SAMPLES))
         self._learned_at = time.monotonic()
 
-    async def _foretell(self) -> None:
+    async def _foretell(self, *more: InLine) -> None:
         await self._learn()
         async with self._database.statement() as connection:
-            line = await estimates.line(connection, limit=IN_LINE)
+            line = [*await estimates.line(connection, limit=IN_LINE), *more]
             online = await lanes.page(connection) if line else []
         # In a thread: a long line and many lanes take a while.
         self._done = await asyncio.to_thread(foretell, line, online, self._times, datetime.now(UTC))

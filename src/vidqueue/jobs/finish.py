@@ -27,9 +27,9 @@ from vidqueue.job import (
     Failure,
     Interrupted,
     Outcome,
+    RetryState,
     State,
     Succeeded,
-    Tries,
     Usage,
     Verdict,
     Waiting,
@@ -42,8 +42,8 @@ from vidqueue.sanitize import sanitize_text
 from vidqueue.storage.local import Storage
 
 RETRY_S = 0.5
-# The verdict over a success and a cancel does not depend on what the job has used up.
-_ANY_TRIES = Tries(0, 0, 1)
+# The decision after a success or a cancel does not depend on the retries that are used up.
+_ANY_RETRIES = RetryState(0, 0, 1)
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class Continuation:
     """The lane that goes on with its next attempt, and for how long the lease of that one holds (seconds)."""
 
     lane: UUID
@@ -83,7 +83,7 @@ async def finish(  # noqa: PLR0913 - one act, however much belongs to it
     workspace: Path | None = None,
     processor: str = "",
     early: Collection[str] = (),
-    shift: Shift | None = None,
+    continuation: Continuation | None = None,
     usage: Usage | None = None,
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
@@ -100,8 +100,8 @@ async def finish(  # noqa: PLR0913 - one act, however much belongs to it
         outcome = await publish(storage, outcome, workspace, publications, early=early)
         outputs = [publication.row(processor, storage.node) for publication in publications]
         more = {"outputs": outputs, "usage": asdict(usage or Usage())}
-        ended = await _commit_until_it_lands(database, ref, outcome, more, shift)
-        # Not where that raised: a COMMIT without an answer may still happen, and reconcile will know.
+        ended = await _commit_until_it_lands(database, ref, outcome, more, continuation)
+        # If the commit raised, nothing is deleted: it may still take effect. `reconcile` removes files without rows.
         if ended.state is not State.SUCCEEDED:
             await _discard_unpublished(database, storage, publications)
             await _remove_taken_back(database, storage)
@@ -122,17 +122,17 @@ def _tell(outcome: Outcome, result: Finished | Refused) -> None:
 
 
 async def _commit_until_it_lands(
-    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], shift: Shift | None
+    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], continuation: Continuation | None
 ) -> Ended:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
-    # With the lane's next attempt, until that is what the database refuses.
-    goes_on, unclear = shift, False
+    # First with the lane's next attempt; without it if the database rejects the statement.
+    goes_on, unclear = continuation, False
     while True:
         try:
             await failpoints.reach("finish.before")
             ended = await _commit(database, ref, outcome, more, goes_on)
             await failpoints.reach("finish.committed")
-            return await _resumed(database, shift) if unclear and ended.state is None and shift else ended
+            return await _resumed(database, continuation) if unclear and ended.state is None and continuation else ended
         except VidqueueError as error:
             if error.code not in DATABASE_BUSY:
                 raise
@@ -147,7 +147,8 @@ async def _commit_until_it_lands(
                 log.exception("next_attempt_refused_by_database")
                 goes_on, unclear = None, True
                 continue
-            # What the database refuses once it refuses always; an attempt that cannot be ended would repeat for ever.
+            # An outcome that the database rejects once is always rejected; without a substitute the attempt would be
+            # repeated for ever.
             if outcome == unwritable:
                 raise
             log.exception("finish_refused_by_database")
@@ -155,12 +156,12 @@ async def _commit_until_it_lands(
 
 
 async def _commit(
-    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], shift: Shift | None
+    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], continuation: Continuation | None
 ) -> Ended:
-    lane, lease_s = (shift.lane, shift.lease_s) if shift else (None, 0.0)
+    lane, lease_s = (continuation.lane, continuation.lease_s) if continuation else (None, 0.0)
     if isinstance(outcome, Succeeded | Canceled):
         # The hot path: one statement, which is one transaction.
-        ending = _ending(outcome, verdict(outcome, _ANY_TRIES)) | more
+        ending = _ending(outcome, verdict(outcome, _ANY_RETRIES)) | more
         async with database.statement() as connection:
             return await attempts.finish(connection, ref, ending, lane=lane, lease_s=lease_s)
     async with database.transaction() as connection:
@@ -172,10 +173,10 @@ async def _commit(
         )
 
 
-async def _resumed(database: Database, shift: Shift) -> Ended:
+async def _resumed(database: Database, continuation: Continuation) -> Ended:
     """Return the lane's open attempt: a COMMIT whose answer was lost may have ended the last one and opened it."""
     async with database.statement() as connection:
-        return Ended(None, await attempts.resume(connection, shift.lane, lease_s=shift.lease_s))
+        return Ended(None, await attempts.resume(connection, continuation.lane, lease_s=continuation.lease_s))
 
 
 def _ending(outcome: Outcome, decided: Verdict) -> dict[str, Any]:
@@ -191,10 +192,11 @@ def _ending(outcome: Outcome, decided: Verdict) -> dict[str, Any]:
     if decided.state is State.FAILED:
         ending["job_error"] = _error(decided.failure)
     match outcome:
-        case Succeeded(metrics=metrics):
-            return ending | {"outcome": "succeeded", "metrics": metrics}
-        case Failed(failure=failure):
-            return ending | {"outcome": "failed", "error": _error(failure)}
+        case Succeeded(metrics=metrics, key=key, source=source):
+            result = {"result": {"key": key, "source_id": str(source) if source else None}} if key else {}
+            return ending | result | {"outcome": "succeeded", "metrics": metrics}
+        case Failed(failure=failure, metrics=metrics):
+            return ending | {"outcome": "failed", "error": _error(failure), "metrics": metrics}
         case Canceled():
             return ending | {"outcome": "canceled"}
         case Interrupted(reason=reason):
@@ -230,7 +232,7 @@ def _message(outcome: Outcome, state: State) -> str | None:
 
 
 async def _remove_taken_back(database: Database, storage: Storage) -> None:
-    """Remove the bytes of what the attempt had published early; what is left of them is found by the next round."""
+    """Remove the bytes of what the attempt had published early; files that remain are removed in the next round."""
     with contextlib.suppress(VidqueueError):
         await remove_discarded(database, storage)
 

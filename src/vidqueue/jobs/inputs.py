@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -26,15 +28,21 @@ from vidqueue.jobs.roots import Roots, short
 from vidqueue.media.kinds import HEAD, check_kind
 from vidqueue.media.source import check_source
 from vidqueue.ops.addresses import is_url
-from vidqueue.processors.media import Kind, suffix_of
+from vidqueue.processors.media import Kind, file_of, output_of, suffix_of
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 
-_FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-_OUTPUT = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})")
 _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
 
 _Rows = dict[tuple[str, Kind], FileRow]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedInput:
+    """The local file of a reference, and the sha256 of its bytes; None for one under `inputs.roots`."""
+
+    path: Path
+    sha256: str | None = None
 
 
 class Inputs:
@@ -63,12 +71,12 @@ class Inputs:
         """
         if reference.startswith("/"):
             await self.roots.find(reference, partial(_check_content, kind=kind))
-        elif match := _FILE.fullmatch(reference):
-            await self._check_stored(await self._file(UUID(match[1]), owner), kind)
-        elif match := _OUTPUT.fullmatch(reference):
+        elif file_id := file_of(reference):
+            await self._check_stored(await self._file(file_id, owner), kind)
+        elif output := output_of(reference):
             # It may be published later: its job may still be running. Submit checks that the job exists.
             async with self._database.statement() as connection:
-                found = await files.output(connection, UUID(match[1]), match[2], owner=owner)
+                found = await files.output(connection, *output, owner=owner)
             if found is not None:
                 await self._check_stored(found, kind)
         elif _DATA.match(reference):
@@ -135,7 +143,7 @@ class Inputs:
         await asyncio.gather(*(check(path, kind) for path, kind in wanted))
         return refused
 
-    async def stage(self, reference: str, *, owner: str, copy: Path) -> Path:
+    async def stage(self, reference: str, *, owner: str, copy: Path) -> StagedInput:
         """Return the local file of a reference. URLs: see `fetches`.
 
         A file in storage gets another name, `copy` with the extension of the name that it was stored under, because
@@ -145,18 +153,18 @@ class Inputs:
             VidqueueError: one of the codes for inputs.
         """
         if reference.startswith("/"):
-            return await self.roots.find(reference)
-        if match := _FILE.fullmatch(reference):
-            return await self.staged(await self._file(UUID(match[1]), owner), copy)
-        if match := _OUTPUT.fullmatch(reference):
-            return await self.staged(await self._output(UUID(match[1]), match[2], owner), copy)
+            return StagedInput(await self.roots.find(reference))
+        if file_id := file_of(reference):
+            return await self.staged(await self._file(file_id, owner), copy)
+        if output := output_of(reference):
+            return await self.staged(await self._output(*output, owner), copy)
         if match := _DATA.match(reference):
-            target = copy.with_name(copy.name + suffix_of("", match[1]))
-            await self._storage.threads.run(target.write_bytes, _decode(reference))
-            return target
+            target, content = copy.with_name(copy.name + suffix_of("", match[1])), _decode(reference)
+            await self._storage.threads.run(_written, content, target)
+            return StagedInput(target, hashlib.sha256(content).hexdigest())
         raise VidqueueError("unsupported_input", f"{short(reference)} is not a reference that vidqueue supports.")
 
-    async def staged(self, file: FileRow, copy: Path) -> Path:
+    async def staged(self, file: FileRow, copy: Path) -> StagedInput:
         """Return a path of a stored file whose extension is that of its name.
 
         Raises:
@@ -164,7 +172,9 @@ class Inputs:
         """
         path = await self.locate(file)
         suffix = suffix_of(file.name, file.media_type)
-        return await self._storage.threads.run(_linked, path, copy.with_name(copy.name + suffix)) if suffix else path
+        if suffix:
+            path = await self._storage.threads.run(_linked, path, copy.with_name(copy.name + suffix))
+        return StagedInput(path, file.sha256)
 
     async def _check_stored(self, file: FileRow, kind: Kind) -> None:
         await self.locate(file)
@@ -218,10 +228,10 @@ class _SortedOut:
         for one in wanted:
             if one[0].startswith("/"):
                 self.paths.add(one)
-            elif match := _FILE.fullmatch(one[0]):
-                self.stored[one] = UUID(match[1])
-            elif match := _OUTPUT.fullmatch(one[0]):
-                self.outputs[one] = (UUID(match[1]), match[2])
+            elif file_id := file_of(one[0]):
+                self.stored[one] = file_id
+            elif output := output_of(one[0]):
+                self.outputs[one] = output
             else:
                 self.others.add(one)
 
@@ -244,6 +254,11 @@ def _linked(path: Path, link: Path) -> Path:
     except OSError:  # another file system: the file keeps its name
         return path
     return link
+
+
+def _written(content: bytes, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
 
 
 def _no_file(file_id: UUID) -> VidqueueError:

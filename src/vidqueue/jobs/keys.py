@@ -115,6 +115,7 @@ class Keyring:
         self._tried_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._used: set[UUID] = set()
+        self._changed_at = float("-inf")
 
     async def find(self, secret: str | None) -> Principal:
         """Return the principal of a key, or of a request without one.
@@ -141,6 +142,10 @@ class Keyring:
         if principal.key_id is None:
             return not copy.any and self._open_without_keys
         return any(one == principal and _lasts(one) for one in copy.principals.values())
+
+    def changed(self) -> None:
+        """Read the keys again before the next answer: this process has changed one of them."""
+        self._changed_at, self._tried_at, self._reading = time.monotonic(), float("-inf"), None
 
     async def _read(self, at_most_s: float) -> _Copy:
         if time.monotonic() - self._tried_at <= at_most_s:
@@ -169,6 +174,8 @@ class Keyring:
                 await keys.used(connection, used)
             found = await keys.known(connection)
         self._used -= used
+        if began < self._changed_at:
+            return
         principals = {
             key.hash: Principal(key.owner, Role(key.role), key.id, key.expires_at) for key in found if key.usable
         }

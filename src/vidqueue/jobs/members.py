@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from vidqueue.db.tables.batches import Member
 from vidqueue.errors import VidqueueError
@@ -33,6 +41,11 @@ _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OTHER = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
 
 
+def _as_text(index: Any) -> Any:
+    """Return an index that was given as a number as the text that names the member."""
+    return str(index) if type(index) is int else index
+
+
 class BatchMember(JobRequest):
     """One job of a batch."""
 
@@ -41,7 +54,7 @@ class BatchMember(JobRequest):
         pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$",
         description="A name inside the batch, by which later members refer to this one's outputs.",
     )
-    after: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+    after: list[Annotated[str, BeforeValidator(_as_text), Field(min_length=1, max_length=64)]] = Field(
         default_factory=list,
         max_length=MOST_AFTER,
         description="Names or indexes of earlier jobs of the batch, or ids of other jobs, that must have succeeded "
@@ -148,18 +161,22 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
     try:
         processor = registry.find(member.processor)
         params = registry.accept(processor, resolved)
+        with registry.blaming(processor):
+            media = list(processor.media(params))
     except VidqueueError as error:
         for fault in error.errors or [{"pointer": "/processor", "detail": error.message}]:
             faults.add(error.code, at + fault["pointer"], fault["detail"])
         return
-    for one in processor.media(params):
+    for one in media:
         other = _OTHER.match(one.reference)
         if other is None or UUID(other[1]) not in inside.own:
             wanted = (one.reference, one.kind)
             inside.checked.references.setdefault(wanted, []).append(f"{at}/input{one.pointer}")
     if faults.count == before:
         # The dependencies are written with those of all members.
-        job = replace(new_job(member.model_copy(update={"after": []}), processor, params, owner=owner), input=resolved)
+        with registry.blaming(processor):
+            new = new_job(member.model_copy(update={"after": []}), processor, params, owner=owner)
+        job = replace(new, input=resolved)
         only_after = frozenset(one for one in after if one is not None) - inside.needs
         inside.checked.members.append(Member(job_id, job, frozenset(inside.needs), only_after))
 

@@ -1,13 +1,17 @@
-"""Pause, resume and drain: everything, a processor, or a lane. Each is one transaction, and outlives every daemon."""
+"""Pause, resume and drain everything, a processor, or a lane; time windows of lanes. Each is one transaction.
+
+All of it outlives every daemon.
+"""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from vidqueue.db.pool import Connection, Database
-from vidqueue.db.tables import pauses
+from vidqueue.db.tables import lane_availability, pauses
 from vidqueue.db.tables.pauses import Pause, Terms
 from vidqueue.errors import VidqueueError
+from vidqueue.ops.windows import Windows
 from vidqueue.processors import registry
 
 
@@ -65,6 +69,26 @@ async def resume_lane(database: Database, name: str, host: str | None) -> list[P
     async with database.transaction() as connection:
         await pauses.resume_lane(connection, await _lane(connection, name, host))
         return await pauses.every(connection)
+
+
+async def set_windows(database: Database, name: str, host: str | None, windows: Windows) -> None:
+    """Set when a lane works.
+
+    Raises:
+        VidqueueError: as `pause_lane`.
+    """
+    async with database.transaction() as connection:
+        await lane_availability.set_windows(connection, await _lane(connection, name, host), windows)
+
+
+async def free_lane(database: Database, name: str, host: str | None) -> None:
+    """Have the executor of a lane stopped as soon as no job runs on it, so that the memory of its models is free.
+
+    Raises:
+        VidqueueError: as `pause_lane`.
+    """
+    async with database.transaction() as connection:
+        await lane_availability.request_free(connection, await _lane(connection, name, host))
 
 
 async def _lane(connection: Connection, name: str, host: str | None) -> UUID:

@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from vidqueue.errors import VidqueueError
-from vidqueue.job import Failed, Failure, Outcome, OutputDraft, Succeeded
+from vidqueue.job import Failed, Failure, KnownOutput, Outcome, OutputDraft, Succeeded
 from vidqueue.ops import failpoints
 from vidqueue.processors.outputs import check_names
 from vidqueue.sanitize import sanitize_text
@@ -35,6 +35,8 @@ class Publication:
     def row(self, processor: str, node: UUID) -> dict[str, Any]:
         """The output as vidqueue.finish() takes it. On disk it has our name; people get one that a player opens."""
         suffix = self.draft.path.suffix or mimetypes.guess_extension(self.draft.media_type) or ""
+        if self.draft.name.endswith(suffix):
+            suffix = ""  # outputs may be named `sprite.vtt`
         return {
             "name": self.draft.name,
             "id": str(self.stored.id),
@@ -84,7 +86,8 @@ async def publish(
 
 async def adopt(storage: Storage, draft: OutputDraft, workspace: Path, publications: list[Publication]) -> None:
     """Move one output; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
-    moving = asyncio.ensure_future(storage.long_threads.run(storage.adopt, draft.path, workspace))
+    known = draft.sha256 if isinstance(draft, KnownOutput) else None
+    moving = asyncio.ensure_future(storage.long_threads.run(storage.adopt, draft.path, workspace, known))
     try:
         await asyncio.shield(moving)
     finally:

@@ -38,8 +38,8 @@ log = structlog.get_logger(__name__)
 async def recover(database: Database, storage: Storage, node: UUID) -> int:
     """Give back the open attempts of the last daemon on this data folder, and return how many there were.
 
-    The lock on the folder is ours, so that daemon is dead, and its executors were tethered to it: no lease has to
-    run out first.
+    The lock on the folder is ours, so that daemon has ended, and its executors with it (PR_SET_PDEATHSIG): no
+    lease has to expire first.
     """
     reason = "the daemon was killed and started again"
     orphans = await give_back(database, storage, node, Interrupted(reason, lost=True))
@@ -61,9 +61,9 @@ async def give_back(database: Database, storage: Storage, node: UUID, why: Inter
 class Reaper:
     """Watches the attempts of all daemons, from one of them.
 
-    A lease proves nothing while its holder could not renew it. So after a time in which this daemon had no database,
-    or stood still itself, or was not there at all, the lanes get a while to speak first; after a start of the server
-    the query gives them one.
+    An expired lease is ignored while its holder had no chance to renew it. So after a time in which this daemon had no
+    database, or stood still itself, or was not there at all, lanes first get time to renew their leases; after a start
+    of the server the query gives them one.
     """
 
     database: Database
@@ -85,17 +85,17 @@ class Reaper:
             looked_at = now
             try:
                 if now - seen_at >= SEEN_EVERY_S:
-                    await self._tell_of_us()
+                    await self._update_seen_at()
                     seen_at = now
                 found = await self._look()
-                await self._rescue(neighbours=found.neighbours, leases=found.leases and now >= judges_from)
+                await self._give_back_lost(neighbours=found.neighbours, leases=found.leases and now >= judges_from)
                 if found.deadlines:
                     await self._expire()
             except VidqueueError as error:
                 looked_at = float("-inf")
                 log.warning("reaper_waits_for_database", error=error.message)
 
-    async def _tell_of_us(self) -> None:
+    async def _update_seen_at(self) -> None:
         async with self.database.transaction() as connection:
             await lanes.seen(connection, self.node, processes.own_name())
             await lanes.unseen_offline(connection, patience_s=max(UNSEEN_S, 2 * self.lease_s))
@@ -105,21 +105,21 @@ class Reaper:
         async with self.database.statement() as connection:
             return await lanes.suspects(connection, processes.machine(), but_of=self.node, lease_s=self.lease_s)
 
-    async def _rescue(self, *, neighbours: bool = True, leases: bool) -> None:
+    async def _give_back_lost(self, *, neighbours: bool = True, leases: bool) -> None:
         for ref in await self._of_dead_neighbours() if neighbours else []:
             await self._give_back(ref, "its daemon's process is gone")
         for ref in await self._expired() if leases else []:
             await self._give_back(ref, "its lane stopped renewing the lease")
 
     async def _give_back(self, ref: AttemptRef, reason: str) -> None:
-        log.warning("attempt_rescued", job_id=str(ref.job_id), attempt=ref.attempt, reason=reason)
+        log.warning("attempt_given_back", job_id=str(ref.job_id), attempt=ref.attempt, reason=reason)
         self.heartbeat()
         await failpoints.reach("reaper.found")
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await finish(self.database, self.storage, ref, Interrupted(reason, lost=True))
         except TimeoutError:
-            log.warning("rescue_put_off", job_id=str(ref.job_id), attempt=ref.attempt)
+            log.warning("attempt_not_given_back_yet", job_id=str(ref.job_id), attempt=ref.attempt)
             return
         await failpoints.reach("reaper.given_back")
 

@@ -1,22 +1,50 @@
 """Removes finished jobs and unused files: lock, delete the rows in the same transaction, then remove the bytes.
 
-Nothing that an unfinished job needs is removed. The callers are `control` and `retention`.
+Nothing that an unfinished job needs is removed. The callers are `control`, `retention` and `bulk`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
 from vidqueue.db.pool import Connection
-from vidqueue.db.tables import batches, files, jobs
+from vidqueue.db.tables import batches, files, jobs, retention
 from vidqueue.storage.local import Storage
 
 FilesOf = dict[UUID, list[UUID]]
+# Log lines and events per transaction: one job may have 100,000 of them.
+LINES = 2000
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Jobs whose rows were deleted, with their files, and the lines of their history that were deleted, by kind.
+
+    Where `whole` is False, only part of the history was deleted, and no job.
+    """
+
+    files: FilesOf
+    whole: bool
+    history: Counter[str] = field(default_factory=Counter)
+
+
+async def remove_some(connection: Connection, locked: list[UUID]) -> Removed:
+    """Delete the rows of those of these locked jobs that are not needed, or a bounded part of their history."""
+    removed = await removable(connection, await jobs.with_locked_dependents(connection, locked))
+    logs = await retention.forget(connection, "logs", list(removed), limit=LINES)
+    events = await retention.forget(connection, "events", list(removed), limit=LINES)
+    history = Counter(logs=logs, events=events)
+    if LINES in (logs, events):
+        return Removed({}, False, history)
+    await remove_rows(connection, removed)
+    return Removed(removed, True, history)
 
 
 async def removable(connection: Connection, locked: list[UUID]) -> FilesOf:

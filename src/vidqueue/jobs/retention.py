@@ -14,20 +14,21 @@ from uuid import UUID
 import structlog
 
 from vidqueue.db.pool import Connection, Database
-from vidqueue.db.tables import files, jobs, retention
+from vidqueue.db.tables import files, reports, retention
 from vidqueue.db.tables.retention import BEGINNING, Aged, By, Cutoffs, History, Used
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import removal
 from vidqueue.jobs.early_outputs import remove_discarded
 from vidqueue.jobs.reconcile import reconcile
-from vidqueue.jobs.removal import FilesOf
+from vidqueue.jobs.removal import LINES, FilesOf
 from vidqueue.jobs.size_walk import SizeWalk, enough
+from vidqueue.jobs.uploads import remove_expired
 from vidqueue.settings.sections import RetentionSettings
 from vidqueue.storage.local import Storage
 
 EVERY_S = 300.0
 # Rows per transaction, and the pause between transactions: dispatch and finish need the database too.
-BATCH, LINES = 200, 2000
+BATCH = 200
 PAUSE_S = 0.05
 GIB = 1 << 30
 
@@ -45,7 +46,7 @@ class Round:
 
 
 async def keep_tidy(database: Database, storage: Storage, settings: RetentionSettings) -> None:
-    """Reconcile once, then prune every few minutes; errors are logged, and the next round tries again."""
+    """Reconcile once, then prune and count usage every few minutes; errors are logged, and the next round goes on."""
     reconciled = False
     while True:
         try:
@@ -53,12 +54,25 @@ async def keep_tidy(database: Database, storage: Storage, settings: RetentionSet
                 await reconcile(database, storage)
                 reconciled = True
             await remove_discarded(database, storage)
+            await remove_expired(database, storage)
             await prune(database, storage, settings)
+            await settle_usage(database)
         except VidqueueError as error:
             log.warning("retention_waits_for_database", error=error.message)
         except OSError as error:
             log.error("retention_cannot_read_folder", error=str(error))
         await asyncio.sleep(EVERY_S)
+
+
+async def settle_usage(database: Database) -> int:
+    """Count the usage of each hour that is over, or that has changed since; return how many there were."""
+    settled = 0
+    while True:
+        async with database.transaction() as connection:
+            if not await reports.settle_usage(connection):
+                return settled
+        settled += 1
+        await asyncio.sleep(PAUSE_S)
 
 
 async def prune(database: Database, storage: Storage, settings: RetentionSettings) -> Counter[str]:
@@ -67,12 +81,14 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
     try:
         if settings.max_files_gib:
             await _prune_to_size(this, int(settings.max_files_gib * GIB))
+        await _prune_leaving(this)
         cutoffs, by_count = await _limits(this)
         await _prune_jobs(this, "kept_until", cutoffs.now)
         if before := max(filter(None, (cutoffs.jobs, by_count)), default=None):
             await _prune_jobs(this, "jobs", before)
         if cutoffs.jobs is not None:
             await _prune_aged(this, "schedule_runs", cutoffs.jobs)
+            await _prune_aged(this, "audit", cutoffs.jobs)
         if cutoffs.logs is not None:
             await _prune_history(this, "logs", cutoffs.logs)
         if cutoffs.events is not None:
@@ -121,7 +137,7 @@ async def _remove_listed_jobs(this: Round, listed: list[Used]) -> int:
     while not whole:
         async with this.database.transaction() as connection:
             locked = await retention.lock_listed(connection, list(sizes), this.storage.node)
-            removed, whole = await _remove_rows_of(connection, locked, this.gone)
+            removed, whole = await _remove_some(this, connection, locked)
         await _remove_bytes_of(this, removed)
     return sum(sizes[job_id] for job_id in removed)
 
@@ -167,7 +183,7 @@ async def _prune_jobs(this: Round, by: By, before: datetime) -> None:
     while True:
         async with this.database.transaction() as connection:
             locked = await retention.lock_jobs(connection, by, before, after, node=node, limit=BATCH)
-            removed, whole = await _remove_rows_of(connection, [place.id for place in locked], this.gone)
+            removed, whole = await _remove_some(this, connection, [place.id for place in locked])
         if whole:
             await _remove_bytes_of(this, removed)
             if len(locked) < BATCH:
@@ -176,17 +192,10 @@ async def _prune_jobs(this: Round, by: By, before: datetime) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-async def _remove_rows_of(connection: Connection, locked: list[UUID], gone: Counter[str]) -> tuple[FilesOf, bool]:
-    """Delete the rows of those of these jobs that are not needed.
-
-    Returns:
-        The removed jobs with their files, and True; or none and False if only part of their history was deleted.
-    """
-    removed = await removal.removable(connection, await jobs.with_locked_dependents(connection, locked))
-    if not await _forget_some(connection, list(removed), gone):
-        return {}, False
-    await removal.remove_rows(connection, removed)
-    return removed, True
+async def _remove_some(this: Round, connection: Connection, locked: list[UUID]) -> tuple[FilesOf, bool]:
+    removed = await removal.remove_some(connection, locked)
+    this.gone.update(removed.history)
+    return removed.files, removed.whole
 
 
 async def _remove_bytes_of(this: Round, removed: FilesOf) -> None:
@@ -194,12 +203,20 @@ async def _remove_bytes_of(this: Round, removed: FilesOf) -> None:
     this.gone["jobs"] += len(removed)
 
 
-async def _forget_some(connection: Connection, ids: list[UUID], gone: Counter[str]) -> bool:
-    """Delete a bounded part of the history of these jobs (one may have 100,000 events); True if that was all of it."""
-    logs = await retention.forget(connection, "logs", ids, limit=LINES)
-    events = await retention.forget(connection, "events", ids, limit=LINES)
-    gone.update(logs=logs, events=events)
-    return logs < LINES and events < LINES
+async def _prune_leaving(this: Round) -> None:
+    """Remove uploads whose jobs asked for that, once the last of these has succeeded or is removed."""
+    after, node = BEGINNING, this.storage.node
+    while True:
+        async with this.database.transaction() as connection:
+            locked = await retention.lock_leaving(connection, after, node=node, limit=BATCH)
+            left = await files.left(connection, [place.id for place in locked])
+            await files.delete_many(connection, list(left))
+        await removal.remove_bytes(this.storage, left)
+        this.gone["uploads"] += len(left)
+        if len(locked) < BATCH:
+            return
+        after = locked[-1]
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _prune_uploads(this: Round, before: datetime) -> None:

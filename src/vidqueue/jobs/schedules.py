@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
@@ -21,14 +20,11 @@ from vidqueue.errors import VidqueueError
 from vidqueue.jobs.submit import JobRequest
 from vidqueue.ops import cron
 from vidqueue.processors import registry
-from vidqueue.processors.media import json_pointer
+from vidqueue.processors.media import file_of, json_pointer, output_of
 from vidqueue.settings.entries import CONFIGURED_OWNER, NAME, CronExpression, ScheduleSettings, TimeZone
 
 MOST = 1000
 RUNS_SHOWN = 1000
-
-_FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-_JOB = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
 
 log = structlog.get_logger(__name__)
 
@@ -194,8 +190,8 @@ def _new(request: ScheduleRequest, owner: str, next_at: datetime) -> NewSchedule
         **request.model_dump(exclude={"job"}),
         owner=owner,
         job=job,
-        files=[UUID(found[1]) for text in texts if (found := _FILE.fullmatch(text))],
-        jobs=[UUID(found[1]) for text in texts if (found := _JOB.match(text))],
+        files=[file_id for text in texts if (file_id := file_of(text))],
+        jobs=[output[0] for text in texts if (output := output_of(text))],
         next_at=next_at,
     )
 

@@ -17,6 +17,7 @@ from vidqueue.db.tables import jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
+from vidqueue.jobs.outlook import refuse_what_no_lane_takes
 from vidqueue.jobs.parsing import accepted, parsed
 from vidqueue.jobs.webhooks import Receiver
 from vidqueue.ops import failpoints
@@ -24,6 +25,7 @@ from vidqueue.processors import registry
 from vidqueue.processors.base import Parameters, Processor
 from vidqueue.processors.media import MediaField
 from vidqueue.processors.registry import FAULTS_TOLD
+from vidqueue.settings.sections import Label
 
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -76,6 +78,9 @@ class JobRequest(BaseModel):
         None, gt=0, le=86_400, description="Longest time without progress; else what its processor says."
     )
     lane: str | None = Field(None, max_length=64, description="Only this lane.")
+    labels: list[Label] = Field(
+        default_factory=list, max_length=16, description="Only lanes that have all of these labels."
+    )
     after: list[JobId] = Field(
         default_factory=list,
         max_length=MOST_AFTER,
@@ -88,6 +93,16 @@ class JobRequest(BaseModel):
         description="Seconds after its end when the job is removed with its outputs; at most as long as retention "
         "keeps all jobs, and never while an unfinished job needs them. Else what its processor says.",
     )
+    cache: bool = Field(
+        True,
+        description="Take the outputs of an earlier job with the same processor, parameters and bytes, where the "
+        "processor says that it makes the same of them. False to do the work again.",
+    )
+    forget_uploads: bool = Field(
+        False,
+        description="Remove the uploads that its input names, within five minutes, once every job that names them has "
+        "succeeded or is removed. They stay while a schedule names them, or when they are uploaded anew.",
+    )
     webhook: Receiver | None = Field(
         None, description="Whom to tell of this job: a URL, or an object with `url` and `events`."
     )
@@ -97,6 +112,7 @@ class JobRequest(BaseModel):
 REFUSALS = (
     "limit_reached",
     "unknown_processor",
+    "processor_fault",
     "unknown_model",
     "invalid_params",
     "idempotency_mismatch",
@@ -114,6 +130,7 @@ REFUSALS = (
     "invalid_url",
     "address_forbidden",
     "dependency_failed",
+    "no_lane",
 )
 
 
@@ -141,6 +158,7 @@ async def submit(
     if idempotency_key is not None and (earlier := await _made_before(request, database, owner, idempotency_key)):
         return Submitted(earlier, created=False)
     new = await checked(request, inputs=inputs, owner=owner, idempotency_key=idempotency_key)
+    await refuse_what_no_lane_takes(database, [new])
     async with database.statement() as connection:
         await failpoints.reach("submit.before_commit")
         # One statement that queues the job, tells of it, and commits.
@@ -158,18 +176,30 @@ async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotenc
     Raises:
         VidqueueError: the request cannot be accepted.
     """
+    return (await checked_with_media(request, inputs=inputs, owner=owner, idempotency_key=idempotency_key))[0]
+
+
+async def checked_with_media(
+    request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None
+) -> tuple[NewJob, list[MediaField]]:
+    """As `checked`, with the media that the job names.
+
+    Raises:
+        VidqueueError: the request cannot be accepted.
+    """
     media, new = await accepted([request], _parsed, request, owner, idempotency_key)
     await check_media(media, inputs, owner)
     if request.webhook is not None:
         inputs.check_receiver(request.webhook)
-    return new
+    return new, media
 
 
 def _parsed(request: JobRequest, owner: str, idempotency_key: str | None) -> tuple[list[MediaField], NewJob]:
     processor = registry.find(request.processor)
     params = registry.accept(processor, request.input)
-    new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
-    return list(processor.media(params)), new
+    with registry.blaming(processor):
+        new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+        return list(processor.media(params)), new
 
 
 async def check_media(media: Sequence[MediaField], inputs: Inputs, owner: str) -> None:
@@ -222,6 +252,9 @@ def new_job(
         webhook=request.webhook.model_dump(mode="json", exclude_none=True) if request.webhook is not None else None,
         after=tuple(map(UUID, request.after)),
         keep_s=request.keep_s,
+        cache=request.cache,
+        forget_uploads=request.forget_uploads,
+        labels=tuple(sorted(set(request.labels))),
     )
 
 
@@ -233,8 +266,11 @@ def fingerprint(request: BaseModel) -> str:
     if asked.get("webhook") is None:
         asked.pop("webhook", None)
     for job in [asked, *asked.get("jobs", [])]:
-        for newer in ("after", "keep_s"):
-            if not job.get(newer) and job.get(newer) != 0:
+        for newer in ("after", "keep_s", "labels", "forget_uploads"):
+            # 0 is a value of keep_s, and equal to False.
+            if not job.get(newer) and (job.get(newer) != 0 or job.get(newer) is False):
                 job.pop(newer, None)
+        if job.get("cache", True):
+            job.pop("cache", None)
     # Sorted: the order of an object's members says nothing.
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -44,6 +44,8 @@ def _names_at(schema: dict[str, Any], words: list[str]) -> list[str]:
 
 def _below(node: dict[str, Any], word: str, schema: dict[str, Any]) -> list[dict[str, Any]]:
     inner = node.get("properties", {}).get(word) or node.get("additionalProperties") or node.get("items")
+    # Entries whose names have to fit a pattern.
+    inner = inner or next(iter(node.get("patternProperties", {}).values()), None)
     return _resolved(inner, schema) if isinstance(inner, dict) else []
 
 

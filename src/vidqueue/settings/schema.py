@@ -18,7 +18,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vidqueue.limits import Limits, LimitSettings
+from vidqueue.settings.doors import ComfyApiSettings, MoneyprinterSettings, ReplicateSettings, VideosSettings
 from vidqueue.settings.entries import Schedules, WatchFolders
+from vidqueue.settings.neighbours import NeighboursSettings
 from vidqueue.settings.sections import (
     ApiSettings,
     DatabaseSettings,
@@ -30,7 +32,6 @@ from vidqueue.settings.sections import (
     MediaSettings,
     NotifySettings,
     PricesSettings,
-    ReplicateSettings,
     RetentionSettings,
     RunningSettings,
     WebhooksSettings,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
     lanes: LanesSettings = LanesSettings()
+    neighbours: NeighboursSettings = NeighboursSettings()
     inputs: InputsSettings = InputsSettings()
     fetch: FetchSettings = FetchSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
@@ -78,6 +80,9 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     prices: PricesSettings = PricesSettings()
     replicate: ReplicateSettings = ReplicateSettings()
+    comfy_api: ComfyApiSettings = ComfyApiSettings()
+    videos: VideosSettings = VideosSettings()
+    moneyprinter: MoneyprinterSettings = MoneyprinterSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("data_dir")
@@ -93,7 +98,7 @@ class Settings(BaseSettings):
     @property
     def job_limits(self) -> Limits:
         """Return the bounds that go to the executor with each job."""
-        return Limits(**self.limits.model_dump(), formats=self.media.policy)
+        return Limits(**self.limits.model_dump(), formats=self.media.policy, low_water_mib=self.disk.low_water_mib)
 
     @property
     def models_folder(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -14,7 +14,9 @@ from pydantic import (
 )
 
 from vidqueue.formats import unknown
-from vidqueue.settings.entries import Section
+from vidqueue.ops import windows
+from vidqueue.ops.windows import AtEnd, Windows
+from vidqueue.settings.entries import Section, TimeZone
 
 
 class DatabaseSettings(Section):
@@ -68,6 +70,10 @@ class ApiSettings(Section):
             return self.host == "localhost"
 
 
+# A label of a lane, which jobs may ask for.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
 class LanesSettings(Section):
     """The lanes of this machine. Each lane runs one job at a time."""
 
@@ -78,6 +84,40 @@ class LanesSettings(Section):
     gpu_work_on_cpu: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether CPU lanes run GPU jobs; `auto` allows it if no GPU is found."
     )
+    models_mib: int = Field(
+        0,
+        ge=0,
+        description="How much the models that an executor keeps between jobs may hold together, in MiB; the least "
+        "recently used go first. 0 for no limit.",
+    )
+    labels: dict[str, list[Label]] = Field(
+        {},
+        description='Labels of lanes, which jobs may ask for: `{gpu0 = ["fast", "studio"]}`. `*` stands for those '
+        "that are not named.",
+    )
+    windows: dict[str, list[str]] = Field(
+        {},
+        description='When lanes work, by their names: `{gpu0 = ["22:00-07:00", "sat-sun"]}`. `*` stands for those '
+        "that are not named; a lane without windows always works.",
+    )
+    windows_timezone: TimeZone = Field("UTC", description="Time zone of the windows, such as Europe/Berlin.")
+    windows_end: AtEnd = Field(
+        "finish", description="What a running job does when a window ends: `finish`, or `suspend` until the next one."
+    )
+
+    @field_validator("windows")
+    @classmethod
+    def _valid(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {name: windows.check(rules) for name, rules in given.items()}
+
+    def labels_of(self, lane: str) -> tuple[str, ...]:
+        """Return the labels that the configuration gives a lane."""
+        return tuple(sorted(set(self.labels.get(lane, self.labels.get("*", [])))))
+
+    def windows_of(self, lane: str) -> Windows:
+        """Return the windows that the configuration gives a lane."""
+        rules = self.windows.get(lane, self.windows.get("*", []))
+        return Windows(tuple(rules), self.windows_timezone, self.windows_end)
 
 
 class InputsSettings(Section):
@@ -86,6 +126,12 @@ class InputsSettings(Section):
     roots: list[Path] = Field([], description="Folders whose files jobs may name by absolute path.")
     max_upload_mib: int = Field(4096, ge=1, description="Largest size of an upload, in MiB.")
     upload_idle_s: float = Field(30, gt=0, description="Longest time an upload may pause, in seconds.")
+    max_resumable_mib: int = Field(
+        0, ge=0, description="Largest size of a resumable upload, in MiB; 0 means as large as the disk has space."
+    )
+    resumable_days: float = Field(
+        7, gt=0, le=3650, description="Days without new bytes after which an unfinished resumable upload is removed."
+    )
 
     @field_validator("roots")
     @classmethod
@@ -237,12 +283,6 @@ class PricesSettings(Section):
     gpu_lane_hour: float = Field(0, ge=0, description="Price of an hour on a GPU lane.")
     video_hour: float = Field(0, ge=0, description="Price of an hour of video that went into a job.")
     output_gib: float = Field(0, ge=0, description="Price of a GiB that a job published.")
-
-
-class ReplicateSettings(Section):
-    """The addresses that clients of Replicate know."""
-
-    enabled: bool = Field(True, description="Whether they are answered: /v1/predictions, /v1/models and others.")
 
 
 class LogSettings(Section):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.storage.digests import Digests, Hashes
 
 CHUNK = 1 << 20
 
@@ -79,7 +80,7 @@ class Incoming:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
-        self._digest = hashlib.sha256()
+        self._digests = Digests()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -94,15 +95,15 @@ class Incoming:
     def write(self, chunk: bytes) -> None:
         """Append a piece."""
         with self._lock, no_space_as_error():
-            self._digest.update(chunk)
+            self._digests.update(chunk)
             write_all(self._opened(), chunk)
 
-    def finish(self, move: Callable[[int, Path], None]) -> str:
-        """Have the complete file moved to its place, and return its sha256 in hex."""
+    def finish(self, move: Callable[[int, Path], None]) -> Hashes:
+        """Have the complete file moved to its place, and return its hashes."""
         with self._lock, no_space_as_error():
             move(self._opened(), self._path)
             self._close()
-        return self._digest.hexdigest()
+        return self._digests.result()
 
     def close(self) -> None:
         """Remove what was written, unless the file was moved."""

@@ -7,6 +7,8 @@ it is decided whether a row names them. The lock ends with its process, so no cl
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -22,6 +24,7 @@ from uuid_utils.compat import uuid7
 
 from vidqueue.errors import VidqueueError
 from vidqueue.ops.threads import ThreadPool
+from vidqueue.output_errors import irregular, outside, unwritten
 from vidqueue.storage.descriptors import Incoming, digest_of, lock, no_space_as_error, try_lock
 from vidqueue.storage.trees import make_empty, remove_tree
 
@@ -37,15 +40,16 @@ REMOVAL_PATIENCE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file in storage: id, size in bytes, sha256 in hex."""
+    """A file in storage: id, size in bytes, sha256 in hex, and blake3 if it arrived as an upload."""
 
     id: UUID
     size: int
     sha256: str
+    blake3: str | None = None
 
 
 class Storage:
-    """Stores bytes in the folders `files` (complete), `incoming`, `fetching` (not complete), `work` (of attempts)."""
+    """Stores bytes in the folders `files` (complete), `incoming`, `uploads`, `fetching` (not complete), `work`."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -53,12 +57,13 @@ class Storage:
         self._incoming = data_dir / "incoming"
         self._work = data_dir / "work"
         self._fetching = data_dir / "fetching"
+        self._uploads = data_dir / "uploads"
         self._locked: dict[UUID, int] = {}
         # For calls that take milliseconds, for those that read or sync whole files, and for what nobody waits for.
         self.threads = ThreadPool("data folder", size=8, hangs_after_s=HANGS_AFTER_S, code="storage_unreachable")
         self.long_threads = ThreadPool("data folder, whole files", size=8)
         self.cleaning = ThreadPool("data folder, cleaning", size=2)
-        for folder in (self._files, self._incoming, self._work, self._fetching):
+        for folder in (self._files, self._incoming, self._work, self._fetching, self._uploads):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -105,32 +110,62 @@ class Storage:
                 await self.threads.run(incoming.write, chunk)
             if size == 0:
                 raise VidqueueError("input_empty", "The upload has no bytes.")
-            sha256 = await self.long_threads.run(incoming.finish, partial(self._settle, file_id=file_id))
+            hashes = await self.long_threads.run(incoming.finish, partial(self._settle, file_id=file_id))
         except BaseException:
             with suppress(VidqueueError):
                 await self.threads.run(self._drop, incoming, file_id)
             raise
-        return Stored(file_id, size, sha256)
+        return Stored(file_id, size, hashes.sha256, hashes.blake3)
 
-    def adopt(self, path: Path, workspace: Path) -> Stored:
+    def link(self, source: UUID) -> UUID:
+        """Give stored bytes a second id, and return it; they stay locked until `release`. Blocks.
+
+        Raises:
+            FileNotFoundError: the bytes are gone.
+        """
+        file_id = uuid7()
+        descriptor = os.open(self.path(source), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # Shared: the bytes may be taken several times at once, and no lock for removal is given meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            target = self.path(file_id)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            target.hardlink_to(self.path(source))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._locked[file_id] = descriptor
+        return file_id
+
+    def upload_path(self, upload_id: UUID) -> Path:
+        """Return the path of an upload that arrives in pieces."""
+        return self._uploads / str(upload_id)
+
+    def uploads_older_than(self, seconds: float) -> list[UUID]:
+        """Return the uploads in pieces to which nothing was written for some seconds."""
+        return [UUID(path.name) for path in self._uploads.iterdir() if _is_old(path, seconds)]
+
+    def adopt(self, path: Path, workspace: Path, known_sha256: str | None = None) -> Stored:
         """Move a finished file out of an attempt's workspace into storage; it stays locked until `release`.
+
+        With `known_sha256` it is a further name of stored bytes, which are not read again.
 
         Raises:
             VidqueueError: `bad_output` if it is not a regular file of that workspace, `no_space`.
         """
         file_id = uuid7()
         if path.parent.resolve() != workspace.resolve():
-            raise VidqueueError("bad_output", f"The output {path.name} is not in the workspace.")
+            raise outside(path)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise VidqueueError("bad_output", f"The output {path.name} cannot be read: {error.strerror}.") from error
+            raise _not_opened(path, error) from error
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise VidqueueError("bad_output", f"The output {path.name} is not a regular file.")
-            size, sha256 = os.fstat(descriptor).st_size, digest_of(descriptor)
+                raise irregular(path)
+            size, sha256 = os.fstat(descriptor).st_size, known_sha256 or digest_of(descriptor)
             with no_space_as_error():
-                self._settle(descriptor, path, file_id)
+                self._settle(descriptor, path, file_id, shared=known_sha256 is not None)
         finally:
             os.close(descriptor)
         return Stored(file_id, size, sha256)
@@ -222,7 +257,7 @@ class Storage:
         self.delete(file_id)
         self.release(file_id)
 
-    def _settle(self, descriptor: int, path: Path, file_id: UUID) -> None:
+    def _settle(self, descriptor: int, path: Path, file_id: UUID, *, shared: bool = False) -> None:
         """Rename the bytes to their final name, and sync both.
 
         One sync is enough, and it comes last: Linux' journalling file systems (ext4, xfs, btrfs) write a file's rename
@@ -230,7 +265,11 @@ class Storage:
         """
         target = self.path(file_id)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        lock(descriptor)
+        if shared:
+            # As in `link`: several may take the bytes at once.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        else:
+            lock(descriptor)
         # A duplicate keeps the lock when the descriptor is closed.
         self._locked[file_id] = os.dup(descriptor)
         try:
@@ -247,3 +286,11 @@ def _is_old(path: Path, seconds: float = OLD_S) -> bool:
         return path.stat().st_mtime < time.time() - seconds
     except OSError:
         return False
+
+
+def _not_opened(path: Path, error: OSError) -> VidqueueError:
+    if error.errno == errno.ENOENT:
+        return unwritten(path)
+    if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+        return irregular(path)
+    return VidqueueError("bad_output", f"The output {path.name} cannot be read: {error.strerror}.")
