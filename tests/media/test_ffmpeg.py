@@ -36,7 +36,9 @@ VERBOSE = (
         "49 frames decoded; 1 decode errors", "; ", "\n",
     ),
 )  # fmt: skip
-COUNTED = ffmpeg.Tally("0:1", 50, 49, 1, 1, 48, [("error", "error while decoding MB 0 8, bytestream 5104")])
+COUNTED = ffmpeg.Tally(
+    "0:1", 50, 49, 1, 1, 48, [("error", "error while decoding MB 0 8, bytestream 5104")], others={"0:0": (9, 0)}
+)  # fmt: skip
 
 
 def tally_of(*lines: tuple[str, ...]) -> ffmpeg.Tally:

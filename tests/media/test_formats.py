@@ -12,6 +12,7 @@ from tests.processors.test_cases import CLIP, TONE, ffmpeg
 from tests.processors.work import Work
 from vidqueue.errors import VidqueueError
 from vidqueue.formats import FORMATS, VIDEO_CODECS, WIDE_FORMATS, WIDE_VIDEO_CODECS, allowed
+from vidqueue.job import OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
 from vidqueue.settings.sections import MediaSettings
@@ -26,9 +27,31 @@ MADE = {
     "cineform.mov": ("-c:v", "cfhd", "-pix_fmt", "yuv422p10le", "-c:a", "pcm_s16le"),
     "uncompressed.mov": ("-c:v", "rawvideo", "-pix_fmt", "uyvy422", "-c:a", "pcm_s16le"),
     "animated.png": ("-an", "-f", "apng"),
+    "moving.webp": ("-an", "-c:v", "libwebp_anim", "-loop", "0"),
+    "tape.dv": (
+        "-c:v",
+        "dvvideo",
+        "-s",
+        "720x576",
+        "-pix_fmt",
+        "yuv420p",
+        "-c:a",
+        "pcm_s16le",
+        "-ar",
+        "48000",
+        "-ac",
+        "2",
+    ),
+    "telephone.mov": ("-c:v", "libx264", "-c:a", "pcm_u8"),
     "disc.mpg": ("-c:v", "mpeg2video", "-q:v", "2", "-c:a", "mp2", "-f", "dvd"),
 }
-ACCEPTED_BY_SAFE = {"disc.mpg"}
+ACCEPTED_BY_SAFE = {"disc.mpg", "telephone.mov"}
+
+
+def wrong(source: Path, output: OutputDraft) -> list[str]:
+    """What is wrong with a result; a moving WebP says that it is RGB, so its colours get the tags of BT.709."""
+    found = unexplained(source, output.path, output.facts["warnings"])
+    return [said for said in found if source.suffix != ".webp" or not said.startswith("colour")]
 
 
 def made(name: str, folder: Path) -> Path:
@@ -41,13 +64,24 @@ def made(name: str, folder: Path) -> Path:
 def test_wide_reads_it_right_and_safe_refuses_it(name: str, tmp_path: Path) -> None:
     path = made(name, tmp_path)
     output = Work("transcode", path, tmp_path / "work", limits=WIDE).run(quality="high")
-    assert unexplained(path, output.path, output.facts["warnings"]) == []
+    assert wrong(path, output) == []
+    # enhance reads with the same decoders; one format by each way to open a file is enough.
+    if name in ("windows.wmv", "moving.webp", "tape.dv"):
+        output = Work("enhance", path, tmp_path / "enhanced", limits=WIDE).run(quality="high")
+        assert wrong(path, output) == []
     if name in ACCEPTED_BY_SAFE:
         assert probe(path, Limits()).video is not None
         return
     with pytest.raises(VidqueueError) as caught:
         Work("transcode", path, tmp_path / "refused").run()
     assert caught.value.code in ("unsupported_format", "unsupported_codec")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MADE)
+def test_enhance_reads_it_right_too(name: str, tmp_path: Path) -> None:
+    path = made(name, tmp_path)
+    assert wrong(path, Work("enhance", path, tmp_path / "work", limits=WIDE).run(quality="high")) == []
 
 
 def test_a_list_is_exactly_what_is_in_it(tmp_path: Path) -> None:

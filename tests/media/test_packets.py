@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cProfile
+import pstats
 import random
 from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 
-from vidqueue.media.packets import Track, read_listing
+from vidqueue.media.listing import read_listing
+from vidqueue.media.packets import Track
 
 HEAD = ["#tb 0: 1/1000", "#media_type 0: video", "#codec_id 0: h264", "#dimensions 0: 64x48", "#sar 0: 4/3"]
 
@@ -98,3 +101,40 @@ def test_gaps_do_not_depend_on_how_packets_are_reordered_within_reach(seed: int)
     found = track(*((pts, 1, "") for pts in shuffled))
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert (found.smallest_gap, found.largest_gap) == (min(gaps), max(gaps))
+
+
+def test_the_length_of_the_packets_is_that_of_no_clock() -> None:
+    """Neither a clock that jumps nor a packet that is said to last until the next one makes a track longer."""
+    jumping = track((0, 40, ""), (40, 40, ""), (600_000, 40, ""), (600_040, 40, ""))
+    pieces = [(number * 40, 40, "") for number in range(20)]
+    stretched = track(*pieces, (800, 599_200, ""), (600_000, 40, ""), (600_040, 40, ""))
+    assert [jumping.duration_s, jumping.length_s] == pytest.approx([600.08, 0.16])
+    assert [stretched.duration_s, stretched.length_s] == pytest.approx([600.08, 0.96])
+    assert track((0, 0, ""), (40, 40, "")).length_s == 0
+
+
+def test_lengths_that_are_rounded_up_make_no_track_longer() -> None:
+    """Matroska says one millisecond of each packet of TrueHD, which lasts five sixths of one."""
+    found = track(*((number * 5 // 6, 1, "") for number in range(1200)))
+    assert found.length_s == pytest.approx(1.0, abs=0.002)
+
+
+def test_pictures_at_the_very_time_of_the_first_key_picture_may_be_left_out() -> None:
+    assert track((96, 40, ""), (96, 40, ", F=0x0"), (96, 40, ", F=0x0"), (216, 40, ", F=0x0")).early == 2
+
+
+def test_a_key_picture_without_a_time_is_shown_when_the_next_reference_is_decoded() -> None:
+    none = -(2**63)
+    times = [(0, none, ""), (40, 40, ", F=0x0"), (80, 80, ", F=0x0"), (120, none, ", F=0x0"), (160, 160, ", F=0x0")]
+    lines = [*HEAD, *(f"0, {dts}, {pts}, 40, 100, 0x00{flags}" for dts, pts, flags in times)]
+    found = read_listing(lines).tracks[0]
+    assert found.early == 2
+    assert found.early_s == pytest.approx(0.12)
+
+
+def test_a_packet_costs_a_few_calls() -> None:
+    """A film has a million packets; as many as these in a second take less time than ffmpeg does for reading them."""
+    lines = listing(*((number * 40, 40, ", F=0x0" if number % 25 else "") for number in range(1000)))
+    profile = cProfile.Profile()
+    profile.runcall(read_listing, lines)
+    assert pstats.Stats(profile).total_calls < 15 * 1000  # type: ignore[attr-defined]

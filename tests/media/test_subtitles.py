@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.media.made_font import write_font
 from vidqueue.errors import VidqueueError
-from vidqueue.media.film.subtitles import Cue, TextStyle, as_ass, as_srt, read_subtitles, within
+from vidqueue.media.film.fonts import read_font
+from vidqueue.media.film.subtitles import Cue, TextStyle, as_ass, as_srt, one_at_a_time, read_subtitles, within
 
 SRT = """1
 00:00:01,500 --> 00:00:02,000
@@ -32,9 +36,10 @@ CUES = [Cue(1.5, 2.0, "Grüße und mehr"), Cue(60.0, 61.25, "Zwei\nZeilen")]
 
 @pytest.mark.parametrize(
     "data",
-    [SRT.encode(), VTT.encode(), SRT.encode("utf-8-sig"), SRT.encode("utf-16"), SRT.encode("cp1252")],
-    ids=["srt", "vtt", "bom", "utf-16", "cp1252"],
-)
+    [SRT.encode(), VTT.encode(), SRT.encode("utf-8-sig"), SRT.encode("utf-16"), SRT.encode("cp1252"),
+     SRT.encode("utf-16-le"), SRT.encode("utf-16-be"), SRT.replace(":01,500", ":01.5").encode()],
+    ids=["srt", "vtt", "bom", "utf-16", "cp1252", "utf-16-le", "utf-16-be", "point"],
+)  # fmt: skip
 def test_cues_are_read_in_any_usual_form(data: bytes) -> None:
     assert read_subtitles(data) == CUES
 
@@ -55,11 +60,19 @@ def test_a_part_of_the_film_has_its_cues_with_times_of_its_own() -> None:
     assert within(cues, 2, 4) == [Cue(0, 1, "b"), Cue(0.5, 2, "c")]
 
 
-def test_text_is_never_a_command() -> None:
-    script = as_ass([Cue(0.666666, 1, "{\\p1}m 0 0\\N\nnext\x00")], (640, 360), TextStyle(20), b"font!!!")
+def test_text_is_never_a_command(tmp_path: Path) -> None:
+    font = read_font(write_font(tmp_path / "font.ttf", "Some Font", {"A": "A"}))
+    script = as_ass([Cue(0.666666, 1, "{\\p1}m 0 0\\N\nnext\x00")], (640, 360), TextStyle(20), [font])
     (event,) = [line for line in script.splitlines() if line.startswith("Dialogue")]
     assert event == "Dialogue: 0,0:00:00.66,0:00:01.00,Default,,0,0,0,,\\{\\\u200bp1\\}m 0 0\\\u200bN\\Nnext"
-    fonts = script[script.index("fontname:") :].splitlines()[1]
-    values = [ord(character) - 33 for character in fonts]
-    bits = "".join(f"{value:06b}" for value in values)
-    assert int(bits[:56], 2).to_bytes(7, "big") == b"font!!!"
+    written = script[script.index("fontname:") :].partition("\n\n")[0].splitlines()[1:]
+    assert max(map(len, written)) == 80
+    bits = "".join(f"{ord(character) - 33:06b}" for character in "".join(written))
+    data = (tmp_path / "font.ttf").read_bytes()
+    assert int(bits[: 8 * len(data)], 2).to_bytes(len(data), "big") == data
+
+
+def test_texts_that_overlap_become_texts_one_after_the_other_and_many_cost_little() -> None:
+    cues = [Cue(0, 3, "a"), Cue(1, 2, "b"), Cue(4, 5, "c")]
+    assert one_at_a_time(cues) == [Cue(0, 1, "a"), Cue(1, 2, "a\nb"), Cue(2, 3, "a"), Cue(4, 5, "c")]
+    assert max(len(cue.text) for cue in one_at_a_time([Cue(at, 1e6, "x") for at in range(20_000)])) < 100

@@ -7,12 +7,15 @@ import math
 from vidqueue.formats import allowed
 from vidqueue.limits import Limits
 from vidqueue.media.containers import NO_EXTRAS, Container, Extras
+from vidqueue.media.facts import AudioFacts
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
 # Each line with its level, and none folded into "Last message repeated", because lines are counted.
 INFORMATIVE = ("-loglevel", "repeat+level+info")
 # Fonts of subtitles, covers, data: some films have hundreds.
 MOST_ATTACHMENTS = 1000
+# The muxers of Matroska and Ogg draw random ids otherwise, and the same work would never make the same file.
+REPRODUCIBLE = ("-fflags", "+bitexact")
 VERBOSE = ("-loglevel", "repeat+level+verbose")
 
 
@@ -67,10 +70,27 @@ def output_arguments(
         "-t", f"{min(length_s, limits.max_duration_s):.6f}",
         *(["-movflags", flags] if flags else []),
         *(["-strict", "unofficial"] if projected else []),
+        *REPRODUCIBLE,
         "-f", container.muxer,
         "-fd", str(descriptor),
         "fd:",
     ]  # fmt: skip
+
+
+def decoded_evenly(audio: AudioFacts, *, output: int = 0) -> list[str]:
+    """Arguments that decode a sound track to samples of one kind; complex filters know the n-th of them as `[dec:n]`.
+
+    Where channels or rate change midway, ffmpeg begins its filters anew, and one that puts silence before the first
+    sample (`aresample` with `first_pts`) would do so again. These samples have the rate of the beginning throughout.
+
+    Args:
+        audio: the track, of the first input.
+        output: how many outputs come before this one.
+    """
+    layout = audio.channel_layout or ""
+    # What has no name is described in several words.
+    same = ["-af", f"aformat=channel_layouts={layout}"] if layout and " " not in layout else []
+    return ["-map", f"0:{audio.index}", *same, "-c:a", "pcm_f64le", "-f", "null", "pipe:2", "-dec", f"{output}:0"]
 
 
 def reading_all(input_number: int = 0) -> list[str]:

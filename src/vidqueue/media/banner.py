@@ -37,7 +37,12 @@ _DEEP = re.compile(
 )
 _DOLBY_VISION = re.compile(r"version: [\d.]{1,8}, profile: (\d{1,3}),.*", re.ASCII)
 _CROPPING = re.compile(r"(\d{1,6})/(\d{1,6})/(\d{1,6})/(\d{1,6})", re.ASCII)
-_PROJECTION = re.compile(r"[a-z][a-z -]{1,40}[a-z]", re.ASCII)
+_LAYOUT = re.compile(r"[a-z][a-z -]{1,40}[a-z]", re.ASCII)
+_LAYOUTS = {"Spherical Mapping: ": "projection", "Stereo 3D: ": "stereo"}
+_KEY = re.compile(r" {2,12}enc_key_id {0,12}: ", re.ASCII)
+_ALPHA = re.compile(r" {2,12}alpha_mode {0,12}: ", re.ASCII | re.IGNORECASE)
+# Of Matroska: an encryption that names no key.
+_LOCKED = "Unsupported encoding type"
 _FIELD_ORDERS = ("top", "bottom")
 # A stream of a group stands two columns further in than one by itself.
 _STREAM = re.compile(r" {2,12}Stream #0")
@@ -54,6 +59,9 @@ class StreamLine:
         cropping: pixels that a player hides at the left, right, top and bottom.
         dolby_vision: its profile, if the pictures are made for it.
         projection: how a 360 degree video is laid out.
+        stereo: how a picture holds the views of both eyes.
+        encrypted: True if the container says that only a key makes the stream readable.
+        alpha: True if the container says that it stores transparency beside the pictures (WebM).
         programs: the programs of a broadcast that the stream belongs to; empty if there are none.
     """
 
@@ -65,6 +73,9 @@ class StreamLine:
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     dolby_vision: int | None = None
     projection: str | None = None
+    stereo: str | None = None
+    encrypted: bool = False
+    alpha: bool = False
     programs: set[int] = field(default_factory=set)
 
     @property
@@ -129,6 +140,7 @@ class Banner:
         chapters: how many.
         refusal: the first complaint that a bound was exceeded.
         partial: True if ffmpeg complains that a packet lies beyond the end of the file.
+        encrypted: True if ffmpeg complains of the way in which Matroska encrypts all streams.
         faults: what could not be parsed, the first few, as sentences.
     """
 
@@ -138,6 +150,7 @@ class Banner:
     chapters: int = 0
     refusal: VidqueueError | None = None
     partial: bool = False
+    encrypted: bool = False
     faults: list[str] = field(default_factory=list)
     _streams: dict[int, StreamLine] = field(default_factory=dict)
     _current: StreamLine | None = None
@@ -161,6 +174,7 @@ class Banner:
         if line.level in COMPLAINTS:
             self.refusal = self.refusal or exceeded_bound(line.body)
             self.partial = self.partial or "partial file" in line.body
+            self.encrypted = self.encrypted or line.body == _LOCKED
         elif line.contexts or line.level != "info":
             pass
         elif not self.container and (found := _INPUT.fullmatch(first)):
@@ -183,6 +197,10 @@ class Banner:
         elif first == "  Duration: " and not self._told_duration:
             self._told_duration = True
             self._read_duration(line)
+        elif _KEY.fullmatch(first) and self._current is not None:
+            self._current.encrypted = True
+        elif _ALPHA.fullmatch(first) and self._current is not None:
+            self._current.alpha = line.parts[1:2] == ("1",)
         elif not first.strip() and self._current is not None:
             self._read_side_data(self._current, line)
 
@@ -226,11 +244,11 @@ class Banner:
                 stream.dolby_vision = int(found[1])
             else:
                 self._note("Dolby Vision", line)
-        elif line.parts[1:2] == ("Spherical Mapping: ",):
-            if found := _PROJECTION.match(said):
-                stream.projection = found[0]
+        elif (layout := _LAYOUTS.get("".join(line.parts[1:2]))) and not said.startswith(("2D", "unspecified")):
+            if found := _LAYOUT.match(said):
+                setattr(stream, layout, found[0])
             else:
-                self._note("the projection", line)
+                self._note(f"the {layout}", line)
         elif line.parts[1:2] == ("Frame Cropping: ",):
             if found := _CROPPING.fullmatch(said):
                 left, right, top, bottom = map(int, found.groups())

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from vidqueue.formats import SUBTITLE_CODECS
 from vidqueue.media.containers import Container, ContainerName, Extras
 from vidqueue.media.facts import MediaFacts, SubtitleFacts
 from vidqueue.media.tags import Tags, descriptive, kept_arguments
 
-SubtitleMode = Literal["keep", "drop"]
+SubtitleMode = Literal["keep", "drop", "burn"]
 MetadataMode = Literal["safe", "none", "all"]
 
-_TEXT = frozenset({"subrip", "ass", "webvtt", "mov_text", "text"})
 _COPIED: dict[ContainerName, frozenset[str]] = {
     "mp4": frozenset({"mov_text"}),
     "mov": frozenset({"mov_text"}),
@@ -22,19 +22,27 @@ _COPIED: dict[ContainerName, frozenset[str]] = {
     "webm": frozenset({"webvtt"}),
 }
 _ENCODERS: dict[ContainerName, str] = {"mp4": "mov_text", "mov": "mov_text", "mkv": "subrip", "webm": "webvtt"}
-# More tracks and files than these are hardly a film, and each costs words of a command line.
-_MOST_SUBTITLES = 100
+# Limits, because each track or attachment adds arguments to the command of ffmpeg.
+MOST_SUBTITLES = 100
 _MOST_ATTACHMENTS = 200
 _TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """What the result shall keep. `trimmed` is whether it is only a part of the source."""
+    """What the result shall keep.
+
+    Attributes:
+        trimmed: whether the beginning of the source is cut off.
+        drawn: index of the subtitle track that is drawn into the pictures.
+        inputs: subtitle tracks by index that come, as ASS, from an input of their own, with the number of that.
+    """
 
     subtitles: SubtitleMode = "keep"
     metadata: MetadataMode = "safe"
     trimmed: bool = False
+    drawn: int | None = None
+    inputs: Mapping[int, int] = field(default_factory=dict)
 
 
 def plan_extras(
@@ -50,17 +58,31 @@ def plan_extras(
         input_number: the place of the source among the inputs of the run.
     """
     kept, warnings = _subtitles(facts, container, wanted)
-    arguments = [word for place, one in enumerate(kept) for word in _subtitle(place, one, container, input_number)]
+    arguments = [
+        word
+        for place, one in enumerate(kept)
+        for word in (
+            _cut_subtitle(place, one, container, wanted.inputs[one.index])
+            if one.index in wanted.inputs
+            else _subtitle(place, one, container, input_number)
+        )
+    ]
     arguments += ["-map_chapters", str(input_number)]
     if container.name == "mkv" and 0 < facts.attachments <= _MOST_ATTACHMENTS and wanted.metadata != "none":
         arguments += _attachments(facts.attachments, input_number)
     elif facts.attachments:
         warnings.append(_counted(facts.attachments, "attached file", "left out"))
+    if facts.other_videos:
+        warnings.append(_counted(facts.other_videos, "other video track", "left out"))
+    if facts.covers:
+        warnings.append(_counted(facts.covers, "cover picture", "left out"))
     if facts.data_tracks:
         warnings.append(_counted(facts.data_tracks, "data track", "left out"))
     arguments += _metadata(facts, tags, kept, wanted, input_number)
     if wanted.metadata == "safe" and (lost := descriptive(tags.file)):
         warnings.append(f"Metadata is left out: {', '.join(lost)}; `metadata: all` keeps it.")
+    if wanted.trimmed and wanted.metadata == "safe" and _told_timecode(facts, tags):
+        warnings.append("The timecode is left out, because the result begins elsewhere.")
     flags = "+use_metadata_tags" if wanted.metadata == "all" else ""
     return Extras(tuple(arguments), flags, tuple(warnings), len(kept))
 
@@ -71,10 +93,12 @@ def _subtitles(facts: MediaFacts, container: Container, wanted: Keeping) -> tupl
     kept: list[SubtitleFacts] = []
     warnings = []
     for place, one in enumerate(facts.subtitle_tracks, start=1):
-        if len(kept) == _MOST_SUBTITLES:
-            warnings.append(f"Only the first {_MOST_SUBTITLES} subtitle tracks are kept.")
+        if len(kept) == MOST_SUBTITLES:
+            warnings.append(f"Only the first {MOST_SUBTITLES} subtitle tracks are kept.")
             break
-        if one.codec in _COPIED[container.name] or one.codec in _TEXT:
+        if one.index == wanted.drawn:
+            continue
+        if one.codec in _COPIED[container.name] or one.codec in SUBTITLE_CODECS:
             kept.append(one)
         else:
             warnings.append(
@@ -90,6 +114,18 @@ def _subtitle(place: int, one: SubtitleFacts, container: Container, input_number
     language = [f"-metadata:s:s:{place}", f"language={one.language}"] if one.language else []
     codec = "copy" if copied else _ENCODERS[container.name]
     return ["-map", f"{input_number}:{one.index}", f"-c:s:{place}", codec, *marks, *language]
+
+
+def _cut_subtitle(place: int, one: SubtitleFacts, container: Container, input_number: int) -> list[str]:
+    marks = [name for name, marked in (("default", one.default), ("forced", one.forced)) if marked]
+    language = [f"-metadata:s:s:{place}", f"language={one.language}"] if one.language else []
+    codec = "copy" if one.codec == "ass" and "ass" in _COPIED[container.name] else _ENCODERS[container.name]
+    if one.codec == "webvtt" and "webvtt" in _COPIED[container.name]:
+        codec = "webvtt"
+    return [
+        "-map", f"{input_number}:0", f"-c:s:{place}", codec, f"-disposition:s:{place}", "+".join(marks) or "0",
+        *language,
+    ]  # fmt: skip
 
 
 def _attachments(count: int, input_number: int) -> list[str]:
@@ -118,9 +154,15 @@ def _titles(facts: MediaFacts, tags: Tags, subtitles: Iterable[SubtitleFacts]) -
 
 
 def _timecode(facts: MediaFacts, tags: Tags, wanted: Keeping) -> list[str]:
-    told = tags.of(facts.video.index).get("timecode", "") if facts.video else ""
     # The time of the first picture is another one after a trim.
-    return ["-metadata:s:v:0", f"timecode={told}"] if _TIMECODE.fullmatch(told) and not wanted.trimmed else []
+    told = "" if wanted.trimmed else _told_timecode(facts, tags)
+    return ["-metadata:s:v:0", f"timecode={told}"] if told else []
+
+
+def _told_timecode(facts: MediaFacts, tags: Tags) -> str:
+    """The timecode of the first picture; empty where the file does not say any. MXF and Matroska say it of the file."""
+    told = (tags.of(facts.video.index).get("timecode") if facts.video else "") or tags.file.get("timecode", "")
+    return told if _TIMECODE.fullmatch(told) else ""
 
 
 def _counted(count: int, what: str, fate: str) -> str:

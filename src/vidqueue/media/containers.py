@@ -8,6 +8,7 @@ from typing import Literal
 from vidqueue.media.facts import MediaFacts
 
 ContainerName = Literal["mp4", "mov", "mkv", "webm"]
+AnimationFormat = Literal["webp", "gif"]
 VideoCodec = Literal["h264", "h265", "av1", "vp9"]
 
 
@@ -19,6 +20,7 @@ class Container:
         muxer: ffmpeg's name.
         video: codecs it may hold, the usual one first.
         audio: audio codecs that players expect in it; others are encoded anew.
+        copies: video codecs that it takes over as they are, by ffmpeg's names.
         audio_encoder: the encoder for those.
     """
 
@@ -28,6 +30,7 @@ class Container:
     video: tuple[VideoCodec, ...]
     audio: frozenset[str]
     audio_encoder: str
+    copies: frozenset[str]
     has_faststart: bool = False
 
     @property
@@ -56,12 +59,29 @@ NO_EXTRAS = Extras()
 
 _PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"})
 _COMMON = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
+_BROADCAST = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
 
 CONTAINERS: dict[ContainerName, Container] = {
     "mp4": Container(
-        "mp4", "mp4", "video/mp4", ("h264", "h265", "av1", "vp9"), _COMMON | {"opus", "flac"}, "aac", has_faststart=True
+        "mp4",
+        "mp4",
+        "video/mp4",
+        ("h264", "h265", "av1", "vp9"),
+        _COMMON | {"opus", "flac"},
+        "aac",
+        copies=_BROADCAST | {"av1", "vp9"},
+        has_faststart=True,
     ),
-    "mov": Container("mov", "mov", "video/quicktime", ("h264", "h265"), _COMMON | _PCM, "aac", has_faststart=True),
+    "mov": Container(
+        "mov",
+        "mov",
+        "video/quicktime",
+        ("h264", "h265"),
+        _COMMON | _PCM,
+        "aac",
+        copies=_BROADCAST | {"prores", "dnxhd", "mjpeg", "png", "dvvideo"},
+        has_faststart=True,
+    ),
     "mkv": Container(
         "mkv",
         "matroska",
@@ -69,8 +89,17 @@ CONTAINERS: dict[ContainerName, Container] = {
         ("h264", "h265", "av1", "vp9"),
         _COMMON | _PCM | {"opus", "flac", "vorbis", "mp2", "dts", "pcm_f32le", "pcm_u8"},
         "libopus",
+        copies=_BROADCAST | {"av1", "vp8", "vp9", "theora", "prores", "ffv1", "mjpeg", "png", "huffyuv", "dvvideo"},
     ),
-    "webm": Container("webm", "webm", "video/webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), "libopus"),
+    "webm": Container(
+        "webm",
+        "webm",
+        "video/webm",
+        ("vp9", "av1"),
+        frozenset({"opus", "vorbis"}),
+        "libopus",
+        copies=frozenset({"vp8", "vp9", "av1"}),
+    ),
 }
 
 

@@ -91,7 +91,8 @@ class Decoder:
         return [
             *QUIET, *VERBOSE,
             # ffmpeg joins the parts of a clock that begins again only where it makes the times itself.
-            *(() if self._video.clock_restarts else ("-copyts",)), *input_arguments(file, self._bounds.limits),
+            *(() if self._video.clock_restarts else ("-copyts",)),
+            *input_arguments(file, self._bounds.limits, *self._video.reading),
             "-map", f"0:{self._video.index}",
             "-vf", upright_yuv(self._video, (picture.width, picture.height), picture.depth, self._how),
             "-fps_mode", "passthrough", "-enc_time_base", str(output_time_base(self._video)),

@@ -17,11 +17,12 @@ from typing import Self
 from vidqueue.errors import VidqueueError
 from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments, output_arguments, reading_all
 from vidqueue.media.containers import NO_EXTRAS, Container, Extras
+from vidqueue.media.drawing import NOTHING_DRAWN, Drawn
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
-from vidqueue.media.filters import USUAL, Treatment, output_colour, output_time_base, tagged
+from vidqueue.media.filters import USUAL, Treatment, output_colour, output_time_base, shaped, tagged
 from vidqueue.media.handoff import ClosedError, Handoff
 from vidqueue.media.hdr import NO_METADATA, StaticMetadata
 from vidqueue.media.jail import sandbox
@@ -44,18 +45,20 @@ class Target:
         audio: what to take over from the source, planned with `input_number=1`; `extras` as well.
         how: what is done to the pictures.
         static: metadata of HDR that the result shall have.
+        drawn: subtitles to draw into the pictures.
     """
 
     path: Path
     container: Container
     encoder: Encoder
-    quality: Quality
+    quality: Quality | int
     effort: Effort
     picture: PictureFormat
     audio: AudioPlan
     extras: Extras = NO_EXTRAS
     how: Treatment = USUAL
     static: StaticMetadata = NO_METADATA
+    drawn: Drawn = NOTHING_DRAWN
 
 
 class EncodingPipe:
@@ -81,11 +84,13 @@ class EncodingPipe:
             pictures, self._pipe = os.pipe()
             opening.callback(os.close, pictures)
             sandbox.enlarge(self._pipe)
+            size = (self._target.picture.width, self._target.picture.height)
+            self._text, fonts = opening.enter_context(self._target.drawn.filter(size))
             self._running = self._open.enter_context(
                 sandbox.start(
                     self._arguments(pictures, file, sink.writing),
                     self._bounds,
-                    keep_open=[pictures, file, sink.writing],
+                    keep_open=[pictures, file, sink.writing, *fonts],
                     stdin=sink.reading,
                     on_line=self.tally.read,
                 )
@@ -131,7 +136,8 @@ class EncodingPipe:
         target, video = self._target, self._video
         sar = video.upright_sar
         steps = [
-            f"setsar={sar.numerator}/{sar.denominator}",
+            shaped(sar),
+            *self._text,
             tagged(output_colour(video, target.picture.depth, target.how)),
         ]
         pixel_format = target.encoder.pixel_format(target.picture.depth)

@@ -23,6 +23,8 @@ EncoderChoice = Literal[
 ]
 
 _TRIAL_TIMEOUT_S = 30.0
+# The lowest rate that anybody may ask for.
+LEAST_KBIT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Encoder:
 
     Attributes:
         crf: the constant quality for low, medium and high; comparable between encoders, not equal.
+        lowest_quality: the end of its scale of constant quality.
+        quality_step: the smallest difference in that scale that it knows.
         effort: what trades time for size.
         ten_bit: its pixel format for ten bits; None where it had better stay with eight.
         alpha: whether it encodes transparency.
@@ -41,19 +45,34 @@ class Encoder:
     codec: VideoCodec
     crf: dict[Quality, int]
     effort: dict[Effort, tuple[str, ...]]
-    constant_quality: Callable[[int], tuple[str, ...]]
+    constant_quality: Callable[[float], tuple[str, ...]]
+    lowest_quality: int = 51
+    quality_step: float = 0.1
     ten_bit: str | None = "yuv420p10le"
     rate: Callable[[Fraction], tuple[str, ...]] = lambda _: ()
     gpu: bool = False
     alpha: bool = False
 
-    def arguments(self, quality: Quality, effort: Effort, fps: float, container: Container) -> list[str]:
-        """`-c:v` and the encoder's arguments; `fps` is the average rate of the source."""
+    def level(self, quality: Quality | float) -> float:
+        """A quality in the encoder's own scale, in which a number is one already."""
+        return self.crf[quality] if isinstance(quality, str) else quality
+
+    def arguments(self, quality: Quality | float, effort: Effort, fps: float, container: Container) -> list[str]:
+        """`-c:v` and the encoder's arguments; `fps` is the average rate."""
+        return self._chosen(self.constant_quality(self.level(quality)), effort, fps, container)
+
+    def at_rate(self, kbit: int, effort: Effort, fps: float, container: Container) -> list[str]:
+        """The same for a mean rate in kbit a second."""
+        # SVT-AV1 knows a highest rate only together with a constant quality.
+        most = () if self.codec == "av1" else ("-maxrate", f"{kbit * 3 // 2}k", "-bufsize", f"{kbit * 2}k")
+        return self._chosen(("-b:v", f"{kbit}k", *most), effort, fps, container)
+
+    def _chosen(self, rate: tuple[str, ...], effort: Effort, fps: float, container: Container) -> list[str]:
         # hvc1 is the only name under which Apple's players accept HEVC.
         tag = ["-tag:v", "hvc1"] if self.codec == "h265" and container.has_faststart else []
         nominal = Fraction(fps or 25).limit_denominator(1001)
         nominal = min(max(nominal, Fraction(1)), Fraction(240))
-        chosen = (*self.constant_quality(self.crf[quality]), *self.effort[effort], *self.rate(nominal))
+        chosen = (*rate, *self.effort[effort], *self.rate(nominal))
         return ["-c:v", self.name, *chosen, *tag]
 
     def pixel_format(self, depth: int) -> str:
@@ -72,12 +91,12 @@ def _levels(low: int, medium: int, high: int) -> dict[Quality, int]:
 _NVENC_EFFORT = _presets("p2", "p4", "p6")
 
 
-def _crf(value: int) -> tuple[str, ...]:
-    return ("-crf", str(value))
+def _crf(value: float) -> tuple[str, ...]:
+    return ("-crf", f"{value:g}")
 
 
-def _nvenc_quality(value: int) -> tuple[str, ...]:
-    return ("-rc", "vbr", "-cq", str(value), "-b:v", "0")
+def _nvenc_quality(value: float) -> tuple[str, ...]:
+    return ("-rc", "vbr", "-cq", f"{value:g}", "-b:v", "0")
 
 
 ENCODERS: dict[str, Encoder] = {
@@ -87,10 +106,11 @@ ENCODERS: dict[str, Encoder] = {
         Encoder("libx264", "h264", _levels(28, 23, 18), _presets("veryfast", "medium", "slow"), _crf, ten_bit=None),
         Encoder(
             "libx265", "h265", _levels(33, 28, 23), _presets("ultrafast", "fast", "medium"), _crf,
-            rate=lambda fps: ("-x265-params", f"log-level=error:fps={fps.numerator}/{fps.denominator}"),
+            rate=lambda fps: ("-x265-params", f"log-level=error:fps={fps.numerator}/{fps.denominator}", "-a53cc", "1"),
         ),
         Encoder(
             "libsvtav1", "av1", _levels(45, 35, 25), _presets("10", "8", "5"), _crf,
+            lowest_quality=63, quality_step=1,
             rate=lambda fps: ("-svtav1-params", f"fps-num={fps.numerator}:fps-denom={fps.denominator}"),
         ),
         Encoder(
@@ -100,7 +120,8 @@ ENCODERS: dict[str, Encoder] = {
                 "medium": ("-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
                 "slow": ("-deadline", "good", "-cpu-used", "2", "-row-mt", "1"),
             },
-            lambda value: ("-crf", str(value), "-b:v", "0"),
+            lambda value: ("-crf", f"{value:g}", "-b:v", "0"),
+            lowest_quality=63, quality_step=1,
             alpha=True,
         ),
         Encoder(

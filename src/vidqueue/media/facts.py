@@ -39,6 +39,13 @@ class Colour(_Facts):
         return self.transfer in {"smpte2084", "arib-std-b67"}
 
 
+# How many pixels share one sample of colour, across and down, by parts of names of pixel formats.
+_COLOUR_STEPS = {
+    "420": (2, 2), "nv12": (2, 2), "nv21": (2, 2), "p01": (2, 2), "422": (2, 1), "nv16": (2, 1), "p21": (2, 1),
+    "440": (1, 2), "411": (4, 1), "410": (4, 4),
+}  # fmt: skip
+
+
 class VideoFacts(_Facts):
     """One video stream.
 
@@ -49,12 +56,16 @@ class VideoFacts(_Facts):
         sar: shape of one stored pixel, width to height.
         leading: packets before the first key picture, which cannot be shown and are not among `frames`.
         early: pictures shown before the first key picture, `early_s` long; a decoder may have to leave them out.
+        hidden: packets that an edit list hides; they are not among `frames`.
+        untimed: packets without a time of presentation.
         encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times here are then counted from the beginning.
+        decoder: the decoder to use, where ffmpeg's usual one does not see everything.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 when there is only one picture.
         cropping: pixels that a player hides at the left, right, top and bottom of the stored picture.
         projection: how a 360 degree video is laid out, in ffmpeg's words, such as `equirectangular`.
+        stereo: how a picture holds the views of both eyes, in ffmpeg's words, such as `side by side`.
         dolby_vision: profile of Dolby Vision, if the pictures are made for it.
         rotation: degrees clockwise that a player must turn the picture: 0, 90, 180 or 270.
         start_s: time of the first picture on the file's own clock, in seconds.
@@ -70,6 +81,7 @@ class VideoFacts(_Facts):
     height: int
     sar: Ratio = Fraction(1)
     pixel_format: str
+    decoder: str | None = None
     bit_depth: int = 8
     colour: Colour = Colour()
     interlaced: bool = False
@@ -78,6 +90,8 @@ class VideoFacts(_Facts):
     leading: int = 0
     early: int = 0
     early_s: float = 0.0
+    hidden: int = 0
+    untimed: int = 0
     encrypted: bool = False
     clock_restarts: bool = False
     time_base: Ratio
@@ -85,6 +99,7 @@ class VideoFacts(_Facts):
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     dolby_vision: int | None = None
     projection: str | None = None
+    stereo: str | None = None
     rotation: int = 0
     start_s: float = 0.0
     duration_s: float = 0.0
@@ -94,6 +109,11 @@ class VideoFacts(_Facts):
     attached_picture: bool = False
 
     @property
+    def reading(self) -> tuple[str, ...]:
+        """The arguments of ffmpeg, before the input, that choose the decoder."""
+        return (f"-c:{self.index}", self.decoder) if self.decoder else ()
+
+    @property
     def longest_frame_s(self) -> float:
         """How long one picture is shown at most, in seconds."""
         return max(self.longest_gap_s, float(self.last_duration * self.time_base))
@@ -101,8 +121,13 @@ class VideoFacts(_Facts):
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height in pixels as a player shows them, cropping and rotation applied, pixel shape not."""
-        left, right, top, bottom = self.cropping
-        width, height = max(1, self.width - left - right), max(1, self.height - top - bottom)
+        width, height = self.width, self.height
+        if any(self.cropping):
+            left, right, top, bottom = self.cropping
+            # ffmpeg crops whole samples of colour only, so an odd last line goes with the cropping.
+            across, down = next((steps for name, steps in _COLOUR_STEPS.items() if name in self.pixel_format), (1, 1))
+            width, height = width - left - right, height - top - bottom
+            width, height = max(1, width - width % across), max(1, height - height % down)
         return (height, width) if self.rotation in (90, 270) else (width, height)
 
     @property
@@ -112,7 +137,14 @@ class VideoFacts(_Facts):
 
 
 class AudioFacts(_Facts):
-    """One audio stream; times in seconds, `start_s` on the file's own clock; `language` as ISO 639-2, such as `eng`."""
+    """One audio stream; times in seconds.
+
+    Attributes:
+        start_s: on the file's own clock.
+        duration_s: from the first packet to the end of the last one.
+        heard_s: the packets' own lengths together, which no clock changes; 0 where they do not say it.
+        language: ISO 639-2, such as `eng`.
+    """
 
     index: int
     codec: str
@@ -120,6 +152,7 @@ class AudioFacts(_Facts):
     channel_layout: str | None = None
     start_s: float = 0.0
     duration_s: float = 0.0
+    heard_s: float = 0.0
     default: bool = False
     language: str | None = None
 
@@ -145,6 +178,8 @@ class MediaFacts(_Facts):
         declared_duration_s: what the header says, in seconds; None when it says nothing.
         video: the track that processors work on; None when no stream has moving or still pictures.
         audio: the track to prefer, when there are several.
+        other_videos: further moving pictures, except those of another program.
+        covers: pictures that stand for the file.
         left_out: sentences about sound tracks that are not among `audios`: of another program, empty, or not readable.
         unread_audio: codecs of sound tracks that are left out because they are not accepted.
         subtitles: how many subtitle tracks; `chapters`, `attachments` (fonts, covers) as well.
@@ -164,6 +199,8 @@ class MediaFacts(_Facts):
     audio: AudioFacts | None = None
     audios: tuple[AudioFacts, ...] = ()
     left_out: tuple[str, ...] = ()
+    other_videos: int = 0
+    covers: int = 0
     unread_audio: tuple[str, ...] = ()
     other_streams: int = 0
     subtitles: int = 0
@@ -184,6 +221,16 @@ class MediaFacts(_Facts):
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON values; `MediaFacts.model_validate` reads them back."""
         return self.model_dump(mode="json")
+
+
+def late_of(facts: MediaFacts, video: VideoFacts) -> float:
+    """How long after the beginning of the file, which may be that of its sound, the first picture is shown."""
+    return 0.0 if video.clock_restarts or facts.is_still else max(0.0, video.start_s - facts.start_s)
+
+
+def end_of(facts: MediaFacts, video: VideoFacts) -> float:
+    """When the pictures of a file end, in seconds from its beginning."""
+    return late_of(facts, video) + video.duration_s
 
 
 def choose_video(videos: tuple[VideoFacts, ...]) -> VideoFacts | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.media.jail.sandbox import Ended
@@ -45,6 +46,14 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (r"Decode error rate \S{1,40} exceeds", "media_damaged", "Most of the file cannot be decoded."),
 )
 _CAUSES = tuple(re.compile(pattern) for pattern, _, _ in _WORDS)
+_ERROR = re.compile(r"(?:\[[^\]]{1,250}\] ){0,9}\[(?:error|fatal|panic)\] (.*)", re.DOTALL)
+# What ffmpeg says once something else has gone wrong.
+_CONSEQUENCE = re.compile(
+    r"Error (?:opening (?:out|in)put|initializing|reinitializing|binding|splitting|selecting|sending|setting option"
+    r"|parsing (?:options|a filter|filterchain|global)|applying encoder options|while opening encoder)"
+    r"|Failed to (?:set value|configure|inject)|Task finished with error|Terminating thread|Nothing was written"
+    r"|Could not (?:open encoder|write header)|Conversion failed"
+)
 _BOUNDS = frozenset({"media_too_large", "too_many_streams"})
 
 
@@ -84,8 +93,23 @@ def failure_of(ended: Ended) -> VidqueueError:
         return VidqueueError("timed_out", "ffmpeg used up its processor time.")
     if ended.returncode == -signal.SIGKILL and ended.by == "itself":
         return VidqueueError("out_of_memory", "The system killed ffmpeg, most likely for memory.")
-    last = next((line for line in reversed(ended.tail) if line.strip()), "no last words")
-    return VidqueueError("ffmpeg_failed", f"ffmpeg ended with status {ended.returncode}: {last[:300]}")
+    said = cause_in(ended.tail) or "no last words"
+    return VidqueueError("ffmpeg_failed", f"ffmpeg ended with status {ended.returncode}: {said[:300]}")
+
+
+def cause_in(tail: Sequence[str]) -> str:
+    """The last message of ffmpeg that names a cause, without what it only led to; empty if there is no message.
+
+    After the cause, such as an unknown filter, each part of ffmpeg says in turn that it could not go on.
+    """
+    said = [line for line in tail if line.strip()]
+    errors = [found[1] for line in said if (found := _ERROR.match(line))]
+    first = ""
+    for message in reversed(errors):
+        if not _CONSEQUENCE.match(message):
+            return message
+        first = message
+    return first or (said[-1] if said else "")
 
 
 def _cause(words: str) -> VidqueueError | None:

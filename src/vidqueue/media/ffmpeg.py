@@ -19,11 +19,16 @@ from vidqueue.media.jail.lines import COMPLAINTS, Line
 _INPUT_STREAM = re.compile(r"  Input stream #(\d{1,9}:\d{1,9}) \((?:video|audio)\): ")
 _OUTPUT_STREAM = re.compile(r"  Output stream #0:\d{1,9} \(video\): ")
 _COUNT = re.compile(r"(\d{1,18}) (packets read|frames decoded|decode errors|frames encoded)")
+_WRITTEN = re.compile(r"video:(\d{1,15})KiB audio:.*", re.ASCII)
+_SOUND_CHANGED = re.compile(
+    r"Reconfiguring filter graph because audio parameters changed to \d{1,7} Hz, ([^,]{1,100}), .*", re.ASCII
+)
+_SOUND_FILTER = re.compile(r"af#(\d{1,9}:\d{1,9}) .*", re.ASCII)
 _READER_OF = re.compile(r"vist#(\d{1,9}:\d{1,9})/")
-_CORRUPT = "corrupt decoded frame"
+CORRUPT = "corrupt decoded frame"
 # What says nothing about the file: remarks on our own command line, what `corrupt` counts already, and that streams
-# which nobody asked for may not be decoded.
-_NOISE = ("deprecated pixel format", _CORRUPT, "not on whitelist", "Mjpegtools")
+# which nobody asked for may not be decoded, and that the jail has no fonts (drawn text brings its own).
+_NOISE = ("deprecated pixel format", CORRUPT, "not on whitelist", "Mjpegtools", "fontconfig")
 _LOGGED_LINES = 40
 
 
@@ -39,6 +44,9 @@ class Tally:
         corrupt: pictures that came out visibly damaged.
         encoded: pictures that were written.
         remarks: warnings and errors, the first few, as (level, text).
+        others: packets read and packets refused of every other input stream that was decoded.
+        sounds: the channels that a sound track changed to midway, by output and stream as `output:stream`.
+        video_bytes: how large the encoded video is without its container, to the KiB; of all outputs together.
     """
 
     stream: str = "0:0"
@@ -48,20 +56,32 @@ class Tally:
     corrupt: int = 0
     encoded: int = 0
     remarks: list[tuple[str, str]] = field(default_factory=list)
+    video_bytes: int = 0
+    others: dict[str, tuple[int, int]] = field(default_factory=dict)
+    sounds: dict[str, set[str]] = field(default_factory=dict)
 
     def read(self, line: Line) -> None:
         """Take one line of ffmpeg's standard error."""
         first = line.parts[0] if line.parts else ""
         if line.level == "verbose":
             self._read_counts(first, line)
+        elif line.level == "info" and line.contexts and line.contexts[0].startswith("out#"):
+            found = _WRITTEN.match(line.body)
+            self.video_bytes += int(found[1]) * 1024 if found else 0
+        elif line.level == "info" and line.contexts and (filtered := _SOUND_FILTER.fullmatch(line.contexts[0])):
+            if changed := _SOUND_CHANGED.fullmatch(line.body):
+                self.sounds.setdefault(filtered[1], set()).add(changed[1])
         elif line.level in COMPLAINTS:
-            self.corrupt += first.startswith(_CORRUPT) and self._is_about_the_stream(line)
+            self.corrupt += first.startswith(CORRUPT) and self._is_about_the_stream(line)
             if len(self.remarks) < _LOGGED_LINES and not any(word in line.body for word in _NOISE):
                 self.remarks.append((line.level, line.body))
 
     def _read_counts(self, first: str, line: Line) -> None:
-        if (found := _INPUT_STREAM.fullmatch(first)) and found[1] == self.stream:
+        if found := _INPUT_STREAM.fullmatch(first):
             counts = _counts(line)
+            if found[1] != self.stream:
+                self.others[found[1]] = counts.get("packets read", 0), counts.get("decode errors", 0)
+                return
             self.packets = counts.get("packets read", 0)
             self.decoded, self.errors = counts.get("frames decoded", 0), counts.get("decode errors", 0)
         elif _OUTPUT_STREAM.fullmatch(first):
@@ -74,6 +94,11 @@ class Tally:
 
 def _counts(line: Line) -> dict[str, int]:
     return {what: int(number) for number, what in _COUNT.findall(line.body)}
+
+
+def endured(level: str) -> str:
+    """The level of a remark of a run that succeeded: what ffmpeg calls an error was none of the whole."""
+    return "warning" if level in COMPLAINTS else level
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -11,14 +12,18 @@ from vidqueue.media.facts import Colour, VideoFacts
 Deinterlace = Literal["auto", "on", "off"]
 
 # Tags that ffmpeg's filters take by the same word with which its banner prints them; others are left out.
-_SPACES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "ycgco", "bt2020nc", "bt2020c"})
-_PRIMARIES = frozenset(
-    {"bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte431", "smpte432"}
-)
-_TRANSFERS = frozenset({
-    "bt709", "smpte170m", "smpte240m", "linear", "iec61966-2-4", "iec61966-2-1", "bt1361e", "bt2020-10", "bt2020-12",
-    "smpte2084", "arib-std-b67",
+# ffmpeg's scaler refuses pictures with one of these; none of it changes how they are scaled.
+_UNSCALED_SPACES = frozenset({"ycgco", "bt2020c", "smpte2085", "chroma-derived-nc", "chroma-derived-c", "ictcp"})
+_UNSCALED_TRANSFERS = frozenset({"log100", "log316"})
+_SPACES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"}) | _UNSCALED_SPACES
+_PRIMARIES = frozenset({
+    "bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte428", "smpte431", "smpte432",
+    "ebu3213",
 })  # fmt: skip
+_TRANSFERS = _UNSCALED_TRANSFERS | {
+    "bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "linear", "iec61966-2-4", "iec61966-2-1", "bt1361e",
+    "bt2020-10", "bt2020-12", "smpte2084", "smpte428", "arib-std-b67",
+}  # fmt: skip
 
 # The filter `scale` has its own words for two of them.
 _SCALE_NAMES = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "ycgco": "bt709", "bt470bg": "bt601", "smpte170m": "bt601"}
@@ -37,6 +42,9 @@ _TONE_MAPPED = (
 )  # fmt: skip
 _FINEST_TICK = Fraction(1, 90_000)
 _COARSE_ENOUGH = 1_000_000
+_FINEST_SHAPE = 65_535
+# Pixel formats with a sample of colour for each pixel, or for two beside each other.
+_FULL_COLOUR = re.compile("422|444|rgb|bgr|gbr|pal8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +82,11 @@ def is_tone_mapped(video: VideoFacts, depth: int, how: Treatment = USUAL) -> boo
     return video.colour.is_hdr and depth == 8 and how.tone_map
 
 
-def conversions(video: VideoFacts, depth: int, how: Treatment = USUAL) -> list[str]:
-    """Return a sentence for each change of the picture that nobody has asked for."""
+def conversions(video: VideoFacts, depth: int, how: Treatment = USUAL, result: VideoFacts | None = None) -> list[str]:
+    """Return a sentence for each change of the picture that nobody has asked for, or that `result` does not tell of."""
     said = []
-    if video.leading:
-        said.append(f"The first {video.leading} pictures are left out: they need others from before the file begins.")
+    if result is not None and result.stereo != video.stereo:
+        said.append(f"The mark that the video is 3D ({video.stereo}) is left out; its pictures are as they were.")
     if video.clock_restarts:
         said.append("The clock of the file begins again or jumps; the parts were joined.")
     if is_tone_mapped(video, depth, how):
@@ -129,21 +137,26 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int, how: Treat
     """
     upright = video.upright
     cropped = even(upright)
-    steps = [_DEINTERLACE[how.deinterlace]] if _is_deinterlaced(video, how) else []
+    steps = deinterlacing(video, how)
+    tone_mapped = is_tone_mapped(video, depth, how)
+    if not tone_mapped:
+        steps += unnamed(video.colour)
+    elif video.colour.space in _UNSCALED_SPACES:
+        steps += _TONE_MAPPED
     if has_alpha(video.pixel_format) and not how.keeps_alpha:
-        steps += _opaque(video, how.background)
+        steps += opaque(video, how.background)
     if size == cropped and min(upright) > 1:
         # A stream may change its size midway: every picture is brought back to the first size.
         steps.append(_scale(upright, video))
         if cropped != upright:
-            steps.append(f"crop={cropped[0]}:{cropped[1]}:0:0")
+            steps += _without_odd_lines(video, cropped)
     else:
         steps.append(_scale(size, video))
-    if is_tone_mapped(video, depth, how):
+    if tone_mapped and video.colour.space not in _UNSCALED_SPACES:
         steps += _TONE_MAPPED
     sar = video.upright_sar
     planes = "yuva420p" if how.keeps_alpha else "yuv420p10le" if depth > 8 else "yuv420p"
-    steps += [f"format={planes}", f"setsar={sar.numerator}/{sar.denominator}"]
+    steps += [f"format={planes}", shaped(sar)]
     return ",".join(steps)
 
 
@@ -154,11 +167,13 @@ def standard_yuv(video: VideoFacts, size: tuple[int, int]) -> str:
         video: the source track.
         size: width and height in pixels, both even.
     """
-    steps = [_DEINTERLACE["auto"]] if _is_deinterlaced(video, USUAL) else []
+    steps = deinterlacing(video, USUAL)
     scale = f"scale={size[0]}:{size[1]}:flags=bicubic+accurate_rnd"
     if video.colour.is_hdr:
-        steps += [scale, *_TONE_MAPPED]
+        odd = video.colour.space in _UNSCALED_SPACES
+        steps += [*_TONE_MAPPED, scale] if odd else [scale, *_TONE_MAPPED]
     else:
+        steps += scalable(video.colour)
         matrix = ":in_color_matrix=bt709" if is_untagged_hd(video) else ""
         full = ":in_range=pc" if video.colour.range == "pc" and not is_rgb(video.pixel_format) else ""
         steps.append(f"{scale}{matrix}:out_color_matrix=bt709{full}:out_range=tv")
@@ -199,12 +214,34 @@ def tagged(colour: Colour) -> str:
     return f"setparams={known}" if known else ""
 
 
+def unnamed(colour: Colour) -> list[str]:
+    """The filter that takes off the names of colours with which pictures cannot be scaled; `tagged` gives them back."""
+    names = [
+        *(["colorspace=unknown"] if colour.space in _UNSCALED_SPACES else []),
+        *(["color_trc=unknown"] if colour.transfer in _UNSCALED_TRANSFERS else []),
+    ]
+    return [f"setparams={':'.join(names)}"] if names else []
+
+
+def scalable(colour: Colour) -> list[str]:
+    """The filters that bring pictures into colours from which ffmpeg's scaler can convert them."""
+    return [
+        *(["setparams=color_trc=unknown"] if colour.transfer in _UNSCALED_TRANSFERS else []),
+        *(["zscale=m=bt709"] if colour.space in _UNSCALED_SPACES else []),
+    ]
+
+
+def deinterlacing(video: VideoFacts, how: Treatment) -> list[str]:
+    """The filter that makes full pictures of fields, if there is need of it."""
+    return [_DEINTERLACE[how.deinterlace]] if _is_deinterlaced(video, how) else []
+
+
 def _is_deinterlaced(video: VideoFacts, how: Treatment) -> bool:
     wanted = how.deinterlace == "on" or (how.deinterlace == "auto" and video.interlaced)
     return wanted and min(video.upright) >= _FEWEST_LINES
 
 
-def _opaque(video: VideoFacts, background: str) -> list[str]:
+def opaque(video: VideoFacts, background: str = USUAL.background) -> list[str]:
     """Filters that blend transparent parts with a colour: what lies hidden there must not appear."""
     deep = "10le" if video.bit_depth > 8 else ""
     rgb = is_rgb(video.pixel_format) or video.pixel_format.startswith("ya")
@@ -221,6 +258,25 @@ def _opaque(video: VideoFacts, background: str) -> list[str]:
     space = video.colour.space if video.colour.space in _SPACES else ""
     matrix = f":out_color_matrix={_SCALE_NAMES.get(space, space)}" if space else ""
     return [";".join(back), *([] if rgb else [f"scale=flags=accurate_rnd{full}{matrix}", f"format=yuv444p{deep}"])]
+
+
+def at_rate(fps: float, duration_s: float) -> str:
+    """The filter that gives pictures a constant rate; of something shorter than one of them it would leave none."""
+    return f"fps={fps:.6f}" + (":round=up" if fps * duration_s < 1 else "")
+
+
+def shaped(sar: Fraction) -> str:
+    """The filter that sets the shape of pixels; it rounds to two digits unless it is told not to."""
+    return f"setsar={sar.numerator}/{sar.denominator}:max={_FINEST_SHAPE}"
+
+
+def _without_odd_lines(video: VideoFacts, size: tuple[int, int]) -> list[str]:
+    crop = f"crop={size[0]}:{size[1]}:0:0:exact=1"
+    if not _FULL_COLOUR.search(video.pixel_format):
+        return [crop]
+    # Samples of colour for an odd number of pixels would be spread over them all, and be out of place at the end.
+    deep = "10le" if video.bit_depth > 8 else ""
+    return [f"format={'gbrp' if is_rgb(video.pixel_format) else 'yuv444p'}{deep}", crop, _scale(size, video)]
 
 
 def _scale(size: tuple[int, int], video: VideoFacts) -> str:

@@ -18,11 +18,13 @@ from pathlib import Path
 from vidqueue.media.decoder import Decoder
 from vidqueue.media.encoder import EncodingPipe, Target
 from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.ffmpeg import endured
 from vidqueue.media.filters import even
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame, FramePool, PictureFormat
+from vidqueue.media.sound_changes import behind_pictures, lost_channels
 from vidqueue.media.source import check_source
-from vidqueue.media.verify import check_decoding, playable_video, shown_s
+from vidqueue.media.verify import check_decoding, check_sound, heard_s, playable_video, shown_s
 
 RING = 8
 
@@ -36,12 +38,13 @@ must take every frame that there is: only then is it known whether the source wa
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """The result of the pipeline: frames decoded and written, their length, and a sentence for each kind of loss."""
+    """The result of the pipeline: frames decoded and written, their length, a sentence a loss, and length of sounds."""
 
     decoded: int
     written: int
     duration_s: float
     warnings: list[str]
+    heard_s: tuple[float, ...] = ()
 
 
 def picture_format(video: VideoFacts, *, keep_depth: bool = True) -> PictureFormat:
@@ -89,7 +92,21 @@ def process_frames(
                 on_frame(number)
             warnings = check_decoding(video, decoder.tally)
             encoder.finish()
-    finally:
-        for level, text in (*decoder.tally.remarks, *encoder.tally.remarks):
-            log(text, level)
-    return Processed(decoder.tally.decoded, encoder.written, shown_s(video, decoder.tally), warnings)
+            warnings += check_sound(facts.audios, encoder.tally, input_number=1)
+            warnings += lost_channels(facts.audios, encoder.tally, behind_pictures(facts.audios))
+    except BaseException:
+        _tell(decoder, encoder, log, failed=True)
+        raise
+    _tell(decoder, encoder, log, failed=False)
+    return Processed(
+        decoder.tally.decoded,
+        encoder.written,
+        shown_s(video, decoder.tally),
+        warnings,
+        heard_s(facts.audios, encoder.tally, 1),
+    )
+
+
+def _tell(decoder: Decoder, encoder: EncodingPipe, log: Callable[[str, str], None], *, failed: bool) -> None:
+    for level, text in (*decoder.tally.remarks, *encoder.tally.remarks):
+        log(text, level if failed else endured(level))

@@ -12,14 +12,16 @@ from typing import Literal
 from vidqueue.errors import VidqueueError
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.containers import AnimationFormat
+from vidqueue.media.drawing import NOTHING_DRAWN, Drawn
 from vidqueue.media.facts import VideoFacts
+from vidqueue.media.filters import USUAL, Treatment, at_rate, deinterlacing, transparent_over
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.sampling import Picture, square_rgb
 from vidqueue.media.sink import created
 from vidqueue.media.source import Source
 
 ImageFormat = Literal["jpg", "png", "webp"]
-AnimationFormat = Literal["webp", "gif"]
 
 _JPEG = ("-vf", "scale=out_range=pc:out_color_matrix=bt601,format=yuv420p", "-c:v", "mjpeg", "-q:v", "3")
 _ENCODERS: dict[ImageFormat, tuple[str, ...]] = {
@@ -39,12 +41,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Animation:
-    """An animated picture: which parts of the video it joins, its size in pixels, its rate, and its format."""
+    """An animated picture: which parts of the video it joins, its size in pixels, its rate, its format, its looks."""
 
     windows: Sequence[Window]
     size: tuple[int, int]
     fps: float
     kind: AnimationFormat
+    quality: int = 65
+    how: Treatment = USUAL
+    drawn: Drawn = NOTHING_DRAWN
 
 
 def write_image(picture: Picture, path: Path, kind: ImageFormat, bounds: SandboxLimits) -> None:
@@ -81,8 +86,8 @@ def write_animation(
     bounds: SandboxLimits,
     *,
     on_progress: ffmpeg.ProgressCallback = lambda _: None,
-) -> int:
-    """Join parts of a video into an animated picture that repeats for ever; the number of its pictures.
+) -> ffmpeg.Tally:
+    """Join parts of a video into an animated picture that repeats for ever.
 
     Raises:
         VidqueueError: the source cannot be decoded, or nothing came of it.
@@ -92,31 +97,47 @@ def write_animation(
         # One descriptor for each part: a descriptor has one offset.
         files = [opened.enter_context(source.opened()) for _ in wanted.windows]
         sink = opened.enter_context(created(path))
+        text, fonts = opened.enter_context(wanted.drawn.filter(wanted.size, alpha=wanted.how.keeps_alpha))
         arguments = [*QUIET]
         for file, window in zip(files, wanted.windows, strict=True):
-            place = ("-ss", f"{window.start_s:.6f}", "-t", f"{window.length_s:.6f}")
+            # Where a broadcast begins in the middle of a group of pictures, seeking to its beginning ends behind it.
+            seeking = ("-ss", f"{window.start_s:.6f}") if window.start_s else ()
+            place = (*video.reading, *seeking, "-t", f"{window.length_s:.6f}")
             arguments += input_arguments(file, bounds.limits, *place)
-        arguments += ["-filter_complex", _joined(video, wanted), "-map", "[out]", *_MOVING[wanted.kind]]
+        arguments += ["-filter_complex", _joined(video, wanted, text), "-map", "[out]", *_encoder(wanted)]
         arguments += ["-f", wanted.kind, "-fd", str(sink.writing), "fd:"]
-        keep = [*files, sink.writing]
-        tally = ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, on_progress=on_progress)
+        keep = [*files, sink.writing, *fonts]
+        tally = ffmpeg.Tally(stream=f"0:{video.index}")
+        ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, tally=tally, on_progress=on_progress)
     if tally.encoded < 1:
         raise VidqueueError("output_incomplete", "The animated picture has no pictures.")
-    return tally.encoded
+    return tally
 
 
-_MOVING: dict[AnimationFormat, tuple[str, ...]] = {
-    "webp": ("-c:v", "libwebp_anim", "-quality", "65", "-loop", "0"),
-    "gif": ("-c:v", "gif", "-loop", "0"),
-}
+def _encoder(wanted: Animation) -> list[str]:
+    if wanted.kind == "gif":
+        return ["-c:v", "gif", "-loop", "0"]
+    return ["-c:v", "libwebp_anim", "-quality", str(wanted.quality), "-loop", "0"]
 
 
-def _joined(video: VideoFacts, wanted: Animation) -> str:
+def _joined(video: VideoFacts, wanted: Animation, text: list[str]) -> str:
     count = len(wanted.windows)
-    shown = f"fps={wanted.fps:g},{square_rgb(video, wanted.size)}"
-    parts = [f"[{number}:{video.index}]{shown}[p{number}]" for number in range(count)]
-    whole = "".join(f"[p{number}]" for number in range(count)) + f"concat=n={count}:v=1:a=0"
+    parts = [f"[{number}:{video.index}]{_shown(video, wanted, number)}[p{number}]" for number in range(count)]
+    whole = "".join(f"[p{number}]" for number in range(count)) + ",".join([f"concat=n={count}:v=1:a=0", *text])
     if wanted.kind == "gif":
         palette = "split[a][b];[a]palettegen=stats_mode=diff[c];[b][c]paletteuse=dither=bayer:bayer_scale=4[out]"
         return ";".join([*parts, f"{whole},{palette}"])
-    return ";".join([*parts, f"{whole},format=yuv420p[out]"])
+    return ";".join([*parts, f"{whole},format={'yuva420p' if wanted.how.keeps_alpha else 'yuv420p'}[out]"])
+
+
+def _shown(video: VideoFacts, wanted: Animation, number: int) -> str:
+    """The filters that make the pictures of one part."""
+    steps = [
+        *deinterlacing(video, wanted.how),
+        at_rate(wanted.fps, min(wanted.windows[number].length_s, video.duration_s)),
+    ]
+    if wanted.how.keeps_alpha:
+        steps.append(f"scale={wanted.size[0]}:{wanted.size[1]}:flags=bicubic+accurate_rnd,setsar=1,format=rgba")
+    else:
+        steps += [transparent_over(video, f"#{wanted.how.background}", f"part{number}"), square_rgb(video, wanted.size)]
+    return ",".join(filter(None, steps))

@@ -16,10 +16,10 @@ _LAYERS = {0x01, 0x02, 0x03}
 
 
 def check_kind(kind: str, facts: Mapping[str, Any] | None, head: bytes) -> None:
-    """Refuse a file that is certainly of another kind than `video`, `audio`, `image` or `any`.
+    """Refuse a file that is certainly of another kind than a parameter takes.
 
     Args:
-        kind: what a parameter takes.
+        kind: `video`, `audio`, `image`, `visual` (a video or a picture) or `any`.
         facts: what a probe found, as JSON; None or something else where there was none.
         head: the first bytes of the file, where they are at hand.
 
@@ -30,7 +30,7 @@ def check_kind(kind: str, facts: Mapping[str, Any] | None, head: bytes) -> None:
     if kind == "any":
         return
     found = _by_facts(facts) if probed and facts is not None else _by_head(head)
-    if found and kind not in found:
+    if found and not found & ({"video", "image"} if kind == "visual" else {kind}):
         raise _refusal(kind, found)
 
 
@@ -64,6 +64,8 @@ def _refusal(kind: str, found: set[str]) -> VidqueueError:
         if found == {"image"}:
             return VidqueueError("still_image", "A video is needed here; the file is a single picture.")
         return VidqueueError("no_video_stream", f"A video is needed here; the file has {what}.")
+    if kind == "visual":
+        return VidqueueError("no_video_stream", f"A video or a picture is needed here; the file has {what}.")
     if kind == "audio":
         return VidqueueError("no_audio_stream", f"Sound is needed here; the file has none, it is {what}.")
     return VidqueueError("not_an_image", f"A picture is needed here; the file has {what}.")

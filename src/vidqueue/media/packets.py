@@ -1,22 +1,22 @@
-"""Adding up a file's packets as ffmpeg's `framecrc` lists them, line by line and in constant memory. No IO.
-
-Everything in the listing is a number or a word of ffmpeg's own; no text of the file gets into it.
-"""
+"""Adding up the packets of one stream: how many, from when to when, and what is odd about them. No IO."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+import math
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 _NO_PTS = -(2**63)
-_FLAG_KEY = 1
+FLAG_KEY = 1
 _FLAG_CORRUPT = 2
 _FLAG_DISCARD = 4
 # No codec here reorders further than this many pictures.
 _REORDER = 32
-_WITHOUT_SIDE_DATA = 2
+# Of MPEG-1 and -2 between two other pictures, in practice.
+_MOST_B_PICTURES = 4
+_MOST_LENGTHS = 1000
 # Longer gaps than this, in seconds, are no pause but a clock that jumps, where a container allows that (ffmpeg closes
 # them there: its option dts_delta_threshold).
 _AHEAD_S = 10
@@ -30,7 +30,9 @@ class Track:
         leading: packets before the first key picture, which no decoder can show; they are not counted otherwise.
         early: packets right after the first key picture that are shown before it. A decoder leaves them out where they
             need pictures from before the file begins (RASL pictures of H.265).
+        hidden: packets that an edit list hides.
         encrypted: packets that only a key makes readable.
+        lengths: how many packets have which length of their own.
         held: packets whose time of decoding does not rise. ffmpeg lists those of a clock that goes back so.
         ahead: how often the clock jumps ahead.
     """
@@ -48,7 +50,9 @@ class Track:
     corrupt: int = 0
     leading: int = 0
     early: int = 0
+    hidden: int = 0
     encrypted: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
     held: int = 0
     ahead: int = 0
     first: int | None = None
@@ -59,48 +63,80 @@ class Track:
     _window: list[int] = field(default_factory=list)
     _sorted_up_to: int | None = None
     _keyed: bool = False
+    _untimed_key: bool = False
     _open_key: int | None = None
     _key_time: int | None = None
     _dts: int | None = None
+    _jump: int = 0
 
     def add(self, pts: int, duration: int, flags: int, *, dts: int = _NO_PTS) -> None:
         """Count one packet; those that an edit list hides are not counted as frames.
 
         AVI and MPEG-PS have files without times of presentation; their length is that of their times of decoding.
         """
-        if flags & _FLAG_KEY:
+        if flags & FLAG_KEY:
             self._follow_keys(pts)
-        elif self._open_key is not None and _NO_PTS < pts < self._open_key:
+        elif self._untimed_key:
+            self._find_time_of_key(pts, dts)
+        elif self._open_key is not None and _NO_PTS < pts <= self._open_key:
             self.early += not flags & _FLAG_DISCARD
         self._follow_clock(dts)
-        self.corrupt += bool(flags & _FLAG_CORRUPT)
+        if flags & _FLAG_CORRUPT:
+            self.corrupt += 1
         if flags & _FLAG_DISCARD:
+            self.hidden += 1
             return
         self.shown += 1
+        if duration in self.lengths or len(self.lengths) < _MOST_LENGTHS:
+            self.lengths[duration] += 1
         if pts == _NO_PTS:
             self.untimed += 1
             if dts == _NO_PTS:
                 return
             pts = dts
-        self.first = pts if self.first is None else min(self.first, pts)
+        self._place(pts, duration)
+
+    def _place(self, pts: int, duration: int) -> None:
+        if self.first is None or pts < self.first:
+            self.first = pts
         if self.last is None or pts >= self.last:
             self.last, self.last_duration = pts, duration
-        heapq.heappush(self._window, pts)
-        if len(self._window) > _REORDER:
-            self._measure_gap(heapq.heappop(self._window))
+        # Whether sound is even is of no interest.
+        if self.kind == "audio":
+            return
+        if len(self._window) < _REORDER:
+            heapq.heappush(self._window, pts)
+        else:
+            self._measure_gap(heapq.heappushpop(self._window, pts))
 
     def _follow_keys(self, pts: int) -> None:
         if self._keyed:
             # What is shown before the second key picture may need the first.
-            self._open_key = None
+            self._open_key, self._untimed_key = None, False
             return
         self._keyed = True
-        self._open_key = self._key_time = pts
+        self._untimed_key = self.kind == "video" and pts == _NO_PTS
+        self._open_key = self._key_time = None if self._untimed_key else pts
         self._begin_again()
+
+    def _find_time_of_key(self, pts: int, dts: int) -> None:
+        """Where MPEG-PS leaves the time of the first key picture out, it is when the next reference is decoded.
+
+        B pictures, which are shown when they are decoded, stand between the two.
+        """
+        if pts == dts and self.early < _MOST_B_PICTURES:
+            self.early += 1
+            return
+        self._untimed_key = False
+        if dts in (pts, _NO_PTS):
+            self.early = 0
+        else:
+            self._key_time = dts
 
     def _begin_again(self) -> None:
         """Forget what came before the first key picture; sound has keys only."""
         self.leading, self.shown, self.untimed, self.corrupt = self.shown, 0, 0, 0
+        self.lengths.clear()
         self.first = self.last = self.smallest_gap = self.largest_gap = self._sorted_up_to = None
         self._window.clear()
 
@@ -108,8 +144,13 @@ class Track:
         if dts == _NO_PTS:
             return
         if self._dts is not None:
-            self.held += dts <= self._dts
-            self.ahead += (dts - self._dts) * self.time_base > _AHEAD_S
+            if dts <= self._dts:
+                self.held += 1
+            elif dts - self._dts > self._jump:
+                self.ahead += 1
+        else:
+            # Arithmetic with fractions for each packet would take as long as everything else.
+            self._jump = math.floor(_AHEAD_S / self.time_base)
         self._dts = dts
 
     def finish(self) -> None:
@@ -120,8 +161,10 @@ class Track:
     def _measure_gap(self, pts: int) -> None:
         if self._sorted_up_to is not None:
             gap = pts - self._sorted_up_to
-            self.smallest_gap = gap if self.smallest_gap is None else min(self.smallest_gap, gap)
-            self.largest_gap = gap if self.largest_gap is None else max(self.largest_gap, gap)
+            if self.smallest_gap is None or gap < self.smallest_gap:
+                self.smallest_gap = gap
+            if self.largest_gap is None or gap > self.largest_gap:
+                self.largest_gap = gap
         self._sorted_up_to = pts
 
     @property
@@ -144,6 +187,28 @@ class Track:
         return float((self.last - self.first + self.tail) * self.time_base)
 
     @property
+    def length_s(self) -> float:
+        """The packets' own lengths together in seconds, whatever the clock says; 0 where they do not say it.
+
+        MP4 stores the time until the next packet as the length of one. So one that is much longer than nine in ten of
+        them has a gap behind it.
+        """
+        if 0 in self.lengths or sum(self.lengths.values()) < self.shown or not self.lengths:
+            return 0.0
+        most, left = 0, self.shown * 9 // 10
+        for length, count in sorted(self.lengths.items()):
+            most, left = 2 * length, left - count
+            if left < 0:
+                break
+        total = sum(min(length, most) * count for length, count in self.lengths.items())
+        if self.first is not None and self.last is not None:
+            by_clock = self.last - self.first + self.tail
+            # Matroska rounds each length to a millisecond, which is long for packets of TrueHD and DTS.
+            if by_clock < total <= by_clock + self.shown:
+                total = by_clock
+        return float(total * self.time_base)
+
+    @property
     def tail(self) -> int:
         """Duration of the last packet in ticks: its own, else the average."""
         if self.last_duration > 0 or self.first is None or self.last is None or self.shown < 2:
@@ -164,72 +229,3 @@ class Track:
         if self.untimed or self.smallest_gap is None or self.largest_gap is None:
             return False
         return (self.largest_gap - self.smallest_gap) * self.time_base > Fraction(3, 1000)
-
-
-@dataclass(slots=True)
-class Listing:
-    """The tracks by their number in the listing, and how much was read: `whole` if all of it."""
-
-    tracks: dict[int, Track] = field(default_factory=dict)
-    packets: int = 0
-    bytes: int = 0
-    whole: bool = True
-
-
-def read_listing(lines: Iterable[str], enough: Callable[[int], bool] = lambda _: False) -> Listing:
-    """Add up a `framecrc` listing until its end, or until `enough` says so of the number of packets.
-
-    Raises:
-        ValueError: a line is not as ffmpeg writes it.
-    """
-    listing = Listing()
-    tracks = listing.tracks
-    for line in lines:
-        if line.startswith("#"):
-            _read_header(line, tracks)
-            continue
-        stream, dts, pts, duration, size, *rest = line.split(",")
-        if (track := tracks.get(int(stream))) is None:
-            raise ValueError(f"a packet of an unknown stream: {line[:80]}")
-        track.add(int(pts), int(duration), _flags(rest), dts=int(dts))
-        # Side data comes after a checksum and flags.
-        if len(rest) > _WITHOUT_SIDE_DATA and " Encryption info" in rest:
-            track.encrypted += 1
-        listing.packets += 1
-        listing.bytes += int(size)
-        if enough(listing.packets):
-            listing.whole = False
-            break
-    for track in tracks.values():
-        track.finish()
-    return listing
-
-
-def _flags(rest: list[str]) -> int:
-    # Only other flags than that of a key picture alone are written.
-    return next((int(part[3:], 16) for part in rest if part.startswith(" F=")), _FLAG_KEY)
-
-
-def _read_header(line: str, tracks: dict[int, Track]) -> None:
-    name, _, value = line[1:].strip().partition(": ")
-    key, _, stream = name.partition(" ")
-    if not stream.isdigit():
-        return
-    track = tracks.setdefault(int(stream), Track())
-    match key:
-        case "tb":
-            track.time_base = Fraction(value)
-        case "media_type":
-            track.kind = value
-        case "codec_id":
-            track.codec = value
-        case "dimensions":
-            width, _, height = value.partition("x")
-            track.width, track.height = int(width), int(height)
-        case "sar":
-            above, below = map(int, value.split("/", 1))
-            track.sar = Fraction(above, below) if above > 0 and below > 0 else Fraction(1)
-        case "sample_rate":
-            track.sample_rate = int(value)
-        case "channel_layout_name":
-            track.channel_layout = value or None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vidqueue.media.handoff import Handoff
 
-Samples = NDArray[Any]
+# Not at run time: the daemon and every executor import this module, and few of them make pictures.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Samples: TypeAlias = "NDArray[Any]"
 """A flat array of 8- or 16-bit numbers."""
 
 
@@ -30,6 +32,8 @@ class PictureFormat:
     @property
     def dtype(self) -> np.dtype[Any]:
         """One byte a sample, or two in little-endian order."""
+        import numpy as np
+
         return np.dtype(np.uint8 if self.depth == 8 else "<u2")
 
     @property
@@ -40,7 +44,7 @@ class PictureFormat:
     @property
     def size(self) -> int:
         """Bytes of one picture."""
-        return self.samples * self.dtype.itemsize
+        return self.samples * (1 if self.depth == 8 else 2)
 
     def planes(self, samples: Any) -> tuple[Any, Any, Any]:
         """Luma (height, width) and both chroma planes (height / 2, width / 2) as views of a flat array or tensor."""
@@ -68,7 +72,7 @@ class Frame:
     @property
     def bytes(self) -> memoryview:
         """The samples as the bytes that go through a pipe."""
-        return memoryview(self.samples.view(np.uint8).data)
+        return memoryview(self.samples.view("u1").data)
 
     def release(self) -> None:
         """Return the buffer to the pool; the samples must not be touched afterwards."""
@@ -84,6 +88,8 @@ class FramePool:
     _free: Handoff[Samples] = field(init=False)
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         self._free = Handoff(self.count)
         for _ in range(self.count):
             self._free.put(np.empty(self.format.samples, self.format.dtype))

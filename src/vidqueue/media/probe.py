@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,14 +27,17 @@ from vidqueue.media.facts import (
 )
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
-from vidqueue.media.packets import Listing, Track, read_listing
-from vidqueue.media.source import Source, check_source
+from vidqueue.media.listing import Listing, read_listing
+from vidqueue.media.packets import Track
+from vidqueue.media.source import Source, check_source, is_scrambled
 from vidqueue.media.tracks import heard, subtitle_facts, video_facts
+from vidqueue.ops import active_time
 
 # Enough for twenty minutes of video with sound; what a longer one holds is projected.
 MOST_PACKETS = 100_000
 _MOST_SECONDS = 10.0
 # Containers of broadcasts and recorders, where ffmpeg expects the clock to begin again or to jump.
+_SYMPTOMS = frozenset({"unsupported_codec", "unsupported_format", "media_damaged", "no_video_stream", "ffmpeg_failed"})
 _JUMPING_CLOCKS = frozenset({"mpegts", "mpeg"})
 
 
@@ -56,18 +58,28 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *
     source = check_source(path)
     timeout_s = limits.ffmpeg_timeout_s if whole else limits.probe_timeout_s
     bounds = sandbox.SandboxLimits(limits, timeout_s, canceled or threading.Event())
+    try:
+        facts = _probed(source, bounds, limits, whole=whole)
+    except VidqueueError as error:
+        if error.code in _SYMPTOMS and is_scrambled(source):
+            raise VidqueueError("encrypted", "The broadcast is encrypted.") from error
+        raise
+    durations.note(path, facts.duration_s)
+    return facts
+
+
+def _probed(source: Source, bounds: sandbox.SandboxLimits, limits: Limits, *, whole: bool) -> MediaFacts:
     listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now())
     if restarts := _clock_restarts(listing, banner):
         # The times of the listing are wrong where the clock goes back; ffmpeg joins the parts where it makes the times.
         # What the header promises is the time from the first part's clock to the last one's.
         listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now(), own_clock=False)
         banner.duration_s = None
-    if banner.container == "matroska" and banner.duration_s is not None:
-        # Matroska declares the time of the end; where the clock starts late, that is more than the length.
+    if banner.container in ("matroska", "mov") and banner.duration_s is not None:
+        # These declare the time of the end; where the clock starts late, that is more than the length.
         banner.duration_s -= max(0.0, banner.start_s)
     facts = _facts(source, listing, banner, restarts, limits)
     _check_bounds(facts, limits)
-    durations.note(path, facts.duration_s)
     return facts
 
 
@@ -77,8 +89,8 @@ def _never(packets: int) -> bool:
 
 
 def _enough_from_now() -> Callable[[int], bool]:
-    until = time.monotonic() + _MOST_SECONDS
-    return lambda packets: packets >= MOST_PACKETS or time.monotonic() > until
+    until = active_time.now() + _MOST_SECONDS
+    return lambda packets: packets >= MOST_PACKETS or active_time.now() > until
 
 
 def _list_packets(
@@ -138,6 +150,8 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool, lim
     pictures = [stream for stream in banner.streams if stream.kind == "Video"]
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
     listed = [listing.tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
+    for line in (*pictures, *sounds):
+        line.encrypted = line.encrypted or banner.encrypted
     _check_agreement([*pictures, *sounds], listing)
     videos = tuple(video_facts(line, track, restarts=restarts) for line, track in zip(pictures, listed, strict=False))
     video = choose_video(videos)
@@ -157,6 +171,8 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool, lim
         audio=choose_audio(audios),
         audios=audios,
         left_out=sound.left_out,
+        other_videos=_other_videos(video, videos, pictures),
+        covers=sum(one.attached_picture for one in videos if one is not video),
         unread_audio=sound.unread,
         other_streams=len(banner.streams) - len(pictures) - len(sounds),
         subtitles=banner.count("Subtitle"),
@@ -182,6 +198,15 @@ def _programs_of(video: VideoFacts | None, pictures: list[StreamLine]) -> set[in
     if video is None:
         return set()
     return next(line.programs for line in pictures if line.index == video.index)
+
+
+def _other_videos(video: VideoFacts | None, videos: tuple[VideoFacts, ...], pictures: list[StreamLine]) -> int:
+    programs = _programs_of(video, pictures)
+    return sum(
+        one is not video and one.frames > 0 and not one.attached_picture
+        and not (programs and line.programs.isdisjoint(programs))
+        for one, line in zip(videos, pictures, strict=False)
+    )  # fmt: skip
 
 
 def _is_still(container: str, video: VideoFacts | None) -> bool:

@@ -16,7 +16,7 @@ from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
-from vidqueue.media.filters import is_untagged_hd
+from vidqueue.media.filters import has_alpha, is_untagged_hd, opaque, scalable
 from vidqueue.media.jail import sandbox
 from vidqueue.media.source import Source
 
@@ -60,16 +60,20 @@ def fitted(size: tuple[int, int], longest: int, multiple: int = 2) -> tuple[int,
 
 
 def square_rgb(video: VideoFacts, size: tuple[int, int]) -> str:
-    """The filters that turn decoded pictures (already upright) into RGB of this size, HDR brought to SDR."""
+    """The filters that turn decoded pictures (already upright) into RGB of this size, HDR brought to SDR.
+
+    Transparent parts become black: what lies hidden there must not appear.
+    """
     width, height = size
-    scale = f"scale={width}:{height}:flags=area+accurate_rnd"
+    shown = "".join(f"{step}," for step in opaque(video)) if has_alpha(video.pixel_format) else ""
+    scale = f"{shown}scale={width}:{height}:flags=area+accurate_rnd"
     if video.colour.is_hdr:
         return (
             f"{scale},setsar=1,zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
             "zscale=t=bt709:m=gbr:r=pc,format=gbrp,format=rgb24"
         )
     matrix = ":in_color_matrix=bt709" if is_untagged_hd(video) else ""
-    return f"{scale}{matrix},setsar=1,format=rgb24"
+    return ",".join([*scalable(video.colour), f"{scale}{matrix}", "setsar=1", "format=rgb24"])
 
 
 def samples(
@@ -107,7 +111,7 @@ def samples(
 def _arguments(file: int, times: int, video: VideoFacts, wanted: Sampling, bounds: sandbox.SandboxLimits) -> list[str]:
     # A little less than the step, so that rounded times do not make it skip a picture.
     gap = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{max(wanted.step_s - 0.002, 0):.6f})"
-    before = ["-skip_frame", "nokey"] if wanted.keys_only else []
+    before = [*video.reading, *(("-skip_frame", "nokey") if wanted.keys_only else ())]
     # A millisecond early: a time that was rounded up would lose its picture.
     before += ["-ss", f"{max(0.0, wanted.from_s - 0.001):.6f}"] if wanted.from_s else []
     return [

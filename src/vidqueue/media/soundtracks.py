@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vidqueue.errors import VidqueueError
+from vidqueue.media.channels import OPUS, fitting_layout, flac_holds, same_places, survives_copy
 from vidqueue.media.containers import Container
 from vidqueue.media.facts import AudioFacts, MediaFacts
 
@@ -16,8 +17,6 @@ Channels = Literal["keep", "stereo", "mono"]
 # Kbit/s for each channel layout; anything larger gets the highest.
 _KBIT = {"mono": 96, "stereo": 160}
 _KBIT_SURROUND = 384
-# What Opus has names for; AC-3 and DTS have their surround channels at the side, which it has not.
-_OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
 # What browsers play in the containers that they open.
 _WEB = frozenset({"aac", "mp3", "opus", "vorbis"})
 _WEB_MP4 = frozenset({"aac", "mp3"})
@@ -25,27 +24,37 @@ _WEB_MP4 = frozenset({"aac", "mp3"})
 
 @dataclass(frozen=True, slots=True)
 class AudioPlan:
-    """The ffmpeg arguments for all audio streams, and a sentence for the log for each one that is not copied."""
+    """The ffmpeg arguments for all audio streams, a sentence for each one that is not copied, and losses."""
 
     arguments: tuple[str, ...]
     notes: tuple[str, ...]
     streams: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SoundWishes:
-    """How the sound shall be: whether it is copied, its channels, and filters for tracks by their index."""
+    """How the sound shall be: whether it is copied, its channels, and filters for tracks by their index.
+
+    `changing` has the indices of tracks that a copy would not keep, because their channels or rate change midway.
+    """
 
     mode: AudioMode = "keep"
     channels: Channels = "keep"
     filters: Mapping[int, str] = field(default_factory=dict)
+    changing: frozenset[int] = frozenset()
 
     def copies(self, audio: AudioFacts, container: Container) -> bool:
         """True if the track can be taken over as it is."""
         fits = audio.codec in container.audio
         if self.mode == "web":
             fits = fits and audio.codec in (_WEB_MP4 if container.has_faststart else _WEB)
-        changes = audio.index in self.filters or self.channels not in ("keep", audio.channel_layout)
+        fits = fits and survives_copy(audio.codec, container.name, audio.channel_layout or "")
+        changes = (
+            audio.index in self.filters
+            or audio.index in self.changing
+            or self.channels not in ("keep", audio.channel_layout)
+        )
         return fits and not changes and self.mode != "reencode"
 
 
@@ -92,18 +101,25 @@ def plan_audio(
         )
     arguments: list[str] = []
     notes: list[str] = []
+    warnings: list[str] = []
     for place, audio in enumerate(facts.audios):
         arguments += ["-map", f"{input_number}:{audio.index}", *_marks(place, audio, facts.audios)]
         if wishes.copies(audio, container):
             arguments += [f"-c:a:{place}", "copy"]
             continue
-        arguments += _encode(place, audio, container, wishes)
-        if wishes.mode == "keep" and audio.codec not in container.audio:
+        encoder = _encoder(audio, container, wishes)
+        layout = _layout(audio, encoder, wishes)
+        arguments += _encode(place, audio, encoder, layout, wishes)
+        had = audio.channel_layout or ""
+        if wishes.channels == "keep" and layout and not same_places(had, layout):
+            warnings.append(f"Sound track {place + 1} has the channels {had}, which became {layout} in {encoder}.")
+        if audio.index in wishes.changing:
             notes.append(
-                f"{container.name} does not carry {audio.codec} audio; "
-                f"it was encoded anew with {container.audio_encoder}."
+                f"Sound track {place + 1} was encoded anew with {encoder}: its channels or rate change midway."
             )
-    return AudioPlan(tuple(arguments), tuple(notes), len(facts.audios))
+        if wishes.mode == "keep" and audio.codec not in container.audio:
+            notes.append(f"{container.name} does not carry {audio.codec} audio; it was encoded anew with {encoder}.")
+    return AudioPlan(tuple(arguments), tuple(notes), len(facts.audios), tuple(warnings))
 
 
 def _marks(place: int, audio: AudioFacts, tracks: tuple[AudioFacts, ...]) -> list[str]:
@@ -118,19 +134,36 @@ def _marks(place: int, audio: AudioFacts, tracks: tuple[AudioFacts, ...]) -> lis
     return language + default
 
 
-def _encode(place: int, audio: AudioFacts, container: Container, wishes: SoundWishes) -> list[str]:
-    layout = audio.channel_layout or "" if wishes.channels == "keep" else wishes.channels
-    kbit = _KBIT.get(layout, _KBIT_SURROUND)
+def _encoder(audio: AudioFacts, container: Container, wishes: SoundWishes) -> str:
     # Browsers and phones know Opus in MP4 or Matroska less well than AAC.
-    encoder = "aac" if wishes.mode == "web" and container.name != "webm" else container.audio_encoder
+    if wishes.mode == "web" and container.name != "webm":
+        return "aac"
+    if wishes.mode == "keep" and wishes.channels == "keep" and audio.index not in wishes.filters:
+        # What is not copied for the places of its channels only needs to lose nothing else.
+        lossless = audio.codec.startswith("pcm_") and audio.codec in container.audio and "flac" in container.audio
+        if lossless and flac_holds(audio.channel_layout or ""):
+            return "flac"
+    return container.audio_encoder
+
+
+def _layout(audio: AudioFacts, encoder: str, wishes: SoundWishes) -> str:
+    """The channel layout that the encoder gets; empty where the source does not say its own."""
+    if wishes.channels != "keep":
+        return wishes.channels
+    had = audio.channel_layout or ""
+    return fitting_layout(encoder, had) if had else ""
+
+
+def _encode(place: int, audio: AudioFacts, encoder: str, layout: str, wishes: SoundWishes) -> list[str]:
+    kbit = _KBIT.get(layout, _KBIT_SURROUND)
     arguments = [f"-c:a:{place}", encoder, f"-b:a:{place}", f"{kbit}k"]
     steps = [wishes.filters[audio.index]] if audio.index in wishes.filters else []
-    if wishes.channels != "keep":
-        steps.append(f"aformat=channel_layouts={wishes.channels}")
-    elif encoder == "libopus":
-        steps.append(f"aformat=channel_layouts={_OPUS_LAYOUTS}")
     if encoder == "libopus":
+        steps.append(f"aformat=channel_layouts={layout or '|'.join(OPUS)}")
         # Opus knows five rates only, and surround sound only in one of its mappings.
         mapping = "0" if kbit < _KBIT_SURROUND else "1"
         arguments += [f"-ar:a:{place}", "48000", f"-mapping_family:a:{place}", mapping]
+    elif layout:
+        # Also where it is that of the source: broadcasts may begin with fewer channels than ffmpeg says of the track.
+        steps.append(f"aformat=channel_layouts={layout}")
     return [*arguments, *([f"-filter:a:{place}", ",".join(steps)] if steps else [])]

@@ -14,6 +14,10 @@ from vidqueue.errors import VidqueueError
 
 # How much of the beginning of a file is looked at.
 _LOOK = 4096
+_LOOK_FOR_SCRAMBLING = 188 * 192 * 16
+_FEWEST_PACKETS = 8
+_SYNC = 0x47
+_LAST_TABLE = 0x1F
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _OPEN_ERRORS = {
@@ -124,6 +128,20 @@ def is_playlist(head: bytes) -> bool:
     while head.startswith(b"<!--", start):
         start = _after(head, b"-->", start + 4)
     return head.startswith(b"<MPD", start) and not head[start + 4 : start + 5].isalnum()
+
+
+def is_scrambled(source: Source) -> bool:
+    """True if a file is an MPEG transport stream most of whose packets with pictures and sound are scrambled."""
+    with source.opened() as descriptor:
+        head = os.pread(descriptor, _LOOK_FOR_SCRAMBLING, 0)
+    for size, skipped in ((188, 0), (192, 4)):
+        packets = [head[at : at + 4] for at in range(skipped, len(head) - 4, size)]
+        if len(packets) < _FEWEST_PACKETS or any(packet[0] != _SYNC for packet in packets):
+            continue
+        # Tables (the first packet identifiers) are never scrambled, and some packets have no payload.
+        filled = [one for one in packets if one[3] & 0x10 and ((one[1] & 0x1F) << 8 | one[2]) > _LAST_TABLE]
+        return 2 * sum(one[3] & 0xC0 != 0 for one in filled) > len(filled)
+    return False
 
 
 def _after(head: bytes, end: bytes, start: int) -> int:

@@ -31,7 +31,9 @@ SAFE = (
 )
 _TECHNICAL = re.compile(
     r"^(?:major_brand|minor_version|compatible_brands|encod|handler_name|vendor_id|duration|bps|number_of_|_statistics"
-    r"|timecode|writing|service_|iso6709$|software$)"
+    r"|timecode|writing|service_|iso6709$|software$"
+    # Of MXF: the program and the build that wrote it, and identifiers without a meaning outside the file.
+    r"|application_platform$|company_name$|product_|toolkit_|generation_uid$|uid$|operational_pattern_ul$|\w*package_umid$)"
 )
 _WORD = re.compile(r"[^\w.-]", re.ASCII)
 _LANGUAGE_SUFFIX = re.compile(r"-[a-z]{3}$")

@@ -9,9 +9,13 @@ from vidqueue.media.banner import StreamLine, bit_depth
 from vidqueue.media.facts import AudioFacts, Colour, SubtitleFacts, VideoFacts
 from vidqueue.media.packets import Track
 
+# ffmpeg's own decoders of these codecs leave out the transparency that WebM stores beside the pictures.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
 
 def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
     """The facts of a video stream; `restarts` is whether the clock of the file begins again."""
+    decoder = _ALPHA_DECODERS.get(track.codec) if line.alpha and line.pixel_format == "yuv420p" else None
     return VideoFacts(
         index=line.index,
         codec=track.codec,
@@ -19,7 +23,8 @@ def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts
         width=track.width,
         height=track.height,
         sar=track.sar,
-        pixel_format=line.pixel_format,
+        pixel_format="yuva420p" if decoder else line.pixel_format,
+        decoder=decoder,
         bit_depth=bit_depth(line.pixel_format),
         colour=_colour(line, track),
         interlaced=line.interlaced,
@@ -28,13 +33,16 @@ def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts
         leading=track.leading,
         early=track.early,
         early_s=track.early_s,
-        encrypted=track.encrypted > 0,
+        hidden=track.hidden,
+        untimed=track.untimed,
+        encrypted=track.encrypted > 0 or line.encrypted,
         clock_restarts=restarts,
         time_base=track.time_base,
         is_vfr=track.is_vfr,
         cropping=line.cropping,
         dolby_vision=line.dolby_vision,
         projection=line.projection,
+        stereo=line.stereo,
         rotation=line.rotation,
         start_s=track.start_s,
         duration_s=track.duration_s,
@@ -60,6 +68,7 @@ def _audio(line: StreamLine, track: Track) -> AudioFacts:
         channel_layout=track.channel_layout,
         start_s=track.start_s,
         duration_s=track.duration_s,
+        heard_s=track.length_s,
         default=line.default,
         language=line.language,
     )
@@ -87,7 +96,7 @@ def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int], accepted: 
     for place, (line, track) in enumerate(tracks, start=1):
         if programs and line.programs.isdisjoint(programs):
             left_out.append(f"Sound track {place} belongs to another program of the file.")
-        elif track.encrypted:
+        elif track.encrypted or line.encrypted:
             left_out.append(f"Sound track {place} is encrypted.")
         elif track.codec not in accepted.audio:
             unread.append(track.codec or "unknown")

@@ -13,14 +13,14 @@ from pathlib import Path
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, output_arguments
 from vidqueue.media.containers import Container, ContainerName, Extras
-from vidqueue.media.film.listening import CHANNELS, Sound
+from vidqueue.media.film.sound_reader import CHANNELS, Sound
 from vidqueue.media.film.timeline import SAMPLE_RATE, clock_of
 from vidqueue.media.jail.sandbox import SandboxLimits, enlarge
 from vidqueue.media.sink import created
 
 # A jailed ffmpeg may open 256 files.
 MOST_AT_ONCE = 150
-_SOUND_KBIT = 192
+SOUND_KBIT = 192
 # x264 with its usual settings writes a picture at most two places before it is shown. A piece of few pictures would
 # get less from ffmpeg, and its times would overlap those of the piece before it.
 _REORDERED = {"h264": 2}
@@ -86,7 +86,7 @@ def join_film(
             "-protocol_whitelist", "pipe", "-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(CHANNELS),
             "-i", f"pipe:{reading}",
             *_subtitles(target, opened, keep), *_copied(target),
-            "-map", "1:a", "-c:a", target.container.audio_encoder, "-b:a", f"{_SOUND_KBIT}k",
+            "-map", "1:a", "-c:a", target.container.audio_encoder, "-b:a", f"{SOUND_KBIT}k",
             *(("-map", "2:s", "-c:s", _SUBTITLE_CODECS[target.container.name]) if target.subtitles else ()),
             *output_arguments(sink.writing, target.container, bounds.limits, extras=_NOTHING_ELSE),
         ]  # fmt: skip

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from vidqueue.media.film.listening import CHANNELS, Listener, Sound, Track
+from vidqueue.media.film.sound_reader import CHANNELS, Listener, Sound, Track
 from vidqueue.media.film.timeline import SAMPLE_RATE, Placed, samples_at
 from vidqueue.media.jail.sandbox import SandboxLimits
 

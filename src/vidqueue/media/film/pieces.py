@@ -18,8 +18,8 @@ from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
-from vidqueue.media.film.lettering import Burned, text_filter
 from vidqueue.media.film.subtitles import Cue
+from vidqueue.media.film.text_overlay import Burned, text_filter
 from vidqueue.media.film.timeline import Placed, clock_of
 from vidqueue.media.filters import standard_yuv, transparent_over
 from vidqueue.media.jail.sandbox import SandboxLimits
@@ -131,7 +131,8 @@ def render(
         arguments = [*QUIET]
         for file, part in zip(files, piece.parts, strict=True):
             begin, _ = part.seek(look.rate)
-            arguments += input_arguments(file, bounds.limits, *(("-ss", f"{begin:.6f}") if begin else ()))
+            seeking = ("-ss", f"{begin:.6f}") if begin else ()
+            arguments += input_arguments(file, bounds.limits, *part.shot.video.reading, *seeking)
         arguments += [
             "-filter_complex", _graph(piece, look, drawn), "-map", "[film]", "-frames:v", str(piece.frames),
             "-fps_mode", "passthrough", "-enc_time_base", str(1 / look.rate), "-video_track_timescale", str(ticks),
@@ -156,7 +157,7 @@ def recipe(piece: Piece, look: Look) -> list[object]:
         [part.seek(look.rate)[0] for part in piece.parts],
         look.encoder.arguments(look.quality, look.effort, float(look.rate), PIECE),
         [[cue.start_s, cue.end_s, cue.text] for cue in cues],
-        repr(look.burned.style) if look.burned and cues else "",
+        repr((look.burned.style, look.burned.fonts)) if look.burned and cues else "",
         str(look.rate),
     ]
 
@@ -176,7 +177,7 @@ def _text(piece: Piece, look: Look, opened: ExitStack) -> tuple[str, list[int]]:
     cues = _cues(piece, look)
     if look.burned is None or not cues:
         return "", []
-    drawn, script = opened.enter_context(text_filter(cues, look.size, look.burned.style))
+    drawn, script = opened.enter_context(text_filter(cues, look.size, look.burned.style, look.burned.fonts))
     return f"{drawn},", [script]
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vidqueue.media.film.listening import Listener, Sound
+from vidqueue.media.film.sound_reader import Listener, Sound
 from vidqueue.media.film.subtitles import Cue
 from vidqueue.media.film.timeline import SAMPLE_RATE
+from vidqueue.media.film.wrapping import columns
 
 # Loudness is looked at in steps of this many seconds.
 _STEP_S = 0.01
@@ -130,8 +131,8 @@ def _divided(sentence: str, longest: int) -> Iterator[str]:
     held = ""
     for part in _COMMAS.split(sentence):
         for words in _chunks(part.strip(), longest):
-            joined = f"{held} {words}".strip()
-            if held and len(joined) > longest:
+            joined = _joined(held, words)
+            if held and columns(joined) > longest:
                 yield held
                 joined = words
             held = joined
@@ -139,18 +140,27 @@ def _divided(sentence: str, longest: int) -> Iterator[str]:
         yield held
 
 
+def _joined(before: str, after: str) -> str:
+    # After a comma of Chinese or Japanese there was no space.
+    return f"{before}{after}" if before.endswith(("，", "、")) else f"{before} {after}".strip()  # noqa: RUF001
+
+
 def _chunks(part: str, longest: int) -> Iterator[str]:
     """Words of a part, of about equal length; what has no spaces is cut anywhere."""
-    if len(part) <= longest:
+    if columns(part) <= longest:
         if part:
             yield part
         return
-    words = part.split() if " " in part else [part[at : at + longest] for at in range(0, len(part), longest)]
-    count = -(-len(part) // longest)
-    target, held = len(part) / count, ""
+    if " " not in part:
+        letters = max(1, longest * len(part) // columns(part))
+        yield from (part[at : at + letters] for at in range(0, len(part), letters))
+        return
+    words = part.split()
+    count = -(-columns(part) // longest)
+    target, held = columns(part) / count, ""
     for word in words:
         joined = f"{held} {word}".strip()
-        if held and len(joined) > max(target * 1.15, len(held)) and len(held) >= target * 0.7:
+        if held and columns(joined) > max(target * 1.15, columns(held)) and columns(held) >= target * 0.7:
             yield held
             joined = word
         held = joined

@@ -5,17 +5,24 @@ What a file says is text and nothing else: its markup is dropped, and what ASS w
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vidqueue.errors import VidqueueError
+from vidqueue.media.film.fonts import Font, runs
+from vidqueue.media.film.wrapping import wrapped
 
 MOST_BYTES = 4 * 1024 * 1024
+GUESSED = "cp1252"
 _MOST_CUES = 20_000
 _LONGEST_CUE = 2000
-_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
+# More would not fit on a screen.
+_MOST_AT_ONCE = 10
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _ARROW = re.compile(rf"[ \t]*{_TIME}[ \t]{{0,9}}-->[ \t]{{0,9}}{_TIME}(?:[ \t].*)?")
 _MARKUP = re.compile(r"<[^<>]{0,200}>|\{\\[^{}]{0,200}\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -87,6 +94,21 @@ def within(cues: Sequence[Cue], begin_s: float, end_s: float) -> list[Cue]:
     ]
 
 
+def one_at_a_time(cues: Sequence[Cue]) -> list[Cue]:
+    """The same text at the same times in cues that do not overlap, for formats that show one cue at a time."""
+    moments = sorted({moment for cue in cues for moment in (cue.start_s, cue.end_s)})
+    coming = deque(sorted(cues, key=lambda cue: cue.start_s))
+    found: list[Cue] = []
+    shown: list[Cue] = []
+    for begin_s, end_s in itertools.pairwise(moments):
+        while coming and coming[0].start_s <= begin_s:
+            shown.append(coming.popleft())
+        shown = [cue for cue in shown[-_MOST_AT_ONCE:] if cue.end_s > begin_s]
+        if shown:
+            found.append(Cue(begin_s, end_s, "\n".join(cue.text for cue in shown)))
+    return found
+
+
 def as_srt(cues: Sequence[Cue]) -> str:
     """The cues as SRT."""
     blocks = [
@@ -96,29 +118,36 @@ def as_srt(cues: Sequence[Cue]) -> str:
     return "\n".join(blocks)
 
 
-def as_ass(cues: Sequence[Cue], size: tuple[int, int], style: TextStyle, font: bytes) -> str:
-    """The cues as ASS that has its font with it, because the jail has none.
+def as_ass(cues: Sequence[Cue], size: tuple[int, int], style: TextStyle, fonts: Sequence[Font]) -> str:
+    """The cues as ASS that has its fonts with it, because the jail has none.
 
     Args:
         cues: what is shown, with times from the beginning of the pictures on.
         size: of the pictures.
         style: how it looks.
-        font: a TrueType file of DejaVu Sans.
+        fonts: each character is drawn with the first one that has it.
     """
-    border = 3 if style.box else 1
+    border, margin = 3 if style.box else 1, size[0] // 20
+    room = (size[0] - 2 * margin) / max(1.0, style.size)
+    cues = [replace(cue, text=wrapped(cue.text, room, fonts)) for cue in cues]
     look = (
-        f"Default,DejaVu Sans,{style.size:.1f},{_colour(style.colour)},{_colour(style.colour)},"
+        f"Default,{fonts[0].family},{style.size:.1f},{_colour(style.colour)},{_colour(style.colour)},"
         f"{_colour(style.outline_colour)},{_colour(style.outline_colour)},0,0,0,0,100,100,0,0,{border},{style.outline:.1f},0,"
-        f"{_ALIGNMENTS[style.position]},{size[0] // 20},{size[0] // 20},{round(style.margin)},1"
+        f"{_ALIGNMENTS[style.position]},{margin},{margin},{round(style.margin)},1"
     )
     events = [
-        f"Dialogue: 0,{_ass_time(cue.start_s)},{_ass_time(cue.end_s)},Default,,0,0,0,,{_escaped(cue.text)}"
+        f"Dialogue: 0,{_ass_time(cue.start_s)},{_ass_time(cue.end_s)},Default,,0,0,0,,{_drawn(cue.text, fonts)}"
         for cue in cues
+    ]
+    files = [
+        line
+        for number, font in enumerate(dict.fromkeys([fonts[0], *_needed(cues, fonts)]))
+        for line in (f"fontname: font{number}_0.ttf", font.encoded, "")
     ]
     return "\n".join([
         "[Script Info]", "ScriptType: v4.00+", f"PlayResX: {size[0]}", f"PlayResY: {size[1]}", "WrapStyle: 0",
         "ScaledBorderAndShadow: yes", "YCbCr Matrix: TV.709", "", "[V4+ Styles]", _STYLE_FORMAT, f"Style: {look}", "",
-        "[Fonts]", "fontname: DejaVuSans_0.ttf", _uuencoded(font), "", "[Events]",
+        "[Fonts]", *files, "[Events]",
         "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text", *events, "",
     ])  # fmt: skip
 
@@ -131,12 +160,21 @@ _STYLE_FORMAT = (
 
 
 def _decoded(data: bytes) -> str:
+    return data.decode(encoding_of(data), "replace")
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding of a text; `GUESSED` if it is none that can be told from its bytes."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
+        return "utf-16"
+    if b"\0" in data[:200]:  # the same without a mark at its beginning; no other text has such a byte
+        return "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The last letter may be cut off.
+        return "utf-8-sig" if error.start > len(data) - 4 and error.reason == "unexpected end of data" else GUESSED
+    return "utf-8-sig"
 
 
 def _plain(text: str) -> str:
@@ -161,6 +199,19 @@ def _ass_time(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest // 100:02}.{rest % 100:02}"
 
 
+def _needed(cues: Sequence[Cue], fonts: Sequence[Font]) -> Iterator[Font]:
+    return (font for cue in cues for font, _ in runs(cue.text, fonts))
+
+
+def _drawn(text: str, fonts: Sequence[Font]) -> str:
+    """Text of ASS, with the name of the font before each part that the font before it cannot draw."""
+    now, parts = fonts[0], []
+    for font, part in runs(text, fonts):
+        parts.append(_escaped(part) if font is now else f"{{\\fn{font.family}}}{_escaped(part)}")
+        now = font
+    return "".join(parts)
+
+
 def _escaped(text: str) -> str:
     # A zero-width space after a backslash takes its meaning away.
     text = _CONTROL.sub("", text).replace("\\", "\\\u200b").replace("{", "\\{").replace("}", "\\}")
@@ -170,15 +221,3 @@ def _escaped(text: str) -> str:
 def _colour(colour: str) -> str:
     red, green, blue = colour[1:3], colour[3:5], colour[5:7]
     return f"&H00{blue}{green}{red}".upper()
-
-
-def _uuencoded(data: bytes) -> str:
-    """The bytes as ASS writes them: three bytes as four characters from `!` on, in lines of eighty."""
-    padded = data + b"\0" * (-len(data) % 3)
-    groups = (int.from_bytes(padded[place : place + 3], "big") for place in range(0, len(padded), 3))
-    text = "".join(
-        chr(33 + (group >> 18)) + chr(33 + (group >> 12 & 63)) + chr(33 + (group >> 6 & 63)) + chr(33 + (group & 63))
-        for group in groups
-    )
-    text = text[: len(text) - (-len(data) % 3)]
-    return "\n".join(text[place : place + 80] for place in range(0, len(text), 80))

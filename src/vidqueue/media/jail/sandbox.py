@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ import imageio_ffmpeg
 from vidqueue.limits import Limits
 from vidqueue.media.jail import launcher
 from vidqueue.media.jail.lines import COMPLAINTS, Line, LineReader
+from vidqueue.ops import active_time
 
 _LAUNCHER = Path(launcher.__file__)
 _TICK_S = 0.1
@@ -93,7 +93,7 @@ class Sandboxed:
         self._messages = messages
         self._bounds = bounds
         self._on_line = on_line
-        self._deadline = time.monotonic() + bounds.timeout_s
+        self._deadline = active_time.now() + bounds.timeout_s
         self._by: EndedBy = "itself"
         self._fault: BaseException | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -160,7 +160,7 @@ class Sandboxed:
             reason = "caller"
         elif self._bounds.canceled.is_set():
             reason = "cancel"
-        elif time.monotonic() > self._deadline:
+        elif active_time.now() > self._deadline:
             reason = "timeout"
         if reason is not None:
             self._end(reason)

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, decoded_evenly, input_arguments
 from vidqueue.media.facts import AudioFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
@@ -108,5 +108,6 @@ class Listener:
         steps = f"aresample={SAMPLE_RATE}:async=1:first_pts=0,{layout},aformat=sample_fmts=flt:channel_layouts=stereo"
         return [
             *QUIET, *VERBOSE, *input_arguments(file, self._bounds.limits, "-vn", *before),
-            "-map", f"0:{self._track.audio.index}", *after, "-af", steps, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1",
+            *decoded_evenly(self._track.audio), "-filter_complex", f"[dec:0]{steps}[sound]", "-map", "[sound]",
+            *after, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1",
         ]  # fmt: skip

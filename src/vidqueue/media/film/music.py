@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vidqueue.media.film.listening import Listener, Sound, Track
+from vidqueue.media.film.sound_reader import Listener, Sound, Track
 from vidqueue.media.film.timeline import SAMPLE_RATE
 from vidqueue.media.jail.sandbox import SandboxLimits
 
