@@ -54,6 +54,8 @@ def talking(tmp_path: Path, site: Site) -> CommandLine:
 def python(folder: Path, path: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Python as a person would in a folder."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("VIDQUEUE_")}
+    # A pytest that starts closes the common folder of all of them to other users, embedded servers among them.
+    variables["PYTEST_DEBUG_TEMPROOT"] = str(folder)
     return subprocess.run(
         [sys.executable, *words], cwd=folder, env=variables | {"PYTHONPATH": path, "COLUMNS": "120"},
         capture_output=True, text=True, check=False, timeout=120,

@@ -22,13 +22,15 @@ class Talker(Processor):
     """Talk."""
 
     name = "talker"
-    stall_timeout_s = 2
+    stall_timeout_s = 4
 
     class Params(Parameters):
         """What to do."""
 
         act: str = Field("talk", description="What to do.")
         video: VideoInput | None = None
+        loud: float = Field(0.5, gt=0, le=1, description="How loud.")
+        often: int | None = Field(None, ge=1, le=9, description="How often.")
 
     def run(self, params: Any, ctx: Context) -> None:
         """Act, and leave a result."""
@@ -60,6 +62,9 @@ class Talker(Processor):
             raise KeyError("inner")
         except KeyError as error:
             raise RuntimeError("it broke") from error
+
+    def _silent(self, ctx: Context) -> None:
+        """Say nothing."""
 
     def _refuse(self, ctx: Context) -> None:
         raise RefusedError("It is too dark.", hint="Take a brighter one.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -13,7 +14,17 @@ from typing import Any
 import pytest
 
 from tests.daemon import alive, until
-from vidqueue.sdk import CanceledError, Context, Output, Parameters, Processor, RefusedError, VideoInput, VidqueueError
+from vidqueue.sdk import (
+    CanceledError,
+    Context,
+    Output,
+    Parameters,
+    Processor,
+    Progress,
+    RefusedError,
+    VideoInput,
+    VidqueueError,
+)
 from vidqueue.testing import Trial, sample_video
 
 Act = Callable[[Context], Any]
@@ -74,6 +85,24 @@ def test_ffmpeg_writes_and_reads_files_of_a_temporary_folder_and_takes_generated
     assert facts.video is not None
     assert (facts.video.width, facts.video.height) == (64, 64)
     assert facts.audio is not None
+
+
+def test_ffmpeg_reads_raw_pictures_and_samples_that_a_processor_has_made(trial: Trial, clip: Path) -> None:
+    ctx = trial.context
+    pictures, samples = ctx.temporary() / "pictures.rgb", ctx.temporary() / "samples.raw"
+    ctx.ffmpeg(["-i", clip, "-vf", "scale=64:36", "-f", "rawvideo", "-pix_fmt", "rgb24", pictures])
+    ctx.ffmpeg(["-i", clip, "-f", "f32le", "-ac", "1", "-ar", "8000", samples])
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", "64x36", "-framerate", "25"]
+    made = ctx.output("video", "made.mp4")
+    ctx.ffmpeg([*raw, "-i", pictures, "-f", "f32le", "-ac", "1", "-ar", "8000", "-i", samples, made], duration_s=2)
+    facts = ctx.probe(made.path)
+    assert facts.video is not None
+    assert facts.video.upright == (64, 36)
+    assert facts.duration_s == pytest.approx(2, abs=0.2)
+    assert facts.audio is not None
+    # A file from outside is not opened as something that only a raw format would take, nor by another one.
+    with pytest.raises(VidqueueError, match="not a video"):
+        ctx.ffmpeg(["-f", "concat", "-i", pictures, ctx.output_path("again.mp4")])
 
 
 @pytest.mark.parametrize("generated", [[], ["-f", "lavfi", "-i", "color=red:size=64x64:duration=1"]])
@@ -193,18 +222,62 @@ def test_what_was_published_early_is_not_published_again(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda ctx: None, "no output"),
-        (lambda ctx: ctx.output("text", "x.txt"), "was not written"),
-        (lambda ctx: ctx.output("text", "../x.txt"), "not the name of a file"),
-        (lambda ctx: "x.txt", "returned str"),
-        (lambda ctx: [Output("Not A Name", ctx.workspace / "x", "text/plain")], "not allowed"),
-        (lambda ctx: [Output("text", Path("/etc/passwd"), "text/plain")], "not in the workspace"),
+        (lambda ctx: None, "no output.*Declare it"),
+        (lambda ctx: ctx.output("text", "x.txt"), "x.txt was not written.*Write the file"),
+        (lambda ctx: ctx.output("text", "../x.txt"), "not the name of a file.*Name the file only"),
+        (lambda ctx: "x.txt", "returned str.*Return None"),
+        (lambda ctx: ["chart"], "Item 1 of the returned list is str.*ctx.output"),
+        (lambda ctx: [ctx.output("text", "x.txt"), None], "Item 2 of the returned list is NoneType.*ctx.output"),
+        (lambda ctx: [Output("Not A Name", ctx.workspace / "x", "text/plain")], "'Not A Name' is not allowed.*a-z"),
+        (lambda ctx: [ctx.output("a", "1"), ctx.output("a", "2")], "Two outputs have the name 'a'.*of its own"),
+        (lambda ctx: [Output("text", Path("/etc/passwd"), "text/plain")], "not in the workspace.*the path that"),
+        (lambda ctx: Output("text", ctx.temporary().rename(ctx.workspace / "x"), "a/b"), "not a regular file.*folder"),
     ],
 )
 def test_outputs_that_a_job_could_not_publish_fail_a_trial_too(tmp_path: Path, act: Act, message: str) -> None:
-    with pytest.raises(VidqueueError, match=message) as caught:
+    with pytest.raises(VidqueueError) as caught:
         Trial(doing(act), tmp_path / "work").run()
     assert caught.value.code == "bad_output"
+    assert re.search(message, f"{caught.value.message} {caught.value.hint}")
+
+
+@pytest.mark.parametrize(("given", "share"), [(7, 1.0), (-3, 0.0), (float("nan"), 0.0), (float("inf"), 1.0)])
+def test_progress_outside_of_0_to_1_counts_as_the_nearest_share_and_is_warned_of_once(
+    trial: Trial, given: float, share: float
+) -> None:
+    for _ in range(2):
+        trial.context.progress(given, "swap")
+    trial.context.progress(Progress(given, "again"))
+    trial.context.run(["printf", "7\\n"], progress=lambda line: given)
+    assert [one.fraction for one in trial.reports] == [share] * 4
+    (warning,) = [line for line in trial.log if line.level == "warning"]
+    assert "from 0 to 1" in warning.text
+
+
+def test_progress_that_rounding_carries_beyond_the_end_is_no_mistake(trial: Trial) -> None:
+    trial.context.progress(1.000001)
+    assert ([one.fraction for one in trial.reports], trial.log) == ([1.0], [])
+
+
+def test_the_time_left_of_a_step_is_told_as_that_of_the_whole_work(trial: Trial) -> None:
+    def half(line: str) -> Progress:
+        return Progress(float(line), eta_s=10)
+
+    for span in ((0, 1), (0, 0.5), (0.5, 1)):
+        trial.context.run(["printf", "0.5\\n"], progress=half, span=span)
+    trial.context.run(["printf", "1\\n"], progress=half, span=(0, 0.5))
+    assert [one.eta_s for one in trial.reports] == [10, 30, 10, None]
+
+
+def test_ffmpeg_says_what_was_wrong_and_not_only_that_it_could_not_go_on(trial: Trial, clip: Path) -> None:
+    for number, (arguments, cause) in enumerate((
+        (["-vf", "foo"], "No such filter: 'foo'"), (["-vf", "scale=foo=3"], "option 'foo' to filter 'scale'"),
+        (["-map", "0:7"], "matches no streams"), (["-nosuch", "3"], "Unrecognized option 'nosuch'"),
+        (["-c:v", "libx264", "-crf", "x"], 'Unable to parse "crf"'), (["-bsf:v", "foo"], "filter sequence 'foo'"),
+    )):  # fmt: skip
+        with pytest.raises(VidqueueError) as caught:
+            trial.context.ffmpeg(["-i", clip, *arguments, trial.context.output_path(f"{number}.mp4")])
+        assert cause in caught.value.message
 
 
 def test_a_model_is_loaded_once_and_weights_are_found_by_name(tmp_path: Path) -> None:

@@ -144,6 +144,13 @@ def test_a_model_made_from_a_schema_makes_the_same_flags(name: str) -> None:
     assert flags[0] == flags[1]
 
 
+def test_a_union_of_choices_is_one_flag_of_them_all() -> None:
+    union = {"anyOf": [{"enum": ["slow", "fast"]}, {"const": "none"}, {"type": "null"}], "default": None}
+    (flag,) = flags_of(model_of({"properties": {"pace": union}}), ())
+    assert not flag.as_json
+    assert "Literal['slow', 'fast', 'none']" in str(flag.argument.annotation)
+
+
 @pytest.mark.parametrize(
     ("words", "url"),
     [

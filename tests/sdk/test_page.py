@@ -34,6 +34,8 @@ class Environment:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDQUEUE_", "PYTHON"))}
         self.variables = kept | {
             "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            # A pytest that starts closes the common folder of all of them to other users, embedded servers among them.
+            "PYTEST_DEBUG_TEMPROOT": str(folder),
             "VIRTUAL_ENV": str(folder),
             "VIDQUEUE_DATA_DIR": str(folder.parent / "data"),
             "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_QUIET": "1",

@@ -156,11 +156,23 @@ def test_what_a_processor_says_and_its_traceback_are_in_the_log_and_on_the_attem
     for text in (house.line("logs", broken).out, attempt["error"]["detail"]):
         assert "RuntimeError: it broke" in text
         assert "in _fail" in text
+    stray = house.daemon.submit("talker", act="stray")
+    error = house.daemon.ended(stray)["error"]
+    assert error["message"] == "The output missing.txt was not written.", "as `vidqueue try` says it"
+    waited = house.line("submit", "talker", "--act", "silent", "--wait")
+    (quiet,) = waited.out.split()
+    assert f"vidqueue result {quiet}" in waited.err, waited.err
+    ran = house.line("logs", quiet)
+    assert (ran.code, ran.out, "Attempt 1 has written no lines." in ran.err) == (0, "", True), ran.err
+    shown = house.line("processors", "talker").out
+    assert "number > 0, <= 1" in shown
+    assert "integer 1..9" in shown
 
 
 def test_where_no_daemon_runs_a_reload_says_so(house: House, tmp_path: Path) -> None:
     ran = house.line("reload", "--data-dir", str(tmp_path / "nothing"))
     assert (ran.code, "No daemon runs" in ran.err) == (69, True)
+    assert "found by its data folder, and not by its address" in " ".join(ran.err.split())
 
 
 def test_a_daemon_whose_terminal_was_closed_drains_and_ends(tmp_path: Path) -> None:
@@ -178,6 +190,9 @@ def test_a_daemon_whose_terminal_was_closed_drains_and_ends(tmp_path: Path) -> N
     os.kill(pid, signal.SIGHUP)
     while b'"processors_reloaded"' not in said:
         said += os.read(terminal, 65536)
+    # A person at a terminal is told where it listens and how it ends.
+    assert b"vidqueue listens at http://127.0.0.1:" in said
+    assert b"Ctrl-C stops it" in said
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) in (0, 1)

@@ -72,7 +72,36 @@ def test_a_trial_fails_as_the_job_would(talking: CommandLine, act: str, code: st
     for word in words:
         assert word in ran.err
     assert "child.py" not in ran.err, "frames of ours say nothing to its author"
-    assert list((talking.folder / "talker-out").iterdir()) == []
+    assert ran.err.count("RuntimeError: it broke\n") <= 2, "in the traceback, which is shown once, and in the message"
+    assert "the attempt's log" not in ran.err
+    assert list(talking.folder.iterdir()) == []
+
+
+def test_a_trial_that_fails_leaves_a_folder_that_was_there(talking: CommandLine) -> None:
+    (talking.folder / "mine").mkdir()
+    for output in ("mine", "mine/new/newer"):
+        assert talking("try", "talker", "--act", "refuse", "-o", output).code == 3
+    assert [path.name for path in talking.folder.rglob("*")] == ["mine"]
+
+
+def test_a_module_that_cannot_be_imported_is_shown_without_the_frames_of_the_import(
+    talking: CommandLine, site: Site
+) -> None:
+    site.install("outer", "import inner\n", outer="outer:Outer")
+    (site.folder / "inner.py").write_text("def broken(:\n")
+    ran = talking("try", "outer")
+    assert (ran.code, "SyntaxError" in ran.err, 'inner.py", line 1' in ran.err) == (1, True, True), ran.err
+    assert 'outer.py", line 1' in ran.err, "who imports it"
+    assert not any(word in ran.err for word in ("importlib", "registry.py", "_call_with_frames_removed")), ran.err
+
+
+def test_the_help_shows_bounds_and_that_a_file_is_what_is_taken(talking: CommandLine) -> None:
+    media, ran = talking("try", "thumbnails", "--help"), talking("try", "talker", "--help")
+    assert "inputs.roots" not in media.out
+    assert "A video: a file" in " ".join(media.out.replace("│", " ").split()), media.out
+    said = " ".join(ran.out.replace("│", " ").split())
+    assert "How loud. (> 0, <= 1)" in said
+    assert "How often. (1..9)" in said
 
 
 @pytest.mark.parametrize(
@@ -81,6 +110,7 @@ def test_a_trial_fails_as_the_job_would(talking: CommandLine, act: str, code: st
         (["transcode", "missing.mp4"], 1, "missing.mp4 does not exist"),
         (["transcode", "https://example.com/a.mp4"], 2, "is not a file"),
         (["transcode", "clip.mp4", "--container", "webm", "--codec", "h264"], 2, "does not accept these parameters"),
+        (["transcode", "clip.mp4", "--handbrake", "no preset"], 2, "--handbrake takes JSON"),
         (["nothing-of-the-kind"], 2, "nothing-of-the-kind"),
     ],
 )
@@ -98,7 +128,7 @@ def test_ctrl_c_ends_a_trial_with_the_programs_it_has_started(talking: CommandLi
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130, errors.read_text()
     until(lambda: not _running("sleep 77"))
-    assert list((talking.folder / "talker-out").iterdir()) == []
+    assert not (talking.folder / "talker-out").exists()
 
 
 def _running(words: str) -> bool:

@@ -72,8 +72,10 @@ async def test_an_attempt_goes_on_with_less_on_a_clean_device_and_tells_each_run
 async def test_a_ladder_that_ends_or_is_not_allowed_or_would_double_an_output_fails_with_its_reason(
     climbers: Queue, services: Services
 ) -> None:
-    job, *_ = await climbed(climbers, services, size=256)
+    job, attempt, _ = await climbed(climbers, services, size=256)
     assert (job.state, job.error_code) == (State.FAILED, "gpu_out_of_memory")
+    code = "gpu_out_of_memory"
+    assert attempt.metrics["degraded"] == [{"size": 256, "code": code}, {"size": 128, "code": code}]
     job, attempt, _ = await climbed(climbers, services, size=256, fits=128, allow_degrade=False)
     assert (job.state, job.error_code) == (State.FAILED, "gpu_out_of_memory")
     assert "size 128" in (job.error_hint or "")

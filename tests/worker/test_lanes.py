@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -78,34 +79,36 @@ def executors() -> list[int]:
     return [int(pid) for pid in listing.stdout.split()]
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("raise", "processor_error"),
-        ("refuse", "unsupported_format"),
-        ("exit_silently", "no_result"),
-        ("segfault", "executor_crashed"),
-        ("abort", "executor_crashed"),
-        ("lie", "bad_output"),
-        ("stray_output", "bad_output"),
-        ("out_of_memory", "out_of_memory"),
-        ("raise_nul", "processor_error"),
-        ("folder_output", "bad_output"),
-        ("odd_name", "bad_output"),
-        ("same_name_twice", "bad_output"),
-        ("steal", "bad_output"),
-        ("no_list", "bad_output"),
-        ("odd_error", "odd\ufffd\ufffd"),
-        ("odd_last_words", "executor_crashed"),
-    ],
-)
-async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue, name: str, code: str) -> None:
-    bad = await ended(zoo, await act(zoo, name, marker=__file__))
-    assert Path(__file__).exists()
-    assert (bad.state, bad.error_code) == (State.FAILED, code)
-    assert bad.error_hint
-    assert (await ended(zoo, await act(zoo, "work"))).state is State.SUCCEEDED
-    assert await zoo.violations() == []
+BAD_CITIZENS = {
+    "raise": "processor_error",
+    "refuse": "unsupported_format",
+    "exit_silently": "no_result",
+    "segfault": "executor_crashed",
+    "abort": "executor_crashed",
+    "lie": "bad_output",
+    "stray_output": "bad_output",
+    "out_of_memory": "out_of_memory",
+    "raise_nul": "processor_error",
+    "folder_output": "bad_output",
+    "odd_name": "bad_output",
+    "same_name_twice": "bad_output",
+    "steal": "bad_output",
+    "no_list": "bad_output",
+    "odd_error": "odd\ufffd\ufffd",
+    "odd_last_words": "executor_crashed",
+}
+
+
+async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue) -> None:
+    """All of them meet the same two lanes: an executor that survives one of them does the next job too."""
+    for name, code in BAD_CITIZENS.items():
+        bad = await ended(zoo, await act(zoo, name, marker=__file__))
+        assert Path(__file__).exists(), name
+        assert (name, bad.state, bad.error_code) == (name, State.FAILED, code)
+        assert bad.error_hint, name
+        good = await ended(zoo, await act(zoo, "work"))
+        assert (name, good.state) == (name, State.SUCCEEDED)
+        assert await zoo.violations() == [], name
 
 
 async def test_a_processor_puts_a_job_back_until_it_can_start(zoo: Queue, tmp_path: Path) -> None:
@@ -177,25 +180,23 @@ async def test_the_executor_sees_no_setting_and_no_secret_of_the_daemon(
     assert "CUDA_VISIBLE_DEVICES" in text
 
 
-@pytest.mark.parametrize("name", ["work", "hang", "ignore_cancel"])
-async def test_cancel_of_a_running_job_frees_its_lane_within_two_seconds(
-    zoo: Queue, services: Services, name: str
-) -> None:
-    job_id = await act(zoo, name, seconds=60, lane="cpu0")
-    await eventually(lambda: _started(zoo, job_id))
-    answered = await control.cancel(services.database, job_id, owner=None)
-    assert answered.state is State.RUNNING
-    assert answered.cancel_requested_at
-    next_job = await act(zoo, "work", lane="cpu0")
-    assert (await ended(zoo, job_id)).state is State.CANCELED
-    assert (await ended(zoo, next_job)).state is State.SUCCEEDED
-    # As the rows tell it: a look at them may come late.
-    (took,) = await zoo.sql(
-        "SELECT extract(epoch FROM a.dispatched_at - j.cancel_requested_at)::float AS s FROM vidqueue.jobs j, "
-        "vidqueue.attempts a WHERE j.id = %s AND a.job_id = %s", job_id, next_job,
-    )  # fmt: skip
-    assert took["s"] < promised(2)
-    await eventually(lambda: _no_scratch(services))
+async def test_cancel_of_a_running_job_frees_its_lane_within_two_seconds(zoo: Queue, services: Services) -> None:
+    for name in ("work", "hang", "ignore_cancel"):
+        job_id = await act(zoo, name, seconds=60, lane="cpu0")
+        await eventually(partial(_started, zoo, job_id))
+        answered = await control.cancel(services.database, job_id, owner=None)
+        assert answered.state is State.RUNNING
+        assert answered.cancel_requested_at
+        next_job = await act(zoo, "work", lane="cpu0")
+        assert (await ended(zoo, job_id)).state is State.CANCELED
+        assert (await ended(zoo, next_job)).state is State.SUCCEEDED
+        # As the rows tell it: a look at them may come late.
+        (took,) = await zoo.sql(
+            "SELECT extract(epoch FROM a.dispatched_at - j.cancel_requested_at)::float AS s FROM vidqueue.jobs j, "
+            "vidqueue.attempts a WHERE j.id = %s AND a.job_id = %s", job_id, next_job,
+        )  # fmt: skip
+        assert took["s"] < promised(2), name
+        await eventually(lambda: _no_scratch(services))
 
 
 async def _no_scratch(services: Services) -> bool:
@@ -338,10 +339,10 @@ async def test_a_job_whose_row_somebody_locks_does_not_hold_up_the_rescue_of_the
             assert (await ended(queue, locked)).state is State.SUCCEEDED
 
 
-@pytest.mark.parametrize("name", ["odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "shout"])
-async def test_odd_words_and_facts_do_not_spoil_a_success(zoo: Queue, name: str) -> None:
-    job = await ended(zoo, await act(zoo, name, max_attempts=3))
-    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+async def test_odd_words_and_facts_do_not_spoil_a_success(zoo: Queue) -> None:
+    for name in ("odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "shout"):
+        job = await ended(zoo, await act(zoo, name, max_attempts=3))
+        assert (name, job.state, job.attempt) == (name, State.SUCCEEDED, 1)
 
 
 async def test_a_success_that_cannot_be_told_in_full_is_told_in_part_with_a_warning(zoo: Queue) -> None:
@@ -359,7 +360,8 @@ async def test_a_success_that_cannot_be_told_in_full_is_told_in_part_with_a_warn
 async def test_odd_words_are_kept_as_far_as_they_can_be(zoo: Queue) -> None:
     await ended(zoo, await act(zoo, "odd_words"))
     assert await zoo.sql("SELECT level, text FROM vidqueue.attempt_logs") == [
-        {"level": "info", "text": "a word\ufffd \ufffd"}
+        {"level": "info", "text": "a word\ufffd \ufffd"},
+        {"level": "warning", "text": "Progress is a share from 0 to 1; nan was taken as 0."},
     ]
 
 
@@ -372,8 +374,12 @@ async def test_a_grandchild_that_got_away_does_not_hold_the_lane(zoo: Queue, ser
     assert grandchild not in executors()
     await control.cancel(services.database, job_id, owner=None)
     assert (await ended(zoo, job_id, within_s=promised(3))).state is State.CANCELED
-    assert (await ended(zoo, await act(zoo, "work", lane="cpu0"), within_s=5)).state is State.SUCCEEDED
-    assert not alive(grandchild)
+    assert (await ended(zoo, await act(zoo, "work", lane="cpu0"), within_s=promised(5))).state is State.SUCCEEDED
+
+    async def gone() -> bool:
+        return not alive(grandchild)
+
+    await eventually(gone)
 
 
 def test_the_mark_of_one_lane_is_not_that_of_another() -> None:
@@ -403,9 +409,9 @@ async def test_a_result_that_takes_longer_than_the_lease_to_store_is_published_o
 ) -> None:
     real = Storage.adopt
 
-    def slow(self: Storage, path: Path, workspace: Path) -> Stored:
+    def slow(self: Storage, *moved: Any) -> Stored:
         time.sleep(services.settings.running.lease_s * 2)
-        return real(self, path, workspace)
+        return real(self, *moved)
 
     monkeypatch.setattr(Storage, "adopt", slow)
     job = await ended(zoo, await act(zoo, "work"))
@@ -538,11 +544,11 @@ async def test_the_stall_clock_begins_when_the_executor_has_the_job(
     real = Executor.start
 
     async def slow(self: Executor) -> None:
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(4)
         await real(self)
 
     monkeypatch.setattr(Executor, "start", slow)
-    job = await ended(zoo, await act(zoo, "work", stall_timeout_s=1))
+    job = await ended(zoo, await act(zoo, "work", stall_timeout_s=3))
     assert job.state is State.SUCCEEDED
 
 

@@ -31,7 +31,7 @@ async def test_the_last_report_of_a_burst_is_written_although_silence_follows(qu
     async def newest() -> bool:
         return round((await queue.job(ref.job_id)).progress, 2) == 0.9
 
-    await eventually(newest, within_s=5)
+    await eventually(newest)
     await reporter.close(succeeded=False)
     told = await queue.sql("SELECT count(*) AS n FROM vidqueue.events WHERE kind = 'progress'")
     assert told[0]["n"] <= 3, "ninety reports at once are no ninety events"

@@ -1,6 +1,7 @@
-"""Runs an attempt on a lane: staged, worked, judged, published, settled.
+"""Runs attempts on a lane: each is staged, worked, judged, published, settled.
 
-A delivery begins a shift: the transaction that ends an attempt gives its lane the next one, until nothing fits.
+One delivery starts a series of attempts: the transaction that ends one also gives the lane its next one, until no job
+fits.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import structlog
 
@@ -19,23 +19,25 @@ from vidqueue.db.tables import attempts, lanes
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError, is_no_space
 from vidqueue.job import FINAL, AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Waiting
-from vidqueue.jobs.finish import Finished, Shift, finish
+from vidqueue.jobs.finish import Continuation, Finished, finish
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
+from vidqueue.progress import LogLine
 from vidqueue.services import Services
-from vidqueue.worker import gpus
+from vidqueue.worker import gpus, results
 from vidqueue.worker.early_outputs import EarlyOutputs
-from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.executor.parent import Executor
-from vidqueue.worker.guards import Drain, Guard, Guards, Lost
+from vidqueue.worker.guards import Guard, Lost
+from vidqueue.worker.lane import Lane
+from vidqueue.worker.peers.lane_peers import Demand
 from vidqueue.worker.previews import Previews
 from vidqueue.worker.reporter import Reporter
 from vidqueue.worker.reports import Reports
-from vidqueue.worker.slots import Slots
-from vidqueue.worker.staging import stage
+from vidqueue.worker.staging import Staged, stage
+from vidqueue.worker.suspending import suspends
 
 # After these the executor leaks memory or has a broken CUDA context; only a new process helps.
-SPOILS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
+RESTARTS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
 RETRY_S = 0.5
 # Staging and the start of an executor may take this long before the job counts as stalled.
 PREPARATION_S = 300.0
@@ -43,47 +45,7 @@ PREPARATION_S = 300.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass
-class Lane:
-    """A place where one job runs at a time.
-
-    Attributes:
-        drain: begun when the daemon shuts down.
-        guards: keeps the leases of the lane's attempts, and ends them early.
-        came_to_rest: set when a shift has ended, so that dispatch looks for work again.
-        gpu_uuid: the lane's GPU, where it has one.
-        warm: processors the present executor has run.
-        slots: what jobs of all lanes use that only so many may use at a time.
-        turn: locked for the time of a shift.
-    """
-
-    id: UUID
-    name: str
-    queue: str
-    executor: Executor
-    drain: Drain
-    guards: Guards
-    came_to_rest: asyncio.Event
-    warm: list[str] = field(default_factory=list)
-    gpu_uuid: str | None = None
-    slots: Slots = field(default_factory=Slots)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def idle(self) -> bool:
-        """True if dispatch may give the lane work: it has none, and its executor can be started."""
-        return not self.turn.locked() and self.executor.rested
-
-    async def release(self) -> bool:
-        """Stop the executor of an idle lane, so that what it holds is free; False if the lane is at work."""
-        if self.turn.locked():
-            return False
-        async with self.turn:
-            await self.executor.stop()
-        return True
-
-
-async def run_shift(ref: AttemptRef, lane: Lane, services: Services) -> None:
+async def run_series(ref: AttemptRef, lane: Lane, services: Services) -> None:
     """Run attempts on a lane, from the delivered one on, until no job fits the lane."""
     try:
         async with lane.turn:
@@ -93,7 +55,7 @@ async def run_shift(ref: AttemptRef, lane: Lane, services: Services) -> None:
             while begun is not None:
                 begun = await run(begun, lane, services)
     finally:
-        lane.came_to_rest.set()
+        lane.rest()
 
 
 async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
@@ -113,7 +75,7 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
                 outcome = await _worked(begun, lane, services, workspace, guard, early)
                 await failpoints.reach("run.worked")
                 outcome = await _judged(outcome, lane, services)
-                await _remember_warmth(begun, lane, services, outcome)
+                await _record_warm_processors(begun, lane, services, outcome)
                 following = await _settled(begun, lane, services, outcome, workspace, early.names)
                 settled = True
         except Exception as error:
@@ -149,7 +111,7 @@ async def _worked(
         return guard.ended.result()
     running = services.settings.running
     reports = Reports(
-        Reporter(services.database, begun.ref, max_log_lines=running.max_log_lines),
+        Reporter(services.database, begun.ref, max_log_lines=running.max_log_lines, clock=guard.now),
         Previews(services.database, begun.ref),
         early,
     )
@@ -157,21 +119,22 @@ async def _worked(
     guard.watch_stall(reports.reporter, max(begun.stall_timeout_s, PREPARATION_S))
     outcome: Outcome | Lost | None = None
     try:
-        outcome = await _work_under_guard(begun, lane, services, workspace, guard, reports)
+        outcome = await _work_until_ended(begun, lane, services, workspace, guard, reports)
         return outcome
     finally:
         await reports.close(succeeded=isinstance(outcome, Succeeded))
 
 
-async def _work_under_guard(
+async def _work_until_ended(
     begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reports: Reports
 ) -> Outcome | Lost:
-    """Wait for the work or for its guard; then make sure that the work has stopped."""
+    """Wait until the work is done or its guard ends it; then make sure that the work has stopped."""
     work = lane.slots.run(begun, lambda: _work(begun, lane, services, workspace, guard, reports))
     working = asyncio.create_task(work, name=f"{lane.name}-work")
     reasons: list[asyncio.Future[Any]] = [working, guard.ended]
     try:
-        await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+        async with suspends(guard, lane.executor.suspension):
+            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         await _stop(working, lane.executor, _grace_s(begun.processor, services))
@@ -188,7 +151,7 @@ async def _work_under_guard(
 async def _work(
     begun: Begun, lane: Lane, services: Services, workspace: Path, guard: Guard, reports: Reports
 ) -> Outcome:
-    """Stage the inputs, run the executor, and wait for the outputs that it has handed over meanwhile."""
+    """Stage the inputs, run the executor, and wait for the outputs that it has published early."""
     reporter = reports.reporter
 
     def on_start() -> None:
@@ -196,27 +159,38 @@ async def _work(
         reporter.touch()
         guard.watch_stall(reporter, begun.stall_timeout_s)
 
-    order = await _staged(begun, services, workspace, guard, reporter)
-    if not isinstance(order, RunJob):
-        return order
+    staged = await _staged(begun, services, workspace, guard, reporter)
+    if not isinstance(staged, Staged):
+        return staged
     await failpoints.reach("run.staged")
+    if known := await results.reuse(staged.key, begun, services, workspace):
+        reporter.hear(LogLine(f"Job {known.source} has done the same work; its outputs are taken.", "info"))
+        return known
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
-    outcome = await lane.executor.run(replace(order, lane=lane.name), reports.hear, on_start=on_start)
+    processor, job = registry.catalogue().get(begun.processor), str(begun.ref.job_id)
+    demand = Demand(processor, begun.input, job, reports.hear, reporter.touch, guard.ended, lane.unload)
+
+    async def execute(peers: dict[str, str]) -> Outcome:
+        given = replace(staged.order, lane=lane.name, peers=peers)
+        return await lane.executor.run(given, reports.hear, on_start=on_start)
+
+    outcome = await lane.peers.run(demand, execute)
     if isinstance(outcome, Waiting):
-        return replace(outcome, waited_s=loop.time() - begun_at, limit_s=services.settings.running.wait_limit_s)
-    return await reports.early.settled(outcome)
+        limit_s = None if outcome.limit_s is None else services.settings.running.wait_limit_s
+        return replace(outcome, waited_s=loop.time() - begun_at, limit_s=limit_s)
+    return await results.remembered(await reports.early.settled(outcome), staged.key, services)
 
 
 async def _staged(
     begun: Begun, services: Services, workspace: Path, guard: Guard, reporter: Reporter
-) -> RunJob | Outcome:
-    """Stage the inputs. A download ends as soon as the guard ends the attempt, and the warm executor is left alone."""
+) -> Staged | Outcome:
+    """Stage the inputs. A download ends as soon as the guard ends the attempt; the executor keeps its models."""
     staging = asyncio.create_task(stage(begun, services, workspace, reporter), name="staging")
     try:
         reasons: list[asyncio.Future[Any]] = [staging, guard.ended]
         await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
-        # The caller returns the outcome of the guard.
+        # A placeholder: the caller returns the outcome of the guard.
         return staging.result() if staging.done() else Canceled()
     finally:
         if not staging.done():
@@ -241,13 +215,16 @@ async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: flo
 
 
 async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Outcome | Lost:
-    """After a CUDA error replace the executor; if the GPU does not respond, the error was not the job's."""
-    if not isinstance(outcome, Failed) or outcome.failure.code not in SPOILS_EXECUTOR:
+    """After a GPU error stop the executor. If the GPU no longer responds, block the lane and return Interrupted."""
+    if not isinstance(outcome, Failed) or outcome.failure.code not in RESTARTS_EXECUTOR:
         return outcome
     await lane.executor.kill()
+    if lane.gpu_uuid is not None:
+        # The next attempt gets the whole card.
+        await lane.peers.stop_idle("a job ran out of the memory of the card")
     if lane.gpu_uuid is None or await gpus.answers_in_time(lane.gpu_uuid):
         return outcome
-    # The lane is blocked before the job is queued again, or the job would come straight back.
+    # The lane is blocked before the job is queued again, or the job would be dispatched to it again.
     with contextlib.suppress(VidqueueError):
         async with services.database.statement() as connection:
             await lanes.block(connection, {lane.id: "gpu_lost"})
@@ -255,9 +232,10 @@ async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Ou
     return Interrupted("the GPU was lost")
 
 
-async def _remember_warmth(begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost) -> None:
-    """Write which processors are warm on this lane; only a hint to dispatch, so database errors are ignored."""
-    ran = {begun.processor} if isinstance(outcome, Succeeded | Failed) else set()
+async def _record_warm_processors(begun: Begun, lane: Lane, services: Services, outcome: Outcome | Lost) -> None:
+    """Record which processors are warm in this executor; only a hint to dispatch, so database errors are ignored."""
+    known = isinstance(outcome, Succeeded) and outcome.source is not None
+    ran = {begun.processor} if isinstance(outcome, Succeeded | Failed) and not known else set()
     warm = sorted({*lane.warm} | ran) if lane.executor.alive else []
     if warm != lane.warm:
         lane.warm = warm
@@ -274,16 +252,22 @@ async def _settled(
     workspace: Path | None,
     early: Collection[str] = (),
 ) -> Begun | None:
-    """Publish and finish, and return the next attempt from the same transaction, unless the lane drains or rests."""
+    """Publish and finish, and return the next attempt from the same transaction, if the lane goes on.
+
+    It does not if it drains, waits to restart its executor, or was asked to free its memory.
+    """
     if isinstance(outcome, Lost):
         log.warning("lease_lost")
         return None
-    goes_on = not lane.drain.begun.is_set() and lane.executor.rested
-    shift = Shift(lane.id, services.settings.running.lease_s) if goes_on else None
+    goes_on = not lane.drain.begun.is_set() and lane.executor.rested and not lane.free_wanted
+    continuation = Continuation(lane.id, services.settings.running.lease_s) if goes_on else None
+    usage = lane.executor.meter.total(begun.processor)
+    if isinstance(outcome, Succeeded) and outcome.source is not None:
+        usage.expected_s = None  # of the work, which was not done
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
-        workspace=workspace, processor=begun.processor, early=early, shift=shift,
-        usage=lane.executor.meter.total(begun.processor),
+        workspace=workspace, processor=begun.processor, early=early, continuation=continuation,
+        usage=usage,
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
         services.storage.cleaning.submit(services.storage.remove_fetched_parts, begun.ref.job_id)

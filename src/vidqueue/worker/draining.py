@@ -13,7 +13,7 @@ from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import pauses
 from vidqueue.errors import VidqueueError
-from vidqueue.worker.attempt import Lane
+from vidqueue.worker.lane import Lane
 
 # How often to look for the end of a running job; nothing is asked while no lane drains.
 LOOK_EVERY_S = 1.0
@@ -50,7 +50,7 @@ class Draining:
             return True
         at_work = False
         for lane in self.lanes:
-            if lane.id in draining and lane.executor.alive:
+            if lane.id in draining and lane.holds:
                 if await lane.release():
                     log.info("lane_drained", lane=lane.name)
                 else:

@@ -1,4 +1,4 @@
-"""NVML: which GPUs this machine has, whether they respond, and how busy they are.
+"""NVML: which GPUs this machine has, whether they respond, how busy they are, and what others use of them.
 
 torch is never imported for it. A driver that has lost a GPU may never come back from a question.
 """
@@ -8,13 +8,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from vidqueue.ops import processes
+
 # A healthy driver answers within milliseconds.
 PATIENCE_S = 10.0
+# What a driver keeps of a GPU for itself, at most.
+RESERVED_MIB = 512
+# How far back samples of the use by processes count.
+SAMPLED_S = 2.0
+_MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ def read(uuid: str) -> Readings | None:
         memory, rates = told(pynvml.nvmlDeviceGetMemoryInfo), told(pynvml.nvmlDeviceGetUtilizationRates)
         power_mw = told(pynvml.nvmlDeviceGetPowerUsage)
         return Readings(
-            memory.used // (1 << 20) if memory else None,
+            memory.used // _MEBIBYTE if memory else None,
             rates.gpu if rates else None,
             told(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
             None if power_mw is None else round(power_mw / 1000, 1),
@@ -95,6 +102,100 @@ def read(uuid: str) -> Readings | None:
         return None
     finally:
         pynvml.nvmlShutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What processes that are not vidqueue's use of a GPU: MiB, and percent of its time (None where nobody knows).
+
+    Attributes:
+        ours_mib: what our own processes hold, by their mark; empty if the driver names no processes.
+        memory_is_exact: False if the driver names no processes; then the memory includes our own.
+        utilization_is_exact: the same of the time.
+    """
+
+    memory_mib: int
+    utilization: int | None
+    memory_is_exact: bool = True
+    utilization_is_exact: bool = True
+    ours_mib: Mapping[str, int] = field(default_factory=dict)
+
+    def held_mib(self, mark: str) -> int:
+        """Return what a lane holds: the processes with its mark, and its servers, whose marks begin with it."""
+        return sum(mib for theirs, mib in self.ours_mib.items() if theirs == mark or theirs.startswith(f"{mark}/"))
+
+
+def read_others(uuid: str) -> Others | None:
+    """Return what others use of a GPU; None without a driver."""
+    import pynvml  # noqa: PLC0415 - only a daemon with GPU lanes asks
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        used_mib = pynvml.nvmlDeviceGetMemoryInfo(handle).used // _MEBIBYTE
+        memory = _memory_of_processes(pynvml, handle)
+        if memory is None:
+            shown = _utilization(pynvml, handle)
+            return Others(max(0, used_mib - RESERVED_MIB), shown, memory_is_exact=False, utilization_is_exact=False)
+        theirs = {pid: mib for pid, mib in memory.items() if not processes.is_ours(pid)}
+        ours = _by_mark(memory, theirs)
+        if not theirs:
+            return Others(0, 0, ours_mib=ours)
+        busy = _utilization_of(pynvml, handle, theirs.keys())
+        return Others(
+            sum(theirs.values()), _utilization(pynvml, handle) if busy is None else busy, True, busy is not None, ours
+        )
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _memory_of_processes(pynvml: Any, handle: Any) -> dict[int, int] | None:
+    """Return the MiB that each process holds; None if the driver does not tell, or names those of another system."""
+    held: dict[int, int] = {}
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+        try:
+            found = ask(handle)
+        except pynvml.NVMLError:
+            return None
+        for one in found:
+            # In a container the ids may be those of the host.
+            if one.usedGpuMemory is None or not processes.exists(one.pid):
+                return None
+            held[one.pid] = max(held.get(one.pid, 0), one.usedGpuMemory // _MEBIBYTE)
+    return held
+
+
+def _by_mark(memory: Mapping[int, int], theirs: Container[int]) -> dict[str, int]:
+    """Return the MiB of all processes but theirs by mark; those of the daemon itself have none."""
+    held: dict[str, int] = {}
+    for pid, mib in memory.items():
+        if pid not in theirs and (mark := processes.mark_of(pid)) is not None:
+            held[mark] = held.get(mark, 0) + mib
+    return held
+
+
+def _utilization(pynvml: Any, handle: Any) -> int | None:
+    try:
+        return int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except pynvml.NVMLError:
+        return None
+
+
+def _utilization_of(pynvml: Any, handle: Any, pids: Collection[int]) -> int | None:
+    """Return the percent of its time that a GPU worked for these processes lately; None if the driver does not tell."""
+    since = int((time.time() - SAMPLED_S) * 1e6)
+    try:
+        samples = pynvml.nvmlDeviceGetProcessUtilization(handle, since)
+    except pynvml.NVMLError as error:
+        # No process had any work for the GPU.
+        return 0 if error.value == pynvml.NVML_ERROR_NOT_FOUND else None
+    newest = {one.pid: int(one.smUtil) for one in sorted(samples, key=lambda one: one.timeStamp) if one.pid in pids}
+    return min(100, sum(newest.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +209,17 @@ class Question:
 _open: dict[str, Question] = {}
 # What each GPU told when it last answered.
 _readings: dict[str, Readings | None] = {}
+_others: dict[str, Others | None] = {}
 
 
 def latest(uuid: str) -> Readings | None:
     """Return the readings from the last answer of a GPU; they are as old as the last round of lane health."""
     return _readings.get(uuid)
+
+
+def others(uuid: str) -> Others | None:
+    """Return what others used of a GPU when it last answered."""
+    return _others.get(uuid)
 
 
 async def answers_in_time(uuid: str) -> bool:
@@ -132,7 +239,7 @@ def _ask(uuid: str, answer: Future[bool]) -> None:
     reached = False
     try:
         reached = answers(uuid)
-        _readings[uuid] = read(uuid) if reached else None
+        _readings[uuid], _others[uuid] = (read(uuid), read_others(uuid)) if reached else (None, None)
     finally:
         answer.set_result(reached)
 
@@ -142,5 +249,5 @@ def _gpu(pynvml: object, handle: object) -> Gpu:
     return Gpu(
         uuid=pynvml.nvmlDeviceGetUUID(handle),  # type: ignore[attr-defined]
         name=pynvml.nvmlDeviceGetName(handle),  # type: ignore[attr-defined]
-        memory_mib=memory.total // (1 << 20),
+        memory_mib=memory.total // _MEBIBYTE,
     )

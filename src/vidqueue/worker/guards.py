@@ -1,4 +1,4 @@
-"""Guards: end an attempt early, for a cancel, a lost lease, a drain, its wall time, or a stall.
+"""Guards: suspend an attempt, or end it early, for a cancel, a lost lease, a drain, its wall time, or a stall.
 
 One `Guards` serves all lanes of a daemon, so that one statement renews the leases of all of them; each attempt has a
 `Guard`, whose future is the first reason that came.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ import structlog
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts
+from vidqueue.db.tables.attempts import Wanted
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome
 from vidqueue.ops.supervise import supervise
@@ -30,6 +32,8 @@ LONGEST_GAP_S = 2.0
 RETRY_S = 0.5
 # Longer than an attempt takes from the statement that opened it to its guard.
 RECENT_S = 10.0
+# Events after which a running attempt may have to be canceled, suspended or resumed.
+REQUEST_EVENTS = frozenset({"cancel_requested", "suspended", "resumed"})
 
 log = structlog.get_logger(__name__)
 
@@ -53,49 +57,84 @@ class Drain:
 
 
 class Guard:
-    """Ends one attempt early. The future `ended` gets the outcome for the first reason that occurs."""
+    """Ends one attempt early. The future `ended` gets the outcome for the first reason that occurs.
+
+    Its timers follow the clock of the attempt (`now`), which stands still while the attempt is suspended.
+
+    Attributes:
+        suspended: whether somebody wants the attempt suspended.
+        suspend_changed: set when `suspended` has changed.
+    """
 
     def __init__(self, ref: AttemptRef) -> None:
         self.ref = ref
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Outcome | Lost] = self._loop.create_future()
-        self._wall: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
+        self.suspended = False
+        self.suspend_changed = asyncio.Event()
+        self._suspended_at = 0.0
+        self._stood_still_s = 0.0
+        self._due: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._timers: list[asyncio.TimerHandle] = []
 
     def end(self, outcome: Outcome | Lost) -> None:
         """End the attempt, unless another reason came first."""
         if not self.ended.done():
             self.ended.set_result(outcome)
 
+    def now(self) -> float:
+        """Return the time of the attempt's own clock, in seconds."""
+        return (self._suspended_at if self.suspended else self._loop.time()) - self._stood_still_s
+
+    def suspend(self, wanted: bool) -> None:
+        """Stop the clock of the attempt, or let it go on; `suspend_changed` tells whoever stops the work."""
+        if wanted == self.suspended:
+            return
+        self.stop()
+        if wanted:
+            self._suspended_at = self._loop.time()
+        else:
+            self._stood_still_s += self._loop.time() - self._suspended_at
+        self.suspended = wanted
+        self._start_timers()
+        self.suspend_changed.set()
+
     def watch_wall(self, timeout_s: float) -> None:
         """Let the attempt run for `timeout_s` at most."""
         ran_out = Failed(Failure.of("timed_out", f"The attempt ran longer than {timeout_s:g} s."))
-        self._wall = self._loop.call_later(timeout_s, self.end, ran_out)
+        self._call_at("wall", self.now() + timeout_s, partial(self.end, ran_out))
 
-    def watch_stall(self, reporter: Reporter, stall_timeout_s: float, *, deaf_until: float = float("-inf")) -> None:
-        """Let the attempt run for `stall_timeout_s` without a step forward, from now on in place of any earlier bound.
+    def watch_stall(self, reporter: Reporter, stall_timeout_s: float, *, reset_at: float = float("-inf")) -> None:
+        """End the attempt after `stall_timeout_s` seconds without progress; replaces an earlier stall timeout.
 
         A daemon that was stopped itself has received no reports, so the time starts again after such a gap.
         """
-        due = max(reporter.heard_at, deaf_until) + stall_timeout_s
+        due = max(reporter.heard_at, reset_at) + stall_timeout_s
 
         def look() -> None:
-            late = self._loop.time() - due
-            deaf = self._loop.time() if late > LONGEST_GAP_S else deaf_until
-            if max(reporter.heard_at, deaf) + stall_timeout_s > self._loop.time():
-                self.watch_stall(reporter, stall_timeout_s, deaf_until=deaf)
+            late = self.now() - due
+            reset = self.now() if late > LONGEST_GAP_S else reset_at
+            if max(reporter.heard_at, reset) + stall_timeout_s > self.now():
+                self.watch_stall(reporter, stall_timeout_s, reset_at=reset)
             else:
                 self.end(Failed(Failure.of("stalled", f"There was no progress for {stall_timeout_s:g} s.")))
 
-        if self._stall is not None:
-            self._stall.cancel()
-        self._stall = self._loop.call_at(due, look)
+        self._call_at("stall", due, look)
 
     def stop(self) -> None:
-        """Stop the clocks."""
-        for timer in (self._wall, self._stall):
-            if timer is not None:
-                timer.cancel()
+        """Stop the timers."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _call_at(self, name: str, due: float, act: Callable[[], None]) -> None:
+        self._due[name] = (due, act)
+        self.stop()
+        self._start_timers()
+
+    def _start_timers(self) -> None:
+        if not self.suspended:
+            self._timers = [self._loop.call_later(due - self.now(), act) for due, act in self._due.values()]
 
 
 class Guards:
@@ -112,11 +151,11 @@ class Guards:
         self._running = running
         self._guards: set[Guard] = set()
         self._rechecks: set[asyncio.Task[None]] = set()
-        self._cancel_heard_at = float("-inf")
+        self._request_heard_at = float("-inf")
         self._drained = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [supervise(self._keep_leases, "leases"), supervise(self._heed_drain, "drain")]
+        self._tasks = [supervise(self._keep_leases, "leases"), supervise(self._end_for_drain, "drain")]
         return self
 
     async def __aexit__(
@@ -129,15 +168,15 @@ class Guards:
 
     @contextmanager
     def over(self, ref: AttemptRef, *, cancel_requested: bool = False) -> Iterator[Guard]:
-        """Yield the guard of an attempt; its lease is renewed inside the block, to the end of the finish."""
+        """Yield the guard of an attempt; its lease is renewed until the attempt has been finished."""
         guard = Guard(ref)
         self._guards.add(guard)
         if cancel_requested:
             guard.end(Canceled())
         if self._drained:
             guard.end(Interrupted("the daemon shut down"))
-        if self._cancel_heard_at > asyncio.get_running_loop().time() - RECENT_S:
-            # The event of this attempt's cancel may have arrived before its guard existed.
+        if self._request_heard_at > asyncio.get_running_loop().time() - RECENT_S:
+            # The event of a request for this attempt may have arrived before its guard existed.
             self._rechecks.add(recheck := asyncio.create_task(self._renew(), name="leases-recheck"))
             recheck.add_done_callback(self._rechecks.discard)
         try:
@@ -147,15 +186,15 @@ class Guards:
             guard.stop()
 
     async def _keep_leases(self) -> None:
-        """Renew all leases periodically, and at once after a cancel event: the renewal returns what is canceled."""
+        """Renew all leases periodically, and at once after a request: the renewal returns what is wanted."""
         loop = asyncio.get_running_loop()
-        with self._event_feed.wakes_on(frozenset({"cancel_requested"})) as asked:
+        with self._event_feed.wakes_on(REQUEST_EVENTS) as asked:
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._running.lease_s / 3):
                         await asked.wait()
                 if asked.is_set():
-                    self._cancel_heard_at = loop.time()
+                    self._request_heard_at = loop.time()
                     asked.clear()
                 await self._renew()
 
@@ -165,7 +204,7 @@ class Guards:
             try:
                 async with self._database.statement() as connection:
                     refs = [guard.ref for guard in guards]
-                    canceled = await attempts.renew(connection, refs, lease_s=self._running.lease_s)
+                    wanted = await attempts.renew(connection, refs, lease_s=self._running.lease_s)
             except VidqueueError as error:
                 if self._database.abandoned:
                     for guard in guards:
@@ -175,15 +214,26 @@ class Guards:
                 await asyncio.sleep(RETRY_S)
                 continue
             for guard in guards:
-                if guard.ref.fence not in canceled:
-                    guard.end(Lost())
-                elif canceled[guard.ref.fence]:
-                    guard.end(Canceled())
+                self._apply_request(guard, wanted.get(guard.ref.fence))
             return
 
-    async def _heed_drain(self) -> None:
-        """Give running jobs back when a drain is hurried, or when its time is over."""
+    def _apply_request(self, guard: Guard, wanted: Wanted | None) -> None:
+        """Do what somebody wants of an attempt; None if it is not ours any more."""
+        if wanted is None:
+            guard.end(Lost())
+        elif wanted.cancel:
+            guard.end(Canceled())
+        else:
+            guard.suspend(wanted.suspended)
+            if wanted.suspended and self._drain.begun.is_set():
+                guard.end(Interrupted("the daemon shuts down"))
+
+    async def _end_for_drain(self) -> None:
+        """Give running jobs back when a drain is hurried, or when its time is over; suspended ones at once."""
         await self._drain.begun.wait()
+        for guard in self._guards:
+            if guard.suspended:
+                guard.end(Interrupted("the daemon shuts down"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._running.drain_timeout_s):
                 await self._drain.hurried.wait()

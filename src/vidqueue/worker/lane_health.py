@@ -1,13 +1,14 @@
-"""Lane health: blocks the lanes of this daemon while its disk is full or their GPU is lost, and writes their gauges.
+"""Lane health: blocks the lanes of this daemon while its disk is full, their GPU is lost, or they are closed.
 
-The reason stands in the lane's row, so a job that waits for the lane says so. Lanes are unblocked when it is over.
+The reason stands in the lane's row, so a job that waits for the lane says so. Lanes are unblocked when it is over. The
+gauges of the lanes are written here too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,13 +43,18 @@ class WatchedLane:
 
 @dataclass(slots=True)
 class LaneHealth:
-    """Watches the lanes of one daemon. With less free space than `low_water_mib` no new work begins; 0 is no bound."""
+    """Watches the lanes of one daemon. With less free space than `low_water_mib` no new work begins; 0 is no bound.
+
+    `closed` says which lanes are closed for another reason, and `closed_changed` that this is not as before.
+    """
 
     database: Database
     folders: Sequence[Path]
     low_water_mib: int
     watched: Sequence[WatchedLane]
     heartbeat: Heartbeat
+    closed: Mapping[UUID, str] = field(default_factory=dict)
+    closed_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _full: bool = field(default=False, init=False)
     _written: list[LaneGauges] = field(default_factory=list, init=False)
     _threads: ThreadPool = field(init=False)
@@ -65,7 +71,10 @@ class LaneHealth:
                 await self.look()
             except VidqueueError as error:
                 log.warning("lane_health_waits_for_database", error=error.message)
-            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self.closed_changed.wait()
+            self.closed_changed.clear()
 
     async def look(self) -> None:
         """Check once, and write the lanes' rows.
@@ -75,8 +84,10 @@ class LaneHealth:
         """
         await self._look_at_disk()
         lost = await _lost_gpus(self.watched)
-        otherwise = "no_space" if self._full else None
-        wanted = {lane.id: "gpu_lost" if lane.gpu_uuid in lost else otherwise for lane in self.watched}
+        wanted = {
+            lane.id: "gpu_lost" if lane.gpu_uuid in lost else "no_space" if self._full else self.closed.get(lane.id)
+            for lane in self.watched
+        }
         async with self.database.statement() as connection:
             changed = await lanes.block(connection, wanted)
         for name, reason in changed.items():

@@ -16,7 +16,7 @@ import structlog
 
 from vidqueue.db.embedded import server as embedded
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import lanes
+from vidqueue.db.tables import lane_availability, lanes
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.db.transport import Transport
 from vidqueue.errors import VidqueueError
@@ -33,11 +33,15 @@ from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
 from vidqueue.settings.sections import LanesSettings
 from vidqueue.worker import gpus
-from vidqueue.worker.attempt import Lane, run_shift
+from vidqueue.worker.attempt import run_series
 from vidqueue.worker.draining import Draining
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain, Guards
+from vidqueue.worker.lane import Lane
+from vidqueue.worker.lane_availability import LaneAvailability
 from vidqueue.worker.lane_health import LaneHealth, WatchedLane
+from vidqueue.worker.peers.lane_peers import LanePeers
+from vidqueue.worker.peers.monitor import PeerMonitor
 from vidqueue.worker.slots import Slots
 
 log = structlog.get_logger(__name__)
@@ -73,18 +77,18 @@ async def open_lanes(services: Services, drain: Drain) -> AsyncIterator[None]:
             await transport.forget(queue_prefix(own.storage.node))
             await _register_processors(database)
             async with _open(own, offered, drain, guards) as opened:
-                guarding = _guard(services, own, opened)
-                feeding = asyncio.create_task(_feed(opened, own, transport, drain), name="lanes")
-                own.on_reload.append(partial(_offer_anew, own, opened))
+                background = _background_tasks(services, own, opened)
+                feeding = asyncio.create_task(_dispatch_until_drained(opened, own, transport, drain), name="lanes")
+                own.on_reload.append(partial(_on_reload, own, opened))
                 try:
                     yield
                 finally:
                     drain.begun.set()
-                    await _rest(feeding, own, drain)
-                    for task in guarding:
+                    await _wait_until_idle(feeding, own, drain)
+                    for task in background:
                         task.cancel()
-                    await asyncio.gather(*guarding, return_exceptions=True)
-            await _leave(own, transport)
+                    await asyncio.gather(*background, return_exceptions=True)
+            await _give_back_undelivered(own, transport)
 
 
 async def _recover(own: Services) -> None:
@@ -98,24 +102,30 @@ async def _recover(own: Services) -> None:
 
 @asynccontextmanager
 async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards: Guards) -> AsyncIterator[list[Lane]]:
-    """Register the lanes as online; stop their executors at the end."""
+    """Register the lanes as online; stop their executors and their managed peers at the end."""
     threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
     came_to_rest, slots = asyncio.Event(), Slots()
     opened: list[Lane] = []
     for new in offered:
         async with own.database.statement() as connection:
             lane_id = await lanes.register(connection, new)
+            await lane_availability.configure_windows(connection, lane_id, own.settings.lanes.windows_of(new.name))
         device = "cuda:0" if new.device == "gpu" else "cpu"
         executor = Executor(new.name, threads=threads, mark=new.queue, device=device, gpu_uuid=new.gpu_uuid)
-        lane = Lane(lane_id, new.name, new.queue, executor, drain, guards, came_to_rest, slots=slots)
-        opened.append(replace(lane, gpu_uuid=new.gpu_uuid))
+        peers = LanePeers(new.name, new.queue, executor.suspension, new.takes, new.gpu_uuid, new.vram_mb)
+        opened.append(
+            Lane(
+                lane_id, new.name, new.queue, executor, peers, drain, guards, came_to_rest,
+                gpu_uuid=new.gpu_uuid, slots=slots,
+            )
+        )  # fmt: skip
     try:
         yield opened
     finally:
-        await asyncio.gather(*(lane.executor.stop() for lane in opened))
+        await asyncio.gather(*(lane.executor.stop() for lane in opened), *(lane.peers.close() for lane in opened))
 
 
-def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
+def _background_tasks(services: Services, own: Services, opened: Sequence[Lane]) -> list[asyncio.Task[None]]:
     """Start the background tasks of the worker half: the reaper, lane health, retention.
 
     Retention runs long statements, so it uses the pool of HTTP clients and not that of leases.
@@ -128,26 +138,32 @@ def _guard(services: Services, own: Services, opened: Sequence[Lane]) -> list[as
     ours = own.settings.data_dir
     folders = [folder for folder in (ours, ours / embedded.FOLDER) if folder.exists()]
     low_water_mib, heartbeat = own.settings.disk.low_water_mib, own.watchdog.register("lane_health")
-    health = LaneHealth(own.database, folders, low_water_mib, watched, heartbeat)
+    availability = LaneAvailability(own.database, own.event_feed, opened, own.settings.neighbours)
+    health = LaneHealth(
+        own.database, folders, low_water_mib, watched, heartbeat, availability.closed, availability.changed
+    )
     kept = own.settings.retention
     estimates = Estimates(services.database)
+    monitor = PeerMonitor(own.database, {lane.id: lane.peers for lane in opened}, own.watchdog.register("peers"))
     for lane in opened:
         lane.executor.meter.estimates = estimates
     return [
         supervise(reaping.run, "reaper"),
         supervise(estimates.keep_learning, "estimates"),
         supervise(health.run, "lane_health"),
+        supervise(monitor.run, "peers"),
+        supervise(availability.run, "lane_availability"),
         supervise(Draining(own.database, own.event_feed, opened).run, "draining"),
         supervise(lambda: retention.keep_tidy(services.database, services.storage, kept), "retention"),
     ]
 
 
-async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, drain: Drain) -> None:
+async def _dispatch_until_drained(opened: Sequence[Lane], own: Services, transport: Transport, drain: Drain) -> None:
     """Dispatch until the drain, then stop the lanes' procrastinate workers."""
     stopping = asyncio.Event()
     workers = [asyncio.create_task(_serve_lane(lane, own, transport, stopping)) for lane in opened]
     lease_s, heartbeat = own.settings.running.lease_s, own.watchdog.register("dispatch")
-    dispatcher = Dispatcher(own.database, own.event_feed, lease_s, heartbeat)
+    dispatcher = Dispatcher(own.database, own.event_feed, transport.wake, lease_s, heartbeat)
     came_to_rest = opened[0].came_to_rest if opened else asyncio.Event()
 
     def idle() -> list[UUID]:
@@ -159,7 +175,7 @@ async def _feed(opened: Sequence[Lane], own: Services, transport: Transport, dra
     await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _rest(feeding: asyncio.Task[None], services: Services, drain: Drain) -> None:
+async def _wait_until_idle(feeding: asyncio.Task[None], services: Services, drain: Drain) -> None:
     """Wait until the lanes are idle, as long as a drain may take; then stop waiting for the database."""
     hurry = asyncio.create_task(drain.hurried.wait())
     patience_s = services.settings.running.drain_timeout_s
@@ -167,19 +183,19 @@ async def _rest(feeding: asyncio.Task[None], services: Services, drain: Drain) -
     hurry.cancel()
     await asyncio.wait([feeding], timeout=REST_S)
     if not feeding.done():
-        log.warning("lanes_do_not_rest", database="given up")
+        log.warning("lanes_still_busy", database="given up")
         services.database.abandoned = True
         await asyncio.wait([feeding], timeout=REST_S)
 
 
 async def _serve_lane(lane: Lane, own: Services, transport: Transport, stopping: asyncio.Event) -> None:
     async def handle(ref: AttemptRef) -> None:
-        await run_shift(ref, lane, own)
+        await run_series(ref, lane, own)
 
     await transport.serve(lane.queue, handle, stopping)
 
 
-async def _offer_anew(own: Services, opened: Sequence[Lane]) -> None:
+async def _on_reload(own: Services, opened: Sequence[Lane]) -> None:
     """Offer the processors that were loaded anew. A running job ends in the executor that it began in."""
     for lane in opened:
         lane.executor.outdated, lane.warm = True, []
@@ -187,7 +203,7 @@ async def _offer_anew(own: Services, opened: Sequence[Lane]) -> None:
     async with own.database.statement() as connection:
         await lanes.offer(connection, own.storage.node, registry.versions())
     for lane in opened:
-        await lane.release()
+        await lane.release(peers=False)
         lane.came_to_rest.set()
 
 
@@ -195,6 +211,8 @@ async def _register_processors(database: Database) -> None:
     async with database.transaction() as connection:
         for processor in registry.catalogue().values():
             await lanes.register_processor(connection, described(processor))
+            # Checks of what it needs, such as the flags of a program, begin now, in the background.
+            processor.unavailable()
 
 
 def described(processor: Processor) -> NewProcessor:
@@ -214,7 +232,7 @@ def described(processor: Processor) -> NewProcessor:
     )
 
 
-async def _leave(own: Services, transport: Transport) -> None:
+async def _give_back_undelivered(own: Services, transport: Transport) -> None:
     """Give back attempts that were delivered and never begun. If the database is away, the next daemon does so."""
     node = own.storage.node
     with contextlib.suppress(VidqueueError, TimeoutError):
@@ -224,7 +242,7 @@ async def _leave(own: Services, transport: Transport) -> None:
 
 
 def queue_prefix(node: UUID) -> str:
-    """Return the prefix of this data folder's queues; a channel's name is shorter (40) than a host's may be."""
+    """Return the prefix of this data folder's queues; it is hashed because the name of a NOTIFY channel is limited."""
     return f"lane:{hashlib.sha256(node.bytes).hexdigest()[:12]}:"
 
 
@@ -259,4 +277,5 @@ def _new_lane(
         gpu_uuid=gpu.uuid if gpu else None,
         gpu_name=gpu.name if gpu else None,
         vram_mb=gpu.memory_mib if gpu else 0,
+        labels=settings.lanes.labels_of(name),
     )

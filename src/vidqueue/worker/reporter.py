@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -27,9 +28,17 @@ class Reporter:
     """Writes the reports of one attempt. `hear` never blocks; without reports there are no statements.
 
     The newest progress is always written in the end: a report that comes too soon after another one is delayed.
+    `heard_at` is the time of the last step forward, by `clock`.
     """
 
-    def __init__(self, database: Database, ref: AttemptRef, *, max_log_lines: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ref: AttemptRef,
+        *,
+        max_log_lines: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._ref = ref
         self._loop = asyncio.get_running_loop()
@@ -44,11 +53,12 @@ class Reporter:
         self._in_doubt = False
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
-        self.heard_at = time.monotonic()
+        self._clock = clock
+        self.heard_at = clock()
 
     def touch(self) -> None:
         """Count this moment as a step forward."""
-        self.heard_at = time.monotonic()
+        self.heard_at = self._clock()
 
     def hear(self, message: Progress | LogLine) -> None:
         """Queue a message of the executor."""

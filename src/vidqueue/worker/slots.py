@@ -10,7 +10,7 @@ from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Outcome, Waiting
 from vidqueue.processors import registry
-from vidqueue.processors.base import Resource
+from vidqueue.processors.base import Processor, Resource
 
 # A job without a slot comes back after so many seconds, and the later the more of them came lately: each time is an
 # attempt in its history.
@@ -50,7 +50,7 @@ class Slots:
 
 def _resource_of(begun: Begun) -> Resource | None:
     processor = registry.catalogue().get(begun.processor)
-    if processor is None or not processor.asks_peer:
+    if processor is None or type(processor).resource_for is Processor.resource_for:
         return None
     try:
         return processor.resource_for(registry.parse(processor, begun.input))

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vidqueue.db.tables import attempts
 from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import Failed, Failure, Interrupted
 from vidqueue.jobs.fetches import FetchLaterError
+from vidqueue.jobs.inputs import StagedInput
 from vidqueue.jobs.parsing import accepted
 from vidqueue.ops.addresses import is_url
 from vidqueue.processors import registry
+from vidqueue.processors.base import Parameters, Processor
+from vidqueue.processors.media import MediaField
 from vidqueue.progress import Progress
 from vidqueue.services import Services
 from vidqueue.settings.secrets import revealed
+from vidqueue.worker import results
 from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.reporter import Reporter
+from vidqueue.worker.results import ResultKey
 
 # A path may exist on another machine only, and another daemon may read other folders.
 PERHAPS_ELSEWHERE = frozenset({"input_not_found", "input_forbidden"})
@@ -34,7 +41,15 @@ STAGED = ".inputs"
 CACHE = "cache"
 
 
-async def stage(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob | Failed | Interrupted:
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The order for the executor, and what its result is found by, if another job may have it."""
+
+    order: RunJob
+    key: ResultKey | None
+
+
+async def stage(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> Staged | Failed | Interrupted:
     """Return the order for the executor, or the outcome of an attempt that cannot be staged.
 
     It waits while the database is away, because that is not the job's fault.
@@ -65,26 +80,42 @@ async def _moved(begun: Begun, services: Services) -> bool:
         return False  # the database is away: the failure is what this lane knows
 
 
-async def _order(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> RunJob:
+async def _order(begun: Begun, services: Services, workspace: Path, reporter: Reporter) -> Staged:
     processor = registry.find(begun.processor)
-    media = await accepted([begun], lambda: list(processor.media(registry.parse(processor, begun.input))))
+    params, media = await accepted([begun], _parsed, processor, begun.input)
     # Not by their names in the parameters, which may be words of the user's. Parameters of equal value share a file.
-    paths = dict[str, Path]()
+    paths = dict[str, StagedInput]()
     staged = dict[str, str]()
     for one in media:
         if one.reference not in paths:
             copy = workspace / STAGED / str(len(paths))
             paths[one.reference] = await _local(one.reference, begun, services, copy, reporter)
-        staged[one.name] = str(paths[one.reference])
+        staged[one.name] = str(paths[one.reference].path)
     limits, models_dir = services.settings.job_limits.model_dump(mode="json"), str(services.settings.models_folder)
     settings = revealed(processor.config)
     cache_dir = str(services.storage.folder / CACHE)
-    return RunJob(
-        begun.processor, begun.input, staged, str(workspace), limits, models_dir, settings, cache_dir=cache_dir
+    order = RunJob(
+        begun.processor,
+        begun.input,
+        staged,
+        str(workspace),
+        limits,
+        models_dir,
+        settings,
+        cache_dir=cache_dir,
+        models_mib=services.settings.lanes.models_mib,
     )
+    key = await results.key_of(begun, params, media, paths, inputs=services.inputs, touch=reporter.touch)
+    return Staged(order, key)
 
 
-async def _local(reference: str, begun: Begun, services: Services, copy: Path, reporter: Reporter) -> Path:
+def _parsed(processor: Processor, raw: dict[str, Any]) -> tuple[Parameters, list[MediaField]]:
+    params = registry.parse(processor, raw)
+    with registry.blaming(processor):
+        return params, list(processor.media(params))
+
+
+async def _local(reference: str, begun: Begun, services: Services, copy: Path, reporter: Reporter) -> StagedInput:
     """Return the local file of a reference; downloads report progress, and every new byte is a step forward."""
     if not is_url(reference):
         return await services.inputs.stage(reference, owner=begun.owner, copy=copy)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
@@ -20,6 +20,7 @@ from vidqueue.settings.secrets import revealed
 from vidqueue.worker import gpus
 from vidqueue.worker.executor.messages import RunJob
 from vidqueue.worker.executor.parent import Executor, Heard, Listener
+from vidqueue.worker.peers.lane_peers import Demand, LanePeers
 
 LOOK_EVERY_S = 0.5
 
@@ -55,6 +56,9 @@ class _Watch:
     _furthest: float = -1.0
     _stages: set[str] = field(default_factory=set)
 
+    def touch(self, now: float) -> None:
+        self.moved_at = now
+
     def hear(self, heard: Heard, now: float) -> None:
         if isinstance(heard, Progress) and (heard.fraction > self._furthest or heard.stage not in self._stages):
             self.moved_at = now
@@ -69,8 +73,11 @@ async def run(trial: Trial, settings: Settings, listener: Listener) -> tuple[Out
         "try", threads=cores, mark=mark, device="cuda:0" if trial.gpu else "cpu",
         gpu_uuid=trial.gpu.uuid if trial.gpu else None,
     )  # fmt: skip
+    peers = LanePeers("", mark, executor.suspension, gpu_uuid=trial.gpu.uuid if trial.gpu else None)
+    order = trial.order(settings)
     loop = asyncio.get_running_loop()
     watch, early, interrupted = _Watch(loop.time()), list[OutputDraft](), asyncio.Event()
+    ended: asyncio.Future[None] = loop.create_future()
 
     def hear(heard: Heard) -> None:
         watch.hear(heard, loop.time())
@@ -80,14 +87,20 @@ async def run(trial: Trial, settings: Settings, listener: Listener) -> tuple[Out
 
     loop.add_signal_handler(signal.SIGINT, interrupted.set)
     try:
-        working = asyncio.create_task(executor.run(trial.order(settings), hear))
+        demand = Demand(
+            trial.processor, trial.params, mark, hear, lambda: watch.touch(loop.time()), ended, executor.stop
+        )
+        work = peers.run(demand, lambda urls: executor.run(replace(order, peers=urls), hear))
+        working = asyncio.create_task(work)
         late = await _watched(working, trial.processor, watch, interrupted)
         if late is not None or interrupted.is_set():
+            ended.set_result(None)
             await _stop(working, executor, max(settings.running.cancel_grace_s, trial.processor.cancel_grace_s))
         outcome = Failed(late) if late is not None else await working
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         await executor.kill()
+        await peers.close()
     return _checked(outcome, early, trial.workspace)
 
 

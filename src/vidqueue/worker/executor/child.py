@@ -17,17 +17,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from vidqueue.errors import VidqueueError, WaitingError, is_no_space
+from vidqueue.errors import LostWorkError, VidqueueError, WaitingError, is_no_space
 from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.media import durations
+from vidqueue.ops import active_time
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import PREVIEW_EVERY_S, LogLine, Progress
@@ -50,12 +51,12 @@ from vidqueue.worker.executor.messages import (
     Report,
     RunJob,
     Stopped,
-    Used,
     decode,
     encode,
     storable,
     without_secrets,
 )
+from vidqueue.worker.executor.used import UsageOfJob
 
 PR_SET_PDEATHSIG = 1
 # Of 1000 (proc(5), oom_score_adj); 0 is the rule.
@@ -89,6 +90,7 @@ def main() -> None:
     arguments = _arguments()
     _die_with(arguments.parent)
     _die_first_of_memory()
+    active_time.follow(arguments.stopwatch)
     # The lane decides when this process exits; a Ctrl-C in the daemon's terminal is not meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire = Wire(socket.socket(fileno=arguments.fd))
@@ -99,20 +101,11 @@ def main() -> None:
     worker.capture.install()
     wire.send(Ready(os.getpid()))
     while (order := jobs.get()) is not None:
+        usage = UsageOfJob()
         with durations.collected() as seen_s:
             report = _run(order, worker)
-        wire.send(_used(order, seen_s))
+        wire.send(usage.total(order, seen_s))
         wire.send(report)
-
-
-def _used(order: RunJob, seen_s: Mapping[Path, float]) -> Used:
-    """Return how large and how long the inputs are; outputs that a processor probed too are none."""
-    inputs = set(map(Path, order.inputs.values()))
-    size = 0
-    for path in inputs:
-        with contextlib.suppress(OSError):
-            size += path.stat().st_size
-    return Used(size, round(sum(seen_s.get(path, 0.0) for path in inputs), 3))
 
 
 def _arguments() -> argparse.Namespace:
@@ -120,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--device", required=True)
+    parser.add_argument("--stopwatch", type=int, required=True)
     return parser.parse_args()
 
 
@@ -163,12 +157,12 @@ class _Worker:
 
 
 def _run(order: RunJob, worker: _Worker) -> Report:
-    started = time.monotonic()
+    started = active_time.now()
+    degraded: list[dict[str, Any]] = []
     try:
         with worker.capture.job(worker.wire.send) as report:
-            drafts, degraded = _work(order, worker, report)
-            outputs = _as_reported(drafts)
-        metrics: dict[str, Any] = {"run_s": round(time.monotonic() - started, 3)}
+            outputs = _as_reported(_work(order, worker, report, degraded))
+        metrics: dict[str, Any] = {"run_s": round(active_time.now() - started, 3)}
         if degraded:
             metrics["degraded"] = degraded
         # Made storable here as well as where it is sent, because that may raise for what a processor returned.
@@ -176,11 +170,13 @@ def _run(order: RunJob, worker: _Worker) -> Report:
     except CanceledError:
         return Stopped()
     except WaitingError as later:
-        return PutBack(str(later.reason), str(later.message), later.retry_after_s)
+        return PutBack(str(later.reason), str(later.message), later.retry_after_s, for_jobs=later.for_jobs)
+    except LostWorkError as lost:
+        return PutBack("peer_lost", str(lost.message), lost.retry_after_s, lost=True)
     except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise
-        broke = _broke(error)
+        broke = replace(_broke(error), metrics={"degraded": degraded} if degraded else {})
         if not isinstance(error, VidqueueError):  # what has a code and a hint explains itself
             for line in broke.detail.splitlines():
                 worker.wire.send(LogLine(line, "error"))
@@ -203,9 +199,9 @@ def _as_reported(drafts: list[OutputDraft]) -> list[dict[str, Any]]:
 
 
 def _work(
-    order: RunJob, worker: _Worker, report: Callable[[Progress], None]
-) -> tuple[list[OutputDraft], list[dict[str, Any]]]:
-    """Return the outputs, and the rungs of the ladder that did not fit."""
+    order: RunJob, worker: _Worker, report: Callable[[Progress], None], degraded: list[dict[str, Any]]
+) -> list[OutputDraft]:
+    """Return the outputs; `degraded` gets the rungs of the ladder that did not fit."""
     wire = worker.wire
     kind = type(registry.find(order.processor))
     processor = kind(kind.Settings.model_validate(order.settings))
@@ -213,6 +209,7 @@ def _work(
         wire.redactor.add(secret)
     params = registry.parse(processor, order.params)
     worker.models.folder, handover = Path(order.models_dir), _Handover(wire)
+    worker.models.limit_bytes = order.models_mib << 20 or None
     context = Context(
         inputs={name: Path(path) for name, path in order.inputs.items()},
         workspace=Path(order.workspace),
@@ -225,13 +222,15 @@ def _work(
         canceled=worker.canceled,
         settings=processor.config,
         lane=order.lane,
+        peers=order.peers,
         redact=wire.redactor.add,
         publish_output=handover.publish,
         show_preview=handover.show,
     )
     return ladder.run(
-        processor, params, context, explain=lambda error: _failure(error, ""), has_published=handover.has_published
-    )
+        processor, params, context, degraded,
+        explain=lambda error: _failure(error, ""), has_published=handover.has_published,
+    )  # fmt: skip
 
 
 class _Handover:

@@ -23,23 +23,29 @@ Explain = Callable[[BaseException], Failure]
 
 
 def run(
-    processor: Processor, params: Parameters, context: Context, *, explain: Explain, has_published: Callable[[], bool]
-) -> tuple[list[OutputDraft], list[dict[str, Any]]]:
+    processor: Processor,
+    params: Parameters,
+    context: Context,
+    degraded: list[dict[str, Any]],
+    *,
+    explain: Explain,
+    has_published: Callable[[], bool],
+) -> list[OutputDraft]:
     """Run a processor, and again with `processor.degrade(params, error)` as long as memory runs out.
 
     Args:
         processor: does the work.
         params: what is asked for.
         context: each run gets one of its own, made of this.
+        degraded: gets the rungs that did not fit, also where none does: the parameters that were changed then, and the
+            code of the error. Each output has them as `facts.degraded`.
         explain: what an error means.
         has_published: whether outputs are public already; then the work is not begun again.
 
     Returns:
-        The outputs, and the rungs that did not fit: the parameters that were changed then, and the code of the error.
-        Each output has them as `facts.degraded`.
+        The outputs.
     """
     found = _Entries(context.workspace)
-    degraded: list[dict[str, Any]] = []
     while True:
         fresh = replace(context, outputs=[], degraded=tuple(degraded))
         try:
@@ -51,7 +57,7 @@ def run(
             _tell(fresh, params, smaller, explain(error), degraded)
             params = smaller
         else:
-            return drafts, degraded
+            return drafts
         # After the handler: the error's frames hold what fills the memory.
         _clean(context)
         found.remove_newer()

@@ -37,6 +37,7 @@ class RunJob:
     `inputs` maps the place of each media reference to a local path; weights lie in `models_dir`, and
     what processors keep from job to job in `cache_dir`. `settings` has the
     values of the processor's section with its secrets in clear text: an order is never logged, and never stored.
+    `peers` has the address of each managed peer that runs for the job.
     """
 
     processor: str
@@ -48,6 +49,8 @@ class RunJob:
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     lane: str = ""
     cache_dir: str = ""
+    models_mib: int = 0
+    peers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,14 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """How large the job's inputs were, and how long those that were probed, in seconds; just before the job ends."""
+    """What the job used, just before it ends.
+
+    How large its inputs were, how long those that were probed, in seconds, and the GPU memory of torch, in MiB.
+    """
 
     input_bytes: int
     video_s: float
+    device_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ class Broke:
     message: str
     hint: str
     detail: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +122,16 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """The work cannot start now: `reason` is one word, and the next attempt begins after `retry_after_s`."""
+    """The work cannot start now: `reason` is one word, and the next attempt begins after `retry_after_s`.
+
+    `lost` says that it had started, and that the server that did it lost it; `for_jobs`, that it waits for other jobs.
+    """
 
     reason: str
     message: str
     retry_after_s: float
+    lost: bool = False
+    for_jobs: bool = False
 
 
 Order = RunJob | CancelJob | Exit
@@ -184,7 +197,8 @@ def _end_without_secrets(report: Broke | PutBack, redactor: Redactor) -> Broke |
     message = redactor.text(report.message)
     if isinstance(report, PutBack):
         return replace(report, message=message)
-    return replace(report, message=message, hint=redactor.text(report.hint), detail=redactor.text(report.detail))
+    hint, detail = redactor.text(report.hint), redactor.text(report.detail)
+    return replace(report, message=message, hint=hint, detail=detail, metrics=redactor.value(report.metrics))
 
 
 def storable(message: Any) -> Any:
@@ -210,9 +224,10 @@ def _storable_end(report: PutBack | Broke) -> PutBack | Broke:
     text = _text(report.message, LONGEST_TEXT)
     if isinstance(report, Broke):
         code, hint = _text(report.code, LONGEST_NAME), _text(report.hint, LONGEST_TEXT)
-        return Broke(code, text, hint, _text(report.detail, LONGEST_DETAIL))
+        return Broke(code, text, hint, _text(report.detail, LONGEST_DETAIL), _facts(report.metrics, Sanitizer()))
     reason = str(report.reason) if _REASON.fullmatch(str(report.reason)) else UNKNOWN_REASON
-    return PutBack(reason, text, min(max(sanitize_number(report.retry_after_s) or 0.0, 0.0), LONGEST_RETRY_S))
+    retry_after_s = min(max(sanitize_number(report.retry_after_s) or 0.0, 0.0), LONGEST_RETRY_S)
+    return PutBack(reason, text, retry_after_s, report.lost, report.for_jobs)
 
 
 def _storable_progress(progress: Progress) -> Progress:

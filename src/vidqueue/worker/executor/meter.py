@@ -12,6 +12,8 @@ from vidqueue.worker.executor.messages import Used
 
 # Bytes or seconds of one attempt.
 MOST = 1e15
+# MiB of one GPU.
+MOST_MIB = 1 << 24
 
 
 class Meter:
@@ -41,10 +43,18 @@ class Meter:
             self.usage.expected_s = self.estimates.expected_s(processor, self.usage.input_bytes)
         return self.usage
 
+    @property
+    def measured(self) -> Usage | None:
+        """The usage of the attempt in hand, once its executor works on it."""
+        return self.usage if self._pid is not None else None
+
     def hear(self, used: Used) -> None:
         """The executor told of the inputs, because the attempt ends."""
         self.read()
         self.usage.input_bytes, self.usage.video_s = int(_amount(used.input_bytes)), _amount(used.video_s)
+        # What torch tells is of this job; NVML also counts what its process has kept of earlier ones.
+        if device_mb := min(MOST_MIB, int(_amount(used.device_mb))):
+            self.usage.device_mb = device_mb
 
 
 def _amount(told: Any) -> float:

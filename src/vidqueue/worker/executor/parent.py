@@ -36,7 +36,8 @@ from vidqueue.worker.executor.messages import (
 )
 from vidqueue.worker.executor.meter import Meter
 from vidqueue.worker.executor.outcomes import draft_of, outcome_of
-from vidqueue.worker.executor.words import Words
+from vidqueue.worker.executor.output import ProcessOutput
+from vidqueue.worker.executor.suspension import Suspension
 
 START_PATIENCE_S = 60
 # The lane rests after an executor that could not be started: this long, twice as long each time, up to the longest.
@@ -68,7 +69,7 @@ class Executor:
         self._device = device
         self._gpu_uuid = gpu_uuid
         self._process: asyncio.subprocess.Process | None = None
-        self._words = Words()
+        self._output = ProcessOutput()
         self._killed_by_us = False
         self._told_to_stop = False
         self._code: int | None = None
@@ -77,6 +78,7 @@ class Executor:
         self.starts = 0
         self.outdated = False
         self.meter = Meter()
+        self.suspension = Suspension(mark)
 
     @property
     def alive(self) -> bool:
@@ -102,28 +104,29 @@ class Executor:
         # A pipe of our own: asyncio's would let a grandchild that holds it open keep us from learning of the end.
         words, words_end = os.pipe()
         with theirs, os.fdopen(words_end, "wb") as output:
-            self._words.last.clear()
+            self._output.last.clear()
             # Before the child, so that whoever finds it running can send to it and reap it.
             self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-            self._listener = asyncio.create_task(self._words.hear(words), name=f"{self._lane}-words")
+            self._listener = asyncio.create_task(self._output.read(words), name=f"{self._lane}-words")
             # Spawned from the event loop's thread: the parent-death signal follows the thread that spawned the child.
             self._process = await self._spawn(theirs, output)
         async with asyncio.timeout(START_PATIENCE_S):
             if not isinstance(await self._next(), Ready):
-                raise OSError(f"it ended before it was ready: {' | '.join(self._words.last)}")
+                raise OSError(f"it ended before it was ready: {' | '.join(self._output.last)}")
         self._failed_starts = 0
         self.starts += 1
 
     async def _spawn(self, theirs: socket.socket, output: IO[bytes]) -> asyncio.subprocess.Process:
         try:
-            return await asyncio.create_subprocess_exec(
-                # -P and a fixed folder: `python -m` imports from the working folder first, whoever may write there.
-                sys.executable, "-P", "-m", "vidqueue.worker.executor.child",
-                "--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--device", self._device,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()], env=environment(self._mark, self._gpu_uuid, self._threads),
-                cwd="/", start_new_session=True,
-            )  # fmt: skip
+            with self.suspension.stopwatch.handed_over() as stopwatch:
+                return await asyncio.create_subprocess_exec(
+                    # -P and a fixed folder: `python -m` imports from the working folder first, whoever may write there.
+                    sys.executable, "-P", "-m", "vidqueue.worker.executor.child", "--fd", str(theirs.fileno()),
+                    "--parent", str(os.getpid()), "--device", self._device, "--stopwatch", str(stopwatch),
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno(), stopwatch], env=environment(self._mark, self._gpu_uuid, self._threads),
+                    cwd="/", start_new_session=True,
+                )  # fmt: skip
         except (OSError, RuntimeError) as error:
             self._writer.close()
             # asyncio waits for a child in a thread; where there is no room for one, it says so in its own way.
@@ -136,7 +139,7 @@ class Executor:
         """
         self._told_to_stop = False
         if processor := registry.catalogue().get(order.processor):
-            self._words.redactor = Redactor(secret_values(processor.config))
+            self._output.redactor = Redactor(secret_values(processor.config))
         if self.outdated:
             self.outdated = False
             await self.stop()
@@ -144,14 +147,19 @@ class Executor:
             await self.start()
         except (OSError, TimeoutError) as error:
             return await self._not_started(str(error) or f"it was not ready after {START_PATIENCE_S} s")
-        assert self._process is not None
+        # An idle executor costs nothing, so one that was started meanwhile waits here.
+        await self.suspension.may_work.wait()
+        if self._process is None:  # it was killed meanwhile
+            return Canceled()
         self.meter.start(self._process.pid)
         on_start()
-        self._words.on_line = listener
+        self._output.on_line = listener
+        self.suspension.take(self._process.pid)
         try:
             return await self._heard(order, listener)
         finally:
-            self._words.on_line = None
+            self.suspension.drop()
+            self._output.on_line = None
 
     async def _heard(self, order: RunJob, listener: Listener) -> Outcome:
         """Send the order, hear the child's reports, and return the outcome."""
@@ -160,7 +168,7 @@ class Executor:
             await self._send(order)
         while (message := await self._next()) is not None:
             if isinstance(message, LogLine):
-                self._words.say(message.text)
+                self._output.append(message.text)
             if isinstance(message, Progress | LogLine | Preview):
                 listener(message)
             elif isinstance(message, Used):
@@ -168,7 +176,7 @@ class Executor:
             elif isinstance(message, OutputReady):
                 listener(draft_of(message.output))
             elif (outcome := outcome_of(message, told_to_stop=self._told_to_stop)) is not None:
-                await self._words.drained()
+                await self._output.drained()
                 return outcome
         return await self._died()
 
@@ -226,13 +234,13 @@ class Executor:
         except ConnectionError:
             return None
         except ValueError as error:
-            self._words.say(f"The executor sent what is no message: {error}")
+            self._output.append(f"The executor sent what is no message: {error}")
             self._signal_group()
             return None
 
     async def _died(self) -> Outcome:
         code = await self._reap()
-        words = "\n".join(self._words.last)
+        words = "\n".join(self._output.last)
         if self._killed_by_us:
             return Canceled()
         if code is None:

@@ -17,12 +17,12 @@ from vidqueue.sanitize import Redactor, sanitize_text
 
 KEPT = 30
 LONGEST = 500
-# How often the event loop is given the word until the pipe is empty.
+# The maximum number of iterations of the event loop to wait for the pipe to become empty.
 MOST_TURNS = 100
 
 
-class Words:
-    """Hears what a process and all its children write to standard output and error, which is one pipe.
+class ProcessOutput:
+    """Reads what a process and all its children write to standard output and error, which is one pipe.
 
     Attributes:
         last: the last lines, which explain a crash.
@@ -36,8 +36,8 @@ class Words:
         self.on_line: Callable[[LogLine], None] | None = None
         self._pipe = -1
 
-    async def hear(self, pipe: int) -> None:
-        """Hear the read end of a pipe until all writers are gone, and close it."""
+    async def read(self, pipe: int) -> None:
+        """Read a pipe until all writers are gone, and close it."""
         reader, splitter = asyncio.StreamReader(), LineSplitter()
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb"))
@@ -53,16 +53,16 @@ class Words:
             transport.close()
 
     async def drained(self) -> None:
-        """Wait until what the process has written so far is heard."""
+        """Wait until what the process has written so far is read."""
         for _ in range(MOST_TURNS):
             if self._waiting() == 0:
                 break
             await asyncio.sleep(0)
-        # From the transport to the reader, and from there to `hear`.
+        # From the transport to the reader, and from there to `read`.
         for _ in range(3):
             await asyncio.sleep(0)
 
-    def say(self, text: str) -> None:
+    def append(self, text: str) -> None:
         """Count a line that came by another way among the last words."""
         self.last.append(text[:LONGEST])
 
@@ -70,7 +70,7 @@ class Words:
         if not line.text.strip() or line.redrawn:
             return
         text = self.redactor.text(sanitize_text(line.text))
-        self.say(text)
+        self.append(text)
         if self.on_line is not None:
             self.on_line(LogLine(text))
 

@@ -1,0 +1,47 @@
+"""What one job has used, as only its executor knows it: the size of its inputs, and GPU memory of torch."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vidqueue.worker.executor.messages import RunJob, Used
+
+_MEBIBYTE = 1 << 20
+
+
+class UsageOfJob:
+    """Measures one job from here to its end."""
+
+    def __init__(self) -> None:
+        self._pool = 0
+        if (cuda := _cuda()) is not None:
+            cuda.reset_peak_memory_stats()
+            self._pool = cuda.memory_reserved()
+
+    def total(self, order: RunJob, seen_s: Mapping[Path, float]) -> Used:
+        """Return what the job has used; outputs that a processor probed too are no inputs."""
+        inputs = set(map(Path, order.inputs.values()))
+        size = 0
+        for path in inputs:
+            with contextlib.suppress(OSError):
+                size += path.stat().st_size
+        return Used(size, round(sum(seen_s.get(path, 0.0) for path in inputs), 3), self._device_mb())
+
+    def _device_mb(self) -> int:
+        """Return the most GPU memory that torch held, in MiB; 0 where the job used none."""
+        if (cuda := _cuda()) is None:
+            return 0
+        reserved = cuda.max_memory_reserved()
+        # A pool that did not grow is as large as an earlier job has made it: then only what the tensors took counts.
+        peak = reserved if reserved > self._pool else cuda.max_memory_allocated()
+        return int(peak) // _MEBIBYTE
+
+
+def _cuda() -> Any:
+    """Return torch.cuda if a processor has used it; torch is not imported for this."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

@@ -1,0 +1,1 @@
+"""Managed peers: servers of other programs that the daemon starts for a lane, watches and stops."""

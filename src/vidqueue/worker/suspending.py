@@ -1,0 +1,52 @@
+"""Suspends the work of an attempt while its guard says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from vidqueue.worker.executor.suspension import Suspension
+from vidqueue.worker.guards import Guard
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def suspends(guard: Guard, suspension: Suspension) -> AsyncIterator[None]:
+    """Suspend and resume the work inside the block as the guard says. After it nothing is stopped.
+
+    Work that shall end is asked to, and stopped processes hear nothing.
+    """
+    heeding = asyncio.create_task(_heed(guard, suspension), name="suspension")
+    try:
+        yield
+    finally:
+        heeding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await heeding
+
+
+async def _heed(guard: Guard, suspension: Suspension) -> None:
+    while True:
+        guard.suspend_changed.clear()
+        if guard.suspended:
+            await _suspended(guard, suspension)
+        else:
+            await guard.suspend_changed.wait()
+
+
+async def _suspended(guard: Guard, suspension: Suspension) -> None:
+    """Keep the processes stopped until the guard says otherwise."""
+    log.info("attempt_suspended")
+    stopping = asyncio.create_task(suspension.suspend(), name="suspension-stops")
+    try:
+        await guard.suspend_changed.wait()
+    finally:
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        suspension.resume()
+        log.info("attempt_resumed")
