@@ -207,6 +207,22 @@ def test_a_file_that_is_not_delivered_is_made_again(server: ContractServer, tmp_
     assert server.freed == 1
 
 
+def test_a_graph_whose_first_answer_is_lost_is_submitted_once(server: ContractServer, tmp_path: Path) -> None:
+    prompt = server._prompt
+    lost: list[Any] = []
+
+    async def lose(request: Any) -> Any:
+        answer = await prompt(request)
+        lost.append(answer)
+        return Response(status_code=504) if len(lost) == 1 else answer
+
+    server.stop()
+    server._prompt = lose  # type: ignore[method-assign]
+    server.start()
+    assert Attempt(tmp_path, [server.url]).run(saving()) == ["output"]
+    assert (len(lost), len(server.ran)) == (1, 1)
+
+
 def test_work_that_is_lost_again_and_again_is_peer_lost(server: ContractServer, tmp_path: Path) -> None:
     def restart() -> None:
         server.kill()

@@ -132,14 +132,15 @@ def test_the_length_is_that_of_the_shorter_one() -> None:
     assert rungs(params(min_resolution=2048, allow_degrade=False)) == [2048]
 
 
-def test_only_a_server_on_the_card_of_a_lane_counts_its_memory() -> None:
-    here = Sonic(ComfyuiSettings.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1", "lane": "gpu0"}}}))
-    away = Sonic(ComfyuiSettings.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1"}}}))
+def test_only_a_server_that_the_daemon_starts_counts_its_memory() -> None:
+    """An external one on the card of a lane holds that memory all the time, and its next job needs no more."""
+    here = Sonic(ComfyuiSettings.model_validate({"servers": {"a": {"command": ["comfyui"]}}}))
+    away = Sonic(ComfyuiSettings.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1", "lane": "gpu0"}}}))
     params = Sonic.Params.model_validate({"image": "vq:files/x", "audio": "vq:files/y", "min_resolution": 1024})
     stubborn = params.model_copy(update={"allow_degrade": False})
     assert away.vram_mb(params) == 0
     assert 0 < here.vram_mb(params) < here.vram_mb(stubborn)
-    assert here.lane_for(params) == "gpu0"
+    assert away.lane_for(params) == "gpu0"
 
 
 def test_a_face_that_is_not_found_is_told_where_it_can_be_known() -> None:

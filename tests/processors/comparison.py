@@ -32,6 +32,9 @@ _SOUND = re.compile(r"\d+ Hz, (?P<layout>[^,]+)")
 _COLOUR = re.compile(r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)")
 # A display of no luminance at all says nothing, and encoders leave it out.
 _SIDE_DATA = re.compile(r"MaxCLL=\d+, MaxFALL=\d+|max_luminance=[1-9]\d*|Spherical Mapping: \w+")
+_UNSCALED = {
+    "ycgco", "bt2020c", "smpte2085", "chroma-derived-nc", "chroma-derived-c", "ictcp", "log100", "log316",
+}  # fmt: skip
 _RGB = ("rgb", "bgr", "gbr", "argb", "abgr", "pal8")
 
 # What a warning must say for a kind of difference to be told.
@@ -225,8 +228,13 @@ def _pictures(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     matrix = ":out_color_matrix=bt709" if one.is_rgb else ""
     # Where the size changes midway, ffmpeg begins its filters, and their counts, anew.
     large = path.stat().st_size > 1_000_000
+    # What ffmpeg's scaler refuses says nothing about scaling.
+    refused = _UNSCALED & set(one.colour)
+    plain = "setparams=colorspace=unknown:color_trc=unknown," if refused else ""
     thinned = f"select=not(mod(n\\,{ONE_IN}))," if large else ""
-    steps = f"{thinned}{fit}scale={width}:{height}:flags=bicubic+accurate_rnd:out_range=tv{matrix},format=yuv420p"
+    steps = (
+        f"{plain}{thinned}{fit}scale={width}:{height}:flags=bicubic+accurate_rnd:out_range=tv{matrix},format=yuv420p"
+    )
     command: list[str | Path] = [ffmpeg_path(), "-v", "error", "-i", path, "-map", f"0:{one.video}", "-vf", steps]
     command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-"]
     length = width * height * 3 // 2
@@ -237,6 +245,7 @@ def _pictures(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
             if large or count % ONE_IN == 0:
                 yield np.frombuffer(data, np.uint8)
             count += 1
+        assert count, f"ffmpeg cannot scale the pictures of {path.name}"
 
 
 def _of_sound(source: Path, result: Path) -> Iterator[tuple[str, str]]:
@@ -256,9 +265,11 @@ def _of_sound(source: Path, result: Path) -> Iterator[tuple[str, str]]:
 def _sound(path: Path, stream: int) -> np.ndarray:
     """The samples of a track from the first picture on, as one channel."""
     begin = seen(path).times[0]
+    # Where the sound changes midway, ffmpeg begins filters anew, and with them the silence before the first sample.
     raw = run_ffmpeg(
-        "-i", path, "-map", f"0:{stream}", "-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(_RATE),
-        "-f", "s16le", "pipe:1", *_ALL,
+        "-i", path, "-map", f"0:{stream}", "-c:a", "pcm_f64le", "-f", "null", "-", "-dec", "0:0",
+        "-filter_complex", "[dec:0]aresample=async=1:first_pts=0[sound]", "-map", "[sound]", "-ac", "1",
+        "-ar", str(_RATE), "-f", "s16le", "pipe:1", *_ALL,
     ).stdout  # fmt: skip
     samples = np.frombuffer(raw, "<i2").astype(np.float64)
     skipped = round(begin * _RATE)

@@ -5,6 +5,7 @@ The files under `tests/media/cases` are made with ffmpeg; the others are made he
 
 from __future__ import annotations
 
+import random
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.media.clips import picture, run_ffmpeg
-from tests.processors.comparison import unexplained
-from tests.processors.work import Work, facts_of, video_of
+from tests.processors.comparison import unexplained, worst_psnr
+from tests.processors.work import Work, facts_of, outputs, video_of
 from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.media.jail.sandbox import ffmpeg_path
 from vidqueue.progress import Progress
@@ -92,6 +93,13 @@ def _jumping(folder: Path) -> Path:
     return path
 
 
+def _jumping_elsewhere(folder: Path) -> Path:
+    """The same in a container whose clock never begins again: it is told, and nothing is left out."""
+    path = folder / "jumping.mkv"
+    ffmpeg("-copyts", "-i", str(_jumping(folder)), "-c", "copy", "-copyts", str(path))
+    return path
+
+
 def _begun_in_the_middle(folder: Path) -> Path:
     """A broadcast that was switched on between two key pictures, the second of which comes after two seconds."""
     whole = clip(folder / "whole.ts", "-g", "50", "-keyint_min", "50", "-sc_threshold", "0", "-bf", "0", seconds=4)
@@ -125,6 +133,35 @@ def _untimed(folder: Path) -> Path:
     return clip(folder / "untimed.avi", "-c:a", "pcm_s16le", "-bf", "0")
 
 
+def _packed(folder: Path) -> Path:
+    """MPEG-4 in AVI as DivX wrote it: a B picture lies in the packet before its own, which is empty."""
+    path = clip(folder / "loose.avi", "-an", "-c:v", "mpeg4", "-bf", "1", "-q:v", "2", "-sc_threshold", "1000000000")
+    content = path.read_bytes()
+    begin = content.index(b"movi") + 4
+    packets, at = [], begin
+    while content[at : at + 4] == b"00dc":
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        packets.append(content[at + 8 : at + 8 + size])
+        at += 8 + size + size % 2
+    first = packets[0].index(b"\0\0\1\xb6")
+    packets[0] = packets[0][:first] + b"\0\0\1\xb2DivX503b1393p" + packets[0][first:]
+    empty = bytes.fromhex("000001b6504f")
+    for number, packet in enumerate(packets):
+        if packet[packet.index(b"\0\0\1\xb6") + 4] >> 6 == 2:  # the kind of a picture: I, P or B
+            packets[number - 1], packets[number] = packets[number - 1] + packet, empty
+    chunks, index, place = b"", b"", 4
+    for packet in packets:
+        length = len(packet).to_bytes(4, "little")
+        index += b"00dc" + (16 if not chunks else 0).to_bytes(4, "little") + place.to_bytes(4, "little") + length
+        chunks += b"00dc" + length + packet + bytes(len(packet) % 2)
+        place = 4 + len(chunks)
+    body = content[8 : begin - 8] + (len(chunks) + 4).to_bytes(4, "little") + b"movi" + chunks
+    body += b"idx1" + len(index).to_bytes(4, "little") + index
+    packed = folder / "packed.avi"
+    packed.write_bytes(b"RIFF" + len(body).to_bytes(4, "little") + body)
+    return packed
+
+
 def _late(folder: Path) -> Path:
     return clip(folder / "late.mkv", "-output_ts_offset", "7200")
 
@@ -143,7 +180,7 @@ def _empty_track(folder: Path) -> Path:
     return path
 
 
-def _turned(folder: Path) -> Path:
+def turned(folder: Path) -> Path:
     """Uneven times, wide pixels, a quarter turn, and sound that begins before the picture."""
     upright = folder / "upright.mov"
     sources = [word.format(seconds=1) for word in ("-itsoffset", "0.2", *CLIP, *TONE)]
@@ -190,7 +227,7 @@ def _spherical(folder: Path) -> Path:
     return path
 
 
-def _open_gop(name: str) -> Callable[[Path], Path]:
+def open_gop(name: str) -> Callable[[Path], Path]:
     """H.265 cut at a key picture that pictures of the group before it follow (RASL): nobody can decode those."""
 
     def made(folder: Path) -> Path:
@@ -205,7 +242,7 @@ def _open_gop(name: str) -> Callable[[Path], Path]:
     return made
 
 
-def _edited(folder: Path) -> Path:
+def edited(folder: Path) -> Path:
     """Half a second that an edit list hides."""
     whole = clip(folder / "whole.mp4", "-g", "100", seconds=2)
     path = folder / "edited.mp4"
@@ -227,12 +264,130 @@ def _clean_aperture(folder: Path) -> Path:
     return path
 
 
-def _two_sizes(folder: Path) -> Path:
-    parts = (
-        clip(folder / "one.ts", "-an", "-bf", "0"),
-        clip(folder / "two.ts", "-an", "-bf", "0", "-s", "320x180", "-output_ts_offset", "1"),
+def _uneven_cropping(folder: Path) -> Path:
+    """Cropping to an odd number of pixels, wide pixels, and a quarter turn."""
+    upright = clip(folder / "upright.mp4", "-an", "-vf", "setsar=4/3")
+    path = folder / "cropped.mp4"
+    ffmpeg("-display_rotation", "90", "-i", str(upright), "-c", "copy", str(path))
+    uneven = (121, 1, 61, 1, 0, 1, 0, 1)
+    _into_sample_entry(path, b"avc1", _box(b"clap", b"".join(value.to_bytes(4) for value in uneven)))
+    return path
+
+
+def _odd_sides(folder: Path) -> Path:
+    """Odd sides with a sample of colour for each pixel, and a shape of pixels that takes three digits to tell."""
+    return clip(folder / "odd.mp4", "-an", "-vf", "scale=161:91,setsar=208/207:max=1000", "-pix_fmt", "yuv444p")
+
+
+def transparent_webm(folder: Path) -> Path:
+    """A half that shows nothing; WebM stores transparency beside the pictures, where ffmpeg's own decoder sees none."""
+    half = "format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='255*lt(X,80)',format=yuva420p"
+    vp9 = (
+        "-c:v",
+        "libvpx-vp9",
+        "-cpu-used",
+        "8",
+        "-crf",
+        "15",
+        "-b:v",
+        "0",
+        "-auto-alt-ref",
+        "0",
+        "-pix_fmt",
+        "yuva420p",
     )
-    path = folder / "sizes.ts"
+    return clip(folder / "transparent.webm", "-vf", half, *vp9, "-c:a", "libopus")
+
+
+_MPEG2 = ("-c:v", "mpeg2video", "-g", "15", "-bf", "2", "-q:v", "2", "-c:a", "mp2")
+
+
+def _mpeg2_cut(folder: Path) -> Path:
+    """MPEG-2 cut at an open group: the two pictures before the first key picture got its very time."""
+    whole = clip(folder / "whole.mkv", *_MPEG2, seconds=3)
+    path = folder / "cut.mkv"
+    ffmpeg("-ss", "1.5", "-i", str(whole), "-c", "copy", str(path))
+    return path
+
+
+def _mpeg_begun_in_the_middle(folder: Path) -> Path:
+    """The same in MPEG-PS, which leaves the time of the first key picture out, with the end of a group before it."""
+    content = clip(folder / "whole.mpg", *_MPEG2, "-an", seconds=3).read_bytes()
+    path = folder / "middle.mpg"
+    path.write_bytes(content[len(content) // 4 // 2048 * 2048 :])
+    return path
+
+
+def _two_sizes(folder: Path) -> Path:
+    return _in_two_parts(folder, ("-an", "-bf", "0"), ("-an", "-bf", "0", "-s", "320x180"))
+
+
+def _begun_later(folder: Path) -> Path:
+    """A live stream in fragments of which the first are missing: its clock begins with the second second."""
+    parts = ("-movflags", "frag_keyframe+empty_moov+default_base_moof")
+    content = clip(folder / "live.mp4", *parts, seconds=2).read_bytes()
+    first = content.index(b"moof") - 4
+    path = folder / "later.mp4"
+    path.write_bytes(content[:first] + content[content.index(b"moof", first + 8) - 4 :])
+    return path
+
+
+def _logarithmic(folder: Path) -> Path:
+    """What a camera records for grading; ffmpeg's scaler knows no such curve."""
+    curve = ("-vf", "format=yuv422p10le,setparams=color_trc=log100", "-pix_fmt", "yuv422p10le")
+    return clip(folder / "log.mov", "-an", "-c:v", "prores_ks", "-frames:v", "5", *curve)
+
+
+def _ycgco(folder: Path) -> Path:
+    """A matrix of screen recorders, which ffmpeg's scaler does not know either."""
+    matrix = ("-vf", "format=yuv444p,setparams=colorspace=ycgco", "-pix_fmt", "yuv444p")
+    return clip(folder / "green.mkv", "-an", "-frames:v", "5", *matrix)
+
+
+def _stereoscopic(folder: Path) -> Path:
+    """The views of both eyes beside each other, as Matroska marks them."""
+    return clip(folder / "eyes.mkv", "-an", "-frames:v", "5", "-metadata:s:v", "stereo_mode=left_right")
+
+
+def _growing_surround(folder: Path) -> Path:
+    """A broadcast whose AC-3 has two channels, and six as soon as the film begins."""
+    coded = ("-bf", "0", "-c:a", "ac3")
+    wide = ("-af", "pan=5.1(side)|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0")
+    return _in_two_parts(folder, (*coded, "-ac", "2"), (*coded, *wide))
+
+
+def _captioned(folder: Path) -> Path:
+    """A broadcast with closed captions (CEA-608), two bytes with each picture."""
+    path = folder / "captioned.h264"
+    clip(folder / "plain.mp4", "-an", "-frames:v", "5")
+    ffmpeg(
+        "-i", str(folder / "plain.mp4"), "-c", "copy", "-bsf:v", "h264_mp4toannexb,h264_metadata=aud=insert", str(path)
+    )
+    mark = b"\0\0\0\1\x09"
+    caption = b"\xb5\0\x31GA94\x03\xc1\xff\xfc\x94\x20\xff"
+    message = b"\0\0\0\1\x06" + bytes([4, len(caption)]) + caption + b"\x80"
+    first, *pictures = path.read_bytes().split(mark)
+    path.write_bytes(first + b"".join(mark + one[:1] + message + one[1:] for one in pictures))
+    ffmpeg(
+        "-framerate", "25", "-i", str(path), "-c", "copy", "-bsf:v", "setts=ts=N/25/TB", str(folder / "captioned.mkv")
+    )
+    return folder / "captioned.mkv"
+
+
+def _two_matrices(folder: Path) -> Path:
+    """A recording of two broadcasts that describe their colours differently."""
+    tags = [f"setparams=colorspace={name}:color_primaries={name}:color_trc={name}" for name in ("bt709", "smpte170m")]
+    return _in_two_parts(folder, ("-an", "-bf", "0", "-vf", tags[0]), ("-an", "-bf", "0", "-vf", tags[1]))
+
+
+def two_sounds(folder: Path) -> Path:
+    """A recording of a broadcast in mono and of one in stereo."""
+    return _in_two_parts(folder, ("-bf", "0", "-ac", "1"), ("-bf", "0", "-ac", "2", "-ar", "44100"))
+
+
+def _in_two_parts(folder: Path, first: tuple[str, ...], second: tuple[str, ...]) -> Path:
+    parts = clip(folder / "one.ts", *first), clip(folder / "two.ts", *second, "-output_ts_offset", "1")
+    path = folder / "parts.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
@@ -245,34 +400,60 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right | dict[str, Right]]] 
     "transparency": ("prores4444.mov", Right(audios=0, warned=("blended with black",))),
     "clock that begins again": (_joined, Right(frames=75, seconds=3, warned=("begins again",))),
     "clock that jumps": (_jumping, Right(frames=75, seconds=3, warned=("begins again or jumps",))),
+    "clock that jumps where clocks do not begin again": (
+        _jumping_elsewhere,
+        Right(frames=75, seconds=600.92, sound_s=601, warned=("For 598 s nothing is shown or heard",)),
+    ),
     "begins in the middle of a group of pictures": (
         _begun_in_the_middle,
         Right(frames=50, seconds=2, sound_s=3, warned=("are left out",)),
     ),
     "two programs": (_two_programs, Right(size=(240, 136), warned=("another program",))),
     "forty fonts": (_with_fonts, Right(warned=("40 attached files are left out",))),
-    "turned, uneven, wide pixels": (_turned, Right(size=(90, 160), sar=Fraction(3, 4), sound_s=1)),
+    "turned, uneven, wide pixels": (turned, Right(size=(90, 160), sar=Fraction(3, 4), sound_s=1)),
     "ten bits of BT.2020": (_deep, Right()),
     "HDR10": (_hdr10, {"enhance": Right(), "transcode": Right(warned=("HDR was converted",))}),
     "360 degrees": (_spherical, Right(audios=0)),
     "open group of pictures in MPEG-TS": (
-        _open_gop("cut.ts"),
+        open_gop("cut.ts"),
         Right(frames=25, seconds=1, audios=0, warned=("The first 3 pictures are left out",)),
     ),
     "open group of pictures in Matroska": (
-        _open_gop("cut.mkv"),
+        open_gop("cut.mkv"),
         Right(frames=25, seconds=1, audios=0, warned=("The first 3 pictures are left out",)),
     ),
-    "open group of pictures in MP4": (_open_gop("cut.mp4"), Right(audios=0)),
-    "edit list": (_edited, Right(frames=37, seconds=1.48)),
+    "open group of pictures in MP4": (open_gop("cut.mp4"), Right(audios=0)),
+    "edit list": (edited, Right(frames=37, seconds=1.48)),
     "one pixel": (_one_pixel, Right(size=(2, 2), frames=10, seconds=0.4, audios=0)),
     "clean aperture": (_clean_aperture, Right(size=(120, 60), audios=0)),
     "another size midway": (_two_sizes, Right(frames=50, seconds=2, audios=0)),
+    "other colours midway": (_two_matrices, Right(frames=50, seconds=2, audios=0)),
+    "other channels midway": (
+        two_sounds,
+        Right(frames=50, seconds=2, warned=("begins again", "change midway to stereo")),
+    ),
+    "more channels midway": (
+        _growing_surround,
+        Right(frames=50, seconds=2, warned=("says those of its beginning (stereo)",)),
+    ),
+    "live stream whose first part is missing": (_begun_later, Right()),
+    "transfer of a camera": (_logarithmic, Right(frames=5, seconds=0.2, audios=0)),
+    "YCgCo": (_ycgco, Right(frames=5, seconds=0.2, audios=0)),
+    "3D": (_stereoscopic, Right(frames=5, seconds=0.2, audios=0, warned=("3D (side by side) is left out",))),
     "full range": (_full_range, Right()),
     "VP8 in high definition": (_vp8, Right(size=(1280, 720), frames=5, seconds=0.2, audios=0)),
     "no times of presentation": (_untimed, Right()),
+    "packed B pictures in AVI": (_packed, Right(audios=0)),
     "clock that starts after two hours": (_late, Right()),
     "interlaced": (_interlaced, Right(size=(160, 96), warned=("interlaced",))),
+    "cropping to odd sides": (_uneven_cropping, Right(size=(60, 120), sar=Fraction(3, 4), audios=0)),
+    "odd sides": (_odd_sides, Right(size=(160, 90), sar=Fraction(208, 207), audios=0)),
+    "transparency in WebM": (transparent_webm, Right(warned=("blended with black",))),
+    "open group of MPEG-2": (_mpeg2_cut, Right(frames=45, seconds=1.8, warned=("The first 2 pictures are left out",))),
+    "MPEG-PS that begins in the middle of a group": (
+        _mpeg_begun_in_the_middle,
+        Right(frames=45, seconds=1.8, audios=0, warned=("pictures are left out",)),
+    ),
     "empty sound track": (_empty_track, Right(warned=("Sound track 2 is empty",))),
 }
 
@@ -283,7 +464,10 @@ def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path
     made, known = FILES[kind]
     right = known if isinstance(known, Right) else known[processor]
     path = CASES / made if isinstance(made, str) else made(tmp_path)
-    output = Work(processor, path, tmp_path / "work").run(quality="high")
+    work = Work(processor, path, tmp_path / "work")
+    output = work.run(quality="high")
+    # What ffmpeg calls an error is none of a job that succeeds.
+    assert "error" not in {line.level for line in work.log}
     facts = facts_of(output)
     video = video_of(facts)
     assert (video.upright, video.sar, video.frames) == (right.size, right.sar, right.frames)
@@ -295,6 +479,34 @@ def test_a_file_of_this_kind_comes_out_right(processor: str, kind: str, tmp_path
     assert len(warnings) == len(right.warned), warnings
     assert all(words in said for words, said in zip(right.warned, warnings, strict=True)), warnings
     assert unexplained(path, output.path, warnings) == []
+
+
+MATRICES = {"bt601": "smpte170m", "bt709": "bt709", "bt2020": "bt2020"}
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("spread", ["tv", "pc"])
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_pictures_survive_a_round_trip(matrix: str, spread: str, depth: int, tmp_path: Path) -> None:
+    """Through the frames and back, upright and with their times, at the quality where nothing is changed."""
+    name = MATRICES[matrix]
+    space, transfer = ("bt2020nc", "bt2020-10") if name == "bt2020" else (name, name)
+    pixels = "yuv420p" if depth == 8 else "yuv420p10le"
+    tags = f"setparams=range={spread}:colorspace={space}:color_primaries={name}:color_trc={transfer}"
+    uneven = "settb=1/90000,setpts=PTS+eq(mod(N\\,3)\\,1)*1800"
+    deep = () if depth == 8 else ("-c:v", "libx265", "-x265-params", "log-level=error:qp=8")
+    upright = clip(
+        tmp_path / "upright.mp4", "-an", "-vf",
+        f"scale=out_color_matrix={matrix}:out_range={spread},format={pixels},{tags},{uneven}", "-pix_fmt", pixels,
+        "-qp", "8", *deep, "-fps_mode", "passthrough", "-enc_time_base", "1/90000",
+    )  # fmt: skip
+    source = upright
+    if spread == "tv":
+        source = tmp_path / "turned.mp4"
+        ffmpeg("-display_rotation", "90", "-i", str(upright), "-c", "copy", str(source))
+    output = Work("enhance", source, tmp_path / "work").run()
+    assert (unexplained(source, output.path, []), output.facts["warnings"]) == ([], [])
+    assert worst_psnr(source, output.path) >= 45
 
 
 @pytest.mark.parametrize("processor", BOTH)
@@ -336,6 +548,17 @@ def test_dolby_vision_without_a_base_layer_is_refused_and_never_green(processor:
         assert (caught.value.code, "Dolby Vision profile 5" in caught.value.message) == ("unsupported_codec", True)
 
 
+@pytest.mark.parametrize("processor", BOTH)
+def test_what_webm_hides_behind_transparency_does_not_appear(processor: str, tmp_path: Path) -> None:
+    path = transparent_webm(tmp_path)
+    shown = picture(Work(processor, path, tmp_path / "work").run(quality="high").path)
+    assert shown[:, 90:].max() < 10, "the transparent half is black"
+    assert shown[:, :70].max() > 200, "the other half is as it was"
+    if processor == "transcode":
+        kept = Work(processor, path, tmp_path / "kept").run(container="webm", codec="vp9")
+        assert (video_of(facts_of(kept)).pixel_format, kept.facts["warnings"]) == ("yuva420p", [])
+
+
 def test_what_is_hidden_behind_transparency_does_not_appear(tmp_path: Path) -> None:
     output = Work("transcode", CASES / "prores4444.mov", tmp_path / "work").run(quality="high")
     shown = picture(output.path)
@@ -358,10 +581,53 @@ def test_hdr_becomes_bt709_in_eight_bits_and_stays_in_ten(tmp_path: Path) -> Non
     assert ten.facts["warnings"] == []
 
 
-def test_surround_sound_with_channels_at_the_side_goes_into_webm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processor", BOTH)
+def test_surround_sound_with_channels_at_the_side_goes_into_webm(processor: str, tmp_path: Path) -> None:
     source = clip(tmp_path / "side.mkv", "-c:a", "ac3", "-af", "pan=5.1(side)|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0")
-    facts = facts_of(Work("transcode", source, tmp_path / "work").run(container="webm"))
+    facts = facts_of(Work(processor, source, tmp_path / "work").run(container="webm"))
     assert [(audio.codec, audio.channel_layout) for audio in facts.audios] == [("opus", "5.1")]
+
+
+def _picture_subtitles(path: Path) -> None:
+    """A Blu-ray subtitle (PGS): one white line for half a second."""
+    position = (160).to_bytes(2) + (90).to_bytes(2) + b"\x10"
+    line = bytes([0, 0x80 | 32, 1, 0, 0])  # 32 pixels of colour 1, and the end of the line
+    shown = [
+        (0x16, position + b"\0\1\x80\0\0\1" + b"\0\0\0\0" + (64).to_bytes(2) + (70).to_bytes(2)),
+        (0x17, b"\1\0" + b"".join(side.to_bytes(2) for side in (64, 70, 32, 2))),
+        (0x14, b"\0\0" + bytes([1, 235, 128, 128, 255])),
+        (0x15, b"\0\0\0\xc0" + (4 + 2 * len(line)).to_bytes(3) + (32).to_bytes(2) + (2).to_bytes(2) + 2 * line),
+        (0x80, b""),
+    ]
+    gone = [
+        (0x16, position + b"\0\2\0\0\0\0"), (0x17, b"\1\0" + b"".join(side.to_bytes(2) for side in (64, 70, 32, 2))),
+        (0x80, b""),
+    ]  # fmt: skip
+    segments = b""
+    for seconds, parts in ((0.2, shown), (0.7, gone)):
+        for kind, content in parts:
+            times = round(seconds * 90_000).to_bytes(4) + bytes(4)
+            segments += b"PG" + times + bytes([kind]) + len(content).to_bytes(2) + content
+    path.write_bytes(segments)
+
+
+@pytest.mark.parametrize("processor", BOTH)
+def test_subtitles_that_are_pictures_are_kept_in_mkv_and_told_elsewhere(processor: str, tmp_path: Path) -> None:
+    _picture_subtitles(tmp_path / "text.sup")
+    source = tmp_path / "disc.mkv"
+    words = (word.format(seconds=1) for word in CLIP)
+    ffmpeg(*words, "-i", str(tmp_path / "text.sup"), "-map", "0", "-map", "1", "-c:v", "libx264", "-c:s", "copy",
+           "-metadata:s:s:0", "language=ger", str(source))  # fmt: skip
+    kept = Work(processor, source, tmp_path / "mkv").run(container="mkv")
+    tracks = [(one.codec, one.language) for one in facts_of(kept).subtitle_tracks]
+    assert (tracks, kept.facts["warnings"]) == ([("hdmv_pgs_subtitle", "ger")], [])
+    for wish, said in {
+        "keep": "Subtitle track 1 (hdmv_pgs_subtitle) is left out",
+        "burn": "its subtitles are pictures",
+    }.items():
+        other = Work(processor, source, tmp_path / wish).run(container="mp4", subtitles=wish)
+        assert facts_of(other).subtitles == 0
+        assert any(said in one for one in other.facts["warnings"])
 
 
 def test_sound_that_nobody_can_decode_is_refused_unless_it_is_dropped(tmp_path: Path) -> None:
@@ -374,12 +640,87 @@ def test_sound_that_nobody_can_decode_is_refused_unless_it_is_dropped(tmp_path: 
     assert (video_of(facts).frames, facts.audios) == (25, ())
 
 
+@pytest.mark.parametrize(("share", "lost"), [(0.1, "warning"), (0.5, "fault")])
+def test_sound_that_is_lost_in_decoding_is_told_or_a_fault(share: float, lost: str, tmp_path: Path) -> None:
+    """A loss that no clock shows: the times of what is left are right."""
+    sound = tmp_path / "sound.m4a"
+    ffmpeg(*(word.format(seconds=3) for word in TONE), "-c:a", "aac", str(sound))
+    content = bytearray(sound.read_bytes())
+    start, length = content.index(b"mdat") + 4000, int(len(content) * share)
+    content[start : start + length] = bytes([0xFF]) * length
+    sound.write_bytes(content)
+    path = tmp_path / "film.mp4"
+    ffmpeg(*(word.format(seconds=3) for word in CLIP), "-i", str(sound), "-c:v", "libx264", "-c:a", "copy", str(path))
+    for processor, wishes in {"transcode": {"audio": "reencode"}, "enhance": {"container": "webm"}}.items():
+        work = Work(processor, path, tmp_path / processor)
+        if lost == "warning":
+            told = work.run(**wishes).facts["warnings"]
+            assert "packets of sound track 1 could not be decoded" in told[-1]
+        else:
+            with pytest.raises(VidqueueError) as caught:
+                work.run(**wishes)
+            assert caught.value.code == "media_damaged"
+
+
 def test_an_encrypted_file_says_so(tmp_path: Path) -> None:
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "7" * 32, "-encryption_kid", "a" * 32)
     path = clip(tmp_path / "locked.mp4", *key)
     for processor in BOTH:
         with pytest.raises(VidqueueError) as caught:
             Work(processor, path, tmp_path / processor).run()
+        assert caught.value.code == "encrypted"
+
+
+def _scrambled(folder: Path) -> Path:
+    """A broadcast for subscribers: tables are readable, pictures and sound are not."""
+    content, dice = bytearray(clip(folder / "free.ts").read_bytes()), random.Random(1)
+    for at in range(0, len(content), 188):
+        if ((content[at + 1] & 0x1F) << 8 | content[at + 2]) in (0, 17, 4096):
+            continue
+        content[at + 3] |= 0x80
+        begin = at + 4 + (1 + content[at + 4] if content[at + 3] & 0x20 else 0)
+        content[begin : at + 188] = dice.randbytes(at + 188 - begin)
+    path = folder / "scrambled.ts"
+    path.write_bytes(content)
+    return path
+
+
+def _element(identifier: str, content: bytes) -> bytes:
+    return bytes.fromhex(identifier) + (len(content) | 1 << 56).to_bytes(8) + content
+
+
+def _locked(folder: Path, key: bytes) -> Path:
+    """Matroska whose video track says that it is encrypted, with AES, by a key of this name or of none."""
+    content = clip(folder / "open.mkv", "-an").read_bytes()
+    # The first one is in the table of contents.
+    tracks = content.index(bytes.fromhex("1654ae6b"), content.index(bytes.fromhex("1654ae6b")) + 4)
+    width = 9 - content[tracks + 4].bit_length()
+    head = tracks + 4 + width
+    size = int.from_bytes(content[tracks + 4 : head]) - (1 << 7 * width)
+    entry = content.index(b"\xae\x01", head)
+    length = int.from_bytes(content[entry + 2 : entry + 9])
+    how = _element("47e1", b"\5") + (_element("47e2", key) if key else b"")
+    locked = _element("6d80", _element("6240", _element("5033", b"\1") + _element("5035", how)))
+    track = _element("ae", content[entry + 9 : entry + 9 + length] + locked)
+    rest = content[entry + 9 + length : head + size]
+    path = folder / "locked.mkv"
+    segment = content.index(bytes.fromhex("18538067"))
+    # The length of all is not known any more.
+    begin = content[: segment + 4] + b"\1" + b"\xff" * 7 + content[segment + 12 : tracks]
+    path.write_bytes(begin + _element("1654ae6b", content[head:entry] + track + rest) + content[head + size :])
+    return path
+
+
+@pytest.mark.parametrize(
+    "made", [_scrambled, lambda folder: _locked(folder, bytes(range(16))), lambda folder: _locked(folder, b"")],
+    ids=["MPEG-TS", "Matroska", "Matroska without a key's name"],
+)  # fmt: skip
+def test_encryption_is_recognised_in_other_containers(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = made(tmp_path)
+    for processor in (*BOTH, "verify"):
+        field = "media" if processor == "verify" else "video"
+        with pytest.raises(VidqueueError) as caught:
+            outputs(processor, field, path, tmp_path / processor)
         assert caught.value.code == "encrypted"
 
 
@@ -396,3 +737,31 @@ def test_a_file_that_grows_while_it_is_read_is_no_success(processor: str, tmp_pa
     with pytest.raises(VidqueueError) as caught:
         work.run()
     assert (caught.value.code, is_retryable(caught.value.code)) == ("input_changed", True)
+
+
+def captions(path: Path) -> int:
+    return run_ffmpeg("-i", path, "-vf", "showinfo", "-f", "null", "-").stderr.count(b"Closed Captions: (")
+
+
+def test_closed_captions_are_kept_in_the_codecs_of_broadcasts_and_told_elsewhere(tmp_path: Path) -> None:
+    path = _captioned(tmp_path)
+    told = ["The closed captions are left out; transcode keeps them in H.264 and H.265."]
+    assert captions(path) == 5
+    for processor, wishes, kept in (
+        ("transcode", {}, 5), ("transcode", {"codec": "h265"}, 5), ("transcode", {"container": "webm"}, 0),
+        ("enhance", {}, 0),
+    ):  # fmt: skip
+        output = Work(processor, path, tmp_path / f"{processor}{len(wishes)}{kept}").run(**wishes)
+        assert (captions(output.path), output.facts["warnings"]) == (kept, [] if kept else told)
+
+
+def test_a_copy_tells_that_its_sound_gains_channels_midway(tmp_path: Path) -> None:
+    output = Work("transcode", _growing_surround(tmp_path), tmp_path / "work").run(codec="copy")
+    assert any("says those of its beginning (stereo)" in warning for warning in output.facts["warnings"])
+
+
+@pytest.mark.parametrize("made", [_logarithmic, _ycgco])
+def test_colours_that_the_scaler_refuses_become_thumbnails_too(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = made(tmp_path)
+    poster = outputs("thumbnails", "video", path, tmp_path / "work", preview="none", sprite=False)["poster.jpg"]
+    assert poster.path.stat().st_size > 1000

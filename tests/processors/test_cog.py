@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +20,8 @@ import httpx2
 import pytest
 
 from tests.daemon import Daemon, until
+from vidqueue.processors.remote.documents import Documents
+from vidqueue.processors.remote.peer import Peer, PeerError
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-others/bin/python"
@@ -73,14 +78,31 @@ class Nonsense(BaseHTTPRequestHandler):
         "no_file": (200, b'{"status":"succeeded","output":"http://127.0.0.1:1/video.mp4"}'),
         "base64": (200, b'{"status":"succeeded","output":"data:video/mp4;base64,%%%"}'),
         "plain": (200, b'{"status":"succeeded","output":{"text":["a","b"],"score":0.5}}'),
+        "giant": (200, b'{"status":"succeeded","output":"data:video/mp4;base64,' + b"A" * (18 << 20) + b'"}'),
     }
 
     def do_GET(self) -> None:
+        if self.path.startswith("/dripping/"):
+            self._drip()
+            return
         self._answer(200, b'{"status":"READY"}' if self.path.endswith("/health-check") else b"{}")
 
+    asked: ClassVar[list[str]] = []
+
     def do_PUT(self) -> None:
+        self.asked.append(self.path.split("/")[1])
         self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(*self.ANSWERS[self.path.split("/")[1]])
+
+    def _drip(self) -> None:
+        """Never be done, and never be silent for long."""
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b" ")
+                time.sleep(0.2)
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -107,7 +129,11 @@ def daemon(cog: CogServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "model": {"url": cog.url},
         "impatient": {"url": cog.url, "busy_timeout_s": 0.5, "concurrency": 5},
         "absent": {"url": "http://127.0.0.1:1"},
-        **{name: {"url": f"http://127.0.0.1:{liar.server_port}/{name}"} for name in Nonsense.ANSWERS},
+        "dripping": {"url": f"http://127.0.0.1:{liar.server_port}/dripping"},
+        **{
+            name: {"url": f"http://127.0.0.1:{liar.server_port}/{name}", "file_limit_mb": 1}
+            for name in Nonsense.ANSWERS
+        },
     }
     endpoints = {name: {"device": "cpu", **endpoint} for name, endpoint in endpoints.items()}
     folder = tmp_path_factory.mktemp("vidqueue")
@@ -244,11 +270,14 @@ def test_a_cancel_reaches_the_server(daemon: Daemon, cog: CogServer, tmp_path: P
         ("refused", "invalid_params"),
         ("no_file", "peer_lost"),
         ("base64", "bad_output"),
+        ("giant", "output_too_large"),
     ],
 )
 def test_a_server_that_answers_nonsense_fails_the_job_with_a_code(daemon: Daemon, endpoint: str, code: str) -> None:
     job = daemon.ended(submit(daemon, endpoint, job={"max_attempts": 1}))
     assert (job["state"], job["error"]["code"]) == ("failed", code)
+    assert ("--upload-url" in job["error"]["hint"]) == (endpoint == "giant")
+    assert Nonsense.asked.count(endpoint) == 1
 
 
 def test_a_model_that_returns_no_file_has_a_result(daemon: Daemon) -> None:
@@ -265,6 +294,36 @@ def test_a_server_that_is_down_is_waited_for(daemon: Daemon) -> None:
     assert "does not answer" in job["message"]
     daemon.http.post(f"/v1/jobs/{job_id}/cancel")
     assert daemon.job(job_id)["state"] == "canceled"
+
+
+def test_a_whole_answer_has_a_time_and_each_document_its_own_question() -> None:
+    liar = ThreadingHTTPServer(("127.0.0.1", 0), Nonsense)
+    threading.Thread(target=liar.serve_forever, args=(0.1,), daemon=True).start()
+    documents = Documents(known_for_s=60, unknown_for_s=60)
+
+    def drip() -> None:
+        with pytest.raises(PeerError, match="did not answer in time"):
+            Peer(f"http://127.0.0.1:{liar.server_port}/dripping").ask("GET", "/openapi.json", idle_s=0.5)
+
+    with ThreadPoolExecutor() as pool:
+        dripping = pool.submit(documents.get, "dripping", drip)
+        until(dripping.running)
+        assert documents.get("other", lambda: {"is": "there"}) == {"is": "there"}
+        assert not dripping.done()
+        assert dripping.result(timeout=20) is None
+    liar.shutdown()
+
+
+@pytest.mark.long
+def test_a_server_that_drips_keeps_nobody_waiting(daemon: Daemon) -> None:
+    """Its schema is asked for at a submission, and nobody else's question waits for its answer."""
+    with ThreadPoolExecutor() as pool:
+        submitted = pool.submit(submit, daemon, "dripping")
+        assert not submitted.done()
+        assert daemon.ended(submit(daemon, "plain"))["state"] == "succeeded"
+        job_id = submitted.result()
+    daemon.http.post(f"/v1/jobs/{job_id}/cancel")
+    assert daemon.ended(job_id, within_s=40)["state"] == "canceled"
 
 
 def test_a_crash_of_the_model_is_tried_again_once_the_server_is_back(

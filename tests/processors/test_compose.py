@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import http.server
 import json
+import random
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from tests.daemon import promised
 from tests.media.clips import FOLDER, picture, run_ffmpeg
 from tests.processors.work import facts_of, video_of
 from vidqueue.errors import CanceledError, VidqueueError, WaitingError
@@ -21,11 +24,15 @@ from vidqueue.job import OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.media.film.speech import Span, phrases_of, spoken_spans, timed
 from vidqueue.media.film.subtitles import read_subtitles
+from vidqueue.media.film.timeline import Length, Transition, place
 from vidqueue.processors import compose
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import Compose, ComposeParams, ComposeSettings
+from vidqueue.processors.compose import Compose, ComposeParams
+from vidqueue.processors.parts.film_settings import ComposeSettings
+from vidqueue.processors.parts.montage import Scene, filled, transition_s
 from vidqueue.processors.registry import parse
 from vidqueue.progress import LogLine, Progress
+from vidqueue.storage.reserved import ReservedSpace
 
 SCRIPT = "One two three. Four five six, seven eight. Nine!"
 # When the voice of the fixture speaks, in seconds.
@@ -37,7 +44,8 @@ COPY = "import shutil, sys; shutil.copy(*sys.argv[1:])"
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "SIZES", {"9:16": (108, 192), "16:9": (192, 108), "1:1": (128, 128)})
-    monkeypatch.setattr("vidqueue.processors.parts.story.SIZES", compose.SIZES)
+    for module in ("montage", "composed_films"):
+        monkeypatch.setattr(f"vidqueue.processors.parts.{module}.SIZES", compose.SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +142,60 @@ def test_crossfades_cost_the_film_nothing(files: dict[str, Path], tmp_path: Path
     assert found["final_1"].facts["warnings"] == ["There are no subtitles: the narration has no script."]
 
 
+def test_a_rest_that_is_no_picture_is_no_clip(files: dict[str, Path], tmp_path: Path) -> None:
+    voice, still = tmp_path / "voice.wav", str(files["green"])
+    run_ffmpeg("-f", "lavfi", "-i", "sine=300:d=1.012", voice)
+    found, _, _ = composed(tmp_path / "work", audio=str(voice), materials=[still], clip_s=1)
+    assert found["final_1"].facts["video"]["frames"] == 30
+
+
+@pytest.mark.parametrize("transition", ["cut", "crossfade"])
+def test_films_of_any_length_are_filled_to_the_picture(transition: Transition) -> None:
+    params = ComposeParams.model_validate({
+        "audio": "a", "materials": ["b"], "clip_s": 0.9, "transition": transition,
+    })  # fmt: skip
+    scenes = [Scene(Path("a"), 0.0, length_s, is_still=False) for length_s in (0.9, 0.7, 0.55)]
+    for length_s in (0.004, 0.05, 0.9, 0.901, 0.92, 1.6, 1.613, 2.15, *np.arange(3, 30, 0.0137)):
+        chosen = filled(scenes, params, float(length_s), random.Random(1))
+        lengths = [
+            Length(
+                Fraction(str(round(shown_s, 6))), transition if number else "cut", Fraction(str(transition_s(params)))
+            )
+            for number, (_, shown_s) in enumerate(chosen)
+        ]
+        assert abs(place(lengths, Fraction(30))[-1].end - max(1.0, length_s * 30)) <= 0.6, length_s
+
+
+def test_the_space_of_all_films_is_reserved_before_the_first_is_rendered(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    hold = ReservedSpace.hold
+
+    def noted(space: ReservedSpace, size: int) -> None:
+        held.append(size)
+        hold(space, size)
+
+    monkeypatch.setattr(ReservedSpace, "hold", noted)
+    outputs, _, _ = composed(
+        tmp_path / "work", audio=str(files["voice"]), materials=[str(files["red"])], count=2, seed=1
+    )
+    films = sum(one.path.stat().st_size for name, one in outputs.items() if name.startswith(("final", "combined")))
+    assert held[0] > films
+    assert held[0] == max(held)
+    assert held[-1] == 0
+    assert not (tmp_path / "work" / ".reserved").exists()
+
+
+def test_materials_that_are_too_short_are_told(files: dict[str, Path], tmp_path: Path) -> None:
+    run_ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:r=100:d=0.01", "-pix_fmt", "yuv420p", tmp_path / "one.mp4")
+    one = str(tmp_path / "one.mp4")
+    found, _, _ = composed(tmp_path / "work", audio=str(files["voice"]), materials=[one, str(files["green"])])
+    assert "Material 0 is not shown" in " ".join(found["final_1"].facts["warnings"])
+    with pytest.raises(VidqueueError, match="too short"):
+        composed(tmp_path / "none", audio=str(files["voice"]), materials=[one])
+
+
 def test_a_program_speaks_the_script(files: dict[str, Path], tmp_path: Path) -> None:
     program = "import shutil,sys; print('speaking as', sys.argv[2]); shutil.copy(sys.argv[4], sys.argv[3])"
     config = ComposeSettings(
@@ -143,16 +205,37 @@ def test_a_program_speaks_the_script(files: dict[str, Path], tmp_path: Path) -> 
         tmp_path / "work", config, script=SCRIPT, voice="{out}", materials=[str(files["green"])], subtitles=False
     )
     assert video_of(facts_of(found["final_1"])).frames == round(LENGTH_S * 30)
+    assert found["audio"].path.read_bytes() == files["voice"].read_bytes()
     assert "speaking as {out}" in [line.text for line in said], "what people say is no placeholder"
 
 
+def test_the_work_may_end_with_the_narration_or_its_subtitles(files: dict[str, Path], tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"script": SCRIPT, "audio": str(files["voice"])}
+    found, _, _ = composed(tmp_path / "audio", **asked, stop_at="audio")
+    assert list(found) == ["audio"]
+    assert found["audio"].path.read_bytes() == files["voice"].read_bytes()
+    assert found["audio"].facts == {"script": SCRIPT, "audio_duration_s": LENGTH_S}
+    found, _, _ = composed(tmp_path / "subtitle", **asked, stop_at="subtitle")
+    assert list(found) == ["audio", "subtitles"]
+    with pytest.raises(VidqueueError, match="materials"):
+        composed(tmp_path / "film", **asked)
+
+
 @pytest.mark.parametrize(
-    ("program", "words"), [("import sys; sys.exit('no such voice')", "no such voice"), ("pass", "status 0")]
+    ("program", "words"),
+    [
+        ("import sys; sys.exit('no such voice')", "status 1: no such voice"),
+        ("pass", "status 0 and wrote no sound"),
+        ("import os, sys; os.mkdir(sys.argv[1])", "status 0 and wrote no sound"),
+        ("import sys; open(sys.argv[1], 'w').write('hello')", "no sound that can be used"),
+        ("import os, sys; os.symlink('/etc/passwd', sys.argv[1])", "no sound that can be used.*symbolic link"),
+        ("import os, sys; os.write(1, os.urandom(9000)); os.kill(os.getpid(), 9)", "status -9"),
+    ],
 )
 def test_a_program_that_does_not_speak_is_told(
     files: dict[str, Path], tmp_path: Path, program: str, words: str
 ) -> None:
-    config = ComposeSettings(speech_command=[sys.executable, "-c", program])
+    config = ComposeSettings(speech_command=[sys.executable, "-c", program, "{out}"])
     with pytest.raises(VidqueueError, match=words) as caught:
         composed(tmp_path / "work", config, script=SCRIPT, materials=[str(files["green"])])
     assert caught.value.code == "model_failed"
@@ -165,7 +248,7 @@ def test_a_cancel_ends_a_program_that_speaks(files: dict[str, Path], tmp_path: P
     begun = time.monotonic()
     with pytest.raises(CanceledError):
         composed(tmp_path / "work", config, canceled, script=SCRIPT, materials=[str(files["green"])])
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < promised(5)
 
 
 @pytest.fixture
@@ -233,7 +316,14 @@ def test_phrases_fit_on_the_screen_and_keep_every_word() -> None:
     found = phrases_of(long, 44)
     assert " ".join(found) == long
     assert max(map(len, found)) <= 50
-    assert phrases_of("你好，世界。再见！\n\n- ...\nEnd", 20) == ["你好， 世界。", "再见！", "End"]  # noqa: RUF001
+    assert phrases_of("你好，世界。再见！\n\n- ...\nEnd", 20) == ["你好，世界。", "再见！", "End"]  # noqa: RUF001
+
+
+def test_letters_of_chinese_count_twice_and_get_no_spaces() -> None:
+    phrases = phrases_of("今天天气很好，我们去海边。" + "字" * 30 + "。", 20)  # noqa: RUF001
+    assert phrases[:2] == ["今天天气很好，", "我们去海边。"]  # noqa: RUF001
+    assert max(map(len, phrases)) == 10
+    assert phrases_of("好，好。", 20) == ["好，好。"]  # noqa: RUF001
 
 
 def test_speech_is_found_between_pauses_over_noise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,22 @@ def named(name: str) -> Clip:
     return Clip(name, "ok", "") if name in UNACCEPTED else next((clip for clip in CLIPS if clip.name == name), CLIPS[0])
 
 
-@pytest.mark.parametrize("processor", CHEAP)
-@pytest.mark.parametrize("clip", [*PLAYABLE, *ODD], ids=str)
+# Each takes tens of seconds of CPU. `make test` has the others through `transcode`, and the kinds of
+# tests/processors/test_cases.py through both processors.
+LONG = (
+    "talk_vertical", "screen_vfr", "bbb_30s", "crowd_1080p", "long_noaudio", "narration_720p", "pcm_1080p50",
+    "selfie_two",
+)  # fmt: skip
+
+
+def _clips() -> Iterator[object]:
+    for clip in [*PLAYABLE, *ODD]:
+        for processor in CHEAP:
+            is_long = processor == "enhance" or str(clip).startswith(LONG)
+            yield pytest.param(clip, processor, marks=[pytest.mark.long] if is_long else [])
+
+
+@pytest.mark.parametrize(("clip", "processor"), list(_clips()), ids=str)
 def test_a_clip_comes_out_as_ffmpeg_decodes_it(clip: Clip, processor: str, tmp_path: Path) -> None:
     needs(clip)
     output = Work(processor, clip.path, tmp_path / "work").run(quality="high")

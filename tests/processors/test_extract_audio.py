@@ -6,14 +6,21 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.media.clips import Samples, beeps, run_ffmpeg
+from tests.processors.test_cases import two_sounds
 from tests.processors.work import facts_of, outputs
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import OutputDraft
 from vidqueue.limits import Limits
+from vidqueue.media.film.sound_reader import Listener, Track
+from vidqueue.media.film.timeline import SAMPLE_RATE
+from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.loudness import Loudness
+from vidqueue.media.probe import probe
+from vidqueue.media.source import check_source
 from vidqueue.media.tags import parse_tags
 from vidqueue.processors.base import Context
 from vidqueue.processors.registry import find, parse
@@ -108,6 +115,26 @@ def test_sound_that_begins_late_on_a_clock_of_hours_stays_in_step(samples: Sampl
     copied = extracted(late, tmp_path / "m4a")
     assert copied.facts["copied"]
     assert copied.facts["begins_at_s"] == pytest.approx(0.7, abs=0.06)
+
+
+def test_sound_whose_channels_change_midway_keeps_its_length(tmp_path: Path) -> None:
+    path = two_sounds(tmp_path)
+    told = "The channels of sound track 1 change midway to stereo; all of it has those of its beginning (mono)."
+    for format_ in ("m4a", "wav"):
+        (output,) = outputs("extract-audio", "media", path, tmp_path / format_, format=format_).values()
+        assert facts_of(output).audios[0].heard_s == pytest.approx(2, abs=0.1)
+        assert output.facts["warnings"] == [told]
+    packaged = outputs("package", "video", path, tmp_path / "package", rungs=["240p"])
+    sound = probe(packaged["audio-1.mp4"].path, Limits(), whole=True).audios[0]
+    assert sound.heard_s == pytest.approx(2, abs=0.2)
+    assert told in packaged["master.m3u8"].facts["warnings"]
+    facts = probe(path, Limits(), whole=True)
+    track = Track(check_source(path), facts.audios[0])
+    with Listener(track, SandboxLimits(Limits(), 30.0)) as listener:
+        heard = np.abs(listener.read(4 * SAMPLE_RATE)).max(axis=1).reshape(-1, SAMPLE_RATE // 10).max(axis=1)
+    tenths = np.flatnonzero(heard > 0.1)
+    assert tenths[0] == 0
+    assert [len(tenths), int(tenths[-1])] == pytest.approx([20, 20], abs=1)
 
 
 def test_a_file_without_sound_is_refused(samples: Samples, tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ COVER = {**MP3, "videos": [{}]}
         ("audio", MP4, b"", "no_audio_stream"), ("audio", {**MP4, "audio": TRACK}, b"", None),
         ("audio", MP3, b"", None),
         ("image", MP4, b"", "not_an_image"), ("image", PNG, b"", None), ("image", MP3, b"", "not_an_image"),
-        ("any", MP3, b"", None), ("video", None, b"ID3\4", "no_video_stream"),
+        ("visual", MP4, b"", None), ("visual", PNG, b"", None), ("visual", COVER, b"", "no_video_stream"),
+        ("visual", None, b"ID3\4", "no_video_stream"), ("visual", None, b"\xff\xd8\xff\xe0", None),
+        ("visual", None, b"", None), ("any", MP3, b"", None), ("video", None, b"ID3\4", "no_video_stream"),
         ("video", None, b"\xff\xfb\x90\x00", "no_video_stream"), ("image", None, b"fLaC", "not_an_image"),
         ("video", None, b"RIFF\0\0\0\0WAVE", "no_video_stream"), ("video", None, b"RIFF\0\0\0\0AVI ", None),
         ("audio", None, b"\x89PNG\r\n\x1a\n", "no_audio_stream"), ("video", None, b"\xff\xd8\xff\xe0", "still_image"),
@@ -169,6 +171,10 @@ def test_another_kind_of_file_is_refused_at_submission(daemon: Daemon, clips: di
     for name in ("b.mp3", "c.wav"):
         for reference in (str(clips[name]), upload(daemon, clips[name], name)):
             assert refusal(daemon, "transcode", {"video": reference}) == ("no_video_stream", ["/input/video"])
+            shown = [{"media": str(clips["d.png"])}, {"media": reference}]
+            assert refusal(daemon, "export", {"clips": shown}) == ("no_video_stream", ["/input/clips/1/media"])
+            materials = {"script": "x", "audio": reference, "materials": [reference]}
+            assert refusal(daemon, "compose", materials) == ("no_video_stream", ["/input/materials/0"])
             assert refusal(daemon, "collage", {"poster": reference}) == ("not_an_image", ["/input/poster"])
     if len(inline("b.mp3")) < 4096:
         assert refusal(daemon, "transcode", {"video": inline("b.mp3")})[0] == "no_video_stream"

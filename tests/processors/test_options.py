@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,112 @@ def test_tone_mapping_can_be_left_out(tmp_path: Path) -> None:
     video = facts_of(output).video
     assert video is not None
     assert (video.colour.transfer, output.facts["warnings"]) == ("smpte2084", [])
+
+
+def test_text_at_the_edges_of_a_part_is_cut_there(tmp_path: Path) -> None:
+    """A text that begins before the part, one that goes on after it, and one that is not in it."""
+    text = tmp_path / "text.srt"
+    text.write_text(
+        "1\n00:00:00,200 --> 00:00:01,800\n<i>One</i>\n\n2\n00:00:01,900 --> 00:00:02,900\nTwo\n\n"
+        "3\n00:00:02,700 --> 00:00:02,800\nThree\n"
+    )
+    source = tmp_path / "film.mkv"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc=size=160x90:rate=25:duration=3", "-i", str(text), "-map", "0", "-map", "1",
+        "-c:v", "libx264", "-g", "25", "-c:s", "subrip", "-metadata:s:s:0", "language=ger",
+        "-metadata:s:s:0", "title=Words", "-disposition:s:0", "default+forced", str(source),
+    )  # fmt: skip
+    for container in ("mkv", "mp4", "webm"):
+        output = made(source, tmp_path, start_s=1, end_s=2.5, container=container)
+        assert output.facts["warnings"] == []
+        said = run_ffmpeg("-i", output.path, "-map", "0:s:0", "-f", "srt", "-").stdout.decode()
+        assert re.findall(r"(\S+) --> (\S+)\n(.*)", said) == [
+            ("00:00:00,000", "00:00:00,800", "<i>One</i>"), ("00:00:00,900", "00:00:01,500", "Two")
+        ], container  # fmt: skip
+        (track,) = facts_of(output).subtitle_tracks
+        assert (track.language, track.default) == ("ger", True)
+
+
+@pytest.mark.parametrize("processor", ["transcode", "enhance"])
+def test_subtitles_are_drawn_at_their_times_and_the_others_are_kept(film: Path, processor: str, tmp_path: Path) -> None:
+    """The first of two tracks, which is the default one, from 0.2 to 0.8 s, with an outline in the lower part."""
+    plain = made(film, tmp_path, processor, subtitles="drop", quality="high")
+    output = made(film, tmp_path, processor, subtitles="burn", quality="high")
+    assert output.facts["warnings"] == []
+    assert len(facts_of(output).subtitle_tracks) == 1
+    changed = []
+    for number in (2, 6, 18, 22):
+        one, other = (picture(path, at_frame=number).astype(int) for path in (plain.path, output.path))
+        different = np.abs(one - other).max(axis=2) > 60
+        assert not different[:45].any()
+        changed.append(int(different[45:].sum()))
+    assert (changed[0], changed[3]) == (0, 0)
+    assert min(changed[1:3]) > 50, changed
+
+
+def test_subtitles_are_drawn_into_a_part_and_into_a_gif(film: Path, tmp_path: Path) -> None:
+    for container in ("gif", "mp4"):
+        pair = [
+            made(film, tmp_path, subtitles=wish, start_s=0.4, quality="high", container=container).path
+            for wish in ("drop", "burn")
+        ]
+        shown = [[picture(path, at_frame=number)[45:].astype(int) for path in pair] for number in (2, 13)]
+        assert [int((np.abs(a - b).max(axis=2) > 100).sum()) > 20 for a, b in shown] == [True, False]
+
+
+@pytest.mark.parametrize("processor", ["transcode", "enhance"])
+def test_characters_that_the_font_lacks_are_told(tmp_path: Path, processor: str) -> None:
+    (tmp_path / "said.srt").write_text("1\n00:00:00,000 --> 00:00:00,400\nHi 海\n", encoding="utf-8")
+    spoken = tmp_path / "spoken.mkv"
+    run_ffmpeg("-i", clip(tmp_path / "plain.mp4"), "-i", tmp_path / "said.srt", "-c:v", "copy", "-c:s", "srt", spoken)
+    for wish, told in (("burn", ["The font lacks characters, which are drawn as boxes: 海."]), ("keep", [])):
+        assert made(spoken, tmp_path, processor, subtitles=wish).facts["warnings"] == told
+
+
+def test_what_cannot_be_drawn_is_said(film: Path, tmp_path: Path) -> None:
+    bare = clip(tmp_path / "bare.mp4")
+    output = made(bare, tmp_path, subtitles="burn")
+    assert output.facts["warnings"] == ["No subtitles were drawn: the file has none."]
+    with pytest.raises(VidqueueError) as caught:
+        made(film, tmp_path, subtitles="burn", codec="copy")
+    assert caught.value.code == "invalid_params"
+
+
+PLACED = ("3.1", "quad", "7.1.4")
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Uncompressed sound in layouts that few formats know, a second video track, and a timecode."""
+    path = tmp_path_factory.mktemp("placed") / "placed.mov"
+    words = ["-f", "lavfi", "-i", "testsrc=size=160x90:rate=25:duration=0.4"]
+    words += ["-f", "lavfi", "-i", "testsrc2=size=80x60:rate=25:duration=0.4"]
+    for layout in PLACED:
+        words += ["-f", "lavfi", "-i", f"anoisesrc=d=0.4:a=0.3:r=48000,aformat=channel_layouts={layout}"]
+    maps = [word for number in range(len(PLACED) + 2) for word in ("-map", str(number))]
+    coded = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "pcm_s16le")
+    run_ffmpeg(*words, *maps, *coded, "-timecode", "10:00:00:00", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("container", "layouts"),
+    [("mov", PLACED), ("mkv", PLACED), ("mp4", ("3.1", "quad", "7.1")), ("webm", ("5.1", "quad", "7.1"))],
+)
+def test_channels_keep_their_places_or_it_is_told(
+    container: str, layouts: tuple[str, ...], placed: Path, tmp_path: Path
+) -> None:
+    output = Work("transcode", placed, tmp_path / "work").run(container=container)
+    assert tuple(one.channel_layout for one in facts_of(output).audios) == layouts
+    warnings = output.facts["warnings"]
+    changed = [f"Sound track {n} " for n, pair in enumerate(zip(PLACED, layouts, strict=True), 1) if len(set(pair)) > 1]
+    assert [said[:14] for said in warnings] == [*changed, "1 other video "]
+
+
+def test_a_timecode_of_the_file_is_kept_and_is_missed_in_a_part(placed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file.mkv"
+    run_ffmpeg("-i", placed, "-map", "0:v:0", "-c", "copy", "-metadata", "timecode=10:00:00:00", file)
+    whole = Work("transcode", file, tmp_path / "whole").run(container="mov")
+    assert b"tmcd" in whole.path.read_bytes()
+    part = Work("transcode", file, tmp_path / "part").run(container="mov", start_s=0.2)
+    assert part.facts["warnings"] == ["The timecode is left out, because the result begins elsewhere."]

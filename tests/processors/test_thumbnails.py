@@ -82,9 +82,11 @@ def test_a_turned_clip_is_upright_everywhere(samples: Samples, tmp_path: Path) -
 
 def test_a_clip_of_one_picture_and_uneven_times(samples: Samples, tmp_path: Path) -> None:
     single = tmp_path / "single.mp4"
-    run_ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=5", "-frames:v", "1", single)
+    # It is shown for less than half of the time that a picture of the preview is.
+    run_ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=30", "-frames:v", "1", single)
     made = outputs("thumbnails", "video", single, tmp_path / "one")
     assert made["sprite.jpg"].facts["count"] == 1
+    assert made["preview.webp"].facts["pictures"] == 1
     assert picture(made["poster.jpg"].path).shape == (48, 64, 3)
     assert outputs("thumbnails", "video", samples("vfr.mp4"), tmp_path / "vfr")["sheet.jpg"].facts["width"] == 1280
 

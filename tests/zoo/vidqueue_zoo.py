@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import field_validator
+
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
-from vidqueue.processors.base import Context, MediaRef, Parameters, Processor, WaitingError
+from vidqueue.processors.base import Context, MediaField, MediaRef, Parameters, Processor, WaitingError
 from vidqueue.progress import Progress
 
 
@@ -39,11 +42,24 @@ class Zoo(Processor):
             "odd_error", "odd_last_words", "steal", "grandchild", "shout",
             "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
             "publish", "publish_only", "publish_twice", "publish_stray", "publish_and_fail", "publish_and_die", "show",
-            "wait_for", "odd_wait", "stop_late",
+            "wait_for", "odd_wait", "stop_late", "repeat",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
         media: Annotated[str | None, MediaRef("any")] = None
+
+        @field_validator("marker")
+        @classmethod
+        def _counted(cls, marker: str) -> str:
+            if marker == "odd_check":
+                raise TypeError("the zoo cannot count animals")
+            return marker
+
+    def media(self, params: Any) -> Iterable[MediaField]:
+        """The reference, where the zoo finds it."""
+        if params.marker == "odd_media":
+            raise KeyError("a cage")
+        return super().media(params)
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Act."""
@@ -61,6 +77,17 @@ class Zoo(Processor):
         for step in range(steps):
             ctx.progress(Progress(step / steps, stage="work"))
             time.sleep(0.05)
+
+    def deterministic_for(self, params: Any) -> bool:
+        """Only one of its acts is."""
+        return bool(params.act == "repeat")
+
+    def _repeat(self, params: Any, ctx: Context) -> OutputDraft:
+        """Copy the input, publish an output early, and leave a dot for each time that it was done."""
+        with Path(params.marker).open("a") as marker:
+            marker.write(".")
+        ctx.publish(self._early(ctx, "first"))
+        return self._read(params, ctx)
 
     def _read(self, params: Any, ctx: Context) -> OutputDraft:
         """Copy the input."""

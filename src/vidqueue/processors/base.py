@@ -22,6 +22,7 @@ from vidqueue.processors.media import MediaRef as MediaRef  # noqa: PLC0414
 from vidqueue.processors.media import VideoInput as VideoInput  # noqa: PLC0414
 from vidqueue.processors.media import media_of
 from vidqueue.processors.model_cache import ModelCache as ModelCache  # noqa: PLC0414
+from vidqueue.processors.peers import PeerServer
 from vidqueue.settings.entries import Section
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -72,6 +73,9 @@ class Processor(ABC):
     backoff: ClassVar[Backoff] = Backoff()
     # How long its jobs are kept after their end; None for as long as retention keeps all jobs.
     keep_s: ClassVar[float | None] = None
+    # Whether it always makes the same bytes of the same parameters and bytes of inputs, whatever their names. Then a
+    # job gets the outputs of an earlier one that did the same work, unless it asks for its own (`cache: false`).
+    deterministic: ClassVar[bool] = False
     # How long the work may take to stop once it is canceled, where that is longer than running.cancel_grace_s; seconds.
     # At most 20, because a cancel takes effect within half a minute.
     cancel_grace_s: ClassVar[float] = 0
@@ -100,6 +104,11 @@ class Processor(ABC):
         del params
         return None
 
+    def deterministic_for(self, params: Any) -> bool:
+        """Whether this job always makes the same bytes; override it where that depends on its parameters."""
+        del params
+        return self.deterministic
+
     def check(self, params: Any) -> None:
         """Check parameters with what only another server knows, at submission. It may block for seconds.
 
@@ -108,10 +117,24 @@ class Processor(ABC):
         """
         del params
 
+    def remark(self, params: Any) -> str:
+        """What a person should know of these valid parameters, such as that they ask for nothing; empty for nothing."""
+        del params
+        return ""
+
     def resource_for(self, params: Any) -> Resource | None:
         """What the job uses that only so many jobs may use at a time; the others wait with `endpoint_busy`."""
         del params
         return None
+
+    def peers(self) -> Sequence[PeerServer]:
+        """The servers of other programs that are configured for this processor."""
+        return ()
+
+    def peers_for(self, params: Any) -> Sequence[PeerServer]:
+        """The servers that can do this job, best first. The daemon starts one of those that it manages."""
+        del params
+        return ()
 
     def unavailable(self) -> str:
         """Why no job of this kind can run as things are configured; empty if jobs can."""

@@ -59,7 +59,11 @@ def _check_section(processor: Processor, earlier: Mapping[str, Processor]) -> No
     name = processor.settings
     if not name:
         return
-    if not _SECTION.fullmatch(name) or name in Settings.model_fields:
+    core = Settings.model_fields.get(name)
+    if core is not None and isinstance(core.annotation, type) and issubclass(processor.Settings, core.annotation):
+        # Ours: the section of a door, to which the processor adds its servers.
+        core = None if type(processor).__module__.startswith("vidqueue.") else core
+    if not _SECTION.fullmatch(name) or core is not None:
         raise ValueError(f"{name!r} cannot be the name of a processor's section of the configuration")
     if any(one.settings == name and one.Settings is not processor.Settings for one in earlier.values()):
         raise ValueError(f"the section {name!r} belongs to another processor, with another model")

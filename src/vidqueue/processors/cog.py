@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
-from vidqueue.processors.base import Context, MediaField, Parameters, Processor, Resource
-from vidqueue.processors.media import FOREIGN_FORMATS, Path, json_pointer, media_in
+from vidqueue.processors.base import Context, MediaField, Parameters, Processor, Resource, WaitingError
+from vidqueue.processors.configured import entry
+from vidqueue.processors.media import Path
+from vidqueue.processors.peers import PeerServer, why_unavailable
+from vidqueue.processors.remote.cog_health import condition_of, readable
 from vidqueue.processors.remote.cog_settings import CogSettings, Endpoint, document_of, schema_in
-from vidqueue.processors.remote.schema_check import faults
+from vidqueue.processors.remote.schema_check import files_in, refuse_faults
 
-FAULTS_TOLD = 50
 INPUT: Path = ("input",)
 
 
@@ -48,8 +49,9 @@ class Cog(Processor):
         return _endpoint(self.config, params.endpoint).device
 
     def vram_mb(self, params: Any) -> int:
-        """What the endpoint is configured for."""
-        return _endpoint(self.config, params.endpoint).vram_mb
+        """What the endpoint is configured for; 0 for an external server, which holds its memory all the time."""
+        endpoint = _endpoint(self.config, params.endpoint)
+        return 0 if endpoint.url else endpoint.vram_mb
 
     def lane_for(self, params: Any) -> str | None:
         """The lane that the endpoint is configured for."""
@@ -58,11 +60,21 @@ class Cog(Processor):
     def resource_for(self, params: Any) -> Resource | None:
         """The endpoint, which takes a number of jobs at a time."""
         endpoint = _endpoint(self.config, params.endpoint)
+        if endpoint.url is None:  # each lane has its own
+            return None
         return Resource(f"cog:{endpoint.url}", endpoint.concurrency, f"the endpoint {params.endpoint}")
 
+    def peers(self) -> list[PeerServer]:
+        """The server of each endpoint."""
+        return [_server(name, endpoint) for name, endpoint in self.config.endpoints.items()]
+
+    def peers_for(self, params: Any) -> list[PeerServer]:
+        """The server of its endpoint."""
+        return [_server(params.endpoint, _endpoint(self.config, params.endpoint))]
+
     def unavailable(self) -> str:
-        """An endpoint is needed."""
-        return "" if self.config.endpoints else "no endpoint is configured under [cog.endpoints]"
+        """An endpoint is needed that can be started, if it has a command."""
+        return why_unavailable(self.peers(), "no endpoint is configured under [cog.endpoints]")
 
     def check(self, params: Any) -> None:
         """Check the model's input against its schema, as far as that can be known.
@@ -70,56 +82,33 @@ class Cog(Processor):
         Raises:
             VidqueueError: `unknown_model`, `invalid_params`.
         """
-        document = document_of(_endpoint(self.config, params.endpoint))
-        schema = schema_in(document, "Input") if document is not None else None
-        if schema is None:
-            return
-        found = [
-            {"pointer": "/input" + json_pointer(at), "detail": wrong}
-            for at, wrong in islice(faults(schema, schema, params.input, at=INPUT), FAULTS_TOLD)
-        ]
-        if found:
-            told = f"{found[0]['pointer']}: {found[0]['detail']}"
-            message = f"The model of {params.endpoint} does not accept this input. {told}"
-            raise VidqueueError("invalid_params", message, errors=found)
+        refuse_faults(self._input_schema(params), params.input, INPUT, f"The model of {params.endpoint}")
 
     def media(self, params: Any) -> Iterable[MediaField]:
         """The files in the model's input, where its schema says so; without a schema, references to our own files."""
-        document = document_of(_endpoint(self.config, params.endpoint))
-        schema = schema_in(document, "Input") if document is not None else None
-        if schema is None:
-            return _own_files(params.input, INPUT)
-        return media_in(schema, params.input, at=INPUT, formats=FOREIGN_FORMATS)
+        return files_in(self._input_schema(params), params.input, INPUT)
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Have the server do the work, and fetch what it made."""
         from vidqueue.processors.remote.cog_run import CogRun
 
         endpoint = _endpoint(self.config, params.endpoint)
-        return CogRun(params.endpoint, endpoint, document_of(endpoint), ctx).run(params.input)
+        url = endpoint.url or ctx.peers.get(_server(params.endpoint, endpoint).name)
+        if url is None:
+            raise WaitingError("peer_elsewhere", f"The lane {ctx.lane} may not run the server of {params.endpoint}.")
+        return CogRun(params.endpoint, endpoint, url, document_of(endpoint, url), ctx).run(params.input)
+
+    def _input_schema(self, params: Any) -> Mapping[str, Any] | None:
+        document = document_of(_endpoint(self.config, params.endpoint))
+        return schema_in(document, "Input") if document is not None else None
+
+
+def _server(name: str, endpoint: Endpoint) -> PeerServer:
+    urls = () if endpoint.url is None else (endpoint.url,)
+    return PeerServer(
+        f"cog:{name}", endpoint.device, endpoint.lane, urls, endpoint.launch, partial(condition_of, endpoint), readable
+    )
 
 
 def _endpoint(settings: CogSettings, name: str) -> Endpoint:
-    """The endpoint of this name.
-
-    Raises:
-        VidqueueError: `unknown_model`.
-    """
-    endpoint = settings.endpoints.get(name)
-    if endpoint is None:
-        known = ", ".join(sorted(settings.endpoints)) or "none; an operator adds some under [cog.endpoints]"
-        message = f"There is no Cog endpoint {name!r}. Known: {known}."
-        errors = [{"pointer": "/input/endpoint", "detail": message}]
-        raise VidqueueError("unknown_model", message, errors=errors)
-    return endpoint
-
-
-def _own_files(value: Any, at: Path) -> Iterator[MediaField]:
-    if isinstance(value, str) and value.startswith(("vq:files/", "vq:jobs/")):
-        yield MediaField(at, value, "any")
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _own_files(inner, (*at, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _own_files(inner, (*at, index))
+    return entry(settings.endpoints, name, kind="Cog endpoint", section="cog.endpoints", field="endpoint")

@@ -16,13 +16,13 @@ from vidqueue.processors.comfy.processor import OnComfyui
 from vidqueue.processors.comfy.service import (
     check_server,
     check_with_servers,
-    clients_of,
-    drawn_seed,
+    clients_on_lane,
     run_on_server,
 )
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfy.templates import Filled
 from vidqueue.processors.media import json_pointer, media_in
+from vidqueue.processors.parts.seeds import drawn_seed
 
 
 class ComfyuiParams(Parameters):
@@ -79,7 +79,7 @@ class Comfyui(OnComfyui):
 
     def check(self, params: Any) -> None:
         """Ask the servers whether they have the nodes and models."""
-        check_with_servers(self._filled(params), clients_of(params.server, self.config))
+        check_with_servers(self._filled(params), params.server, self.config)
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Run the graph, and publish what it saves."""
@@ -90,7 +90,7 @@ class Comfyui(OnComfyui):
                 draft.facts["seed"] = next(iter(filled.seeds.values()))
             ctx.publish(draft)
 
-        run_on_server(filled, ctx, clients_of(params.server, self.config, ctx.lane), publish)
+        run_on_server(filled, ctx, clients_on_lane(params.server, self.config, ctx), publish)
         return []
 
     def _filled(self, params: Any, *, seed: int = 0) -> Filled:

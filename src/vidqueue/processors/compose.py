@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationInfo, model_validator
@@ -11,26 +11,11 @@ from vidqueue.job import OutputDraft
 from vidqueue.media.encoders import Effort, Quality
 from vidqueue.processors.base import AudioInput, Context, MediaInput, Parameters, Processor, settings_of
 from vidqueue.processors.export import SubtitleStyle, Volume
-from vidqueue.settings.entries import Section
+from vidqueue.processors.media import MediaField, visual_at
+from vidqueue.processors.parts.film_settings import ComposeSettings
 
 Aspect = Literal["9:16", "16:9", "1:1"]
 SIZES: dict[Aspect, tuple[int, int]] = {"9:16": (1080, 1920), "16:9": (1920, 1080), "1:1": (1080, 1080)}
-
-
-class ComposeSettings(Section):
-    """Where scripts and speech come from for `compose`. Both are off by default."""
-
-    script_url: str = Field(
-        "",
-        description="Base address of an OpenAI-compatible API that writes scripts, such as http://127.0.0.1:11434/v1.",
-    )
-    script_model: str = Field("", description="Model that writes scripts.")
-    script_key_file: Path | None = Field(None, description="File with the key of that API.")
-    speech_command: list[str] = Field(
-        [],
-        description="Program that speaks and its arguments; {text_file}, {voice}, {rate}, {out} are replaced.",
-    )
-    speech_timeout_s: float = Field(600, gt=0, description="Longest time that the program may take, in seconds.")
 
 
 class ComposeParams(Parameters):
@@ -38,7 +23,7 @@ class ComposeParams(Parameters):
 
     script: str = Field("", max_length=20_000, description="What is said; the subtitles are made of it.")
     audio: AudioInput | None = Field(None, description="The recorded narration; spoken from the script if not given.")
-    materials: list[MediaInput] = Field(min_length=1, max_length=200, description="Videos and pictures to show.")
+    materials: list[MediaInput] = Field([], max_length=200, description="Videos and pictures to show.")
     aspect: Aspect = Field("9:16", description="1080x1920, 1920x1080 or 1080x1080.")
     clip_s: float = Field(5.0, ge=0.5, le=60, description="How long one part of a material is shown at most.")
     order: Literal["random", "sequential"] = Field("random", description="Order of the parts.")
@@ -60,6 +45,15 @@ class ComposeParams(Parameters):
     voice_rate: Annotated[float, Field(ge=0.25, le=4, description="How fast it speaks.")] = 1.0
     quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
     effort: Effort = Field("medium", description="Time spent on making the files small.")
+    stop_at: Literal["film", "audio", "subtitle"] = Field(
+        "film", description="Make the film, or only the narration, or the narration and its subtitles."
+    )
+
+    @model_validator(mode="after")
+    def _has_something_to_show(self) -> Self:
+        if self.stop_at == "film" and not self.materials:
+            raise ValueError("give at least one video or picture (materials)")
+        return self
 
     @model_validator(mode="after")
     def _has_something_to_say(self, info: ValidationInfo) -> Self:
@@ -85,8 +79,12 @@ class Compose(Processor):
     Settings: ClassVar[type[BaseModel]] = ComposeSettings
     Params: ClassVar[type[Parameters]] = ComposeParams
 
+    def media(self, params: ComposeParams) -> Iterable[MediaField]:
+        """Each file; materials are videos and pictures."""
+        return visual_at(super().media(params), "materials")
+
     def run(self, params: ComposeParams, ctx: Context) -> list[OutputDraft]:
         """Get script and narration, time the subtitles, cut the materials, and export each film."""
-        from vidqueue.processors.parts.story import tell
+        from vidqueue.processors.parts.composing import tell
 
         return tell(params, ctx)

@@ -18,14 +18,17 @@ from vidqueue.limits import Limits
 from vidqueue.processors import programs
 from vidqueue.processors.media import dotted
 from vidqueue.processors.model_cache import ModelCache
+from vidqueue.processors.outputs import check_returned
 from vidqueue.processors.programs import ProgressParser, Ran
-from vidqueue.progress import LogLine, Progress, is_preview
+from vidqueue.progress import LogLine, Progress, eta_of_whole, is_preview, is_share, share_of
 
 if TYPE_CHECKING:  # the API loads this module, and nothing of media with it
     from vidqueue.media.facts import MediaFacts
     from vidqueue.media.ffmpeg import Tally
 
 _TEXT_TYPES = {".srt": "application/x-subrip", ".vtt": "text/vtt", ".md": "text/markdown", ".mkv": "video/x-matroska"}
+# Rounding may carry a share so far out of 0..1; what is further outside is a mistake of the processor.
+_ROUNDING = 0.01
 # The part of the whole work that one step is, from 0 to 1.
 Span = tuple[float, float]
 _FILENAME = re.compile(r"[^/\0]{1,200}")
@@ -44,11 +47,12 @@ class Context:
         models: keeps what is slow to load from one job to the next; `models.folder` is where weights live.
         settings: the values of the processor's section of the configuration.
         lane: name of the lane.
+        peers: the address of each server that the daemon runs for this job, by the name in `Processor.peers_for`.
         cache_dir: a folder that stays from job to job, shared by the lanes. Whoever uses it bounds what it keeps there,
             and does without it where it is None or has been emptied.
         redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
         publish_output, show_preview: what `publish` and `preview` call.
-        outputs: what `output` has promised and `publish` has not published.
+        outputs: outputs that were declared with `output` and not published yet.
         degraded: the parameters that memory was too small for before this run, each with the code of its error; every
             output gets them into its facts.
     """
@@ -63,18 +67,21 @@ class Context:
     canceled: threading.Event = field(default_factory=threading.Event)
     settings: Any = None
     lane: str = ""
+    peers: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
     redact: Callable[[str], None] = lambda secret: None
     publish_output: Callable[[OutputDraft], None] = lambda draft: None
     show_preview: Callable[[bytes], None] = lambda picture: None
     outputs: list[OutputDraft] = field(default_factory=list)
     degraded: Sequence[dict[str, Any]] = ()
+    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def progress(self, progress: Progress | float, stage: str = "", message: str = "") -> None:
         """Report progress; raises if the job was canceled.
 
         Args:
-            progress: a report, or the share of the work that is done (0..1).
+            progress: a report, or the share of the work that is done (0..1). A number outside counts as the nearest
+                one inside, with a warning in the log.
             stage: a short word for what happens now, beside a share.
             message: a sentence for people, beside a share.
 
@@ -82,16 +89,24 @@ class Context:
             CanceledError: the job was canceled.
         """
         self.check_canceled()
-        self.report(progress if isinstance(progress, Progress) else Progress(float(progress), stage, message))
+        self._report(progress if isinstance(progress, Progress) else Progress(progress, stage, message))
+
+    def _report(self, told: Progress) -> None:
+        share = share_of(told.fraction)
+        if not is_share(told.fraction, _ROUNDING) and "share" not in self._warned:
+            self._warned.add("share")
+            said = str(told.fraction)[:40]
+            self.log(f"Progress is a share from 0 to 1; {said} was taken as {share:g}.", "warning")
+        self.report(told if share == told.fraction else replace(told, fraction=share))
 
     def log(self, text: str, level: str = "info") -> None:
         """Write a line into the attempt's log. `level` is debug, info, warning or error."""
         self.write_log(LogLine(text, level))
 
     def publish(self, draft: OutputDraft) -> None:
-        """Publish an output while the work goes on. It is public at once, with an event; leave its file alone then.
+        """Publish an output while the work goes on. It is public at once, with an event; do not change it afterwards.
 
-        An attempt that does not succeed takes its outputs back. What `run` returns comes in addition, and may be
+        The outputs of an attempt that does not succeed are withdrawn. What `run` returns comes in addition, and may be
         nothing if an output was published.
         """
         (draft,) = self.published([draft])
@@ -143,11 +158,15 @@ class Context:
     def output_path(self, filename: str) -> Path:
         """The path at which to write an output file."""
         if not _FILENAME.fullmatch(filename) or filename in (".", ".."):
-            raise VidqueueError("bad_output", f"{filename!r} is not the name of a file without a folder.")
+            raise VidqueueError(
+                "bad_output",
+                f"{filename!r} is not the name of a file without a folder.",
+                hint='Name the file only, as in ctx.output("video", "out.mp4"); it is written into ctx.workspace.',
+            )
         return self.workspace / filename
 
     def published(self, returned: Any) -> list[OutputDraft]:
-        """What is published of a `run` that returned this.
+        """Return the outputs to publish, given what `run` returned.
 
         Raises:
             VidqueueError: `bad_output`.
@@ -155,8 +174,7 @@ class Context:
         if returned is None:
             return list(self.outputs)
         drafts = [returned] if isinstance(returned, OutputDraft) else returned
-        if not isinstance(drafts, list | tuple) or not all(isinstance(draft, OutputDraft) for draft in drafts):
-            raise VidqueueError("bad_output", f"The processor returned {type(drafts).__name__}, not a list of outputs.")
+        check_returned(drafts)
         for draft in drafts if self.degraded else ():
             draft.facts["degraded"] = list(self.degraded)
             draft.facts["warnings"] = [*draft.facts.get("warnings", ()), *map(_told_of, self.degraded)]
@@ -186,14 +204,15 @@ class Context:
         duration_s: float | None = None,
         gpu: bool = False,
     ) -> Tally:
-        """Run ffmpeg in the jail: it can open the named files and nothing else. Its remarks are lines of the log.
+        """Run ffmpeg in the jail: it can open the named files and nothing else. Its messages are lines of the log.
 
         Args:
             arguments: without the program. What follows `-i` is an input; another path in the workspace is an output,
                 whose extension says the format unless `-f` does.
             stage: the stage of the progress that is reported.
             span: the part of the whole work that this run is, such as (0.5, 1.0) for its second half.
-            duration_s: of the output, for the progress; that of the longest input if not given.
+            duration_s: of the output, for the progress; that of the longest input if not given. Raw pictures and
+                samples (`-f rawvideo`, `-f f32le`) do not tell theirs.
             gpu: whether the run may use the GPU.
 
         Raises:
@@ -205,7 +224,7 @@ class Context:
         from vidqueue.processors.parts.reporting import stage_reporter
 
         if duration_s is None:
-            duration_s = max(map(self._duration_s, ffmpeg_command.inputs_of(arguments, self.workspace)), default=0.0)
+            duration_s = max(map(self._duration_s, ffmpeg_command.media_of(arguments, self.workspace)), default=0.0)
         bounds = SandboxLimits(self.limits, self.limits.ffmpeg_timeout_s, self.canceled, gpu=gpu)
         report = stage_reporter(self, stage, duration_s, begin=span[0], end=span[1])
         return ffmpeg_command.run(arguments, bounds, self.workspace, on_progress=report, on_remark=self.log)
@@ -247,8 +266,9 @@ class Context:
         begin, end = span
 
         def on_progress(seen: Progress) -> None:
-            share = min(max(seen.fraction, 0.0), 1.0)
-            self.report(replace(seen, fraction=begin + share * (end - begin), stage=stage or seen.stage))
+            fraction = begin + share_of(seen.fraction) * (end - begin)
+            left = eta_of_whole(seen.eta_s, fraction, end)
+            self._report(replace(seen, fraction=fraction, stage=stage or seen.stage, eta_s=left))
 
         listener = programs.Listener(self.log, on_progress, self.canceled.is_set)
         ran = programs.run(

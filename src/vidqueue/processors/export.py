@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from vidqueue.job import OutputDraft
 from vidqueue.media.containers import ContainerName
 from vidqueue.media.encoders import Effort, Quality
-from vidqueue.processors.base import AudioInput, Context, MediaInput, Parameters, Processor
+from vidqueue.processors.base import AudioInput, Context, MediaField, MediaInput, Parameters, Processor
+from vidqueue.processors.media import Kind, Path
+from vidqueue.processors.parts.film_settings import ComposeSettings
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Pixels = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
@@ -55,6 +59,13 @@ class Clip(Parameters):
         if self.duration_s is not None and (self.start_s or self.end_s is not None):
             raise ValueError("start_s and end_s are for videos, duration_s is for stills: give one kind only")
         return self
+
+    @property
+    def kind(self) -> Kind:
+        """What its media must be, as its times say it."""
+        if self.duration_s is not None:
+            return "image"
+        return "video" if self.start_s or self.end_s is not None else "visual"
 
 
 class Music(Parameters):
@@ -123,10 +134,21 @@ class Export(Processor):
     """Join clips and stills into one film, with fitted sizes, transitions and sound."""
 
     name = "export"
+    # For the font.
+    settings: ClassVar[str] = "compose"
+    Settings: ClassVar[type[BaseModel]] = ComposeSettings
+    deterministic: ClassVar[bool] = True
     Params: ClassVar[type[Parameters]] = ExportParams
+
+    def media(self, params: ExportParams) -> Iterable[MediaField]:
+        """Each file; that of a clip must be of the kind that its times are for."""
+        kinds: dict[Path, Kind] = {("clips", number, "media"): clip.kind for number, clip in enumerate(params.clips)}
+        return [replace(one, kind=kinds.get(one.path, one.kind)) for one in super().media(params)]
 
     def run(self, params: ExportParams, ctx: Context) -> list[OutputDraft]:
         """Probe, render the pieces, join them with their sound, check, and return the one output."""
         from vidqueue.processors.parts.film import make
+        from vidqueue.storage.reserved import ReservedSpace
 
-        return [make(params, ctx)]
+        with ReservedSpace(ctx.workspace, ctx.limits.low_water_mib) as reserved:
+            return [make(params, ctx, reserved)]

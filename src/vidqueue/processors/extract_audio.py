@@ -11,16 +11,17 @@ from pydantic import Field, model_validator
 from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.job import OutputDraft
 from vidqueue.media import ffmpeg
-from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.arguments import QUIET, REPRODUCIBLE, decoded_evenly, input_arguments
 from vidqueue.media.facts import AudioFacts, MediaFacts
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
+from vidqueue.media.sound_changes import changing, lost_channels
 from vidqueue.media.source import check_source
 from vidqueue.media.tags import Tags, kept_arguments, read_tags
 from vidqueue.processors.base import AudioInput, Context, Parameters, Processor
-from vidqueue.processors.parts.reporting import log_remarks, stage_reporter
+from vidqueue.processors.parts.reporting import remarks_logged, stage_reporter
 from vidqueue.processors.parts.sound import SOUND_KINDS, AudioFormat
 from vidqueue.progress import Progress
 
@@ -95,6 +96,7 @@ class ExtractAudio(Processor):
     """Take one sound track out of a video or sound file, copied where possible, with a loudness target if wanted."""
 
     name = "extract-audio"
+    deterministic: ClassVar[bool] = True
     Params: ClassVar[type[Parameters]] = ExtractAudioParams
 
     def run(self, params: ExtractAudioParams, ctx: Context) -> list[OutputDraft]:
@@ -106,7 +108,7 @@ class ExtractAudio(Processor):
         kind = SOUND_KINDS[params.format]
         output = ctx.output_path(f"audio.{params.format}")
         tally = _write(params, plan, steps, output, ctx)
-        warnings += _losses(tally)
+        warnings += _losses(plan.audio, tally)
         ctx.progress(Progress(0.99, "check"))
         facts = _check(output, plan, ctx)
         for warning in warnings:
@@ -126,7 +128,10 @@ def _plan(params: ExtractAudioParams, ctx: Context) -> _Plan:
     if audio.duration_s <= 0:
         raise VidqueueError("no_audio_stream", "The sound track is empty.")
     copies = not params.changes and audio.codec in SOUND_KINDS[params.format].carries
-    if not copies and not params.changes:
+    if copies and changing(check_source(path), facts, [audio], bounds):
+        ctx.log("The sound is encoded anew: its channels or rate change midway.")
+        copies = False
+    elif not copies and not params.changes:
         ctx.log(f"{params.format} does not carry {audio.codec}; the sound is encoded anew.")
     return _Plan(path, facts, tags, audio, copies, bounds)
 
@@ -185,22 +190,24 @@ def _write(params: ExtractAudioParams, plan: _Plan, steps: str, output: Path, ct
     begin = 0.45 if params.loudness is not None else 0.02
     with check_source(plan.path).opened() as file, created(output) as sink:
         arguments = [
-            *QUIET, *input_arguments(file, ctx.limits), "-map", f"0:{plan.audio.index}",
-            *(("-c", "copy") if plan.copies else _encoder(params, plan.audio, steps)),
+            *QUIET, *input_arguments(file, ctx.limits),
+            *(
+                ("-map", f"0:{plan.audio.index}", "-c", "copy")
+                if plan.copies
+                else (*decoded_evenly(plan.audio), *_encoder(params, plan.audio, steps))
+            ),
             "-map_metadata", "-1", "-map_chapters", "-1",
             *(_kept(params, plan) if params.metadata == "safe" else ()),
             "-t", f"{ctx.limits.max_duration_s:.3f}",
             *(("-movflags", "+faststart", "-brand", "M4A ") if kind.muxer == "mp4" else ()),
-            "-f", kind.muxer, "-fd", str(sink.writing), "fd:",
+            *REPRODUCIBLE, "-f", kind.muxer, "-fd", str(sink.writing), "fd:",
         ]  # fmt: skip
         report = stage_reporter(ctx, "copy" if plan.copies else "encode", plan.audio.duration_s, begin=begin)
-        try:
+        with remarks_logged(ctx, tally):
             ffmpeg.run(
                 arguments, plan.bounds, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
                 on_progress=report,
             )  # fmt: skip
-        finally:
-            log_remarks(ctx, tally)
     return tally
 
 
@@ -211,7 +218,8 @@ def _encoder(params: ExtractAudioParams, audio: AudioFacts, steps: str) -> list[
         encoder = "pcm_s24le"
     layouts = _layouts(params, audio)
     kbit = params.bitrate_kbit or _KBIT.get(layouts, 384)
-    arguments = ["-af", f"{steps},aformat=channel_layouts={layouts}" if layouts else steps, "-c:a", encoder]
+    steps = f"{steps},aformat=channel_layouts={layouts}" if layouts else steps
+    arguments = ["-filter_complex", f"[dec:0]{steps}[sound]", "-map", "[sound]", "-c:a", encoder]
     if kind.lossy:
         arguments += ["-b:a", f"{min(kbit, 320 if params.format == 'mp3' else 640)}k"]
     if encoder == "flac" and audio.codec not in _DEEP:
@@ -239,8 +247,9 @@ def _kept(params: ExtractAudioParams, plan: _Plan) -> list[str]:
     return [*kept_arguments(told), *(("-metadata" + where, f"language={language}") if language else ())]
 
 
-def _losses(tally: ffmpeg.Tally) -> list[str]:
-    return [f"{tally.errors} packets of the sound could not be decoded."] if tally.errors else []
+def _losses(audio: AudioFacts, tally: ffmpeg.Tally) -> list[str]:
+    refused = [f"{tally.errors} packets of the sound could not be decoded."] if tally.errors else []
+    return [*refused, *lost_channels([audio], tally, ["0:0"])]
 
 
 def _check(output: Path, plan: _Plan, ctx: Context) -> MediaFacts:

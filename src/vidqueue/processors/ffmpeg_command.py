@@ -27,6 +27,11 @@ MUXERS = {
 }  # fmt: skip
 # The muxer image2pipe writes whatever the encoder makes, and its default is JPEG.
 ENCODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
+# What a processor computes and hands back: pictures and sound without a container. Their demuxers parse nothing.
+RAW = {
+    "rawvideo": "rawvideo", "u8": "pcm_u8", "s16le": "pcm_s16le", "s24le": "pcm_s24le", "s32le": "pcm_s32le",
+    "f32le": "pcm_f32le", "f64le": "pcm_f64le",
+}  # fmt: skip
 WITH_INDEX = frozenset({".mp4", ".m4v", ".mov", ".m4a"})
 
 Words = Sequence[str | os.PathLike[str]]
@@ -41,13 +46,15 @@ class _File:
     options: list[str]
 
 
-def inputs_of(words: Words, folder: Path) -> list[Path]:
-    """The files that a command reads.
+def media_of(words: Words, folder: Path) -> list[Path]:
+    """The media files that a command reads; raw pictures and samples, which say nothing of themselves, are none.
 
     Raises:
         VidqueueError: the command ends with options that no file follows.
     """
-    return [Path(file.word) for file in _files(words, folder) if file.kind == "input"]
+    return [
+        Path(file.word) for file in _files(words, folder) if file.kind == "input" and _raw_format(file.options) is None
+    ]
 
 
 def run(
@@ -113,7 +120,10 @@ class _Command:
     def _add_input(self, path: Path, options: Sequence[str]) -> None:
         descriptor = self._stack.enter_context(check_source(path).opened())
         self.keep_open.append(descriptor)
-        self.arguments += input_arguments(descriptor, self._limits, *options)
+        raw = _raw_format(options)
+        # The last of two equal options counts.
+        opened = () if raw is None else ("-format_whitelist", raw, "-codec_whitelist", RAW[raw])
+        self.arguments += input_arguments(descriptor, self._limits, *opened, *options)
 
     def _add_output(self, path: Path, options: list[str]) -> None:
         suffix = path.suffix.lower()
@@ -133,6 +143,11 @@ class _Command:
             "-fd", str(sink.writing), "fd:",
         ]  # fmt: skip
         self._output = self._output or sink
+
+
+def _raw_format(options: Sequence[str]) -> str | None:
+    """The format of an input that its options say to be raw, or None."""
+    return next((name for flag, name in itertools.pairwise(options) if flag == "-f" and name in RAW), None)
 
 
 def _files(words: Words, folder: Path) -> Iterator[_File]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-Kind = Literal["video", "audio", "image", "any"]
+# `visual` is a video or a picture. No schema says so: a processor that takes both does, in `media`.
+Kind = Literal["video", "audio", "image", "visual", "any"]
 Path = tuple[str | int, ...]
 
 # How a JSON schema says that a string is media.
@@ -30,11 +32,13 @@ FORMATS: dict[str, Kind] = {
 FOREIGN_FORMATS: dict[str, Kind] = {**FORMATS, "uri": "any"}
 
 _REFERENCE = re.compile(r"/|vq:(?:files|jobs|batch)/|https?://|data:[\w.+-]+/[\w.+-]+;base64,|s3://")
+_FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_OUTPUT = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([a-z][a-z0-9_.-]{0,63})")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
 # Through how many references of a schema one place may lead; more is a circle.
 _DEEPEST = 64
 _LONGEST = 4096
-_WHERE = "`vq:files/<id>`, `vq:jobs/<id>/<output>`, a URL, or an absolute path under inputs.roots."
+WHERE = "`vq:files/<id>`, `vq:jobs/<id>/<output>`, a URL, or an absolute path under inputs.roots."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +52,25 @@ class MediaRef:
 
 
 def _said(what: str) -> Any:
-    return Field(min_length=1, max_length=_LONGEST, description=f"{what}: {_WHERE}")
+    return Field(min_length=1, max_length=_LONGEST, description=f"{what}: {WHERE}")
 
 
 VideoInput = Annotated[str, MediaRef("video"), _said("A video")]
 AudioInput = Annotated[str, MediaRef("audio"), _said("Sound, or a video whose sound is used")]
 ImageInput = Annotated[str, MediaRef("image"), _said("A picture")]
 MediaInput = Annotated[str, MediaRef("any"), _said("A video, a picture or sound")]
+
+
+def file_of(reference: str) -> UUID | None:
+    """Return the id of the stored file that a reference names (`vq:files/<id>`); None if it names none."""
+    match = _FILE.fullmatch(reference)
+    return UUID(match[1]) if match else None
+
+
+def output_of(reference: str) -> tuple[UUID, str] | None:
+    """Return the job and the output that a reference names (`vq:jobs/<id>/<output>`); None if it names none."""
+    match = _OUTPUT.fullmatch(reference)
+    return (UUID(match[1]), match[2]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +113,11 @@ def media_of(params: BaseModel) -> Iterator[MediaField]:
     return media_in(schema_of(type(params)), params.model_dump(by_alias=True))
 
 
+def visual_at(found: Iterable[MediaField], name: str) -> list[MediaField]:
+    """Return the references with those of one parameter as `visual`."""
+    return [replace(one, kind="visual") if one.path[0] == name else one for one in found]
+
+
 def media_in(
     schema: Mapping[str, Any], value: Any, *, at: Path = (), formats: Mapping[str, Kind] = FORMATS
 ) -> Iterator[MediaField]:
@@ -126,9 +147,9 @@ def with_reference(value: Any, path: Path, reference: str) -> Any:
     return {key: with_reference(inner, rest, reference) if key == step else inner for key, inner in value.items()}
 
 
-def media_places(schema: Mapping[str, Any]) -> dict[str, Kind]:
+def media_places(schema: Mapping[str, Any], formats: Mapping[str, Kind] = FORMATS) -> dict[str, Kind]:
     """The places of a schema that take media, such as `video` or `clips.*.media`, each with its kind."""
-    return dict(_Walk(schema, FORMATS).places(schema, (), frozenset()))
+    return dict(_Walk(schema, formats).places(schema, (), frozenset()))
 
 
 def is_reference(text: str) -> bool:

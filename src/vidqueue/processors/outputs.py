@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
+from vidqueue.output_errors import irregular, outside, unwritten
 
 # As the table `outputs` has it.
 OUTPUT_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
@@ -19,8 +20,28 @@ def check_name(name: str, taken: Collection[str]) -> None:
     Raises:
         VidqueueError: `bad_output`.
     """
-    if not OUTPUT_NAME.fullmatch(name) or name in taken:
-        raise VidqueueError("bad_output", f"The output name {name!r} is not allowed, or there twice.")
+    if not isinstance(name, str) or not OUTPUT_NAME.fullmatch(name):
+        hint = "A name begins with a letter a-z and has at most 64 characters: a-z, 0-9, `_`, `.` and `-`."
+        raise VidqueueError("bad_output", f"The output name {name!r} is not allowed.", hint=hint)
+    if name in taken:
+        hint = "Each output of a job has a name of its own; one that was published is not returned again."
+        raise VidqueueError("bad_output", f"Two outputs have the name {name!r}.", hint=hint)
+
+
+def check_returned(drafts: object) -> None:
+    """Refuse what is not a list of outputs, and say which item is not one.
+
+    Raises:
+        VidqueueError: `bad_output`.
+    """
+    hint = "Return None, an output that ctx.output() made, or a list of them."
+    if not isinstance(drafts, list | tuple):
+        said = f"The processor returned {type(drafts).__name__}, not a list of outputs."
+        raise VidqueueError("bad_output", said, hint=hint)
+    for number, draft in enumerate(drafts, 1):
+        if not isinstance(draft, OutputDraft):
+            said = f"Item {number} of the returned list is {type(draft).__name__}, not an output made by ctx.output()."
+            raise VidqueueError("bad_output", said, hint=hint)
 
 
 def check_names(outputs: Sequence[OutputDraft], early: Collection[str] = ()) -> None:
@@ -30,7 +51,8 @@ def check_names(outputs: Sequence[OutputDraft], early: Collection[str] = ()) -> 
         VidqueueError: `bad_output`, also if there is no output.
     """
     if not outputs and not early:
-        raise VidqueueError("bad_output", "The processor returned no output.")
+        hint = "Declare it with ctx.output(), and write a file to its path."
+        raise VidqueueError("bad_output", "The processor returned no output.", hint=hint)
     taken = set(early)
     for draft in outputs:
         check_name(draft.name, taken)
@@ -45,7 +67,6 @@ def check_files(outputs: Sequence[OutputDraft], workspace: Path) -> None:
     """
     for path in (draft.path for draft in outputs):
         if path.parent.resolve() != workspace.resolve():
-            raise VidqueueError("bad_output", f"The output {path.name} is not in the workspace.")
+            raise outside(path)
         if path.is_symlink() or not path.is_file():
-            what = "is not a regular file" if path.exists() or path.is_symlink() else "was not written"
-            raise VidqueueError("bad_output", f"The output {path.name} {what}.")
+            raise irregular(path) if path.exists() or path.is_symlink() else unwritten(path)

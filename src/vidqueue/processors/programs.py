@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidqueue.errors import CanceledError, VidqueueError
+from vidqueue.ops import active_time
 from vidqueue.processors.lines import LineSplitter, PrintedLine, bar_of
 from vidqueue.progress import Progress
 
@@ -53,8 +54,10 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
+    interrupt: signal.Signals = signal.SIGTERM,
+    grace_s: float = GRACE_S,
 ) -> Ran:
-    """Run a program to its end, in a process group of its own.
+    """Run a program to its end, in a process group of its own; `interrupt` ends it, and SIGKILL `grace_s` later.
 
     Raises:
         VidqueueError: `program_missing` if it cannot be started, `timed_out`.
@@ -69,7 +72,7 @@ def run(
     except OSError as error:
         raise VidqueueError("program_missing", f"{command[0]} cannot be started: {error.strerror}.") from None
     read, tail = progress_reader(progress), deque[str](maxlen=TAIL)
-    deadline = time.monotonic() + timeout_s if timeout_s else None
+    deadline = active_time.now() + timeout_s if timeout_s else None
     try:
         for line in _lines(process, listener, deadline):
             if (seen := read(line.text)) is not None:
@@ -78,7 +81,7 @@ def run(
                 tail.append(line.text)
                 listener.on_line(line.text)
     finally:
-        _end(process)
+        _end(process, interrupt, grace_s)
     return Ran(process.returncode, tuple(tail))
 
 
@@ -117,7 +120,7 @@ def _lines(process: subprocess.Popen[bytes], listener: Listener, deadline: float
         while True:
             if listener.is_canceled():
                 raise CanceledError
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is not None and active_time.now() > deadline:
                 raise VidqueueError("timed_out", "The program ran longer than it may.")
             ended = _has_ended(process)
             if selector.select(0 if ended else TICK_S):
@@ -137,12 +140,12 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], interrupt: signal.Signals, grace_s: float) -> None:
     """End the program's whole group: politely if the program runs, and by SIGKILL whatever is left; reap it."""
     if not _has_ended(process):
-        _signal(process, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_S
-        while not _has_ended(process) and time.monotonic() < deadline:
+        _signal(process, interrupt)
+        deadline = active_time.now() + grace_s
+        while not _has_ended(process) and active_time.now() < deadline:
             time.sleep(0.01)
     _signal(process, signal.SIGKILL)
     process.wait()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 import vidqueue
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, fault_text
 from vidqueue.processors import modules
 from vidqueue.processors.base import Parameters, Processor
 from vidqueue.processors.checking import checked
 from vidqueue.processors.media import json_pointer
+from vidqueue.processors.tracebacks import traceback_of
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.schema import Settings
 from vidqueue.settings.secrets import secret_values
@@ -31,13 +32,23 @@ OURS = {
     "comfyui": "vidqueue.processors.comfyui:Comfyui",
     "extract-audio": "vidqueue.processors.extract_audio:ExtractAudio",
     "sonic": "vidqueue.processors.sonic:Sonic",
+    "package": "vidqueue.processors.package:Package",
+    "verify": "vidqueue.processors.verify:Verify",
     "thumbnails": "vidqueue.processors.thumbnails:Thumbnails",
     "cog": "vidqueue.processors.cog:Cog",
+    "videos": "vidqueue.processors.videos:Videos",
+    "replicate": "vidqueue.processors.replicate:Replicate",
     "export": "vidqueue.processors.export:Export",
     "compose": "vidqueue.processors.compose:Compose",
+    "generate": "vidqueue.processors.generate:Generate",
+    "facefusion": "vidqueue.processors.facefusion:Facefusion",
 }
+log = structlog.get_logger(__name__)
+
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000
+# Characters of what a processor raises that a refusal repeats.
+SAID = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +179,7 @@ def _load(point: EntryPoint, earlier: Mapping[str, Processor]) -> Processor | Un
         with contextlib.redirect_stdout(sys.stderr):
             return checked(point.load()(), earlier)
     except (Exception, SystemExit) as error:
-        return Unloaded(point.name, point.value, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Unloaded(point.name, point.value, f"{type(error).__name__}: {error}", traceback_of(error))
 
 
 def versions() -> dict[str, str]:
@@ -197,21 +208,42 @@ def accept(processor: Processor, raw: dict[str, Any]) -> Parameters:
     """Check raw parameters as at submission: by their model, and by what only a peer of the processor knows.
 
     Raises:
-        VidqueueError: `invalid_params`, or another code with which the job would fail.
+        VidqueueError: `invalid_params`, `processor_fault`, or another code with which the job would fail.
     """
     params = parse(processor, raw)
-    processor.check(params)
+    with blaming(processor):
+        processor.check(params)
     return params
+
+
+@contextlib.contextmanager
+def blaming(processor: Processor) -> Iterator[None]:
+    """Refuse a request with `processor_fault` where the code of the processor itself raises what it should not.
+
+    A fault of a package from elsewhere is not one of the daemon, and must not look like one.
+    """
+    try:
+        yield
+    except (VidqueueError, ValidationError):
+        raise
+    except (Exception, SystemExit) as error:
+        if structlog.is_configured():  # not so on the command line, which has no log
+            log.exception("processor_fault", processor=processor.name)
+        said = Redactor(secret_values(processor.config)).text(f"{type(error).__name__}: {error}")
+        raise VidqueueError(
+            "processor_fault", f"The processor {processor.name} could not check this job: {said[:SAID]}"
+        ) from error
 
 
 def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
     """Check raw parameters against the processor's model, with the values of its section as context.
 
     Raises:
-        VidqueueError: `invalid_params`, with one entry in `errors` per fault.
+        VidqueueError: `invalid_params`, with one entry in `errors` per fault; `processor_fault`.
     """
     try:
-        return processor.Params.model_validate(raw, context=processor.validation_context)
+        with blaming(processor):
+            return processor.Params.model_validate(raw, context=processor.validation_context)
     except ValidationError as error:
         if error.error_count() > FAULTS_LISTED:
             # To list them would take the time of everybody.
@@ -219,7 +251,7 @@ def parse(processor: Processor, raw: dict[str, Any]) -> Parameters:
             raise VidqueueError("invalid_params", message) from None
         told = Redactor(secret_values(processor.config))
         faults = [
-            {"pointer": "/input" + json_pointer(fault["loc"]), "detail": told.text(fault["msg"])}
+            {"pointer": "/input" + json_pointer(fault["loc"]), "detail": told.text(fault_text(fault))}
             for fault in error.errors(include_url=False, include_context=False, include_input=False)[:FAULTS_TOLD]
         ]
         first = f"{faults[0]['pointer']}: {faults[0]['detail']}"

@@ -17,12 +17,12 @@ from vidqueue.processors.comfy.processor import OnComfyui
 from vidqueue.processors.comfy.service import (
     check_server,
     check_with_servers,
-    clients_of,
-    drawn_seed,
+    clients_on_lane,
     run_on_server,
 )
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfy.templates import Filled
+from vidqueue.processors.parts.seeds import drawn_seed
 
 WORKFLOW = "sonic"
 # The node fails for less.
@@ -76,15 +76,18 @@ class Sonic(OnComfyui):
     Params = SonicParams
 
     def vram_mb(self, params: Any) -> int:
-        """An estimate from the smallest resolution that is tried; 0 where the server's card is not that of a lane."""
-        if self.lane_for(params) is None:
+        """An estimate from the smallest resolution that is tried; 0 for an external server.
+
+        What that one holds of a card is told as the memory of others, also for the next job of its own.
+        """
+        if not any(one.launch for one in self.peers_for(params)):
             return 0
         return BASE_MB + SQUARE_MB * (min(rungs(params)) // 64) ** 2
 
     def check(self, params: Any) -> None:
         """Ask the servers whether they have Sonic's nodes and weights."""
         filled = self._filled(params, params.min_resolution, SHORTEST_S)
-        check_with_servers(filled, clients_of(params.server, self.config))
+        check_with_servers(filled, params.server, self.config)
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Run the workflow."""
@@ -103,7 +106,7 @@ class Sonic(OnComfyui):
             ctx.publish(replace(draft, name="video") if draft.name in ("output", "output_1") else draft)
 
         filled = self._filled(params, params.min_resolution, duration_s)
-        clients = clients_of(params.server, self.config, ctx.lane)
+        clients = clients_on_lane(params.server, self.config, ctx)
         run_on_server(filled, ctx, clients, publish, label=f"_{params.min_resolution}")
         return []
 

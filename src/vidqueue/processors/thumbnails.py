@@ -17,6 +17,7 @@ from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe
 from vidqueue.media.source import Source, check_source
 from vidqueue.processors.base import Context, Parameters, Processor, VideoInput
+from vidqueue.processors.parts.reporting import log_remarks
 from vidqueue.progress import Progress
 
 if TYPE_CHECKING:  # they load numpy, which the catalogue does without
@@ -80,6 +81,7 @@ class Thumbnails(Processor):
     """Make pictures of a video: a poster, a contact sheet, a sprite with WebVTT, and an animated preview."""
 
     name = "thumbnails"
+    deterministic: ClassVar[bool] = True
     Params: ClassVar[type[Parameters]] = ThumbnailsParams
 
     def run(self, params: ThumbnailsParams, ctx: Context) -> list[OutputDraft]:
@@ -130,8 +132,7 @@ def _samples(work: _Work, step_s: float, *, keys_only: bool) -> list[Sample]:
     for one in samples(work.source, work.video, wanted, work.bounds, tally):
         found.append(one)
         work.ctx.progress(Progress(min(one.time_s / work.duration_s, 1.0) * 0.7, "sample"))
-    for level, text in tally.remarks:
-        work.ctx.log(text, level)
+    log_remarks(work.ctx, tally)
     return found
 
 
@@ -213,11 +214,11 @@ def _preview(work: _Work, album: Album) -> OutputDraft:
     fps = min(12.0, work.video.fps or 12.0)
     size = fitted(shown_size(work.video), work.params.preview_width)
     path = work.ctx.output_path(f"preview.{kind}")
-    pictures = write_animation(
+    made = write_animation(
         work.source, work.video, Animation(windows, size, fps, kind), path, work.bounds,
         on_progress=lambda _: work.ctx.progress(Progress(0.9, "preview")),
     )  # fmt: skip
-    facts = {"width": size[0], "height": size[1], "pictures": pictures, "starts_s": [w.start_s for w in windows]}
+    facts = {"width": size[0], "height": size[1], "pictures": made.encoded, "starts_s": [w.start_s for w in windows]}
     return OutputDraft(path.name, path, _MEDIA_TYPES[kind], facts)
 
 

@@ -1,5 +1,6 @@
 """A model for a real Cog server: it does as it is told."""
 
+import contextlib
 import os
 import time
 from pathlib import Path as LocalPath
@@ -18,6 +19,11 @@ class Runner(BaseRunner):  # type: ignore[misc]
         if act == "fail":
             print("the model begins", flush=True)
             raise RuntimeError("the model is sad")
+        if act == "environment":
+            print({name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "EXTRA", "HOME")}, flush=True)
+        while act == "deaf" and not LocalPath(marker).exists():
+            with contextlib.suppress(BaseException):
+                time.sleep(30)
         if act == "out_of_memory":
             raise MemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         for step in range(steps):

@@ -67,10 +67,11 @@ class Line:
 
 
 class Client:
-    """One server."""
+    """One server. It may leave a question open for `idle_s` seconds; a whole answer has three times that."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, idle_s: float = IDLE_S) -> None:
         self.url = url.rstrip("/")
+        self._idle_s = idle_s
 
     def line(self) -> Line:
         """Return the queue."""
@@ -172,13 +173,13 @@ class Client:
         return guessed or kind or "application/octet-stream"
 
     def _get(self, path: str) -> Any:
-        with self._asked("GET", path, {}) as answer:
+        with self._asked("GET", path, {}, within_s=3 * self._idle_s) as answer:
             return _json(answer)
 
     def _post(self, path: str, value: Any) -> Any:
         body = json.dumps(value).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        with self._asked("POST", path, headers, body) as answer:
+        with self._asked("POST", path, headers, body, within_s=3 * self._idle_s) as answer:
             return _json(answer)
 
     def _object(self, value: Any) -> dict[str, Any]:
@@ -188,12 +189,14 @@ class Client:
 
     @contextmanager
     def _asked(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | Iterator[bytes] | None = None
-    ) -> Iterator[Answer]:
+        self, method: str, path: str, headers: dict[str, str], body: bytes | Iterator[bytes] | None = None,
+        within_s: float | None = None,
+    ) -> Iterator[Answer]:  # fmt: skip
         try:
             with exchange(
-                parse_url(self.url + path), _GUARD, Stop(), method=method, headers=headers, body=body, idle_s=IDLE_S
-            ) as answer:
+                parse_url(self.url + path), _GUARD, Stop(), method=method, headers=headers, body=body,
+                idle_s=self._idle_s, within_s=within_s,
+            ) as answer:  # fmt: skip
                 yield answer
         except (ExchangeError, OSError) as error:
             raise AwayError(str(error)) from error

@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from vidqueue.job import Device
 from vidqueue.processors.base import Processor, Resource
-from vidqueue.processors.comfy.service import device_of, lane_of, resource_of
+from vidqueue.processors.comfy.service import device_of, lane_of, peers_of, resource_of
 from vidqueue.processors.comfy.settings import ComfyuiSettings
+from vidqueue.processors.peers import PeerServer, why_unavailable
 
 
 class OnComfyui(Processor):
@@ -27,8 +28,16 @@ class OnComfyui(Processor):
         return device_of(params.server, self.config)
 
     def unavailable(self) -> str:
-        """A server is needed."""
-        return "" if self.config.servers else "no server is configured under [comfyui.servers]"
+        """A server is needed that can be started, if it has a command."""
+        return why_unavailable(self.peers(), "no server is configured under [comfyui.servers]")
+
+    def peers(self) -> list[PeerServer]:
+        """The servers."""
+        return peers_of(None, self.config)
+
+    def peers_for(self, params: Any) -> list[PeerServer]:
+        """The server that it names, or all."""
+        return peers_of(params.server, self.config)
 
     def resource_for(self, params: Any) -> Resource | None:
         """The servers, which take one job each."""

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4, uuid5
 
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import OutputDraft
+from vidqueue.ops import active_time
 from vidqueue.processors.base import Context, WaitingError
 from vidqueue.processors.comfy.client import AwayError, Client, DeniedError, succeeded
 from vidqueue.processors.comfy.collector import Collector
@@ -184,9 +185,9 @@ class Run:
             self._ctx.check_canceled()
             told = listener.next(LOOK_S / 4)
             ends = told is not None and self._hear(told, prompt_id, progress)
-            if not ends and time.monotonic() - looked_at < LOOK_S:
+            if not ends and active_time.now() - looked_at < LOOK_S:
                 continue
-            looked_at = time.monotonic()
+            looked_at = active_time.now()
             known, ended = self._awaited(lambda: self._look(prompt_id))
             if ended is not None:
                 return self._judge(ended)
@@ -220,7 +221,7 @@ class Run:
         )
 
     def _show(self, picture: bytes) -> None:
-        now = time.monotonic()
+        now = active_time.now()
         if now - self._shown_at >= PREVIEW_EVERY_S:
             self._shown_at = now
             if (preview := as_preview(picture)) is not None:
@@ -245,10 +246,10 @@ class Run:
 
     def _stop(self, prompt_id: str) -> None:
         """Have the server stop, and wait for it as long as a cancel may take."""
-        deadline = time.monotonic() + STOP_S
+        deadline = active_time.now() + STOP_S
         try:
             self._client.cancel(prompt_id)
-            while prompt_id in self._client.line() and time.monotonic() < deadline:
+            while prompt_id in self._client.line() and active_time.now() < deadline:
                 time.sleep(0.1)
         except (AwayError, DeniedError) as error:
             self._ctx.log(f"The server could not be told to stop: {error}", "warning")
@@ -259,12 +260,12 @@ class Run:
         Raises:
             WaitingError: it is away for long.
         """
-        deadline = time.monotonic() + AWAY_S
+        deadline = active_time.now() + AWAY_S
         while True:
             try:
                 return ask()
             except AwayError as error:
-                if time.monotonic() > deadline:
+                if active_time.now() > deadline:
                     raise WaitingError("peer_unavailable", f"{self._client.url} does not answer: {error}.") from None
                 self._ctx.canceled.wait(LOOK_S)
                 self._ctx.check_canceled()

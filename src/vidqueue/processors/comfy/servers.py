@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from vidqueue.ops import active_time
 from vidqueue.processors.base import Context, WaitingError
 from vidqueue.processors.comfy.client import AwayError, Client, DeniedError, Line, succeeded
 from vidqueue.processors.comfy.graph import models_of
@@ -41,7 +41,7 @@ def chosen(
     Raises:
         WaitingError: every server is at work or away.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = active_time.now() + PATIENCE_S
     earlier = list(ours)
     while True:
         ctx.progress(Progress(0.0, stage="wait", message="Waits for a free ComfyUI server"))
@@ -53,7 +53,7 @@ def chosen(
                 return
         if not found:
             raise WaitingError("peer_unavailable", f"No ComfyUI server answers: {away}.", retry_after_s=AWAY_RETRY_S)
-        if time.monotonic() > deadline:
+        if active_time.now() > deadline:
             names = ", ".join(choice.name for choice in found)
             raise WaitingError("peer_busy", f"Every ComfyUI server is at work ({names}).", retry_after_s=BUSY_RETRY_S)
         ctx.canceled.wait(TICK_S)

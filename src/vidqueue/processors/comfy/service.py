@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
 from vidqueue.processors.base import Context, Resource, WaitingError
 from vidqueue.processors.comfy import servers
-from vidqueue.processors.comfy.client import Client
+from vidqueue.processors.comfy.client import IDLE_S, AwayError, Client, DeniedError
 from vidqueue.processors.comfy.graph import with_inputs
 from vidqueue.processors.comfy.inspection import inspect, refusal
 from vidqueue.processors.comfy.known import FRESH_S, NODES
 from vidqueue.processors.comfy.run import Run, Task, earlier_prompt_ids
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfy.templates import Filled
+from vidqueue.processors.peers import Condition, PeerServer
+
+# Somebody waits for the answer to a submission.
+ASK_S = 4.0
+# Where each managed server was last, whichever lane runs it: while it is there, it can be asked at a submission.
+_LAST_AT = dict[str, str]()
 
 
 def check_server(name: str | None, config: ComfyuiSettings) -> None:
@@ -33,14 +39,43 @@ def check_server(name: str | None, config: ComfyuiSettings) -> None:
         raise VidqueueError("unknown_model", message, errors=errors)
 
 
-def clients_of(name: str | None, config: ComfyuiSettings, lane: str = "") -> dict[str, Client]:
-    """The servers that a job may use: the one that it names, or any, as far as its lane may use them."""
+def clients_of(name: str | None, config: ComfyuiSettings) -> dict[str, Client]:
+    """The servers that can be asked, whatever the lane of a job is: the one that it names, or any."""
+    return _clients(peers_of(name, config), _LAST_AT, idle_s=ASK_S)
+
+
+def clients_on_lane(name: str | None, config: ComfyuiSettings, ctx: Context) -> dict[str, Client]:
+    """The servers that a job may use on its lane, with those that the daemon runs for it."""
+    return _clients([one for one in peers_of(name, config) if one.runs_on(ctx.lane)], ctx.peers)
+
+
+def peers_of(name: str | None, config: ComfyuiSettings) -> list[PeerServer]:
+    """The configured servers: the one of this name, or all."""
+    return [
+        PeerServer(f"comfyui:{known}", one.device, one.lane, tuple(one.urls), one.launch, partial(_condition, known))
+        for known, one in config.servers.items()
+        if name in (None, known)
+    ]
+
+
+def _clients(servers: Iterable[PeerServer], managed: Mapping[str, str], *, idle_s: float = IDLE_S) -> dict[str, Client]:
     found = {}
-    for known, server in config.servers.items():
-        if name in (None, known) and (not lane or server.lane in (None, lane)):
-            for number, url in enumerate(server.urls, 1):
-                found[known if number == 1 else f"{known}-{number}"] = Client(url)
+    for server in servers:
+        known = server.name.removeprefix("comfyui:")
+        urls = server.urls or tuple(url for name, url in managed.items() if name == server.name)
+        for number, url in enumerate(urls, 1):
+            found[known if number == 1 else f"{known}-{number}"] = Client(url, idle_s=idle_s)
     return found
+
+
+def _condition(name: str, url: str) -> Condition:
+    """Ask the server at an address how it is; it may block for seconds."""
+    try:
+        empty = Client(url).line().empty
+    except (AwayError, DeniedError) as error:
+        return Condition("away", str(error))
+    _LAST_AT[f"comfyui:{name}"] = url
+    return Condition("ready" if empty else "busy")
 
 
 def device_of(name: str | None, config: ComfyuiSettings) -> Device:
@@ -49,11 +84,15 @@ def device_of(name: str | None, config: ComfyuiSettings) -> Device:
     return "cpu" if devices == {"cpu"} else "gpu"
 
 
-def resource_of(name: str | None, config: ComfyuiSettings) -> Resource:
+def resource_of(name: str | None, config: ComfyuiSettings) -> Resource | None:
     """The servers that a job may use, as what its daemon shares out: one job for each address.
+
+    None where the daemon can start one for each lane.
 
     Jobs that find no server free would else wait on their lanes, and be counted as waiting for work of others.
     """
+    if any(server.launch for server in peers_of(name, config)):
+        return None
     clients = clients_of(name, config)
     label = f"the ComfyUI server {name}" if name else "all ComfyUI servers"
     return Resource(f"comfyui:{name or ''}", max(1, len(clients)), label)
@@ -65,15 +104,18 @@ def lane_of(name: str | None, config: ComfyuiSettings) -> str | None:
     return lanes.pop() if len(lanes) == 1 else None
 
 
-def check_with_servers(filled: Filled, clients: Mapping[str, Client]) -> None:
-    """Refuse a graph that every server that answers would refuse; a server that is away refuses nothing.
+def check_with_servers(filled: Filled, name: str | None, config: ComfyuiSettings) -> None:
+    """Refuse a graph that each server that a job may use would refuse; one that cannot be asked refuses nothing.
 
     Raises:
         VidqueueError: `missing_model`, `invalid_params`.
     """
+    if any(one.launch is not None and one.name not in _LAST_AT for one in peers_of(name, config)):
+        return
     graph = with_inputs(filled.graph, filled.values)
+    clients = clients_of(name, config)
     refused: VidqueueError | None = None
-    for name, client in clients.items():
+    for known, client in clients.items():
         info = NODES.info(client)
         faults = inspect(graph, info) if info is not None else []
         if info is not None and faults:
@@ -81,15 +123,9 @@ def check_with_servers(filled: Filled, clients: Mapping[str, Client]) -> None:
             faults = inspect(graph, fresh) if fresh is not None else []
         if info is None or not faults:
             return
-        refused = refused or refusal(faults, filled.pointers, f"The server {name}")
+        refused = refused or refusal(faults, filled.pointers, f"The server {known}")
     if refused is not None:
         raise refused
-
-
-def drawn_seed(ctx: Context) -> int:
-    """A seed for a job that names none: drawn by its id, so that each attempt of the job has the same."""
-    job, _, _ = ctx.workspace.name.rpartition("-")
-    return int.from_bytes(hashlib.sha256(job.encode()).digest()[:4], "big")
 
 
 def run_on_server(

@@ -20,7 +20,10 @@ AudioTracks = Annotated[
 ]
 Subtitles = Annotated[
     SubtitleMode,
-    Field(description="`keep` converts text to what the container holds; pictures of text stay in mkv only."),
+    Field(
+        description="`keep` converts text to what the container holds, pictures of text stay in mkv only; `burn` draws "
+        "the default track into the pictures and keeps the others."
+    ),
 ]
 Metadata = Annotated[
     MetadataMode,

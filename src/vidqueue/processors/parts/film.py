@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -13,15 +12,16 @@ from vidqueue.job import OutputDraft
 from vidqueue.media import ffmpeg, verify
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.film import join
-from vidqueue.media.film.backing import Music, Voice
-from vidqueue.media.film.kept import PieceCache
-from vidqueue.media.film.lettering import Burned, is_about_fonts
-from vidqueue.media.film.listening import Track
 from vidqueue.media.film.mixing import Heard
+from vidqueue.media.film.music import Music, Voice
+from vidqueue.media.film.piece_cache import PieceCache
 from vidqueue.media.film.pieces import PIECE, Look, Piece, Shot, pieces_of, render
-from vidqueue.media.film.subtitles import Cue, as_srt, within
+from vidqueue.media.film.sound_reader import Track
+from vidqueue.media.film.subtitles import Cue, as_srt, one_at_a_time, within
+from vidqueue.media.film.text_overlay import Burned
 from vidqueue.media.film.timeline import Placed, place
 from vidqueue.media.jail.sandbox import SandboxLimits
+from vidqueue.ops import active_time
 from vidqueue.processors.base import Context
 from vidqueue.processors.export import Clip, ExportParams
 from vidqueue.processors.parts.film_clips import (
@@ -36,9 +36,11 @@ from vidqueue.processors.parts.film_clips import (
     with_cards,
 )
 from vidqueue.processors.parts.film_sound import backing_of, cut_voices, film_sound
-from vidqueue.processors.parts.film_text import cues_of, subtitle_style
+from vidqueue.processors.parts.film_space import FilmSpace
+from vidqueue.processors.parts.film_text import cues_of, fonts_for, late_cues, subtitle_style
 from vidqueue.processors.parts.reporting import log_remarks
 from vidqueue.progress import Progress, eta_s
+from vidqueue.storage.reserved import ReservedSpace
 
 # Shares of the whole work: until the pieces are rendered, and joined.
 _RENDERED, _JOINED = 0.9, 0.98
@@ -68,11 +70,18 @@ class Film:
             self.ctx.log(text, "warning")
 
 
-def make(params: ExportParams, ctx: Context) -> OutputDraft:
+def make(params: ExportParams, ctx: Context, reserved: ReservedSpace, later: int = 0) -> OutputDraft:
     """Make the film.
+
+    Args:
+        params: what it is made of.
+        ctx: of the run.
+        reserved: where its space is reserved.
+        later: bytes that the job will need after this film.
 
     Raises:
         VidqueueError: a clip cannot be used, or the result is not what it must be.
+        WaitingError: other jobs have reserved the space that it needs.
         CanceledError: the job was canceled.
     """
     film = Film(params, ctx, SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled))
@@ -80,17 +89,22 @@ def make(params: ExportParams, ctx: Context) -> OutputDraft:
         film.cache = PieceCache(ctx.cache_dir / "film", ctx.limits.film_cache_mib * 1024 * 1024, ctx.canceled)
     found = probed(params, ctx)
     film.music, film.voices = backing_of(params, ctx)
-    film.cues = cues_of(params, ctx)
+    film.cues, guessed = cues_of(params, ctx)
     look = look_of(params, found, ctx)
+    fonts, lacking = fonts_for(params, film.cues, ctx)
+    for warning in [*guessed, *lacking]:
+        film.warn(warning)
     if params.subtitle_mode == "burn" and film.cues:
-        look = replace(look, burned=Burned(tuple(film.cues), subtitle_style(params.subtitle_style, look.size)))
-    film.materials = with_cards(params, found, look, ctx, film.bounds)
+        look = replace(look, burned=Burned(tuple(film.cues), subtitle_style(params.subtitle_style, look.size), fonts))
+    film.materials = with_cards(params, found, look, fonts, ctx, film.bounds)
     for number, material in enumerate(film.materials):
         for note in oddities(material):
             film.warn(f"Clip {number}: {note}")
     film.placed = place(lengths(params.clips, film.materials), look.rate)
     _check_length(film, look.rate)
-    rendered = _rendered(film, look)
+    space = FilmSpace(reserved, later)
+    rendered = _rendered(film, look, space)
+    space.joining()
     output = _joined(film, look, rendered)
     return _checked(film, look, output)
 
@@ -99,39 +113,42 @@ def _check_length(film: Film, rate: Fraction) -> None:
     seconds = film.placed[-1].end / rate
     if seconds > film.ctx.limits.max_duration_s:
         raise VidqueueError("media_too_long", f"The film would last {float(seconds):.0f} s.")
-    for warning in cut_voices(film.voices, float(seconds)):
+    for warning in [*cut_voices(film.voices, float(seconds)), *late_cues(film.cues, float(seconds))]:
         film.warn(warning)
 
 
-def _rendered(film: Film, look: Look) -> list[join.Rendered]:
+def _rendered(film: Film, look: Look, space: FilmSpace) -> list[join.Rendered]:
     shots = [
         Shot(one.source, one.facts, one.video, begin_of(clip, one.facts, one.video), clip.fit, placed)
         for one, clip, placed in zip(film.materials, film.params.clips, film.placed, strict=True)
     ]
     pieces = pieces_of(shots)
+    files = [join.Rendered(film.ctx.output_path(f"piece-{n}.mp4"), one.frames) for n, one in enumerate(pieces)]
+    names = [film.cache.name_of(piece, look) if film.cache else "" for piece in pieces]
+    # All at once, so that what is still to be written is known, and nobody removes them meanwhile.
+    kept = [
+        file.path if film.cache and film.cache.take(name, file.path) else None
+        for name, file in zip(names, files, strict=True)
+    ]
+    film.reused = len(kept) - kept.count(None)
+    space.begin(pieces, look, kept)
     reporter = _Reporter(film.ctx, "render", film.placed[-1].end, PROBED, _RENDERED)
-    rendered = []
-    for number, piece in enumerate(pieces):
-        path = film.ctx.output_path(f"piece-{number}.mp4")
+    for number, (piece, file) in enumerate(zip(pieces, files, strict=True)):
         reporter.message = f"piece {number + 1} of {len(pieces)}"
-        name = film.cache.name_of(piece, look) if film.cache else ""
-        if film.cache and film.cache.take(name, path):
-            film.reused += 1
-        else:
-            tally = render(piece, look, path, film.bounds, on_progress=reporter.seen)
+        if kept[number] is None:
+            tally = render(piece, look, file.path, film.bounds, on_progress=space.watched(file, reporter.seen))
+            space.rendered(file)
             film.rendered += 1
             _judge(film, look, piece, tally, shots)
             # One from a damaged source is rendered again, so that its warnings are told again.
             if film.cache and not tally.errors and not tally.corrupt:
-                film.cache.keep(name, path)
+                film.cache.keep(names[number], file.path)
         reporter.add(piece.frames)
-        rendered.append(join.Rendered(path, piece.frames))
-    return rendered
+    return files
 
 
 def _judge(film: Film, look: Look, piece: Piece, tally: ffmpeg.Tally, shots: list[Shot]) -> None:
     """Warn of what was lost in decoding, or refuse."""
-    tally.remarks = [one for one in tally.remarks if not is_about_fonts(one[1])]
     log_remarks(film.ctx, tally)
     part = piece.parts[-1]
     if part.shot.facts.is_still and tally.decoded:
@@ -143,7 +160,7 @@ def _judge(film: Film, look: Look, piece: Piece, tally: ffmpeg.Tally, shots: lis
             film.warn(f"Clip {number}: {tally.errors} packets were refused and {tally.corrupt} pictures damaged.")
         return
     try:
-        for warning in verify.check_decoding(part.shot.video, tally, complete=False):
+        for warning in verify.check_decoding(part.shot.video, tally, complete=False, begins=False):
             film.warn(f"Clip {number}: {warning}")
     except VidqueueError as error:
         raise about_clip(number, error) from error
@@ -156,13 +173,13 @@ class _Reporter:
         self._ctx, self._stage, self._total = ctx, stage, total
         self._begin, self._end = begin, end
         self._done = 0
-        self._started = time.monotonic()
+        self._started = active_time.now()
         self.message = ""
 
     def seen(self, seen: ffmpeg.Seen) -> None:
         """Take a report of a run."""
         share = min((self._done + seen.frame) / self._total, 1.0)
-        left = eta_s(share * self._end, time.monotonic() - self._started)
+        left = eta_s(share * self._end, active_time.now() - self._started)
         fraction = self._begin + share * (self._end - self._begin)
         self._ctx.progress(Progress(fraction, self._stage, self.message, seen.fps or None, seen.speed or None, left))
 
@@ -192,7 +209,9 @@ def _joined(film: Film, look: Look, rendered: list[join.Rendered]) -> Path:
 
 def _muxed(film: Film, rate: Fraction) -> str:
     """The subtitles that lie in the film, as SRT."""
-    return as_srt(within(film.cues, 0.0, float(film.placed[-1].end / rate)))
+    shown = within(film.cues, 0.0, float(film.placed[-1].end / rate))
+    # MP4 shows one text at a time, and ffmpeg would cut the earlier one of two.
+    return as_srt(one_at_a_time(shown) if film.params.container in ("mp4", "mov") else shown)
 
 
 def _grouped(film: Film, look: Look, rendered: list[join.Rendered]) -> Iterator[join.Rendered]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media import encoders, verify
-from vidqueue.media.facts import MediaFacts, VideoFacts
-from vidqueue.media.film.lettering import write_card
+from vidqueue.media.facts import MediaFacts, VideoFacts, end_of, late_of
+from vidqueue.media.film.fonts import Font
 from vidqueue.media.film.pieces import Look
+from vidqueue.media.film.text_overlay import write_card
 from vidqueue.media.film.timeline import Length, exact_rate
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe
@@ -62,7 +64,12 @@ def probed(params: ExportParams, ctx: Context) -> list[Material | None]:
 
 
 def with_cards(
-    params: ExportParams, found: list[Material | None], look: Look, ctx: Context, bounds: SandboxLimits
+    params: ExportParams,
+    found: list[Material | None],
+    look: Look,
+    fonts: Sequence[Font],
+    ctx: Context,
+    bounds: SandboxLimits,
 ) -> list[Material]:
     """The materials with the title cards, which are drawn now that the size of the film is known."""
     drawn: dict[str, Material] = {}
@@ -70,7 +77,7 @@ def with_cards(
     for number, clip in enumerate(params.clips):
         if clip.text is not None and clip.text not in drawn:
             path = ctx.output_path(f"card-{number}.png")
-            write_card(clip.text, path, look.size, look.background, style, bounds)
+            write_card(clip.text, path, look.size, look.background, style, bounds, fonts=fonts)
             drawn[clip.text] = _material(path, number, ctx)
     return [material or drawn[clip.text or ""] for clip, material in zip(params.clips, found, strict=True)]
 
@@ -145,9 +152,9 @@ def _seconds(number: int, clip: Clip, material: Material) -> Fraction:
     end_s = end_of(material.facts, video)
     last = end_s + max(video.longest_frame_s, 0.1)
     if clip.start_s >= end_s or (clip.end_s or 0.0) > last:
-        wanted = f"{clip.start_s:g} to {'the end' if clip.end_s is None else f'{clip.end_s:g}'}"
+        wanted = f"{clip.start_s:g} s to {'the end' if clip.end_s is None else f'{clip.end_s:g} s'}"
         raise VidqueueError(
-            "trim_out_of_range", f"Clip {number} is wanted from {wanted} s, but the video lasts {end_s:.3f} s."
+            "trim_out_of_range", f"Clip {number} is wanted from {wanted}, but the video lasts {end_s:.3f} s."
         )
     end = end_s if clip.end_s is None else clip.end_s
     begin = begin_of(clip, material.facts, video)
@@ -169,13 +176,3 @@ def oddities(material: Material) -> list[str]:
 def begin_of(clip: Clip, facts: MediaFacts, video: VideoFacts) -> float:
     """Where a clip begins, in seconds from the beginning of the file; a whole video begins with its first picture."""
     return late_of(facts, video) if not clip.start_s and clip.end_s is None else clip.start_s
-
-
-def late_of(facts: MediaFacts, video: VideoFacts) -> float:
-    """How long after the beginning of the file, which may be that of its sound, the first picture is shown."""
-    return 0.0 if video.clock_restarts or facts.is_still else max(0.0, video.start_s - facts.start_s)
-
-
-def end_of(facts: MediaFacts, video: VideoFacts) -> float:
-    """When the pictures of a file end, in seconds from its beginning."""
-    return late_of(facts, video) + video.duration_s

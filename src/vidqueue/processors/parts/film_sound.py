@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media.facts import AudioFacts
-from vidqueue.media.film.backing import Music, Voice, with_backing
-from vidqueue.media.film.listening import Sound, Track
 from vidqueue.media.film.mixing import Heard, clip_sound, not_too_loud
+from vidqueue.media.film.music import Music, Voice, with_backing
+from vidqueue.media.film.sound_reader import Sound, Track
 from vidqueue.media.film.timeline import samples_at
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from vidqueue.media.film.subtitles import MOST_BYTES, Cue, TextStyle, read_subtitles
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidqueue.media.film.fonts import Font, about_missing, fonts_of, missing
+from vidqueue.media.film.subtitles import GUESSED, MOST_BYTES, Cue, TextStyle, encoding_of, read_subtitles
 from vidqueue.media.source import check_source
 from vidqueue.processors.base import Context
 from vidqueue.processors.export import ExportParams, SubtitleStyle
+from vidqueue.processors.parts.film_settings import ComposeSettings
 
 # Shares of the shorter side of the film.
 _SUBTITLE = 0.07
@@ -13,16 +18,40 @@ _CARD = 0.1
 _OUTLINE = 0.06  # of the size of the letters
 
 
-def cues_of(params: ExportParams, ctx: Context) -> list[Cue]:
-    """The subtitles of the film, if it has any.
+def cues_of(params: ExportParams, ctx: Context) -> tuple[list[Cue], list[str]]:
+    """The subtitles of the film, if it has any, and a warning if their encoding was guessed.
 
     Raises:
         VidqueueError: `unsupported_format`.
     """
     if params.subtitles is None:
-        return []
+        return [], []
     with check_source(ctx.input("subtitles")).opened() as file, open(file, "rb", closefd=False) as reading:
-        return read_subtitles(reading.read(MOST_BYTES))
+        data = reading.read(MOST_BYTES)
+    guessed = "The subtitles are not UTF-8 and were read as Windows-1252; other letters than Western ones are wrong."
+    return read_subtitles(data), [guessed] if encoding_of(data) == GUESSED else []
+
+
+def late_cues(cues: Sequence[Cue], length_s: float) -> list[str]:
+    """A sentence about subtitles that the film is too short for."""
+    late = sum(cue.start_s >= length_s for cue in cues)
+    return [f"{late} of {len(cues)} subtitles are not shown: the film ends before them."] if late else []
+
+
+def fonts_for(params: ExportParams, cues: Sequence[Cue], ctx: Context) -> tuple[tuple[Font, ...], list[str]]:
+    """The fonts of what is drawn into the film, and a warning of characters that they lack.
+
+    Raises:
+        VidqueueError: `processor_unavailable`, the configured font cannot be read.
+    """
+    drawn = cues if params.subtitle_mode == "burn" else ()
+    text = "".join([*(cue.text for cue in drawn), *(clip.text or "" for clip in params.clips)])
+    if not text:
+        return (), []
+    config: ComposeSettings = ctx.settings or ComposeSettings()
+    fonts = fonts_of(Path(config.font_file) if config.font_file else None)
+    lacking = missing(text, fonts)
+    return fonts, [f"{about_missing(lacking)} compose.font_file names another font."] if lacking else []
 
 
 def subtitle_style(style: SubtitleStyle, size: tuple[int, int]) -> TextStyle:

@@ -6,16 +6,17 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
+from vidqueue.ops import active_time
 from vidqueue.ops.processes import MARK
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import ComposeParams, ComposeSettings
-from vidqueue.processors.parts.scripting import written
+from vidqueue.processors.compose import ComposeParams
+from vidqueue.processors.parts.film_settings import ComposeSettings
+from vidqueue.processors.parts.script_writer import ScriptWriter
 
 _TICK_S = 0.1
 _LAST_WORDS = 2000
@@ -41,7 +42,7 @@ def narrated(params: ComposeParams, ctx: Context, stage: Callable[[str], None]) 
         return script, ctx.input("audio")
     config: ComposeSettings = ctx.settings or ComposeSettings()
     if not script and config.script_url:
-        script = written(params.subject.strip(), config, ctx)
+        script = ScriptWriter(config, ctx.check_canceled, ctx.redact).script(params.subject.strip())
     if not script or not config.speech_command:
         raise VidqueueError("invalid_params", "There is neither a narration nor a program that speaks the script.")
     stage("audio")
@@ -58,7 +59,8 @@ def _spoken(script: str, params: ComposeParams, config: ComposeSettings, ctx: Co
         ctx.log(line)
     if status != 0 or not out.is_file() or not out.stat().st_size:
         last = next((line for line in reversed(words.splitlines()) if line.strip()), "no last words")
-        raise VidqueueError("model_failed", f"The program that speaks ended with status {status}: {last[:300]}")
+        how = f"status {status}" if status else f"status 0 and wrote no sound to {out.name}"
+        raise VidqueueError("model_failed", f"The program that speaks ended with {how}: {last[:300]}")
     return out
 
 
@@ -71,7 +73,7 @@ def _run(argv: list[str], timeout_s: float, ctx: Context) -> tuple[int, str]:
     """Run a program to its end, or end it with everything that it started; its status and its last words."""
     log = ctx.output_path("speech.log")
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    until = time.monotonic() + timeout_s
+    until = active_time.now() + timeout_s
     with log.open("wb") as writing:
         try:
             process = subprocess.Popen(
@@ -82,7 +84,7 @@ def _run(argv: list[str], timeout_s: float, ctx: Context) -> tuple[int, str]:
     try:
         while process.poll() is None:
             ctx.check_canceled()
-            if time.monotonic() > until:
+            if active_time.now() > until:
                 raise VidqueueError("timed_out", f"The program that speaks took longer than {timeout_s:g} s.")
             ctx.canceled.wait(_TICK_S)
     finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vidqueue.media import ffmpeg
+from vidqueue.ops import active_time
 from vidqueue.processors.context import Context
-from vidqueue.progress import Progress, eta_s
+from vidqueue.progress import Progress, eta_of_whole, eta_s
 
 
 def stage_reporter(
@@ -21,18 +23,29 @@ def stage_reporter(
         begin: share of the whole work that was done before.
         end: share that is done after it.
     """
-    started = time.monotonic()
+    started = active_time.now()
 
     def report(seen: ffmpeg.Seen) -> None:
         share = min(seen.out_time_s / duration_s, 1.0) if duration_s > 0 else 0.0
         fraction = begin + share * (end - begin)
-        left = eta_s(share, time.monotonic() - started)
+        left = eta_of_whole(eta_s(share, active_time.now() - started), fraction, end)
         ctx.progress(Progress(fraction, stage, fps=seen.fps or None, speed=seen.speed or None, eta_s=left))
 
     return report
 
 
-def log_remarks(ctx: Context, tally: ffmpeg.Tally) -> None:
-    """Write what ffmpeg remarked into the log of the attempt."""
+def log_remarks(ctx: Context, tally: ffmpeg.Tally, *, failed: bool = False) -> None:
+    """Write what ffmpeg remarked into the log of the attempt; its errors are errors only where the run failed."""
     for level, text in tally.remarks:
-        ctx.log(text, level)
+        ctx.log(text, level if failed else ffmpeg.endured(level))
+
+
+@contextmanager
+def remarks_logged(ctx: Context, tally: ffmpeg.Tally) -> Iterator[None]:
+    """Write what ffmpeg remarked in the block into the log, at its end."""
+    try:
+        yield
+    except BaseException:
+        log_remarks(ctx, tally, failed=True)
+        raise
+    log_remarks(ctx, tally)

@@ -17,20 +17,23 @@ from vidqueue.ops.http_client import Stop
 from vidqueue.processors.base import Context
 from vidqueue.processors.media import FOREIGN_FORMATS, MediaField, media_in, suffix_of, with_reference
 from vidqueue.processors.media import Path as Place
-from vidqueue.processors.remote.cog_settings import Endpoint, schema_in
+from vidqueue.processors.remote.cog_settings import schema_in
 from vidqueue.processors.remote.peer import Peer, PeerError
-
-MOST_FILES = 900
+from vidqueue.processors.remote.uploads import MOST_FILES, Uploads
 
 
 class CogOutputs:
     """Takes the files of one prediction into the workspace."""
 
-    def __init__(self, peer: Peer, endpoint: Endpoint, document: Mapping[str, Any] | None, ctx: Context) -> None:
+    def __init__(
+        self, peer: Peer, file_limit_mb: int, document: Mapping[str, Any] | None, ctx: Context,
+        uploads: Uploads | None = None,
+    ) -> None:  # fmt: skip
         self._peer = peer
-        self._limit = endpoint.file_limit_mb << 20
+        self._limit = file_limit_mb << 20
         self._document = document
         self._ctx = ctx
+        self._uploads = uploads
 
     def drafts(self, output: Any) -> list[OutputDraft]:
         """The files that a model returned, and `result`: what it returned, with each file replaced by its name.
@@ -50,18 +53,25 @@ class CogOutputs:
         return [*drafts, self._result(result)]
 
     def _files(self, output: Any) -> list[tuple[Place, str]]:
-        """Where files stand: `data:` URLs anywhere, and URLs where the schema says so, or there is none."""
+        """Where files stand: uploads and `data:` URLs anywhere, and URLs where the schema says so, or there is none."""
         schema = schema_in(self._document, "Output") if self._document is not None else None
-        inline = {place: text for place, text in _strings(output, ()) if text.startswith("data:")}
+        inline = {place: text for place, text in _strings(output, ()) if text.startswith("data:") or self._has(text)}
         if schema is None:
             return [(place, text) for place, text in _strings(output, ()) if place in inline or is_url(text)]
         named = {one.path: one.reference for one in media_in(schema, output, formats=FOREIGN_FORMATS) if _is_file(one)}
         return sorted((inline | named).items(), key=lambda one: [(isinstance(step, str), step) for step in one[0]])
 
+    def _has(self, reference: str) -> bool:
+        return self._uploads is not None and reference in self._uploads
+
     def _draft(self, name: str, reference: str) -> OutputDraft:
         path = self._ctx.output_path(name)
+        uploaded = self._uploads.take(reference) if self._uploads is not None else None
         try:
-            if reference.startswith("data:"):
+            if uploaded is not None:
+                uploaded.rename(path)
+                media_type = mimetypes.guess_type(uploaded.name)[0] or ""
+            elif reference.startswith("data:"):
                 media_type = _decoded(reference, path, self._limit)
             else:
                 media_type = self._peer.download(reference, path, largest=self._limit, stop=Stop())

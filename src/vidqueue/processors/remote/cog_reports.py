@@ -26,8 +26,11 @@ class CogReports:
         self._ctx = ctx
         self._queue = queue.SimpleQueue[Any]()
         self._log = ""
-        self._ended = False
+        self._tail = ""
         self.fraction = 0.0
+        # True once the server has reported anything, and what it said of the end.
+        self.heard = False
+        self.end: dict[str, Any] | None = None
 
     def put(self, report: Any) -> None:
         """Take a report, whatever it is."""
@@ -39,18 +42,23 @@ class CogReports:
             while True:
                 self._note(self._queue.get_nowait())
 
+    def wait(self, seconds: float) -> None:
+        """Tell the next thing that comes within a time."""
+        with suppress(queue.Empty):
+            self._note(self._queue.get(timeout=seconds))
+
     def read_the_last(self) -> None:
         """Wait a moment for the report of the end: only it has the log of a prediction that failed."""
         until = time.monotonic() + LAST_S
-        while not self._ended and time.monotonic() < until:
-            with suppress(queue.Empty):
-                self._note(self._queue.get(timeout=0.1))
+        while self.end is None and time.monotonic() < until:
+            self.wait(0.1)
 
     def tell_log(self, log: str) -> None:
-        """Write the lines that are whole and new; each report has the whole log so far."""
+        """Write the lines that are whole and new; each report has the whole log so far. A bar ends with a return."""
         if not log.startswith(self._log):
             return
-        whole = max(log.rfind("\n") + 1, len(self._log))
+        self._tail = log[-LARGEST_LINE:]
+        whole = max(log.rfind("\n") + 1, log.rfind("\r") + 1, len(self._log))
         for line in log[len(self._log) : whole].splitlines():
             if line.strip():
                 self._ctx.log(line[:LARGEST_LINE])
@@ -59,13 +67,15 @@ class CogReports:
     def _note(self, report: Any) -> None:
         if not isinstance(report, dict) or report.get("id") != self._prediction:
             return
+        self.heard = True
         if isinstance(log := report.get("logs"), str):
             self.tell_log(log)
         metrics = report.get("metrics")
         told = metrics.get("progress") if isinstance(metrics, dict) else None
         if isinstance(told, int | float) and 0 <= told <= 1:
             self.fraction = max(self.fraction, float(told))
-        elif bars := _BAR.findall(self._log[-LARGEST_LINE:]):
+        elif bars := _BAR.findall(self._tail):
             self.fraction = max(self.fraction, min(1.0, int(bars[-1]) / 100))
-        self._ended = report.get("status") in _ENDS
+        if report.get("status") in _ENDS:
+            self.end = report
         self._ctx.report(Progress(self.fraction, stage="predict"))

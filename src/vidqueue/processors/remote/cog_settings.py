@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, IPvAnyAddress, field_validator
+from pydantic import Field, IPvAnyAddress, model_validator
 
-from vidqueue.errors import VidqueueError
 from vidqueue.ops.addresses import parse_url
+from vidqueue.processors.configured import EntryName, Url
+from vidqueue.processors.media import FOREIGN_FORMATS, media_places
+from vidqueue.processors.peers import UPLOAD_PORT, Launch, ManagedSettings
+from vidqueue.processors.remote.documents import Documents
 from vidqueue.processors.remote.peer import Peer, PeerError
 from vidqueue.settings.entries import Section
 
 ASK_S = 3.0
-# How long an answer is used: a server that was started anew may have another model, and one that is down may come up.
-KNOWN_FOR_S, UNKNOWN_FOR_S = 60.0, 5.0
+# The module that is Cog's server, and its option for uploads.
+_SERVER = "cog.server.http"
+_UPLOADS = "--upload-url"
 
-EndpointName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
+class Endpoint(ManagedSettings):
+    """One Cog server: an external one, or one that vidqueue starts for each lane that needs it."""
 
-class Endpoint(Section):
-    """One Cog server."""
-
-    url: str = Field(description="Address of the server, as in `http://127.0.0.1:5000`.")
+    url: Url | None = Field(None, description="Address of an external server, as in `http://127.0.0.1:5000`.")
     schema_file: Path | None = Field(
         None,
-        description="OpenAPI document of the model (`.cog/openapi_schema.json`); else the server is asked.",
+        description="OpenAPI document of the model; `.cog/openapi_schema.json` in `directory` if that is there, else "
+        "the server is asked.",
     )
     device: Literal["cpu", "gpu"] = Field("gpu", description="Kind of lane that its jobs need.")
     lane: str | None = Field(None, max_length=64, description="Only this lane: the one of the card that it runs on.")
-    concurrency: int = Field(1, ge=1, le=1000, description="Jobs that may be on the server at a time.")
-    vram_mb: int = Field(0, ge=0, description="GPU memory that a job needs on its lane, in MiB.")
+    concurrency: int = Field(1, ge=1, le=1000, description="Jobs that may be on an external server at a time.")
+    vram_mb: int = Field(0, ge=0, description="GPU memory that a server with a command needs, in MiB.")
     busy_timeout_s: float = Field(
         600, ge=0, description="Time that a job waits on its lane for a busy server before it is put back, in seconds."
     )
@@ -45,54 +46,70 @@ class Endpoint(Section):
         "progress to, such as 172.17.0.1 for a server in a container; found out if not given.",
     )
     file_limit_mb: int = Field(4096, ge=1, description="Largest file taken from the server, in MiB.")
+    upload_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="Port of this machine where files are taken that an external server uploads, if it was started "
+        "with `--upload-url http://<this machine>:<port>/`.",
+    )
 
-    @field_validator("url")
-    @classmethod
-    def _is_a_url(cls, url: str) -> str:
-        try:
-            parse_url(url)
-        except VidqueueError as error:
-            raise ValueError(error.message) from None
-        return url
+    @model_validator(mode="after")
+    def _one_job_each(self) -> Self:
+        if self.command and self.concurrency != 1:
+            raise ValueError("concurrency is for a server with a url; a command runs once for each lane")
+        if self.upload_port is not None and (self.command or self.concurrency != 1):
+            raise ValueError("upload_port is for a server with a url and a concurrency of 1")
+        return self
+
+    @property
+    def launch(self) -> Launch | None:
+        """How to start it. Cog's own server is told to upload files, which it would return inside its answer."""
+        launch = super().launch
+        if launch is None or _SERVER not in launch.command or any(word.startswith(_UPLOADS) for word in launch.command):
+            return launch
+        return replace(launch, command=(*launch.command, _UPLOADS, f"http://127.0.0.1:{UPLOAD_PORT}/"))
+
+    def uploads_to(self, url: str) -> int | None:
+        """The port where the server at this address uploads files to; None if it does not."""
+        if self.url is not None:
+            return self.upload_port
+        told = self.launch is not None and any(UPLOAD_PORT in word for word in self.launch.command)
+        return parse_url(url).port + 1 if told else None
+
+    @property
+    def document_file(self) -> Path | None:
+        """Where the OpenAPI document may lie."""
+        if self.schema_file is None and self.directory is not None:
+            return self.directory / ".cog/openapi_schema.json"
+        return self.schema_file
 
 
 class CogSettings(Section):
     """Cog servers that jobs of the processor `cog` run on."""
 
-    endpoints: dict[EndpointName, Endpoint] = Field({}, description="The servers by name.")
+    endpoints: dict[EntryName, Endpoint] = Field({}, description="The servers by name.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    schema: Mapping[str, Any] | None
-    until: float
+_documents = Documents(known_for_s=60, unknown_for_s=5)
 
 
-_known: dict[tuple[str, Path | None], _Known] = {}
-_lock = threading.Lock()
+def document_of(endpoint: Endpoint, url: str | None = None) -> Mapping[str, Any] | None:
+    """The OpenAPI document of an endpoint's model; None if neither a file nor the server has it. It may block.
+
+    `url` is where a managed server runs. What one has told is kept, because there may be none to ask later.
+    """
+    key = (endpoint.url, *endpoint.command, endpoint.document_file)
+    return _documents.get(key, lambda: _read(endpoint, endpoint.url or url), keeps_old=bool(endpoint.command))
 
 
-def document_of(endpoint: Endpoint) -> Mapping[str, Any] | None:
-    """The OpenAPI document of an endpoint's model; None if neither a file nor the server has it. It may block."""
-    key = (endpoint.url, endpoint.schema_file)
-    known = _known.get(key)
-    if known is None or known.until < time.monotonic():
-        # One question at a time: a server that does not answer must not have many of them.
-        with _lock:
-            known = _known.get(key)
-            if known is None or known.until < time.monotonic():
-                document = _read(endpoint)
-                lasts_s = UNKNOWN_FOR_S if document is None else KNOWN_FOR_S
-                _known[key] = known = _Known(document, time.monotonic() + lasts_s)
-    return known.schema
-
-
-def _read(endpoint: Endpoint) -> Mapping[str, Any] | None:
+def _read(endpoint: Endpoint, url: str | None) -> Mapping[str, Any] | None:
+    document: Any = None
     try:
-        if endpoint.schema_file is not None:
-            document = json.loads(endpoint.schema_file.read_bytes())
-        else:
-            document = Peer(endpoint.url).ask("GET", "/openapi.json", idle_s=ASK_S)[1]
+        if endpoint.document_file is not None and (endpoint.schema_file or endpoint.document_file.is_file()):
+            document = json.loads(endpoint.document_file.read_bytes())
+        elif url is not None:
+            document = Peer(url).ask("GET", "/openapi.json", idle_s=ASK_S)[1]
     except (OSError, ValueError, PeerError):
         return None
     return document if isinstance(document, Mapping) and _schemas(document) else None
@@ -108,3 +125,9 @@ def schema_in(document: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """The schema `Input` or `Output` of a document, together with what its references lead to."""
     found = _schemas(document).get(name)
     return {**document, **found} if isinstance(found, Mapping) else None
+
+
+def returns_files(document: Mapping[str, Any] | None) -> bool:
+    """True if the model may return files, as far as its document says."""
+    schema = schema_in(document, "Output") if document is not None else None
+    return schema is None or bool(media_places(schema, FOREIGN_FORMATS))

@@ -1,4 +1,4 @@
-"""A small HTTP server for the time of one run: the peer fetches its inputs here, and tells how far it is."""
+"""A small HTTP server for the time of one run: the peer fetches its inputs here, sends reports, and uploads files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from vidqueue.ops.addresses import Url
+from vidqueue.processors.remote.uploads import RefusedUploadError, Uploads
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -24,16 +25,22 @@ TIMEOUT_S = 60
 
 
 class Listener:
-    """Serves the files of one run, and takes the reports about it, under addresses that nobody can guess."""
+    """Serves the files of one run, and takes the reports about it, under addresses that nobody can guess.
 
-    def __init__(self, base: str, token: str) -> None:
+    Attributes:
+        reports_url: where the peer sends its reports to.
+    """
+
+    def __init__(self, base: str, reports_base: str, token: str, uploads: Uploads) -> None:
         self._base = f"{base}/{token}"
+        self.reports_url = f"{reports_base}/{token}/reports"
         self.files = dict[str, Path]()
+        self.uploads = uploads
 
     @property
-    def reports_url(self) -> str:
-        """Where the peer sends its reports to."""
-        return f"{self._base}/reports"
+    def uploads_url(self) -> str:
+        """Below which it uploads files."""
+        return f"{self._base}/uploads"
 
     def offer(self, file: Path) -> str:
         """Return the URL of a file; its name keeps the extension."""
@@ -43,27 +50,56 @@ class Listener:
 
 
 @contextmanager
-def listening(peer: Url, hear: Callable[[Any], None], *, own_address: Address | None = None) -> Iterator[Listener]:
-    """Serve on the address of this machine that the peer can reach; `hear` gets each report, in a thread.
+def listening(
+    peer: Url, hear: Callable[[Any], None], uploads: Uploads, *, own_address: Address | None = None,
+    upload_port: int | None = None,
+) -> Iterator[Listener]:  # fmt: skip
+    """Serve on the address of this machine that the peer can reach.
+
+    Args:
+        peer: the address of the server.
+        hear: gets each report, in a thread.
+        uploads: gets each file.
+        own_address: what the server knows this machine by; found out if not given.
+        upload_port: where it uploads files to, beside the address that each of its requests names.
 
     Raises:
-        OSError: there is no way to the peer, or `own_address` is none of this machine.
+        OSError: there is no way to the peer, the port is in use, or `own_address` is none of this machine.
     """
     address = str(own_address) if own_address is not None else _address_towards(peer)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     token = secrets.token_urlsafe(24)
+    shown = f"[{address}]" if ":" in address else address
+    with ExitStack() as serving:
+        servers = [
+            serving.enter_context(closing(_bound(address, port))) for port in (0, upload_port) if port is not None
+        ]
+        bases = [f"http://{shown}:{server.server_address[1]}" for server in servers]
+        # Reports go to the port that stays: an old server repeats for minutes what nobody takes any more.
+        listener = Listener(bases[0], bases[-1], token, uploads)
+        for server in servers:
+            server.listener, server.token, server.hear = listener, token, hear
+            # Whatever is sent to the port that is only for uploads is one.
+            server.takes_all = server is not servers[0]
+            serving.enter_context(_answering(server))
+        yield listener
+
+
+def _bound(address: str, port: int) -> Any:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = type("Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
-    server = kind((address, 0), _Handler)
-    shown = f"[{address}]" if family == socket.AF_INET6 else address
-    server.listener = listener = Listener(f"http://{shown}:{server.server_address[1]}", token)
-    server.reports_path, server.hear = f"{token}/reports", hear
+    server: Any = kind((address, port), _Handler)
+    server.close = server.server_close
+    return server
+
+
+@contextmanager
+def _answering(server: Any) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="peer-listener", daemon=True)
     thread.start()
     try:
-        yield listener
+        yield
     finally:
         server.shutdown()
-        server.server_close()
         thread.join()
 
 
@@ -95,7 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Take a report."""
         length = self.headers.get("Content-Length", "")
-        if self.path.lstrip("/") != self.server.reports_path or not length.isdigit() or int(length) > LARGEST_REPORT:
+        ours = self.path == f"/{self.server.token}/reports"
+        if not (ours or self.server.takes_all) or not length.isdigit() or int(length) > LARGEST_REPORT:
             self.close_connection = True
             self.send_error(404)
             return
@@ -103,10 +140,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
+        if not ours:  # of an earlier run
+            return
         try:
             self.server.hear(json.loads(body))
         except (ValueError, RecursionError):
             return
+
+    def do_PUT(self) -> None:
+        """Take a file that the model made."""
+        uploads_path = f"/{self.server.token}/uploads"
+        if not self.server.takes_all and not self.path.startswith(f"{uploads_path}/"):
+            self.close_connection = True
+            self.send_error(404)
+            return
+        listener = self.server.listener
+        sent_to = f"http://{self.headers.get('Host', '')}{self.path}"
+        try:
+            address = listener.uploads.receive(sent_to, listener.uploads_url, self.headers, self.rfile)
+        except (RefusedUploadError, OSError) as error:
+            self.close_connection = True
+            self.send_error(error.status if isinstance(error, RefusedUploadError) else 507)
+            return
+        self.send_response(200)
+        self.send_header("Location", address)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
         """Say nothing: the addresses are secret."""

@@ -7,13 +7,16 @@ Patterns are not tried, because their cost is in the hands of whoever wrote them
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from vidqueue.processors.media import Path
+from vidqueue.errors import VidqueueError
+from vidqueue.processors.media import FOREIGN_FORMATS, MediaField, Path, json_pointer, media_in
 
 Fault = tuple[Path, str]
 
 DEEPEST = 32
+FAULTS_TOLD = 50
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "boolean": (bool,),
@@ -23,6 +26,41 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "null": (type(None),),
 }
+
+
+def refuse_faults(schema: Mapping[str, Any] | None, given: Any, at: Path, whose: str) -> None:
+    """Refuse input that does not fit the schema of a model, if that is known.
+
+    Raises:
+        VidqueueError: `invalid_params`, with the place of each of the first faults.
+    """
+    if schema is None:
+        return
+    found = [
+        {"pointer": "/input" + json_pointer(place), "detail": wrong}
+        for place, wrong in islice(faults(schema, schema, given, at=at), FAULTS_TOLD)
+    ]
+    if found:
+        told = f"{found[0]['pointer']}: {found[0]['detail']}"
+        raise VidqueueError("invalid_params", f"{whose} does not accept this input. {told}", errors=found)
+
+
+def files_in(schema: Mapping[str, Any] | None, value: Any, at: Path) -> Iterator[MediaField]:
+    """Each file in the input of a model; without a schema, references to our own files."""
+    if schema is None:
+        return _own_files(value, at)
+    return media_in(schema, value, at=at, formats=FOREIGN_FORMATS)
+
+
+def _own_files(value: Any, at: Path) -> Iterator[MediaField]:
+    if isinstance(value, str) and value.startswith(("vq:files/", "vq:jobs/")):
+        yield MediaField(at, value, "any")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _own_files(inner, (*at, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _own_files(inner, (*at, index))
 
 
 def faults(root: Mapping[str, Any], schema: Any, value: Any, *, at: Path = (), depth: int = 0) -> Iterator[Fault]:

@@ -1,0 +1,81 @@
+"""What to do with less memory: the rungs of the ladder of `generate`, and the sizes that a job asks for."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from vidqueue.processors.diffusion.folder import Native, fewer_frames
+from vidqueue.processors.diffusion.settings import Pipeline
+
+# The shorter side is not made smaller than this part of what the model was made for.
+_SMALLEST_PART = 4
+_HALF = {"float32": "bfloat16"}
+_FURTHER = {"none": "model", "model": "layers"}
+
+
+def next_rung(
+    params: Any, pipeline: Pipeline, native: Native, code: str, size: tuple[int, int] | None = None
+) -> dict[str, Any] | None:
+    """Parameters that need less memory than these, as far as they differ; None if there are none.
+
+    Args:
+        params: of the job.
+        pipeline: its pipeline.
+        native: what that was made for.
+        code: of the error. Only the memory of a GPU is spared by layers that wait outside it.
+        size: of the pictures that were to be made, where it is known already.
+    """
+    precision = precision_of(params, pipeline)
+    if precision in _HALF:
+        return {"dtype": _HALF[precision]}
+    if not params.tiling:
+        return {"tiling": True}
+    if code == "gpu_out_of_memory" and params.offload in _FURTHER:
+        return {"offload": _FURTHER[params.offload]}
+    return _smaller(params, pipeline, native, size or size_of(params, native))
+
+
+def precision_of(params: Any, pipeline: Pipeline) -> str:
+    """The precision of the weights: that of the job, else of the pipeline, else what suits the device."""
+    chosen = pipeline.dtype if params.dtype == "auto" else params.dtype
+    if chosen != "auto":
+        return str(chosen)
+    torch = sys.modules.get("torch")
+    return "bfloat16" if torch is not None and torch.cuda.is_available() else "float32"
+
+
+def size_of(params: Any, native: Native, picture: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The size of the pictures: a side that is not given follows the shape of the first picture, or of the model's own.
+
+    Args:
+        params: of the job.
+        native: what its pipeline was made for.
+        picture: width and height of the picture that a video begins with.
+    """
+    shape = native.width / native.height if picture is None else picture[0] / picture[1]
+    if params.width and params.height:
+        return params.width, params.height
+    if params.width:
+        return params.width, _rounded(params.width / shape, native.multiple)
+    if params.height:
+        return _rounded(params.height * shape, native.multiple), params.height
+    area = native.width * native.height
+    return _rounded((area * shape) ** 0.5, native.multiple), _rounded((area / shape) ** 0.5, native.multiple)
+
+
+def frames_of(params: Any, pipeline: Pipeline, native: Native) -> int:
+    """How many pictures are made."""
+    return 1 if pipeline.task == "text-to-image" else params.frames or native.frames
+
+
+def _smaller(params: Any, pipeline: Pipeline, native: Native, size: tuple[int, int]) -> dict[str, Any] | None:
+    width, height = (side * 3 // 4 // native.multiple * native.multiple for side in size)
+    if min(width, height) >= max(native.multiple, min(native.width, native.height) // _SMALLEST_PART):
+        return {"width": width, "height": height}
+    fewer = fewer_frames(frames_of(params, pipeline, native), pipeline.frames_rule or native.frames_rule)
+    return {"frames": fewer} if fewer else None
+
+
+def _rounded(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)

@@ -1,0 +1,43 @@
+"""The section `facefusion` of the configuration: where the program is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from vidqueue.settings.entries import Section
+
+PROGRAM = "facefusion.py"
+
+
+class FacefusionSettings(Section):
+    """Where FaceFusion is installed."""
+
+    home: Path | None = Field(None, description="Folder of FaceFusion, the one with facefusion.py.")
+    python: Path | None = Field(
+        None, description="Python that has its packages; `.venv/bin/python` in `home` if not given."
+    )
+
+    @field_validator("home", "python")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError(f"{path} is not an absolute path")
+        return path
+
+    @property
+    def interpreter(self) -> Path:
+        """The Python that runs it."""
+        return self.python or (self.home or Path("/")) / ".venv/bin/python"
+
+    def fault(self) -> str:
+        """Why it cannot be run here, as far as files say; empty if it can."""
+        if self.home is None:
+            return "no folder is configured as facefusion.home"
+        if not (self.home / PROGRAM).is_file():
+            return f"{self.home} has no {PROGRAM}"
+        if not os.access(self.interpreter, os.X_OK):
+            return f"{self.interpreter} is not a Python that can be executed; set facefusion.python"
+        return ""

@@ -1,0 +1,60 @@
+"""Copying pictures into another container: where that is possible, and whether what came out is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidqueue.errors import VidqueueError
+from vidqueue.media import verify
+from vidqueue.media.containers import Container
+from vidqueue.media.facts import MediaFacts, VideoFacts
+from vidqueue.media.probe import probe
+from vidqueue.processors.context import Context
+
+# By so much a part may be longer because pictures are not stored in the order in which they are shown.
+_CUT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The facts of a copy that is right, with what is to be said of it; or the reason why it is not."""
+
+    facts: MediaFacts | None
+    notes: list[str]
+
+
+def why_not_copied(video: VideoFacts, container: Container) -> str:
+    """A sentence if the pictures cannot be copied as they are shown; empty if they can."""
+    if video.codec not in container.copies:
+        return f"{container.name} does not hold {video.codec}."
+    if video.untimed:
+        return "they have no times of presentation."
+    if video.clock_restarts:
+        return "the clock of the file begins again."
+    if video.hidden and not container.has_faststart:
+        return f"an edit list hides some, which {container.name} does not know."
+    return ""
+
+
+def copied(output: Path, expected: verify.Expected, ctx: Context, *, start_s: float, trims: bool) -> Copied:
+    """Read a copy back and compare it with its source; a part of the source begins and ends where it can be cut.
+
+    Raises:
+        VidqueueError: it could not be read for want of memory, time or space.
+        CanceledError: the job was canceled.
+    """
+    if not trims:
+        try:
+            return Copied(verify.check_output(output, expected, ctx.limits, ctx.canceled), [])
+        except VidqueueError as error:
+            if error.code != "output_incomplete":
+                raise
+            return Copied(None, [error.message])
+    facts = probe(output, ctx.limits, ctx.canceled, whole=True)
+    if facts.video is None or facts.duration_s < expected.duration_s - max(expected.slack_s, 0.1):
+        return Copied(None, [f"The result lasts {facts.duration_s:.3f} s instead of {expected.duration_s:.3f} s."])
+    early_s = facts.duration_s - expected.duration_s
+    if start_s and early_s > expected.slack_s + _CUT_S:
+        return Copied(facts, [f"The result is {early_s:.3f} s longer: a copy begins with the key picture before."])
+    return Copied(facts, [])

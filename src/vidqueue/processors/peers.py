@@ -1,0 +1,154 @@
+"""Peers: servers of other programs that do a job's work, external (only a URL) or managed (a command of the daemon's).
+
+A processor tells which peers it is configured for (`Processor.peers`) and which of them a job can use
+(`Processor.peers_for`). The daemon starts, watches and stops those that have a command.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from vidqueue.job import Device
+from vidqueue.ops.processes import MARK
+from vidqueue.settings.entries import Section
+
+PORT = "{port}"
+# The port above that of the server, where the run of a job takes what it uploads.
+UPLOAD_PORT = "{upload_port}"
+# What the daemon sets itself: the port, the lane's GPU, and what every process of a lane bears.
+OWN_VARIABLES = frozenset({"PORT", "CUDA_VISIBLE_DEVICES", MARK})
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a server says of itself, and its words. `broken` is a server that only a restart helps."""
+
+    state: Literal["away", "starting", "ready", "busy", "broken"]
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a managed server."""
+
+    command: tuple[str, ...]
+    directory: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    setup_timeout_s: float = 600
+    idle_stop_s: float = 300
+
+    def fault(self) -> str:
+        """Why the command cannot be started on this machine; empty if it can, as far as that is known."""
+        program = self.command[0]
+        if self.directory is not None and not self.directory.is_dir():
+            return f"its directory {self.directory} does not exist"
+        if "/" not in program:
+            path = self.environment.get("PATH")
+            return "" if shutil.which(program, path=path) else f"its command {program} is not found on PATH"
+        place = (self.directory or Path("/")) / program
+        if not place.is_file():
+            return f"its command {place} does not exist"
+        return "" if os.access(place, os.X_OK) else f"its command {place} is not executable"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerServer:
+    """One configured server.
+
+    Attributes:
+        name: of the processor and of the server, as in `cog:flux`.
+        urls: the addresses of an external server; empty for a managed one.
+        launch: how to start a managed one; None for an external server.
+        ask: asks the server at an address how it is. It may block for seconds.
+        readable: makes a line of the server's log readable; None leaves the line out.
+    """
+
+    name: str
+    device: Device
+    lane: str | None = None
+    urls: tuple[str, ...] = ()
+    launch: Launch | None = None
+    ask: Callable[[str], Condition] = field(default=lambda url: Condition("ready"), compare=False)
+    readable: Callable[[str], str | None] = field(default=lambda line: line, compare=False)
+
+    def runs_on(self, lane: str) -> bool:
+        """True if the lane may use it."""
+        return not lane or self.lane in (None, lane)
+
+
+class ManagedSettings(Section):
+    """Keys of the configuration of a server that vidqueue starts itself; `url` is that of one which it does not."""
+
+    command: list[str] = Field(
+        [],
+        description="Starts the server, instead of `url`: one for each lane that needs it. `{port}` is replaced by a "
+        "free port, which PORT has too, and `{upload_port}` by one where files that it uploads are taken (Cog).",
+    )
+    directory: Path | None = Field(None, description="Working folder of the command.")
+    environment: dict[str, str] = Field(
+        {}, description="Variables of the command beside PATH, HOME, LANG, TMPDIR and CUDA_VISIBLE_DEVICES."
+    )
+    setup_timeout_s: float = Field(
+        600, gt=0, le=86_400, description="Time until the command must be ready for work, in seconds."
+    )
+    idle_stop_s: float = Field(
+        300, ge=0, le=31_536_000, description="The command is stopped after so many seconds without work; 0 never."
+    )
+
+    @field_validator("directory")
+    @classmethod
+    def _absolute(cls, directory: Path | None) -> Path | None:
+        if directory is not None and not directory.is_absolute():
+            raise ValueError(f"{directory} is not an absolute path")
+        return directory
+
+    @field_validator("command")
+    @classmethod
+    def _can_be_executed(cls, command: list[str]) -> list[str]:
+        if command and not command[0]:
+            raise ValueError("the name of the program is empty")
+        if any("\0" in word for word in command):
+            raise ValueError("a NUL character is in a word")
+        return command
+
+    @field_validator("environment")
+    @classmethod
+    def _free_names(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if name in OWN_VARIABLES:
+                raise ValueError(f"{name} is set by vidqueue")
+            if not _VARIABLE.fullmatch(name) or "\0" in value:
+                raise ValueError(f"{name!r} cannot be a variable of the environment")
+        return environment
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(getattr(self, "url", None)) == bool(self.command):
+            raise ValueError("exactly one of url and command is needed")
+        return self
+
+    @property
+    def launch(self) -> Launch | None:
+        """How to start it; None for an external server."""
+        if not self.command:
+            return None
+        return Launch(
+            tuple(self.command), self.directory, dict(self.environment), self.setup_timeout_s, self.idle_stop_s
+        )
+
+
+def why_unavailable(servers: Sequence[PeerServer], without: str) -> str:
+    """Why none of the servers can do a job: `without` if there is none; empty if one may."""
+    if not servers:
+        return without
+    faults = [f"{one.name}: {one.launch.fault()}" for one in servers if one.launch is not None and one.launch.fault()]
+    return "; ".join(faults) if len(faults) == len(servers) else ""
