@@ -90,6 +90,22 @@ def page() -> Any:
         found = replicate.predictions.list(cursor=found.next)
 
 
+def stream(ref: str, given: str) -> Any:
+    """Every event of a stream, and the error that it ends with."""
+    seen: list[Any] = []
+    try:
+        for event in replicate.stream(ref, input=json.loads(given)):
+            seen.append([event.event.value, str(event.data), event.id != ""])
+    except RuntimeError as error:
+        return {"seen": seen, "error": str(error)}
+    return {"seen": seen, "error": None}
+
+
+def listed() -> Any:
+    """Every file that was uploaded."""
+    return [one.id for one in replicate.files.list()]
+
+
 def files(path: str) -> Any:
     made = replicate.files.create(path, metadata={"a": 1})
     same = replicate.files.get(made.id)

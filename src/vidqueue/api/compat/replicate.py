@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.compat import replicate_models
-from vidqueue.api.compat.replicate_models import COG, Model, model_of
+from vidqueue.api.compat import models
+from vidqueue.api.compat.models import RETURNING, Model, model_of
+from vidqueue.api.compat.own_files import with_references
 from vidqueue.api.compat.replicate_views import PredictionPage, PredictionView, prediction_view
 from vidqueue.api.http.context import base_of, closing_of, owner_of, scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
@@ -34,10 +35,9 @@ PAGE = 100
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*(\d{1,4}))?\s*(?:$|[,;])", re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
-_OWN_FILE = re.compile(r"/v1/files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/content)?")
 _KINDS = {"start": "started", "output": "output", "logs": "progress", "completed": "completed"}
-# A Cog server may have to be asked for its schema.
-asking = ThreadPool("models of the Replicate door", size=4)
+# A Cog server may have to be asked for its schema, and workflows are files.
+asking = ThreadPool("models of the doors", size=4)
 
 
 class PredictionRequest(BaseModel):
@@ -72,19 +72,17 @@ async def create_prediction(request: Request, body: PredictionRequest, headers: 
 
     Input that is an address of our own `/v1/files` is taken from the store.
     """
-    require_open(request)
     if body.version is None:
         fault = {"pointer": "/version", "detail": "Field required"}
         raise VidqueueError("invalid_request", "The request names no version.", errors=[fault])
-    return await _created(request, await asking.run(replicate_models.find_version, body.version), body, headers)
+    return await _created(request, await asking.run(models.find_version, body.version), body, headers)
 
 
 async def create_prediction_of(
     request: Request, owner: str, name: str, body: PredictionRequest, headers: PredictionHeaders
 ) -> Response:
     """Create a prediction of a model."""
-    require_open(request)
-    return await _created(request, replicate_models.find(owner, name), body, headers)
+    return await _created(request, await asking.run(models.find, owner, name), body, headers)
 
 
 async def create_prediction_of_deployment(
@@ -96,7 +94,7 @@ async def create_prediction_of_deployment(
 
 async def list_predictions(request: Request, query: PageQuery) -> Response:
     """List predictions, newest first: every job that one may see."""
-    services = services_of(require_open(request))
+    services = services_of(request)
     wanted = JobQuery(cursor=query.cursor, limit=PAGE)
     found, cursor = await find_jobs(services.database, wanted, owner=scope_of(request))
     base = base_of(request)
@@ -106,25 +104,25 @@ async def list_predictions(request: Request, query: PageQuery) -> Response:
 
 async def get_prediction(request: Request, prediction_id: UUID) -> Response:
     """Read a prediction."""
-    services = services_of(require_open(request))
+    services = services_of(request)
     job = await control.read(services.database, prediction_id, owner=scope_of(request))
-    return json_answer(await _view(base_of(request), services, job))
+    return json_answer(await prediction_of(base_of(request), services, job))
 
 
 async def cancel_prediction(request: Request, prediction_id: UUID) -> Response:
     """Cancel a prediction; one that has ended is left as it is."""
-    services, owner = services_of(require_open(request)), scope_of(request)
+    services, owner = services_of(request), scope_of(request)
     job = await control.read(services.database, prediction_id, owner=owner)
     if job.state not in FINAL:
         job = await control.cancel(services.database, prediction_id, owner=owner)
-    return json_answer(await _view(base_of(request), services, job))
+    return json_answer(await prediction_of(base_of(request), services, job))
 
 
 async def _created(request: Request, model: Model, body: PredictionRequest, headers: PredictionHeaders) -> Response:
     services = services_of(request)
     job_request = JobRequest(
         processor=model.processor,
-        input=model.params(_with_references(body.input, request.url.netloc)),
+        input=model.params(with_references(body.input, request.url.netloc)),
         timeout_s=_seconds(headers.cancel_after),
         webhook=_receiver(body, base_of(request)),
     )
@@ -133,17 +131,17 @@ async def _created(request: Request, model: Model, body: PredictionRequest, head
         idempotency_key=headers.idempotency_key,
     )  # fmt: skip
     job, wait_s = submitted.job, _wanted_wait(headers.prefer)
-    if wait_s is None:
-        return json_answer(await _view(base_of(request), services, job), 201)
-    job = await until_final(services, job, min(wait_s, services.settings.api.max_wait_s), closing_of(request))
-    view = await _view(base_of(request), services, job)
+    if wait_s is not None:
+        job = await until_final(services, job, min(wait_s, services.settings.api.max_wait_s), closing_of(request))
+    view = await prediction_of(base_of(request), services, job)
     if job.state in FINAL:
         return json_answer(view, 201)
     # Clients take every other word for an end.
-    return json_answer(view.model_copy(update={"status": "starting"}), 202)
+    return json_answer(view.model_copy(update={"status": "starting"}), 201 if wait_s is None else 202)
 
 
-async def _view(base: str, services: Services, job: JobRow) -> PredictionView:
+async def prediction_of(base: str, services: Services, job: JobRow) -> PredictionView:
+    """Return a job as a prediction, with its log and what its model returned."""
     lines: list[str] = []
     if job.attempt:
         async with services.database.statement() as connection:
@@ -156,7 +154,7 @@ async def _view(base: str, services: Services, job: JobRow) -> PredictionView:
 
 async def told_prediction(services: Services, job: JobRow, base: str, kind: str) -> str:
     """A job as its webhook tells it: the prediction as it is at that moment, but no end before the event of the end."""
-    view = await _view(base, services, job)
+    view = await prediction_of(base, services, job)
     if kind in ("started", "progress"):
         view = view.model_copy(update={"status": "processing", "output": None, "completed_at": None, "error": None})
     return view.model_dump_json()
@@ -173,14 +171,14 @@ def _receiver(body: PredictionRequest, base: str) -> PredictionReceiver | None:
 def _version_of(job: JobRow) -> str:
     owner, _, name = model_of(job.processor, job.input)[0].partition("/")
     try:
-        return replicate_models.find(owner, name).version()
+        return models.find(owner, name).version()
     except VidqueueError:
         return ""
 
 
 def _result(services: Services, job: JobRow) -> bytes | None:
     """What a Cog model returned; None where that cannot be read here."""
-    if job.processor != COG or job.state is not State.SUCCEEDED:
+    if job.processor not in RETURNING or job.state is not State.SUCCEEDED:
         return None
     for one in job.outputs:
         if one["name"] == "result" and one["size"] <= LARGEST_RESULT:
@@ -189,29 +187,6 @@ def _result(services: Services, job: JobRow) -> bytes | None:
             except OSError:
                 return None
     return None
-
-
-def require_open(request: Request) -> Request:
-    """Return the request if the operator has left the door open.
-
-    Raises:
-        VidqueueError: `not_found`.
-    """
-    if not services_of(request).settings.replicate.enabled:
-        raise VidqueueError("not_found", "The Replicate door is closed.", hint="Set replicate.enabled to open it.")
-    return request
-
-
-def _with_references(value: Any, own: str) -> Any:
-    """The input with references to the store in place of addresses of our own files."""
-    if isinstance(value, str):
-        scheme, _, rest = value.partition("://")
-        host, slash, path = rest.partition("/")
-        named = _OWN_FILE.fullmatch(slash + path) if scheme in ("http", "https") and host == own else None
-        return f"vq:files/{named[1]}" if named else value
-    if isinstance(value, dict):
-        return {key: _with_references(inner, own) for key, inner in value.items()}
-    return [_with_references(inner, own) for inner in value] if isinstance(value, list) else value
 
 
 def _wanted_wait(prefer: str | None) -> float | None:

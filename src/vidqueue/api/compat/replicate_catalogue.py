@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import vidqueue
-from vidqueue.api.compat import replicate_models
-from vidqueue.api.compat.replicate import asking, require_open
-from vidqueue.api.compat.replicate_models import Model
+from vidqueue.api.compat import models
+from vidqueue.api.compat.models import Model
+from vidqueue.api.compat.replicate import asking
 from vidqueue.api.http.context import base_of, owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.errors import VidqueueError
@@ -74,30 +74,28 @@ class SecretKeyView(BaseModel):
 
 
 async def list_models(request: Request) -> Response:
-    """List the models: `vidqueue/<processor>` and `cog/<endpoint>`."""
-    base = base_of(require_open(request))
-    found = [_model_view(model, base, None) for model in replicate_models.models()]
-    return json_answer(ModelPage(results=found))
+    """List the models: `vidqueue/<processor>`, `cog/<endpoint>` and `comfyui/<workflow>`."""
+    base = base_of(request)
+    found = await asking.run(lambda: list(models.models()))
+    return json_answer(ModelPage(results=[_model_view(model, base, None) for model in found]))
 
 
 async def get_model(request: Request, owner: str, name: str) -> Response:
     """Read a model."""
-    base = base_of(require_open(request))
-    model = replicate_models.find(owner, name)
+    base = base_of(request)
+    model = await asking.run(models.find, owner, name)
     return json_answer(_model_view(model, base, await asking.run(_version_view, model)))
 
 
 async def list_versions(request: Request, owner: str, name: str) -> Response:
     """List the versions of a model."""
-    model = replicate_models.find(owner, name)
-    require_open(request)
+    model = await asking.run(models.find, owner, name)
     return json_answer(VersionPage(results=[await asking.run(_version_view, model)]))
 
 
 async def get_version(request: Request, owner: str, name: str, version: str) -> Response:
     """Read the version of a model."""
-    require_open(request)
-    view = await asking.run(_version_view, replicate_models.find(owner, name))
+    view = await asking.run(_version_view, await asking.run(models.find, owner, name))
     if view.id != version:
         raise VidqueueError("not_found", f"{owner}/{name} has no version {version[:100]!r}.")
     return json_answer(view)
@@ -105,13 +103,12 @@ async def get_version(request: Request, owner: str, name: str, version: str) -> 
 
 async def get_account(request: Request) -> Response:
     """Read who asks."""
-    require_open(request)
     return json_answer(AccountView(username=owner_of(request), name=owner_of(request)))
 
 
 async def get_webhook_secret(request: Request) -> Response:
     """Read the secret that webhooks are signed with."""
-    secret = WebhookSecret(services_of(require_open(request)).settings.webhook_secret_file)
+    secret = WebhookSecret(services_of(request).settings.webhook_secret_file)
     return json_answer(SecretKeyView(key=(await asyncio.to_thread(secret.read))[0]))
 
 

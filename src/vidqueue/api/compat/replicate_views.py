@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from vidqueue.api.compat.replicate_models import COG, model_of
+from vidqueue.api.compat.models import RETURNING, model_of
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import State
 
@@ -20,6 +22,8 @@ class PredictionUrls(BaseModel):
 
     get: str
     cancel: str
+    stream: str
+    web: str
 
 
 class PredictionView(BaseModel):
@@ -39,6 +43,8 @@ class PredictionView(BaseModel):
     completed_at: str | None
     source: str = "api"
     data_removed: bool = False
+    deadline: str | None = Field(description="When a running prediction is ended.")
+    deployment: str | None = None
     urls: PredictionUrls
 
 
@@ -69,15 +75,21 @@ def prediction_view(
         created_at=job.created_at.isoformat(),
         started_at=job.started_at.isoformat() if job.started_at else None,
         completed_at=job.finished_at.isoformat() if job.finished_at else None,
-        urls=PredictionUrls(get=url, cancel=f"{url}/cancel"),
+        deadline=(job.started_at + timedelta(seconds=job.timeout_s)).isoformat() if job.started_at else None,
+        urls=PredictionUrls(get=url, cancel=f"{url}/cancel", stream=f"{url}/stream", web=f"{base}/jobs/{job.id}"),
     )
 
 
+def address_of_output(base: str, job_id: UUID, name: str) -> str:
+    """The address of the bytes of an output."""
+    return f"{base}/v1/jobs/{job_id}/outputs/{name}"
+
+
 def _output(job: JobRow, base: str, result: bytes | None) -> Any:
-    urls = {one["name"]: f"{base}/v1/jobs/{job.id}/outputs/{one['name']}" for one in job.outputs}
-    if job.processor == COG and result is not None:
+    urls = {one["name"]: address_of_output(base, job.id, one["name"]) for one in job.outputs}
+    if job.processor in RETURNING and result is not None:
         return _with_urls(json.loads(result), urls)
-    files = [url for name, url in urls.items() if job.processor != COG or name != "result"]
+    files = [url for name, url in urls.items() if job.processor not in RETURNING or name != "result"]
     return files[0] if len(files) == 1 else files
 
 
