@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -14,6 +16,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from vidqueue.api.http.docs import Description
 from vidqueue.api.http.endpoint import Address, routes
 from vidqueue.api.http.openapi import codes_of
 from vidqueue.api.routes import ENDPOINTS
@@ -68,7 +71,7 @@ async def test_what_the_design_promises_is_there(client: httpx2.AsyncClient) -> 
         "/v1/jobs/{job_id}/logs": {"get"},
         "/v1/jobs/{job_id}/outputs/{name}": {"get"},
         "/v1/events": {"get"},
-        "/v1/files": {"post"},
+        "/v1/files": {"get", "post"},
         "/v1/files/{file_id}": {"get", "delete"},
         "/v1/files/{file_id}/content": {"get"},
         "/v1/processors": {"get"},
@@ -182,3 +185,27 @@ def test_the_door_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+async def test_the_document_is_built_once_for_all_its_readers_and_again_after_a_change() -> None:
+    processors, released = ["old"], threading.Event()
+
+    def build() -> bytes:
+        text = f"{processors[0]} {len(built)}".encode()
+        built.append(text)
+        released.wait(20)
+        return text
+
+    built: list[bytes] = []
+    description = Description(build)
+    readers = [asyncio.create_task(description.read()) for _ in range(3)]
+    while not built:
+        await asyncio.sleep(0.01)
+    # The processors change while the document is being built.
+    processors[0] = "new"
+    forgetting = asyncio.create_task(description.forget())
+    await asyncio.sleep(0)
+    released.set()
+    assert await asyncio.gather(*readers) == [b"old 0"] * 3
+    await forgetting
+    assert [await description.read(), await description.read()] == [b"new 1"] * 2

@@ -14,7 +14,9 @@ import pytest
 from tests.factory import Queue, eventually
 from vidqueue.db.tables import attempts
 from vidqueue.job import AttemptRef, Failed, Failure, Outcome, OutputDraft, Succeeded
+from vidqueue.jobs import keys
 from vidqueue.jobs.finish import finish
+from vidqueue.principal import Role
 from vidqueue.services import Services
 
 DESIGNED = {
@@ -337,14 +339,43 @@ async def test_a_log_of_no_attempt_is_empty_or_not_found(client: httpx2.AsyncCli
 
 
 @pytest.mark.parametrize(
+    ("marker", "said"),
+    [("odd_check", "TypeError: the zoo cannot count animals"), ("odd_media", "KeyError: 'a cage'")],
+)
+async def test_a_fault_in_the_checks_of_a_processor_is_told_as_its_own(
+    client: httpx2.AsyncClient, marker: str, said: str
+) -> None:
+    job = {"processor": "zoo", "input": {"marker": marker}}
+    answer = await client.post("/v1/jobs", json=job)
+    assert (answer.status_code, answer.json()["code"]) == (422, "processor_fault")
+    assert answer.json()["detail"] == f"The processor zoo could not check this job: {said}"
+    batch = await client.post("/v1/batches", json={"jobs": [{"processor": "zoo"}, job]})
+    assert (batch.status_code, batch.json()["code"]) == (422, "processor_fault")
+    assert batch.json()["errors"][0]["pointer"].startswith("/jobs/1")
+    assert (await client.get("/v1/jobs")).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
     "call", ["GET", "PATCH", "DELETE", "cancel", "retry", "events", "attempts", "logs", "outputs/text"]
 )
-async def test_another_owners_job_is_not_found(client: httpx2.AsyncClient, queue: Queue, call: str) -> None:
+async def test_another_owners_job_is_not_found(
+    client: httpx2.AsyncClient, queue: Queue, services: Services, call: str
+) -> None:
     theirs = await queue.submit(owner="someone")
+    made = await keys.create(services.database, owner="ann", role=Role.SUBMIT)
     method = call if call.isupper() else "POST" if call in ("cancel", "retry") else "GET"
     path = f"/v1/jobs/{theirs}" + ("" if call.isupper() else f"/{call}")
-    answer = await client.request(method, path, json={} if method == "PATCH" else None)
+    mine = {"X-API-Key": made.secret}
+    answer = await client.request(method, path, json={} if method == "PATCH" else None, headers=mine)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_without_keys_the_jobs_of_every_owner_are_seen_and_changed(
+    client: httpx2.AsyncClient, queue: Queue
+) -> None:
+    theirs = await queue.submit(owner="someone")
+    assert [job["owner"] for job in (await client.get("/v1/jobs")).json()["jobs"]] == ["someone"]
+    assert (await client.post(f"/v1/jobs/{theirs}/cancel")).json()["state"] == "canceled"
 
 
 async def test_submit_and_read_send_few_statements_and_no_begin_or_commit(

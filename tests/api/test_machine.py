@@ -18,7 +18,9 @@ from vidqueue.api.server import listening
 from vidqueue.api.v1.system import queue_eta_s
 from vidqueue.db.tables import lanes
 from vidqueue.db.tables.jobs import Recent, Waiting
+from vidqueue.jobs import keys
 from vidqueue.ops import watchdog
+from vidqueue.principal import Role
 from vidqueue.services import Services
 
 
@@ -44,11 +46,14 @@ async def test_lanes_tell_what_they_do(client: httpx2.AsyncClient, queue: Queue)
     assert (by_name["gpu0"]["busy"], by_name["gpu0"]["job"], by_name["gpu0"]["vram_mb"]) == (False, None, 24_000)
 
 
-async def test_another_owners_job_keeps_a_lane_busy_and_is_not_told(client: httpx2.AsyncClient, queue: Queue) -> None:
+async def test_another_owners_job_keeps_a_lane_busy_and_is_not_told(
+    client: httpx2.AsyncClient, queue: Queue, services: Services
+) -> None:
+    made = await keys.create(services.database, owner="ann", role=Role.SUBMIT)
     lane = await queue.lane()
     await queue.submit(owner="someone", title="secret")
     await queue.dispatch(lane)
-    answer = await client.get("/v1/lanes")
+    answer = await client.get("/v1/lanes", headers={"X-API-Key": made.secret})
     assert (answer.json()["lanes"][0]["busy"], answer.json()["lanes"][0]["job"]) == (True, None)
     assert "secret" not in answer.text
 

@@ -14,6 +14,7 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.api.test_jobs import submit
+from tests.daemon import promised
 from vidqueue.api.app import build
 from vidqueue.api.http import requests
 from vidqueue.db.event_feed import EventFeed
@@ -330,7 +331,7 @@ async def test_a_flood_of_unknown_names_is_refused_at_once(client: httpx2.AsyncC
     body = {"processor": "zoo", **({"input": unknown} if inside else unknown)}
     began = time.perf_counter()
     answer = await client.post("/v1/jobs", json=body)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < promised(2)
     assert answer.status_code in (400, 422)
     assert len(answer.json()["errors"]) <= 50
 
@@ -347,7 +348,7 @@ async def test_other_requests_are_answered_while_a_large_body_is_validated(
 ) -> None:
     begun, answered = threading.Event(), threading.Event()
     in_time: list[bool] = []
-    check = requests._refuse_what_no_database_keeps
+    check = requests.refuse_what_no_database_keeps
 
     def held_open(value: Any) -> None:
         if not begun.is_set():
@@ -355,7 +356,7 @@ async def test_other_requests_are_answered_while_a_large_body_is_validated(
             in_time.append(answered.wait(10))
         check(value)
 
-    monkeypatch.setattr(requests, "_refuse_what_no_database_keeps", held_open)
+    monkeypatch.setattr(requests, "refuse_what_no_database_keeps", held_open)
     body = {"processor": "zoo", "input": {"act": "x" * size}}
     large = asyncio.create_task(client.post("/v1/jobs", json=body))
     assert await asyncio.to_thread(begun.wait, 10)
@@ -370,7 +371,7 @@ async def test_a_small_body_is_validated_without_a_thread(
 ) -> None:
     seen: list[threading.Thread] = []
     monkeypatch.setattr(
-        requests, "_refuse_what_no_database_keeps", lambda value: seen.append(threading.current_thread())
+        requests, "refuse_what_no_database_keeps", lambda value: seen.append(threading.current_thread())
     )
     await submit(client)
     assert seen == [threading.current_thread()]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx2
-import psycopg
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.conftest import TEMPLATE, in_database
+from tests.conftest import TEMPLATE, fresh
 from tests.dashboard.scene import Scene, plant
 from vidqueue.api.server import listening
 from vidqueue.db.event_feed import EventFeed
@@ -29,12 +27,7 @@ from vidqueue.storage.local import Storage
 @contextmanager
 def a_database(server_url: str) -> Iterator[str]:
     """A migrated database for the time of the block."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"'.encode())
-    yield in_database(server_url, name)
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    yield from fresh(server_url, TEMPLATE)
 
 
 @asynccontextmanager

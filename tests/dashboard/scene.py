@@ -18,9 +18,10 @@ from vidqueue.db.tables import attempts, files
 from vidqueue.db.tables.files import NewFile
 from vidqueue.db.tables.pauses import Terms
 from vidqueue.job import AttemptRef, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded
-from vidqueue.jobs import batches, control, pauses
+from vidqueue.jobs import batches, control, pauses, schedules
 from vidqueue.jobs.finish import finish
 from vidqueue.jobs.members import BatchRequest
+from vidqueue.jobs.schedules import ScheduleRequest
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
 from vidqueue.progress import LogLine, Progress
@@ -174,10 +175,42 @@ async def _present(scene: Scene, waiting: int) -> None:
     ref = await scene.begin("cpu1")
     await scene.report(ref, Progress(0.71, "encode", "Writing the second half", fps=142, speed=5.7, eta_s=12))
     await _batch(scene)
+    await _chain(scene)
+    await _schedules(scene)
     await pauses.pause_lane(scene.database, "gpu1", None, Terms(None, "Rendering by hand until six"), drain=True)
     await _submit(scene, "Trailer, after midnight", run_at=datetime.now(UTC) + timedelta(hours=3))
     for number in range(1, waiting + 1):
         await _submit(scene, f"Dailies, roll {number:02d}", priority=5 if number % 7 == 0 else 0, tags=("dailies",))
+
+
+async def _chain(scene: Scene) -> None:
+    first = await _submit(scene, "Reel, cut")
+    sides = [await _submit(scene, f"Reel, {side}", after=(first,)) for side in ("picture", "sound")]
+    joined = await _submit(scene, "Reel, joined", after=tuple(sides))
+    await _submit(scene, "Reel, proxies", after=(joined,))
+
+
+async def _schedules(scene: Scene) -> None:
+    """Two schedules with a history, one of them paused, and gauges of the GPUs."""
+    database = scene.database
+    for name, cron, paused in (("nightly-proxies", "0 3 * * *", False), ("weekly-archive", "30 1 * * 0", True)):
+        job = {"processor": "transcode", "input": {"video": f"vq:files/{scene.file}"}}
+        asked = ScheduleRequest.model_validate({"name": name, "cron": cron, "job": job, "paused": paused})
+        made = await schedules.add(database, asked, owner="local", now=schedules.system_clock())
+        await scene.queue.sql(
+            "INSERT INTO vidqueue.schedule_runs (schedule_id, due_at, outcome, job_id, error) "
+            "SELECT %s, now() - n * interval '1 day', "
+            "CASE n WHEN 3 THEN 'missed' WHEN 6 THEN 'refused' ELSE 'submitted' END, "
+            "CASE WHEN n NOT IN (3, 6) THEN (SELECT id FROM vidqueue.jobs ORDER BY id OFFSET n / 8 LIMIT 1) END, "
+            "CASE n WHEN 6 THEN 'file_lost: the file is gone' END FROM generate_series(1, 9) n",
+            made.id,
+        )  # fmt: skip
+    for lane, values in (("gpu0", (9120, 87, 61, 311.5)), ("gpu1", (412, 0, 38, 14.0))):
+        await scene.queue.sql(
+            "INSERT INTO vidqueue.lane_gauges (lane_id, executor_starts, gpu_memory_used_mb, gpu_utilization, "
+            "gpu_temperature_c, gpu_power_w) VALUES (%s, 1, %s, %s, %s, %s)",
+            scene.lanes[lane], *values,
+        )  # fmt: skip
 
 
 async def _batch(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -11,9 +12,10 @@ from playwright.async_api import async_playwright
 
 from tests.conftest import _make_template
 from tests.dashboard.conftest import a_database, chromium, open_services
-from tests.dashboard.scene import plant
+from tests.dashboard.scene import Scene, plant
 from vidqueue.api.server import listening
 from vidqueue.db.embedded import server as embedded
+from vidqueue.jobs import control
 
 LOOKS = {
     "desktop": {"viewport": {"width": 1360, "height": 900}, "color_scheme": "light"},
@@ -38,6 +40,7 @@ async def photograph(target: Path) -> None:
             with a_database(server_url) as url:
                 async with open_services(url, folder) as services, listening(services) as address:
                     scene = await plant(services, folder)
+                    await _acts(scene)
                     jobs = scene.jobs
                     pages = {
                         "overview": "/",
@@ -49,12 +52,49 @@ async def photograph(target: Path) -> None:
                         "submit": "/submit",
                         "submit-export": "/submit?processor=export",
                         "lanes": "/lanes",
+                        "windows": "/lanes/gpu0/windows",
                         "batches": "/batches",
                         "batch": f"/jobs?batch={scene.batch}",
+                        "bulk": "/bulk",
+                        "schedules": "/schedules",
+                        "reports-usage": "/reports?report=usage&days=7",
+                        "reports-waits": "/reports?report=waits",
+                        "reports-failures": "/reports?report=failures",
+                        "audit": "/audit",
+                        "job-graph": f"/jobs/{jobs['Reel, joined']}",
                         "system": "/system",
                         "error": "/jobs/00000000-0000-7000-8000-000000000000",
                     }
                     await _all(program, address, pages, target)
+
+
+async def _acts(scene: Scene) -> None:
+    """Somebody has done things: a job is suspended, and the audit and the list of bulk actions are not empty."""
+    await control.suspend(scene.database, scene.jobs["Street scene, faces blurred"], owner=None)
+    await scene.queue.sql(
+        "UPDATE vidqueue.lanes SET windows = %s, windows_zone = 'Europe/Berlin', windows_by = 'person', "
+        "warm = '{upscale}' WHERE name = 'gpu0'", ["mon-fri 20:00-08:00", "sat-sun"],
+    )  # fmt: skip
+    for minutes, act, target, detail in (
+        (4, "cancel jobs", str(scene.jobs["Wrong upload"]), {}),
+        (9, "drain lanes", "gpu1", {"reason": "Rendering by hand until six"}),
+        (31, "change jobs", str(scene.jobs["Harbour at dusk, 4K"]), {"priority": 5}),
+        (47, "pause schedules", str(scene.file), {}),
+    ):
+        await scene.queue.sql(
+            "INSERT INTO vidqueue.audit (at, owner, role, act, target, detail) "
+            "VALUES (now() - make_interval(mins => %s), 'local', 'admin', %s, %s, %s::jsonb)",
+            minutes, act, target, json.dumps(detail),
+        )  # fmt: skip
+    await scene.queue.sql("""
+        INSERT INTO vidqueue.bulk_actions
+            (owner, verb, selection, states, matched, looked, changed, begins_at, ended_at, undone)
+        VALUES ('local', 'retry', '{"tag": "dailies"}', ARRAY['failed'], 41, 41, 41, now(), now() - interval '1 h',
+                false),
+               ('local', 'delete', '{}', ARRAY['succeeded'], 12840, 0, 0, now(), now() - interval '2 h', true),
+               ('local', 'cancel', '{"processor": "transcode"}', ARRAY['queued', 'running'], 300, 0, 0,
+                now() + interval '9 s', NULL, false)
+    """)
 
 
 async def _all(program: str, address: str, pages: dict[str, str], target: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, expect
 
 from tests.dashboard.conftest import Served, Watched
 from vidqueue.job import AttemptRef, Failed, Failure
+from vidqueue.jobs.bulk_runner import acting_in_bulk
 from vidqueue.processors import registry
 from vidqueue.progress import LogLine, Progress
 
@@ -111,13 +115,83 @@ async def test_a_command_is_copied(served: Served, watched: Watched) -> None:
     assert (await page.evaluate("navigator.clipboard.readText()")).startswith("curl --json")
 
 
-async def test_no_page_is_wider_than_a_phone(served: Served, watched: Watched) -> None:
-    page, jobs = watched.page, served.scene.jobs
-    await page.set_viewport_size({"width": 360, "height": 740})
+def pages_of(served: Served) -> list[str]:
+    """Every page of the dashboard once."""
+    jobs = served.scene.jobs
     names = ("Interview, camera B", "Harbour at dusk, master", "Harbour at dusk, 4K")
+    reports = [f"/reports?report={name}&days=7" for name in ("usage", "waits", "eta")]
+    log = f"/jobs/{jobs['Interview, camera B']}/attempts/1"
+    others = (
+        "/",
+        "/jobs",
+        f"/jobs?batch={served.scene.batch}",
+        "/lanes",
+        "/lanes/gpu0/windows",
+        "/batches",
+        "/bulk",
+        "/schedules",
+        "/audit",
+        log,
+    )
+    return [*others, *reports, "/submit", "/system", "/login", *(f"/jobs/{jobs[name]}" for name in names)]
+
+
+async def test_axe_finds_nothing_serious_on_any_page(served: Served, watched: Watched) -> None:
+    page, found = watched.page, {}
+    schemes: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+    for scheme in schemes:
+        await page.emulate_media(color_scheme=scheme)
+        # Dark is other colours on the same pages.
+        for address in pages_of(served) if scheme == "light" else pages_of(served)[::3]:
+            await page.goto(address)
+            report = await Axe().run(page)
+            for fault in report.response["violations"]:
+                if fault["impact"] in ("serious", "critical"):
+                    found[scheme, address, fault["id"]] = [node["html"][:200] for node in fault["nodes"]][:4]
+    assert found == {}
+
+
+async def test_all_jobs_that_match_are_canceled_with_progress_and_undone(served: Served, watched: Watched) -> None:
+    page, services = watched.page, served.scene.services
+    await served.scene.queue.sql(
+        "INSERT INTO vidqueue.jobs (processor, input, owner, device, tags) "
+        "SELECT 'transcode', '{}', 'local', 'cpu', ARRAY['heap'] FROM generate_series(1, 300)"
+    )
+    await page.goto("/jobs?tag=heap")
+    with acting_in_bulk(services.database, services.storage, services.watchdog):
+        await page.get_by_text("All that match").click()
+        await page.get_by_role("button", name="Cancel all").click()
+        await expect(page.locator(".bulkaction")).to_contain_text("Cancel 300 jobs")
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page.locator("#notice")).to_have_text("Undone: no job was changed.")
+        await page.get_by_text("All that match").click()
+        await page.get_by_role("button", name="Cancel all").click()
+        await expect(page.locator(".bulkaction")).to_contain_text("begins in")
+        await served.scene.queue.sql("UPDATE vidqueue.bulk_actions SET begins_at = now() WHERE ended_at IS NULL")
+        await expect(page.locator(".bulkaction")).to_contain_text("done, 300 jobs changed")
+        await expect(page.locator("table.jobs tbody tr").first).to_contain_text("Canceled")
+
+
+async def test_input_and_output_are_compared_by_a_slider(served: Served, watched: Watched) -> None:
+    page = watched.page
+    await page.goto(f"/jobs/{served.scene.jobs['Harbour at dusk, master']}")
+    await page.locator("#compare summary").click()
+    await expect(page.locator(".stage video")).to_have_count(2)
+    await page.get_by_label("Edge between").fill("25")
+    assert (
+        await page.locator(".stage > :last-child").evaluate("video => video.style.clipPath") == "inset(0px 0px 0px 25%)"
+    )
+    await page.get_by_label("Time of both").fill("500")
+    for place in ("first", "last"):
+        video = page.locator(f".stage > :{place}-child")
+        await expect(video).to_have_js_property("currentTime", 2)
+
+
+async def test_no_page_is_wider_than_a_phone(served: Served, watched: Watched) -> None:
+    page = watched.page
+    await page.set_viewport_size({"width": 360, "height": 740})
     forms = [f"/submit?processor={name}" for name in registry.catalogue()]
-    others = ("/", "/jobs", f"/jobs?batch={served.scene.batch}", "/lanes", "/batches", "/system", "/login")
-    for address in (*others, *forms, *(f"/jobs/{jobs[name]}" for name in names)):
+    for address in (*pages_of(served), *forms):
         await page.goto(address)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360, address
 

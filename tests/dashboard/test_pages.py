@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import random
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from uuid import UUID
 
@@ -14,8 +19,11 @@ import pytest
 import vidqueue
 from tests.dashboard.conftest import Served
 from vidqueue.api.app import build
-from vidqueue.api.web import assets, causes, matching, words
+from vidqueue.api.web import assets, causes, charts, csv_list, week, words
+from vidqueue.db.tables.reports import REPORTS
 from vidqueue.errors import KINDS
+from vidqueue.jobs.bulk_runner import BulkRunner
+from vidqueue.ops import windows
 from vidqueue.settings.schema import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,6 +74,25 @@ async def test_the_list_has_its_filters_in_the_address(served: Served, query: st
     assert not_there not in answer.text
 
 
+async def test_a_job_with_the_outputs_of_an_earlier_one_says_so_in_the_list_and_on_its_page(served: Served) -> None:
+    scene, done = served.scene, served.scene.jobs["Harbour at dusk, master"]
+    async with served.http as http:
+        assert "cached" not in (await http.get("/jobs?tag=final")).text.lower()
+        await scene.queue.sql(
+            "INSERT INTO vidqueue.results (job_id, key, source_id) VALUES (%s, repeat('0', 64), %s)", done, scene.file
+        )
+        listed, page = await http.get("/jobs?tag=final"), await http.get(f"/jobs/{done}")
+        await scene.queue.sql(
+            "UPDATE vidqueue.attempts SET metrics = metrics || %s::jsonb WHERE job_id = %s",
+            f'{{"cached_from": "{scene.file}"}}', done,
+        )  # fmt: skip
+        linked = await http.get(f"/jobs/{done}")
+        await scene.queue.sql("DELETE FROM vidqueue.results WHERE job_id = %s", done)
+    assert "cached · " in listed.text
+    assert "Cached: its outputs are those of an earlier job that did the same work." in page.text
+    assert f'are those of <a href="/jobs/{scene.file}">an earlier job</a>' in linked.text
+
+
 async def test_the_list_goes_on_by_keyset_and_keeps_its_filters(served: Served) -> None:
     seen: list[str] = []
     address: str | None = "/jobs?tag=dailies&limit=10"
@@ -91,7 +118,7 @@ async def test_a_failed_job_says_what_happened_why_and_what_to_do(served: Served
     async with served.http as http:
         html = (await http.get(f"/jobs/{served.scene.jobs['Interview, camera B']}")).text
     shown = ("What happened", "ffmpeg ended with signal 11.", "Likely cause", "What to do", "ffmpeg_failed", "Attempts")
-    for text in (*shown, "https://example.com/hooks/vidqueue", "Resend", "Retry", "SELECT vidqueue.submit("):
+    for text in (*shown, "https://example.com/hooks/vidqueue", ">Tries<", "Resend", "Retry", "SELECT vidqueue.submit("):
         assert text in html, text
 
 
@@ -247,13 +274,16 @@ async def test_pages_have_no_inline_script_or_style_and_no_address_elsewhere(ser
 
 async def test_scripts_are_small_and_kept_by_browsers(served: Served) -> None:
     async with served.http as http:
-        html = (await http.get("/")).text
-        scripts = re.findall(r'src="(/assets/[^"]+\.js\?[^"]+)"', html)
+        pages = ("/", "/submit", f"/jobs/{served.scene.jobs['Wrong upload']}")
+        found = [re.findall(r'src="(/assets/[^"]+\.js\?[^"]+)"', (await http.get(page)).text) for page in pages]
+        scripts = list(dict.fromkeys(address for addresses in found for address in addresses))
         answers = [await http.get(address) for address in scripts]
         missing = await http.get("/assets/passwd")
-    assert scripts
+    assert len(scripts) == len(list(VENDORED.parent.rglob("*.js")))
     assert all("immutable" in answer.headers["cache-control"] for answer in answers)
-    assert sum(len(answer.content) for answer in answers) < 60_000
+    assert all(answer.headers["content-encoding"] == "gzip" for answer in answers)
+    # As they are sent: tus-js-client alone has 87 kB before.
+    assert sum(int(answer.headers["content-length"]) for answer in answers) < 60_000
     assert missing.status_code == 404
 
 
@@ -344,42 +374,320 @@ async def test_secrets_of_the_configuration_are_hidden_and_origins_shown(served:
     assert "VIDQUEUE_DATABASE__URL" in html
 
 
-async def test_all_jobs_that_match_are_canceled_retried_and_deleted_on_all_pages(served: Served) -> None:
-    for number in range(330):
-        await served.scene.queue.submit(processor="transcode", title=f"Many {number}", tags=("many",))
+async def test_all_jobs_that_match_are_canceled_with_progress_and_can_be_undone(served: Served) -> None:
+    await served.scene.queue.sql(
+        "INSERT INTO vidqueue.jobs (processor, input, owner, device, tags) "
+        "SELECT 'transcode', '{}', 'local', 'cpu', ARRAY['many'] FROM generate_series(1, 330)"
+    )
+    services = served.scene.services
+    runner = BulkRunner(services.database, services.storage, services.watchdog.register("bulk_actions"))
     async with served.http as http:
         html = (await http.get("/jobs?tag=many")).text
         before = re.search(r'name="created_before" value="([^"]+)"', html)
         assert before
         form = {"token": token_in(html), "back": "/jobs?tag=many", "tag": "many", "created_before": before[1]}
         late = await served.scene.queue.submit(processor="transcode", title="Too late", tags=("many",))
-        assert "330 jobs canceled." in (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
+        asked = (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
+        await runner.run_due()
+        assert "begins in" in asked
+        listed = (await http.get("/bulk")).text
+        assert "Cancel 330 jobs" in listed
+        undo = re.search(r'action="(/bulk/[0-9a-f-]+/undo)"', listed)
+        assert undo
+        assert "Undone: no job was changed." in (await http.post(undo[1], data=form)).text
+        assert "cannot be undone" not in (await http.post(undo[1], data=form)).text
+        await http.post("/jobs/matching", data={**form, "verb": "cancel"})
+        await served.scene.queue.sql("UPDATE vidqueue.bulk_actions SET begins_at = now() WHERE ended_at IS NULL")
+        while await runner.run_due():
+            pass
+        assert "330 jobs changed" in (await http.get("/jobs?tag=many")).text
         assert (await served.scene.queue.job(late)).state == "queued"
-        assert "could be canceled" in (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
-        assert "330 jobs queued again." in (await http.post("/jobs/matching", data={**form, "verb": "retry"})).text
-        failed = await http.post("/jobs/matching", data={**form, "verb": "cancel", "state": "failed"})
-        assert "None of the jobs that match could be canceled." in failed.text
-        assert "330 jobs canceled." in (await http.post("/jobs/matching", data={**form, "verb": "cancel"})).text
-        some = {**form, "text": "many 12", "verb": "delete"}
-        assert "11 jobs deleted." in (await http.post("/jobs/matching", data=some)).text
-        assert (await http.post("/jobs/matching", data={**form, "verb": "explode"})).status_code == 404
-        wrong = await http.post("/jobs/matching", data={**form, "verb": "cancel", "state": "lost"})
-        assert wrong.status_code == 422
+        refused = await http.post("/jobs/matching", data={**form, "verb": "cancel", "state": "failed"})
+        assert "No job in these states can be canceled." in refused.text
+        for wrong in ({"verb": "explode"}, {"verb": "cancel", "state": "lost"}, {"verb": "priority", "priority": "x"}):
+            assert "The form cannot be accepted" in (await http.post("/jobs/matching", data={**form, **wrong})).text
 
 
-async def test_a_walk_that_takes_too_long_says_that_there_is_more(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(matching, "AT_ONCE", 5)
-    monkeypatch.setattr(matching, "LONGEST_S", 0.0)
-    for _ in range(12):
-        await served.scene.queue.submit(processor="transcode", tags=("slow",))
+async def test_schedules_are_shown_with_their_last_times_paused_and_deleted(served: Served) -> None:
+    job = {"processor": "transcode", "input": {"video": "https://example.com/a.mp4"}}
     async with served.http as http:
-        form = {"token": token_in((await http.get("/jobs")).text), "verb": "cancel", "tag": "slow"}
-        assert "5 jobs canceled. There are more" in (await http.post("/jobs/matching", data=form)).text
+        made = await http.post("/v1/schedules", json={"name": "hourly-proxies", "cron": "17 * * * *", "job": job})
+        assert made.status_code == 201, made.text
+        schedule = made.json()["id"]
+        await served.scene.queue.sql(
+            "INSERT INTO vidqueue.schedule_runs (schedule_id, due_at, outcome, job_id, error) VALUES "
+            "(%s, now() - interval '1 day', 'submitted', %s, NULL), (%s, now(), 'refused', NULL, 'no_lane: gone')",
+            schedule, served.scene.jobs["Harbour at dusk, master"], schedule,
+        )  # fmt: skip
+        html = (await http.get("/schedules")).text
+        for text in ("hourly-proxies", "17 * * * *", 'class="run succeeded"', 'class="run refused"', "no_lane: gone"):
+            assert text in html, text
+        form = {"token": token_in(html), "back": "/schedules"}
+        assert "submits nothing" in (await http.post(f"/schedules/{schedule}/pause", data=form)).text
+        assert "submits again" in (await http.post(f"/schedules/{schedule}/resume", data=form)).text
+        assert (await http.post(f"/schedules/{schedule}/explode", data=form)).status_code == 404
+        assert "was deleted" in (await http.post(f"/schedules/{schedule}/delete", data=form)).text
+        assert (await http.post(f"/schedules/{schedule}/delete", data=form)).status_code == 404
+
+
+async def test_every_report_has_a_chart_a_table_and_a_csv(served: Served) -> None:
+    async with served.http as http:
+        for name in REPORTS:
+            html = (await http.get(f"/reports?report={name}&days=7")).text
+            sheet = await http.get(f"/reports.csv?report={name}")
+            if name in ("usage", "waits", "failures", "lanes", "slowest"):
+                assert "<svg" in html, name
+                assert len(sheet.text.splitlines()) > 1, name
+            assert sheet.headers["content-type"].startswith("text/csv")
+        assert "ffmpeg_failed" in (await http.get("/reports?report=failures")).text
+        assert (await http.get("/reports?report=none")).status_code == 404
+        assert (await http.get("/reports?days=8")).status_code == 422
+
+
+async def test_a_part_of_a_report_is_looked_at_more_closely(served: Served) -> None:
+    async with served.http as http:
+        html = (await http.get("/reports?report=waits&days=30")).text
+        links = [unescape(one) for one in re.findall(r'<a href="(/reports[?][^"]+)" aria-label="Zoom', html)]
+        assert len(links) == 12
+        closer = await http.get(links[-1])
+        assert (closer.status_code, "Zoom out" in closer.text, "transcode" in closer.text) == (200, True, True)
+        assert "Nothing happened in this time" in (await http.get(links[0])).text
+        (download,) = re.findall(r'href="(/reports[.]csv[^"]+)"', closer.text)
+        assert "transcode" in (await http.get(unescape(download))).text
+        for wrong in ("since=2026-01-01T00:00:00Z", "since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z",
+                      "since=2020-01-01T00:00:00Z&until=2026-01-01T00:00:00Z"):  # fmt: skip
+            assert (await http.get(f"/reports?{wrong}")).status_code == 422
+
+
+async def test_lines_have_gaps_where_hours_have_no_value() -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    points = [("a", noon + timedelta(hours=hour), 4.0) for hour in (0, 1, 2, 5)] + [("b", noon, 2.0)]
+    drawn = charts.lines(points, noon, noon + timedelta(hours=6), None)
+    first, second = drawn.lines
+    assert (len(first.paths), len(first.dots), second.paths, drawn.top) == (1, 1, [], 4.0)
+    assert first.paths[0].split()[0] == "60.0,0.0"
+    assert charts.bars([("a", 2), ("b", 4), ("none", 0)]) == [charts.Bar("b", 4, 100.0), charts.Bar("a", 2, 50.0)]
+
+
+async def test_the_audit_shows_who_changed_what_and_no_secret(served: Served) -> None:
+    job_id = await served.scene.queue.submit(processor="transcode", title="Audited")
+    async with served.http as http:
+        html = (await http.get(f"/jobs/{job_id}")).text
+        form = {"token": token_in(html), "back": f"/jobs/{job_id}"}
+        await http.post(f"/jobs/{job_id}/run-next", data=form)
+        await http.patch(f"/v1/jobs/{job_id}", json={"priority": 3})
+        await http.post(f"/v1/jobs/{job_id}/cancel")
+        await http.post(f"/jobs/{job_id}/run-next", data=form)
+        await http.post(f"/v1/jobs/{UUID(int=3)}/cancel")
+        await http.post("/v1/pause", json={"processor": "transcode", "reason": "Measuring"})
+        await http.post("/queue/resume", data={**form, "processor": "transcode"})
+        hooked = await http.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/?key=whsec_c2VjcmV0"})
+        await http.delete(f"/v1/webhooks/{hooked.json().get('id', UUID(int=4))}")
+        await http.post(
+            "/v1/jobs", json={"processor": "transcode", "input": {"video": f"vq:files/{served.scene.file}"}}
+        )
+        entries = (await http.get("/v1/audit?limit=7")).json()["entries"]
+        page = (await http.get("/audit")).text
+    acts = [entry["act"] for entry in reversed(entries)]
+    last = [act for act in acts if not act.endswith("webhooks")][-5:]
+    assert last == ["run-next jobs", "change jobs", "cancel jobs", "pause queue", "resume queue"]
+    mine = [entry for entry in entries if entry["target"] == str(job_id)]
+    assert [entry["detail"] for entry in mine] == [{}, {"priority": 3}, {}]
+    assert {(entry["owner"], entry["role"]) for entry in entries} == {("local", "admin")}
+    assert "Measuring" in page
+    assert "whsec" not in page + str(entries)
+
+
+async def test_a_job_shows_the_graph_of_what_it_comes_after_and_what_comes_after_it(served: Served) -> None:
+    queue = served.scene.queue
+    first = await queue.submit(processor="transcode", title="Cut")
+    sides = [await queue.submit(processor="transcode", title=f"Side {n}", after=(first,)) for n in range(2)]
+    last = await queue.submit(processor="transcode", title="Join", after=tuple(sides))
+    async with served.http as http:
+        for shown in (first, sides[0], last):
+            html = (await http.get(f"/jobs/{shown}")).text
+            drawn = re.findall(r'<a href="/jobs/([0-9a-f-]+)" class="queued( shown)?" id="node-', html)
+            seen = {first, last, *sides} if shown != sides[0] else {first, last, sides[0]}
+            assert {UUID(job_id) for job_id, _ in drawn} == seen
+            assert [UUID(job_id) for job_id, mark in drawn if mark] == [shown]
+            assert html.count("<path d=") == len(seen) * 2 - 4
+        assert "node-" not in (await http.get(f"/jobs/{served.scene.jobs['Wrong upload']}")).text
+
+
+async def test_lines_of_a_log_are_searched(served: Served) -> None:
+    page = f"/jobs/{served.scene.jobs['Interview, camera B']}/attempts/1"
+    async with served.http as http:
+        html = (await http.get(f"{page}?text=monotonous")).text
+        assert "Non-monotonous DTS" in html
+        assert "Reading interview" not in html
+        found = re.search(r'href="\?after=(\d+)#line-(\d+)"', html)
+        assert found
+        assert int(found[2]) == int(found[1]) + 1
+        assert f'id="line-{found[2]}"' in (await http.get(f"{page}?after={found[1]}")).text
+        assert "No line contains this text." in (await http.get(f"{page}?text=%25")).text
+
+
+async def test_a_job_is_submitted_again_with_changes(served: Served) -> None:
+    given = {"video": f"vq:files/{served.scene.file}", "quality": "high", "upscale": True, "height": 720}
+    job_id = await served.scene.queue.submit(
+        processor="transcode", title="To be changed", input=given, tags=("a", "b"), priority=4
+    )
+    async with served.http as http:
+        link = re.search(r'href="(/submit[^"]+)"[^>]*>Change', (await http.get(f"/jobs/{job_id}")).text)
+        assert link
+        html = (await http.get(link[1].replace("&amp;", "&"))).text
+        for text in (given["video"], "<option selected>high", 'value="720"', 'value="To be changed"', 'value="a b"'):
+            assert str(text) in html, text
+        assert re.search(r'id="p.upscale" name="p.upscale" checked', html)
+        assert re.search(r'name="priority"[^>]* value="4"', html)
+        assert (await http.get(f"/submit?processor=enhance&like={job_id}")).status_code == 404
+        assert (await http.get(f"/submit?processor=transcode&like={UUID(int=1)}")).status_code == 404
+
+
+async def test_the_gauges_of_a_gpu_are_on_the_card_of_its_lane(served: Served) -> None:
+    async with served.http as http:
+        for page in ("/", "/lanes"):
+            html = (await http.get(page)).text
+            for text in ("GPU 87 %", "9.6 GB in use", "61 °C", "312 W"):
+                assert text in html, text
+
+
+async def test_a_list_is_downloaded_as_csv(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_list, "AT_ONCE", 7)
+    for number in range(16):
+        await served.scene.queue.submit(processor="transcode", title=f'=1+"{number}", x\nnew', tags=("sheet", "two"))
+    async with served.http as http:
+        answer = await http.get("/jobs.csv?tag=sheet&text=")
+        assert (await http.get("/jobs.csv?state=lost")).status_code == 422
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [row["title"] for row in rows] == [f'\'=1+"{number}", x\nnew' for number in reversed(range(16))]
+    assert {(row["state"], row["tags"], row["owner"]) for row in rows} == {("queued", "sheet two", "local")}
+
+
+async def test_a_job_is_put_before_all_others(served: Served) -> None:
+    job_id = await served.scene.queue.submit(processor="transcode", title="Urgent")
+    async with served.http as http:
+        html = (await http.get(f"/jobs/{job_id}")).text
+        form = {"token": token_in(html), "back": f"/jobs/{job_id}"}
+        moved = (await http.post(f"/jobs/{job_id}/run-next", data=form)).text
+    assert "position 1" in moved
+    assert "Run next" in html
+    assert "run-next" not in moved
 
 
 async def test_the_list_says_how_many_jobs_match_where_counters_know_it(served: Served) -> None:
     async with served.http as http:
         assert "Each of the <strong>2 jobs</strong>" in (await http.get("/jobs?state=failed")).text
         assert "Every job" in (await http.get("/jobs?text=reel")).text
+
+
+async def test_a_running_job_is_suspended_shown_so_everywhere_and_resumed(served: Served) -> None:
+    job_id = served.scene.jobs["Street scene, faces blurred"]
+    page = f"/jobs/{job_id}"
+    async with served.http as http:
+        html = (await http.get(page)).text
+        assert f'action="{page}/resume"' not in html
+        form = {"token": token_in(html), "back": page}
+        suspended = (await http.post(f"{page}/suspend", data=form)).text
+        assert "The job is suspended." in suspended
+        assert '<span class="state suspended">Suspended</span>' in suspended
+        assert "until somebody resumes it" in suspended
+        assert "25 min left" not in suspended
+        for address in ("/", "/lanes", "/jobs?state=running"):
+            assert "Suspended" in (await http.get(address)).text, address
+        (lane,) = [one for one in (await http.get("/v1/lanes")).json()["lanes"] if one["name"] == "cpu0"]
+        assert lane["job"]["suspended_by"] == "person"
+        assert "goes on where it stopped" in (await http.post(f"{page}/resume", data=form)).text
+        assert "Suspended" not in (await http.get("/")).text
+        done = f"/jobs/{served.scene.jobs['Harbour at dusk, master']}"
+        refused = await http.post(f"{done}/suspend", data={**form, "back": done})
+        assert "Only a running job can be suspended" in refused.text
+
+
+async def test_the_memory_of_a_lane_is_freed_and_an_unknown_verb_changes_nothing(served: Served) -> None:
+    await served.scene.queue.sql("UPDATE vidqueue.lanes SET warm = '{upscale}' WHERE name = 'gpu0'")
+    async with served.http as http:
+        html = (await http.get("/lanes")).text
+        assert "/lanes/gpu0/free" in html
+        form = {"token": token_in(html), "back": "/lanes", "host": "studio"}
+        assert "frees the memory of its models" in (await http.post("/lanes/gpu0/free", data=form)).text
+        for address in ("/lanes/cpu0/explode", "/queue/explode"):
+            assert (await http.post(address, data=form)).status_code == 404
+        assert "The queue is paused" not in (await http.get("/")).text
+    asked = "SELECT free_requested_at IS NOT NULL AS asked FROM vidqueue.lanes WHERE name = 'gpu0'"
+    assert (await served.scene.queue.sql(asked))[0]["asked"]
+    await served.scene.queue.sql("UPDATE vidqueue.lanes SET free_requested_at = NULL, warm = '{}' WHERE name = 'gpu0'")
+
+
+async def test_waiting_jobs_say_when_they_are_done_or_go_on(served: Served) -> None:
+    queue = served.scene.queue
+    moment = datetime.now(UTC)
+    row = replace(await queue.job(served.scene.jobs["Dailies, roll 07"]), position=3, position_is_bound=False)
+    for more, told in (
+        ({"wait_reason": "busy", "eta_s": 185.0}, "all lanes are busy · position 3 · done in about 3 min 5 s"),
+        ({"wait_reason": "outside_window", "opens_at": moment + timedelta(hours=2, seconds=5)},
+         "its lanes are closed at this time · position 3 · open in 2 h"),
+        ({"wait_reason": "scheduled", "position": None, "run_at": moment + timedelta(hours=3, seconds=5)},
+         "not before its time · in 3 h"),
+        ({"wait_reason": "owner_limit"}, "as much of its owner runs as may · position 3"),
+        ({"wait_reason": "peer_warming", "position": None, "run_at": moment}, "peer warming"),
+    ):  # fmt: skip
+        assert words.wait(replace(row, **more)) == told
+    async with served.http as http:
+        listed = (await http.get("/jobs?tag=dailies")).text
+        assert "done in about" in listed
+        assert "waits " in listed
+        assert "done in about" in (await http.get(f"/jobs/{served.scene.jobs['Dailies, roll 07']}")).text
+
+
+async def test_the_list_is_filtered_by_time(served: Served) -> None:
+    async with served.http as http:
+        html = (await http.get("/jobs")).text
+        assert 'name="created_after"' in html
+        later = f"{datetime.now(UTC) + timedelta(minutes=5):%Y-%m-%dT%H:%M}"
+        none = await http.get(f"/jobs?created_after={later}&created_before=")
+        assert "No job matches" in none.text
+        assert f'value="{later}"' in none.text
+        some = await http.get("/jobs", params={"created_before": f"{later}:00+02:00", "limit": 2})
+        assert f'value="{datetime.fromisoformat(f"{later}+02:00").astimezone(UTC):%Y-%m-%dT%H:%M}"' in some.text
+        assert (await http.get("/jobs?created_after=tomorrow")).status_code == 422
+        assert (await http.get("/jobs?created_after=0001-01-01T00:00:00%2B14:00")).status_code == 200
+
+
+async def test_hours_of_a_week_become_rules_that_open_these_hours() -> None:
+    chance = random.Random(7)
+    for number in range(400):
+        hours = set(chance.sample(range(24), chance.randint(1, 24)))
+        share = chance.random()
+        cells = {cell for cell in week.EVERY if (chance.random() < share if number % 2 else cell[1] in hours)}
+        assert not cells or week.cells(windows.check(week.rules(cells))) == cells
+    for rules in (["22:00-07:00"], ["sat-sun"], ["mon-fri 06:00-08:00"], ["sun 22:00-03:00"], []):
+        assert week.rules(week.cells(rules)) == rules
+    assert week.cells(["22:30-01:30"]) == {(day, hour) for day in range(7) for hour in (23, 0)}
+
+
+async def test_the_week_of_a_lane_is_a_grid_that_sets_its_windows(served: Served) -> None:
+    page = "/lanes/cpu1/windows"
+    read = "SELECT windows, windows_zone, windows_end, windows_by FROM vidqueue.lanes WHERE name = 'cpu1'"
+    async with served.http as http:
+        html = (await http.get(f"{page}?host=studio")).text
+        assert html.count(" checked") == 7 * 24
+        form = {"token": token_in(html), "host": "studio", "timezone": "Europe/Berlin", "at_end": "suspend"}
+        night = {f"{day}-{hour}": "1" for day in windows.DAYS for hour in (22, 23, 0, 1)}
+        saved = await http.post(page, data={**form, **night})
+        assert "Lane cpu1 works in 22:00-02:00." in saved.text
+        assert (await served.scene.queue.sql(read))[0] == {
+            "windows": ["22:00-02:00"], "windows_zone": "Europe/Berlin", "windows_end": "suspend",
+            "windows_by": "person",
+        }  # fmt: skip
+        assert 'class="week"' in saved.text
+        assert (await http.get(page)).text.count(" checked") == 7 * 4
+        assert "No hour is ticked" in (await http.post(page, data=form)).text
+        wrong = await http.post(page, data={**form, "rules": "22:30-25:00", "timezone": "Mars/Base"})
+        assert (wrong.status_code, "no clock shows" in wrong.text, "22:30-25:00" in wrong.text) == (422, True, True)
+        text = await http.post(page, data={**form, "rules": "mon 22:30-01:15\r\n"})
+        assert "works in mon 22:30-01:15" in text.text
+        assert "begin or end within an hour" in (await http.get(page)).text
+        assert "works at all times" in (await http.post(page, data={**form, "rules": ""})).text
+        assert (await http.get("/lanes/none/windows")).status_code == 404

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from vidqueue.api.http import openapi, problems
+from vidqueue.api.http import docs, openapi, problems
 from vidqueue.api.http.endpoint import routes
 from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
 from vidqueue.api.metrics.exposition import Metrics
@@ -20,6 +20,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.jobs.estimates import Estimates
 from vidqueue.jobs.keys import Keyring
 from vidqueue.jobs.probes import Probes
+from vidqueue.jobs.uploads import Uploads
 from vidqueue.processors import registry
 from vidqueue.services import Services
 from vidqueue.settings.sections import ApiSettings
@@ -43,6 +44,13 @@ def build(services: Services) -> Starlette:
     )
     # Every address is written one way; a second spelling would need a second line in the document.
     app.router.redirect_slashes = False
+    app.state.error_shapes = {
+        beginning: one.errors_as
+        for one in ENDPOINTS
+        if one.errors_as
+        for beginning in (one.path.partition("{")[0], one.door.beginning if one.door else "")
+        if beginning
+    }
     app.state.services = services
     app.state.closing = asyncio.Event()
     settings = services.settings
@@ -51,14 +59,18 @@ def build(services: Services) -> Starlette:
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
     app.state.estimates = Estimates(services.database)
+    inputs = settings.inputs
+    app.state.uploads = Uploads(
+        services.database, services.storage, days=inputs.resumable_days, max_mib=inputs.max_resumable_mib
+    )
     app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
-    describe(app)
+    app.state.openapi = docs.Description(_describe)
     return app
 
 
-def describe(app: Starlette) -> None:
-    """Write the OpenAPI document with the processors that there are now."""
-    app.state.openapi = to_json(openapi.document(ENDPOINTS, registry.catalogue()))
+def _describe() -> bytes:
+    """Return the OpenAPI document with the processors that there are now."""
+    return to_json(openapi.document(ENDPOINTS, registry.catalogue()))
 
 
 def end_streams(app: Starlette) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 
-from vidqueue.api.app import build, describe, end_streams
+from vidqueue.api.app import build, end_streams
 from vidqueue.api.http.connections import BACKLOG, Acceptor, most_connections
 from vidqueue.api.http.protocol import BoundedProtocol
 from vidqueue.services import Services
@@ -32,11 +32,7 @@ async def listening(services: Services) -> AsyncIterator[str]:
     is_ipv6 = ":" in settings.host
     listener = _listen(settings.host, settings.port, socket.AF_INET6 if is_ipv6 else socket.AF_INET)
     app = build(services)
-
-    async def on_reload() -> None:
-        await asyncio.to_thread(describe, app)
-
-    services.on_reload.append(on_reload)
+    services.on_reload.append(app.state.openapi.forget)
     config = uvicorn.Config(
         app,
         lifespan="off",

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from vidqueue.ops.storm import Storm
+from vidqueue.ops.log_throttle import ThrottledEvent
 
 # Connections that are kept for probes, each with a descriptor.
 RESERVED = 8
@@ -95,8 +95,8 @@ class Acceptor:
         # Open descriptors of /dev/null: closing one makes room for a probe where no descriptor is left.
         self._spares: list[int] = []
         self._starting: set[asyncio.Task[object]] = set()
-        self._refused = Storm(log.warning, "connections_refused")
-        self._exhausted = Storm(log.error, "no_descriptor_for_connection")
+        self._refused = ThrottledEvent(log.warning, "connections_refused")
+        self._exhausted = ThrottledEvent(log.error, "no_descriptor_for_connection")
 
     def start(self) -> None:
         """Start to accept connections."""

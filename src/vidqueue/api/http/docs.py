@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -32,10 +34,31 @@ class CodeView(BaseModel):
     hint: str
 
 
+class Description:
+    """The OpenAPI document as JSON. It is built when it is first read: that takes a quarter of a second of CPU."""
+
+    def __init__(self, build: Callable[[], bytes]) -> None:
+        self._build = build
+        self._built: bytes | None = None
+        self._lock = asyncio.Lock()
+
+    async def read(self) -> bytes:
+        """Return the document, built in a thread."""
+        async with self._lock:
+            if self._built is None:
+                self._built = await asyncio.to_thread(self._build)
+            return self._built
+
+    async def forget(self) -> None:
+        """Have it built again at the next reading, because the processors have changed."""
+        async with self._lock:  # a build that runs now still has the old processors
+            self._built = None
+
+
 async def get_openapi(request: Request) -> Response:
     """Read this description as OpenAPI 3.1."""
-    document: bytes = request.app.state.openapi
-    return Response(document, media_type="application/json")
+    description: Description = request.app.state.openapi
+    return Response(await description.read(), media_type="application/json")
 
 
 async def get_docs(request: Request) -> Response:

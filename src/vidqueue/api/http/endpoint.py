@@ -19,9 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from vidqueue.api.http import requests
+from vidqueue.api.http import audit, requests
+from vidqueue.api.http.context import services_of
 from vidqueue.api.http.identity import require_role
-from vidqueue.api.http.problems import RefusedError
+from vidqueue.api.http.problems import ErrorShape, RefusedError
 from vidqueue.errors import VidqueueError
 from vidqueue.principal import Role
 
@@ -40,6 +41,28 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The addresses that clients of another system know; the operator closes them by `<section>.enabled`.
+
+    `beginning` is that of all addresses there are in the other system, also of those that are unknown here.
+    """
+
+    section: str
+    name: str
+    beginning: str = ""
+
+    def require_open(self, request: Request) -> None:
+        """Refuse a request if the operator has closed the door.
+
+        Raises:
+            VidqueueError: `not_found`.
+        """
+        if not getattr(services_of(request).settings, self.section).enabled:
+            hint = f"Set {self.section}.enabled to open it."
+            raise VidqueueError("not_found", f"{self.name} is closed.", hint=hint)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A method of an address.
@@ -51,6 +74,8 @@ class Endpoint:
         raw_body: media types of a body that the handler streams itself.
         public: answered without a key.
         role: what the key of a request must allow; by default reading for GET, else submitting.
+        errors_as: adds to a problem what the clients of another system read.
+        door: what it belongs to, if that can be closed.
     """
 
     method: str
@@ -62,6 +87,8 @@ class Endpoint:
     raw_body: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     public: bool = False
     role: Role | None = None
+    errors_as: ErrorShape | None = None
+    door: Door | None = None
 
     @property
     def needs(self) -> Role | None:
@@ -82,9 +109,12 @@ class Endpoint:
 
     async def call(self, request: Request) -> Response:
         """Find out who asks, read the handler's arguments from the request, and call it."""
+        request.state.errors_as = self.errors_as
         if self.needs is not None:
             # Before the body: whoever may not ask is not read.
             await require_role(request, self.needs)
+        if self.door is not None:
+            self.door.require_open(request)
         arguments: dict[str, Any] = dict(request.path_params)
         if "\0" in request.url.path or "%00" in request.url.path:
             # No database keeps a NUL, so nothing can have this name.
@@ -95,7 +125,10 @@ class Endpoint:
             arguments["headers"] = requests.read_headers(request, headers)
         if body := self.model("body"):
             arguments["body"] = await requests.read_body(request, body)
-        return await self.handler(request, **arguments)
+        response = await self.handler(request, **arguments)
+        if audit.is_audited(self.method, self.path, self.tag, self.public):
+            await audit.record(request, self.path, arguments)
+        return response
 
 
 class Address:
@@ -122,6 +155,18 @@ class Address:
             )
         response = await endpoint.call(request)
         await response(scope, receive, send)
+
+
+def download_answers(*media_types: str) -> dict[int, Answer]:
+    """Return the answers of an address that serves stored bytes whole or in ranges."""
+    etag = {"ETag": "The sha256 of the bytes."}
+    content = dict.fromkeys((*media_types, "application/octet-stream"))
+    ranged = {"Accept-Ranges": "`bytes`."} | etag
+    return {
+        200: Answer("The bytes.", content, ranged),
+        206: Answer("Some of the bytes.", content, ranged),
+        304: Answer("You have these bytes.", headers=etag),
+    }
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vidqueue.api.http import problems
 from vidqueue.errors import VidqueueError
+from vidqueue.principal import Principal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -76,12 +77,19 @@ class RequestLog:
         getattr(log, level)(
             "request",
             client=_client(scope),
+            owner=_owner(scope),
             method=scope["method"],
             # Without the query: people put secrets there.
             path=scope["path"],
             status=status,
             duration_ms=round((time.monotonic() - began) * 1000, 1),
         )
+
+
+def _owner(scope: Scope) -> str | None:
+    """Return who asked; None where nobody needed to be known."""
+    principal: Principal | None = scope.get("state", {}).get("principal")
+    return principal.owner if principal else None
 
 
 def _client(scope: Scope) -> str | None:

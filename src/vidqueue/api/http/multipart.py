@@ -12,9 +12,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from vidqueue.errors import VidqueueError
 
 PARTS_LIMIT = 500
-# What a form with one file calls it. Clients of Replicate say `content`, and beside it what its own headers say too.
+# What a form with one file calls it. Clients of Replicate say `content`, and beside it what its own headers say too;
+# those of OpenAI say what the file is for.
 FIELD = "file"
-FIELDS, IGNORED = (FIELD, "content"), ("filename", "type", "metadata")
+FIELDS, IGNORED = (FIELD, "content"), ("filename", "type", "metadata", "purpose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class FilePart:
         """
         found = False
         async for part in self._parts:
-            if part.name in IGNORED:
+            if part.name.partition("[")[0] in IGNORED:
                 continue
             if found or part.name not in FIELDS:
                 raise _malformed(f"The form must have one part, named {FIELD!r}")

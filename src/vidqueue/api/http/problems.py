@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -26,6 +26,7 @@ _HEADERS = {
     "storage_unreachable": {"Retry-After": "10"},
     # The rest of a stalled body may never come, so the connection cannot be used again.
     "request_timeout": {"Connection": "close"},
+    "upload_locked": {"Retry-After": "2"},
 }
 _JOB_PATH = re.compile(r"^/v1/(jobs|files)/[^/]+")
 
@@ -59,6 +60,10 @@ class Problem(BaseModel):
     instance: str = Field(description="Path of the request.")
 
 
+# Adds to a problem what the clients of another system read, and may change its status.
+ErrorShape = Callable[[Problem], Problem]
+
+
 def problem(error: VidqueueError, *, request_id: str = "", instance: str = "") -> Problem:
     """Return the problem document of a VidqueueError."""
     return Problem(
@@ -74,13 +79,21 @@ def problem(error: VidqueueError, *, request_id: str = "", instance: str = "") -
     )
 
 
-def answer(request: Request, error: VidqueueError) -> Response:
-    """Return the response for a VidqueueError."""
+def answer(request: Request, error: VidqueueError, more: Mapping[str, str] | None = None) -> Response:
+    """Return the response for a VidqueueError, with `more` headers."""
     described = problem(error, request_id=getattr(request.state, "request_id", ""), instance=request.url.path)
-    headers = {**_HEADERS.get(error.code, {}), **getattr(error, "headers", {})}
+    headers = {**_HEADERS.get(error.code, {}), **getattr(error, "headers", {}), **(more or {})}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
-    return Response(described.model_dump_json(), error.status, headers, MEDIA_TYPE)
+    shape = getattr(request.state, "errors_as", None) or _shape_at(request)
+    shown = described if shape is None else shape(described)
+    return Response(shown.model_dump_json(), shown.status, headers, MEDIA_TYPE)
+
+
+def _shape_at(request: Request) -> ErrorShape | None:
+    """The shape of the errors of the door that an address belongs to, where the address itself is unknown."""
+    shapes: Mapping[str, ErrorShape] = getattr(request.app.state, "error_shapes", {}) if "app" in request.scope else {}
+    return next((shape for beginning, shape in shapes.items() if request.url.path.startswith(beginning)), None)
 
 
 def title_of(code: str) -> str:

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from vidqueue.api.http.context import services_of
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, fault_text
 from vidqueue.ops.threads import ThreadPool
 
 JSON_LIMIT = 1 << 20
@@ -116,7 +116,7 @@ def _parse(body: bytes, model: type[Model]) -> Model:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise VidqueueError("invalid_json", f"The body is not JSON: {error}.") from None
-    _refuse_what_no_database_keeps(value)
+    refuse_what_no_database_keeps(value)
     return validate(model, value, place="body")
 
 
@@ -134,17 +134,17 @@ def _require_json(request: Request) -> None:
         )
 
 
-def _refuse_what_no_database_keeps(value: Any) -> None:
+def refuse_what_no_database_keeps(value: Any) -> None:
     """Refuse huge numbers and NUL, which JSON allows and PostgreSQL does not. The parser bounds the depth."""
     if isinstance(value, dict):
         if len(value) > MEMBERS_LIMIT:
             raise VidqueueError("invalid_json", f"An object of the body has more than {MEMBERS_LIMIT} members.")
         for key, inner in value.items():
-            _refuse_what_no_database_keeps(key)
-            _refuse_what_no_database_keeps(inner)
+            refuse_what_no_database_keeps(key)
+            refuse_what_no_database_keeps(inner)
     elif isinstance(value, list):
         for inner in value:
-            _refuse_what_no_database_keeps(inner)
+            refuse_what_no_database_keeps(inner)
     elif isinstance(value, float) and not math.isfinite(value):
         raise VidqueueError("invalid_json", "The body holds a number that is too large.")
     elif isinstance(value, str) and "\0" in value:
@@ -196,7 +196,7 @@ def validate(model: type[Model], raw: Any, *, place: Place) -> Model:
         return model.model_validate(raw)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [{"pointer": _pointer(fault["loc"], place), "detail": fault["msg"]} for fault in found[:FAULTS_TOLD]]
+    faults = [{"pointer": _pointer(fault["loc"], place), "detail": fault_text(fault)} for fault in found[:FAULTS_TOLD]]
     for told, fault in list(zip(faults, found, strict=False))[:SUGGESTIONS]:
         told["detail"] += _suggestion(model, fault)
     first = f"{faults[0]['pointer'] or 'body'}: {faults[0]['detail']}"
@@ -209,7 +209,7 @@ def _pointer(loc: tuple[int | str, ...], place: Place) -> str:
         case "body":
             return "".join("/" + word.replace("~", "~0").replace("/", "~1") for word in words)
         case "query":
-            return "?" + words[0]
+            return "?" + "".join(words[:1])  # A fault of the query as a whole names no part of it.
         case "headers":
             return words[0]
 

@@ -72,9 +72,9 @@ async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers
         after = await _begin(connection, query, headers) or 0
         if await jobs.get(connection, job_id, owner=owner) is None:
             raise VidqueueError("not_found", f"There is no job {job_id}.")
-    if await _is_over(services, job_id, after):
+    if await is_over(services, job_id, after):
         return Response(status_code=204)
-    return EventStream(_while_allowed(request, _until_over(services, job_id, owner, after)), closing_of(request))
+    return EventStream(while_allowed(request, _until_over(services, job_id, owner, after)), closing_of(request))
 
 
 async def all_events(request: Request, query: StreamQuery, headers: StreamHeaders) -> Response:
@@ -87,7 +87,7 @@ async def all_events(request: Request, query: StreamQuery, headers: StreamHeader
         after = await _begin(connection, query, headers)
         if after is None:
             after = await events.latest(connection)
-    return EventStream(_while_allowed(request, _without_end(services, owner, after)), closing_of(request))
+    return EventStream(while_allowed(request, _without_end(services, owner, after)), closing_of(request))
 
 
 class EventStream(Response):
@@ -146,7 +146,7 @@ async def _client_left(receive: Receive) -> None:
         pass
 
 
-async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def while_allowed(request: Request, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The frames, until the key of the request is revoked; nothing is told after that."""
     keyring, principal = keyring_of(request), principal_of(request)
     async with aclosing(frames):  # type: ignore[type-var]
@@ -158,12 +158,12 @@ async def _while_allowed(request: Request, frames: AsyncIterator[bytes]) -> Asyn
 
 async def _until_over(services: Services, job_id: UUID, owner: str | None, after: int) -> AsyncIterator[bytes]:
     yield GREETING
-    async for told in _follow(services, owner, job_id, after):
+    async for told in follow(services, owner, job_id, after):
         if told:
             after = told[-1].number
             yield _frames(told)
         ends = not told or any(event.kind in {*FINAL, "updated"} for event in told)
-        if ends and await _is_over(services, job_id, after):
+        if ends and await is_over(services, job_id, after):
             return
         if not told:
             yield PING
@@ -171,11 +171,11 @@ async def _until_over(services: Services, job_id: UUID, owner: str | None, after
 
 async def _without_end(services: Services, owner: str | None, after: int) -> AsyncIterator[bytes]:
     yield GREETING
-    async for told in _follow(services, owner, None, after):
+    async for told in follow(services, owner, None, after):
         yield _frames(told) if told else PING
 
 
-async def _follow(services: Services, owner: str | None, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
+async def follow(services: Services, owner: str | None, job_id: UUID | None, after: int) -> AsyncIterator[list[Event]]:
     """Every event above `after`, as many at a time as there are; none after a pause. Ends when the feed closes."""
     while True:
         # Subscribed before the log is read, so that nothing falls between the two.
@@ -217,7 +217,7 @@ async def _listen(subscription: Subscription) -> AsyncIterator[list[Event]]:
         yield told
 
 
-async def _is_over(services: Services, job_id: UUID, after: int) -> bool:
+async def is_over(services: Services, job_id: UUID, after: int) -> bool:
     """True if the job has ended (or is deleted) and has no event above `after`; a job may be retried after its end."""
     async with services.event_feed.log.connection() as connection:
         state = await jobs.state(connection, job_id)

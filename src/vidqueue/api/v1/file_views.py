@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +29,7 @@ class FileView(BaseModel):
     media_type: str = Field(description="As the client declared it, or guessed from the name.")
     size: int = Field(description="In bytes.")
     sha256: str = Field(description="In hex.")
+    blake3: str | None = Field(description="In hex; null for outputs, and for files of before vidqueue computed it.")
     facts: dict[str, Any] | None = Field(
         description="What a probe found; null if it is not media, or if the probe is not finished."
     )
@@ -37,7 +38,7 @@ class FileView(BaseModel):
     etag: str = Field(description="`sha256`, as clients of Replicate call it.")
     checksums: dict[str, str] = Field(description="`sha256`, as clients of Replicate read it.")
     metadata: dict[str, Any] = Field(description="Always empty.")
-    expires_at: datetime | None = Field(description="Always null.")
+    expires_at: datetime | None = Field(description="When an upload that nothing needs is removed, if that is known.")
     urls: FileUrls
 
 
@@ -47,8 +48,8 @@ class UploadView(FileView):
     problem: ErrorView | None = Field(description="Why there are no facts (yet); the file is stored all the same.")
 
 
-def file_view(file: FileRow, *, base: str) -> FileView:
-    """A file's row as a response model."""
+def file_view(file: FileRow, *, base: str, days: float = 0) -> FileView:
+    """A file's row as a response model. `days` is how long uploads are kept; 0 says nothing about it."""
     path = f"/v1/files/{file.id}"
     return FileView(
         id=file.id,
@@ -57,12 +58,13 @@ def file_view(file: FileRow, *, base: str) -> FileView:
         media_type=file.media_type,
         size=file.size,
         sha256=file.sha256,
+        blake3=file.blake3,
         facts=file.facts,
         created_at=file.created_at,
         content_type=file.media_type,
         etag=file.sha256,
         checksums={"sha256": file.sha256},
         metadata={},
-        expires_at=None,
+        expires_at=file.created_at + timedelta(days=days) if days else None,
         urls=FileUrls(self=path, content=f"{path}/content", get=base + path),
     )

@@ -21,11 +21,12 @@ from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
 from vidqueue.api.v1.file_views import UploadView, file_view
 from vidqueue.api.v1.jobs import ForOwner
 from vidqueue.api.v1.views import ErrorView
-from vidqueue.db.tables import files, limits
+from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
 from vidqueue.jobs.probes import ANSWER_WITHIN_S, Facts, Probes
+from vidqueue.jobs.quota import require_room
 from vidqueue.services import Services
 from vidqueue.storage import names
 from vidqueue.storage.disk_space import Reservations
@@ -68,17 +69,17 @@ async def upload_file(request: Request, query: UploadQuery, headers: UploadHeade
     """
     services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
-    announced = request.headers.get("content-length", "")
-    await _require_room(services, owner, int(announced) if announced.isdecimal() else 1)
+    async with services.database.statement() as connection:
+        await require_room(connection, owner, announced(request) or 1)
     try:
         if media_type_of(request) == "multipart/form-data":
             received = await _receive_form(request, services, limit)
         else:
             received = await _receive_raw(request, services, limit)
     except OSError as error:
-        raise _storage_refuses(error) from error
+        raise storage_refuses(error) from error
     label = query.name or received.name or _name_in(headers.content_disposition)
-    view = await _keep(request, received, label, owner)
+    view = await keep(request, received, label, owner)
     return json_answer(view, 201, {"Location": view.urls.self})
 
 
@@ -91,16 +92,21 @@ async def receive_part(request: Request, part: Part) -> UploadView:
     services, owner = services_of(request), owner_of(request)
     limit = services.settings.inputs.max_upload_mib * 1024 * 1024
     # How large one part of a form is, nobody knows beforehand.
-    await _require_room(services, owner, 1)
+    async with services.database.statement() as connection:
+        await require_room(connection, owner, 1)
     try:
         stored = await services.storage.receive(part.data, limit=limit)
     except OSError as error:
-        raise _storage_refuses(error) from error
+        raise storage_refuses(error) from error
     name = part.filename or ""
-    return await _keep(request, Received(stored, name, part.media_type), name, owner)
+    return await keep(request, Received(stored, name, part.media_type), name, owner)
 
 
-async def _keep(request: Request, received: Received, label: str, owner: str) -> UploadView:
+def _days(services: Services) -> float:
+    return services.settings.retention.uploads_days
+
+
+async def keep(request: Request, received: Received, label: str, owner: str) -> UploadView:
     """Probe stored bytes and write their row."""
     services = services_of(request)
     probes: Probes = request.app.state.probes
@@ -112,28 +118,17 @@ async def _keep(request: Request, received: Received, label: str, owner: str) ->
         services.storage.release(received.stored.id)
     if not probing.done():
         probes.write_later(probing, file.id)
-    return UploadView(problem=problem, **dict(file_view(file, base=base_of(request))))
-
-
-async def _require_room(services: Services, owner: str, size: int) -> None:
-    """Refuse an upload of this many bytes that its owner may not store, before it is read.
-
-    Raises:
-        VidqueueError: `limit_reached`.
-    """
-    async with services.database.statement() as connection:
-        left = await limits.storage_left(connection, owner)
-    if left is not None and left < max(1, size):
-        raise VidqueueError("limit_reached", f"{owner} may store {left} bytes more.", retry_after_s=60)
+    return UploadView(problem=problem, **dict(file_view(file, base=base_of(request), days=_days(services))))
 
 
 async def get_file(request: Request, file_id: UUID) -> Response:
     """Read the metadata and media facts of a file."""
-    async with services_of(request).database.statement() as connection:
+    services = services_of(request)
+    async with services.database.statement() as connection:
         found = await files.get(connection, file_id, owner=scope_of(request))
     if found is None:
         raise VidqueueError("not_found", f"There is no file {file_id}.")
-    return json_answer(file_view(found, base=base_of(request)))
+    return json_answer(file_view(found, base=base_of(request), days=_days(services)))
 
 
 async def delete_file(request: Request, file_id: UUID) -> Response:
@@ -145,23 +140,28 @@ async def delete_file(request: Request, file_id: UUID) -> Response:
 
 async def _receive_raw(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit)
-    stored = await services.storage.receive(_with_room(request, chunks(request)), limit=limit)
+    stored = await services.storage.receive(body_of(request), limit=limit)
     return Received(stored, "", media_type_of(request))
 
 
 async def _receive_form(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit + FORM_ALLOWANCE)
-    body = _at_most(_with_room(request, chunks(request)), limit + FORM_ALLOWANCE)
+    body = _at_most(body_of(request), limit + FORM_ALLOWANCE)
     part = FilePart(request.headers["content-type"], body)
     stored = await services.storage.receive(part.data(), limit=limit)
     return Received(stored, part.name, part.media_type)
 
 
-def _with_room(request: Request, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The body, refused where the disk has no room for it besides what other uploads have reserved."""
+def announced(request: Request) -> int | None:
+    """Return the Content-Length of a request, if it has one."""
+    given = request.headers.get("content-length", "")
+    return int(given) if given.isdecimal() else None
+
+
+def body_of(request: Request) -> AsyncIterator[bytes]:
+    """Return the body, refused where the disk has no room for it besides what other uploads have reserved."""
     reservations: Reservations = request.app.state.reservations
-    announced = request.headers.get("content-length", "")
-    return reservations.counted(body, int(announced) if announced.isdecimal() else None)
+    return reservations.counted(chunks(request), announced(request))
 
 
 async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
@@ -200,6 +200,7 @@ async def _write_down(services: Services, received: Received, label: str, owner:
         media_type=names.media_type(received.media_type, label),
         size=stored.size,
         sha256=stored.sha256,
+        blake3=stored.blake3,
         node=services.storage.node,
         facts=facts,
     )
@@ -221,7 +222,8 @@ def _name_in(disposition: str | None) -> str:
     return options.get(b"filename", b"").decode("utf-8", "replace")
 
 
-def _storage_refuses(error: OSError) -> Exception:
+def storage_refuses(error: OSError) -> Exception:
+    """Return the error of an upload that cannot be written."""
     if is_no_space(error):
         return VidqueueError("no_space", "There is no room for the upload; nothing of it was kept.")
     return error

@@ -56,7 +56,7 @@ async def read_log(request: Request, job_id: UUID, query: LogQuery, headers: Log
     follows = _address(request, number, lines[-1].number, query.limit) if len(lines) == query.limit else None
     link = {"Link": f'<{follows}>; rel="next"'} if follows else {}
     if _wants_text(headers.accept):
-        return PlainTextResponse("".join(map(_as_text, lines)), headers=link)
+        return PlainTextResponse("".join(map(as_text, lines)), headers=link)
     return json_answer(LogPage(attempt=number, lines=list(map(log_line_view, lines)), next=follows), headers=link)
 
 
@@ -69,5 +69,6 @@ def _wants_text(accept: str | None) -> bool:
     return accept is not None and "text/plain" in accept and "json" not in accept
 
 
-def _as_text(line: LogRow) -> str:
+def as_text(line: LogRow) -> str:
+    """A line of a log as plain text."""
     return f"{line.at:%Y-%m-%dT%H:%M:%S.%f}Z {line.level:7} {line.text}\n"

@@ -100,7 +100,7 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders,
     if wait_s is not None:
         job = await until_final(services, job, wait_s, closing_of(request))
     ended = wait_s is not None and job.state in FINAL
-    return _job_answer(job, status=200 if ended else 202, headers=_submit_headers(submitted, wait_s))
+    return job_answer(job, status=200 if ended else 202, headers=_submit_headers(submitted, wait_s))
 
 
 async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
@@ -110,7 +110,7 @@ async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Respo
     etag = etag_of(job)
     if matches(headers.if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    return _job_answer(job)
+    return job_answer(job)
 
 
 async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: PatchHeaders) -> Response:
@@ -124,13 +124,25 @@ async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: P
             raise VidqueueError("precondition_failed", f"The job is now at version {job.version}.")
         version = job.version
     changes = body.model_dump(exclude_unset=True)
-    return _job_answer(await control.patch(services.database, job_id, changes, owner=owner, version=version))
+    return job_answer(await control.patch(services.database, job_id, changes, owner=owner, version=version))
 
 
-async def delete_job(request: Request, job_id: UUID) -> Response:
-    """Delete a finished job, its logs and its outputs."""
+class DeleteQuery(BaseModel):
+    """Query of a deletion."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uploads: bool = Field(
+        False, description="Delete the files too that were uploaded for it and that no other job names."
+    )
+
+
+async def delete_job(request: Request, job_id: UUID, query: DeleteQuery) -> Response:
+    """Delete a finished job, its logs and its outputs, and on request its uploads."""
     services = services_of(request)
-    await control.delete(services.database, services.storage, job_id, owner=scope_of(request))
+    await control.delete(
+        services.database, services.storage, job_id, owner=scope_of(request), with_uploads=query.uploads
+    )
     return Response(status_code=204)
 
 
@@ -140,7 +152,7 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
     A waiting job is canceled when this answers; a running one has been asked to stop. Asking again changes nothing.
     """
     job = await control.cancel(services_of(request).database, job_id, owner=scope_of(request))
-    return _job_answer(job, status=202)
+    return job_answer(job, status=202)
 
 
 async def retry_job(request: Request, job_id: UUID) -> Response:
@@ -149,7 +161,16 @@ async def retry_job(request: Request, job_id: UUID) -> Response:
     A job that waits or runs is left as it is. Earlier attempts and their logs are kept.
     """
     job = await control.retry(services_of(request).database, job_id, owner=scope_of(request))
-    return _job_answer(job, status=202)
+    return job_answer(job, status=202)
+
+
+async def run_job_next(request: Request, job_id: UUID) -> Response:
+    """Put a waiting job before all others.
+
+    Its priority is raised as far as that needs, to 1000 at most.
+    """
+    job = await control.run_next(services_of(request).database, job_id, owner=scope_of(request))
+    return job_answer(job, status=202)
 
 
 def etag_of(job: JobRow) -> str:
@@ -169,7 +190,8 @@ def _tag(job: JobRow, view: JobView) -> str:
     return f'"{job.version}.{zlib.crc32(view.model_dump_json().encode()):08x}"'
 
 
-def _job_answer(job: JobRow, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def job_answer(job: JobRow, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Answer with a job and its ETag."""
     view = job_view(job)
     return json_answer(view, status, {"ETag": _tag(job, view), **(headers or {})})
 

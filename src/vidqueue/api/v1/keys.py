@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vidqueue.api.http.context import principal_of, services_of
+from vidqueue.api.http.context import keyring_of, principal_of, services_of
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
 from vidqueue.db.tables.keys import KeyRow
 from vidqueue.jobs import keys
@@ -70,6 +70,7 @@ class WhoView(BaseModel):
 async def create_key(request: Request, body: KeyRequest) -> Response:
     """Make an API key. From the first one on, every request needs a key."""
     created = await keys.create(services_of(request).database, **dict(body))
+    keyring_of(request).changed()
     view = CreatedKeyView(key=created.secret, **dict(_view(created.row)))
     return json_answer(view, 201, {"Cache-Control": "no-store"})
 
@@ -82,12 +83,15 @@ async def list_keys(request: Request) -> Response:
 
 async def revoke_key(request: Request, key_id: UUID) -> Response:
     """Make a key useless, within a second; streams that were opened with it end."""
-    return json_answer(_view(await keys.revoke(services_of(request).database, key_id)))
+    revoked = await keys.revoke(services_of(request).database, key_id)
+    keyring_of(request).changed()
+    return json_answer(_view(revoked))
 
 
 async def delete_key(request: Request, key_id: UUID) -> Response:
     """Delete a revoked key. Once none is left, requests from this machine need no key again."""
     await keys.remove(services_of(request).database, key_id)
+    keyring_of(request).changed()
     return Response(status_code=204)
 
 

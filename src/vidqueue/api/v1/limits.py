@@ -1,4 +1,4 @@
-"""Limits of owners over HTTP: what each may have at most."""
+"""Limits over HTTP: what each owner, and each processor, may have at most."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from starlette.responses import Response
 from vidqueue.api.http.context import services_of
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
 from vidqueue.db.tables import limits
-from vidqueue.db.tables.limits import OwnerLimits
+from vidqueue.db.tables.limits import OwnerLimits, ProcessorLimits
 from vidqueue.errors import VidqueueError
 from vidqueue.principal import Role
+from vidqueue.processors import registry
 
 _Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
@@ -33,6 +34,13 @@ class LimitsRequest(BaseModel):
     max_stored_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
         None, description="Bytes of uploads and outputs. Beyond it, submits and uploads are refused; outputs are kept."
     )
+    max_gpu_s_per_day: _Count | None = Field(
+        None, description="Seconds on GPU lanes within 24 hours. Then jobs wait, with `owner_limit` as their reason."
+    )
+    weight: Annotated[float, Field(ge=0.001, le=1000)] | None = Field(
+        None,
+        description="Share of the lanes beside other owners who wait; 1 if null. With 2 an owner gets twice as much.",
+    )
 
 
 class LimitsView(LimitsRequest):
@@ -42,17 +50,46 @@ class LimitsView(LimitsRequest):
     changed_at: datetime
 
 
+class ProcessorLimitsRequest(BaseModel):
+    """What all jobs of a processor together may have at most; what is left out or null is not limited."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_queued: _Count | None = Field(None, description="Jobs that wait. More are refused with `limit_reached`.")
+    max_running: _Count | None = Field(
+        None, description="Jobs that run. Others wait, with `processor_limit` as their reason."
+    )
+    max_per_minute: Annotated[int, Field(ge=0, le=100_000)] | None = Field(None, description="Jobs submitted a minute.")
+    max_gpu_s_per_day: _Count | None = Field(
+        None,
+        description="Seconds on GPU lanes within 24 hours. Then jobs wait, with `processor_limit` as their reason.",
+    )
+
+
+class ProcessorLimitsView(ProcessorLimitsRequest):
+    """The limits of a processor."""
+
+    processor: str
+    changed_at: datetime
+
+
 class LimitsList(BaseModel):
     """All limits."""
 
-    limits: list[LimitsView]
+    limits: list[LimitsView] = Field(description="Those of owners.")
+    processors: list[ProcessorLimitsView] = Field(description="Those of processors.")
 
 
 async def list_limits(request: Request) -> Response:
-    """List what owners may have at most."""
+    """List what owners and processors may have at most."""
     async with services_of(request).database.statement() as connection:
-        found = await limits.every(connection)
-    return json_answer(LimitsList(limits=[LimitsView(**asdict(one)) for one in found]))
+        of_owners, of_processors = await limits.every(connection), await limits.of_processors(connection)
+    return json_answer(
+        LimitsList(
+            limits=[LimitsView(**asdict(one)) for one in of_owners],
+            processors=[ProcessorLimitsView(**asdict(one)) for one in of_processors],
+        )
+    )
 
 
 async def put_limits(request: Request, owner: str, body: LimitsRequest) -> Response:
@@ -72,6 +109,25 @@ async def delete_limits(request: Request, owner: str) -> Response:
     async with services_of(request).database.transaction() as connection:
         if not await limits.remove(connection, owner):
             raise VidqueueError("not_found", f"There are no limits of the owner {owner!r}.")
+    return Response(status_code=204)
+
+
+async def put_processor_limits(request: Request, name: str, body: ProcessorLimitsRequest) -> Response:
+    """Set what all jobs of a processor together may have at most, in place of what was set before.
+
+    Jobs that are accepted already stay.
+    """
+    registry.find(name)
+    async with services_of(request).database.transaction() as connection:
+        written = await limits.set_of_processor(connection, name, ProcessorLimits(**dict(body)))
+    return json_answer(ProcessorLimitsView(**asdict(written)))
+
+
+async def delete_processor_limits(request: Request, name: str) -> Response:
+    """Delete the limits of a processor."""
+    async with services_of(request).database.transaction() as connection:
+        if not await limits.remove_of_processor(connection, name):
+            raise VidqueueError("not_found", f"There are no limits of the processor {name!r}.")
     return Response(status_code=204)
 
 
@@ -96,6 +152,23 @@ ENDPOINTS = (
         method="DELETE",
         path="/v1/limits/{owner}",
         handler=delete_limits,
+        tag="keys",
+        role=Role.ADMIN,
+        answers={204: Answer("The limits are gone.")},
+    ),
+    Endpoint(
+        method="PUT",
+        path="/v1/processors/{name}/limits",
+        handler=put_processor_limits,
+        tag="keys",
+        role=Role.ADMIN,
+        answers={200: Answer("The limits from now on.", {JSON: ProcessorLimitsView})},
+        errors=("unknown_processor",),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/processors/{name}/limits",
+        handler=delete_processor_limits,
         tag="keys",
         role=Role.ADMIN,
         answers={204: Answer("The limits are gone.")},

@@ -73,11 +73,12 @@ async def get_report(request: Request, name: str, query: ReportQuery) -> Respons
     async with services_of(request).database.statement() as connection:
         rows = await reports.read(connection, name, period)
     if CSV in request.headers.get("accept", ""):
-        return Response(_as_csv(rows), media_type=f"{CSV}; charset=utf-8")
+        return Response(as_csv(rows), media_type=f"{CSV}; charset=utf-8")
     return json_answer(Report(name=name, since=since, until=until, rows=rows))
 
 
-def _as_csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Return the rows of a report as CSV with a header."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     # An empty report has no columns to name.

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel
 
 from vidqueue.api.http import docs
-from vidqueue.api.http.endpoint import JSON, Answer, Endpoint
+from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, download_answers
 from vidqueue.api.v1 import (
+    audit,
     batches,
+    bulk_actions,
     events,
-    files,
+    file_list,
+    file_routes,
     health,
     history,
     job_list,
     jobs,
     keys,
+    lanes,
     limits,
     metrics,
     pauses,
     previews,
     reports,
     schedules,
+    suspensions,
     system,
     watch_folders,
     webhooks,
 )
-from vidqueue.api.v1.downloads import get_file_content, get_output
-from vidqueue.api.v1.file_views import FileView, UploadView
-from vidqueue.api.v1.views import AttemptList, JobPage, JobView, LaneList, LogPage
+from vidqueue.api.v1.downloads import get_output
+from vidqueue.api.v1.views import AttemptList, JobPage, JobView, LogPage
 from vidqueue.jobs.submit import REFUSALS
 
-_BYTES = {"application/octet-stream": None}
 _LINK = {"Link": 'Address of what follows, with rel="next"; absent at the end.'}
 _ETAG = {"ETag": "Changes whenever the answer does."}
 _SUBMITTED = {
@@ -40,19 +41,11 @@ _SUBMITTED = {
     "Idempotency-Replayed": "`true` when the key had made the job before.",
     "Preference-Applied": "The wait that was granted.",
 }
-_RANGED = {"Accept-Ranges": "`bytes`.", "ETag": "The sha256 of the bytes."}
-_UPLOAD: dict[str, dict[str, Any]] = {
-    "multipart/form-data": {
-        "type": "object",
-        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
-        "required": ["file"],
-    },
-    "application/octet-stream": {"type": "string", "contentMediaType": "application/octet-stream"},
-}
 _EVENTS = (
     "Server-sent events. `id` is the event's number, `event` its kind (queued, running, progress, output, interrupted, "
-    "cancel_requested, updated, succeeded, failed, canceled; and of the machine, without job_id: paused, resumed), "
-    "`data` a JSON object with number, job_id, kind, at and what changed. A comment comes every 15 s of silence."
+    "cancel_requested, suspended, resumed, updated, succeeded, failed, canceled; and of the machine, without job_id: "
+    "paused, resumed), `data` a JSON object with number, job_id, kind, at and what changed. A comment comes every 15 s "
+    "of silence."
 )
 
 
@@ -110,6 +103,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answers={202: _json(JobView, "Canceled, or asked to stop.", _ETAG)},
         errors=("conflict",),
     ),
+    *suspensions.ENDPOINTS,
     Endpoint(
         method="POST",
         path="/v1/jobs/{job_id:uuid}/retry",
@@ -118,6 +112,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answers={202: _json(JobView, "The job waits again.", _ETAG)},
         errors=("conflict", "dependency_failed"),
     ),
+    *bulk_actions.ENDPOINTS,
     *batches.ENDPOINTS,
     *webhooks.ENDPOINTS,
     *previews.ENDPOINTS,
@@ -125,6 +120,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *watch_folders.ENDPOINTS,
     *keys.ENDPOINTS,
     *limits.ENDPOINTS,
+    *audit.ENDPOINTS,
+    *file_list.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/jobs/{job_id:uuid}/events",
@@ -158,49 +155,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/v1/jobs/{job_id:uuid}/outputs/{name}",
         handler=get_output,
         tag="files",
-        answers={
-            200: Answer("The bytes.", _BYTES, _RANGED),
-            206: Answer("Some of the bytes.", _BYTES, _RANGED),
-            304: Answer("You have these bytes.", headers={"ETag": _RANGED["ETag"]}),
-        },
+        answers=download_answers(),
         errors=("range_not_satisfiable",),
     ),
-    Endpoint(
-        method="POST",
-        path="/v1/files",
-        handler=files.upload_file,
-        tag="files",
-        answers={201: _json(UploadView, "The file is stored.", {"Location": "Address of the file."})},
-        errors=("payload_too_large", "request_timeout", "input_empty", "no_space", "limit_reached"),
-        raw_body=_UPLOAD,
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/files/{file_id:uuid}",
-        handler=files.get_file,
-        tag="files",
-        answers={200: _json(FileView, "What is known of it.")},
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/files/{file_id:uuid}",
-        handler=files.delete_file,
-        tag="files",
-        answers={204: Answer("The file is gone.")},
-        errors=("conflict",),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/files/{file_id:uuid}/content",
-        handler=get_file_content,
-        tag="files",
-        answers={
-            200: Answer("The bytes.", _BYTES, _RANGED),
-            206: Answer("Some of the bytes.", _BYTES, _RANGED),
-            304: Answer("You have these bytes.", headers={"ETag": _RANGED["ETag"]}),
-        },
-        errors=("range_not_satisfiable",),
-    ),
+    *file_routes.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/v1/processors",
@@ -215,13 +173,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         tag="machine",
         answers={200: _json(system.ProcessorView, "The processor.")},
     ),
-    Endpoint(
-        method="GET",
-        path="/v1/lanes",
-        handler=system.list_lanes,
-        tag="machine",
-        answers={200: _json(LaneList, "The lanes.")},
-    ),
+    *lanes.ENDPOINTS,
     *pauses.ENDPOINTS,
     *reports.ENDPOINTS,
     Endpoint(

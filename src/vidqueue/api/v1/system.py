@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -21,6 +21,17 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import Device
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
+from vidqueue.processors.peers import PeerServer
+
+
+class ProcessorPeer(BaseModel):
+    """A server of another program that a processor is configured for."""
+
+    name: str
+    kind: Literal["managed", "external"] = Field(description="Whether the daemon starts it, or only has its address.")
+    device: Device
+    lane: str | None = Field(description="The only lane that uses it.")
+    problem: str | None = Field(description="Why it cannot be started as it is configured.")
 
 
 class ProcessorView(BaseModel):
@@ -31,6 +42,7 @@ class ProcessorView(BaseModel):
     device: Device = Field(description="Kind of lane it usually needs.")
     available: bool = Field(description="Whether its jobs can run as this daemon is configured.")
     reason: str | None = Field(description="Why they cannot.")
+    peers: list[ProcessorPeer] = Field(description="The servers of other programs that do its work.")
     input_schema: dict[str, Any] = Field(description="JSON Schema of a job's `input`.")
     url: str
 
@@ -151,7 +163,7 @@ def queue_eta_s(waiting: list[Waiting], recent: list[Recent], online: list[LaneR
         work_s[group.device] = work_s.get(group.device, 0.0) + group.jobs * median
     shares = []
     for device, seconds in work_s.items():
-        hands = sum(not lane.paused and device in lane.takes for lane in online)
+        hands = sum(not lane.paused and not lane.suspended_at and device in lane.takes for lane in online)
         if hands == 0:
             return None
         shares.append(seconds / hands)
@@ -172,6 +184,17 @@ def _processor_view(processor: Processor) -> ProcessorView:
         device=processor.device,
         available=not processor.unavailable(),
         reason=processor.unavailable() or None,
+        peers=[_peer_view(one) for one in processor.peers()],
         input_schema=processor.Params.model_json_schema(),
         url=f"/v1/processors/{processor.name}",
+    )
+
+
+def _peer_view(server: PeerServer) -> ProcessorPeer:
+    return ProcessorPeer(
+        name=server.name,
+        kind="managed" if server.launch else "external",
+        device=server.device,
+        lane=server.lane,
+        problem=(server.launch and server.launch.fault()) or None,
     )

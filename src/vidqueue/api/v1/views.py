@@ -43,6 +43,8 @@ class JobUrls(BaseModel):
     logs: str
     preview: str = Field(description="The newest preview of a running job, a JPEG; 404 if there is none.")
     cancel: str
+    suspend: str
+    resume: str
     retry: str
 
 
@@ -67,6 +69,7 @@ class JobView(BaseModel):
     attempt: int = Field(description="Number of the newest attempt, 0 before the first.")
     max_attempts: int
     lane: str | None = Field(description="Where it runs or ran; before that, the lane it asked for.")
+    labels: list[str] = Field(description="Labels that its lane must have.")
     position: int | None = Field(
         description="While it stands in a line: 1 is next among the jobs for this kind of lane. Null for a job that "
         "cannot run yet (dependency, backoff, scheduled): it stands in no line."
@@ -74,13 +77,19 @@ class JobView(BaseModel):
     position_is_bound: bool = Field(description="True if the place is `position` or later; the first 1,000 are exact.")
     wait_reason: str | None = Field(
         description="While it waits: dependency, backoff, scheduled, no_lane, no_processor, file_elsewhere, no_space, "
-        "gpu_lost, paused or busy; or the word of a processor that put it back, such as endpoint_busy, peer_busy, "
-        "peer_starting or peer_unavailable."
+        "gpu_lost, gpu_busy, gpu_memory, program_runs, outside_window, paused, owner_limit, processor_limit or "
+        "busy; or the word of a processor that put it back, such as endpoint_busy, peer_busy, peer_starting or "
+        "peer_unavailable."
     )
+    opens_at: datetime | None = Field(description="When the first of its lanes opens, if it waits for their windows.")
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
     eta_s: float | None = Field(description="Estimated seconds until it is done; null beyond the first 1,000 in line.")
     cancel_requested_at: datetime | None
+    suspended_at: datetime | None = Field(
+        description="Since when it is suspended: it runs on its lane, and its processes are stopped."
+    )
+    suspended_by: str | None = Field(description="`person`, or `window` for the end of a time window of its lane.")
     created_at: datetime
     run_at: datetime = Field(description="Not before this time.")
     expires_at: datetime | None = Field(description="A job that has not begun by then fails with `expired`.")
@@ -88,6 +97,7 @@ class JobView(BaseModel):
     finished_at: datetime | None
     keep_s: float | None = Field(description="Seconds for which it asked to be kept after its end.")
     kept_until: datetime | None = Field(description="When it is removed, if it or its processor says so.")
+    cached: bool = Field(description="Its outputs are those of an earlier job that did the same work.")
     depends_on: list[UUID] = Field(description="The jobs that must have succeeded before it begins.")
     urls: JobUrls
 
@@ -118,6 +128,7 @@ class AttemptView(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     metrics: dict[str, Any] = Field(description="The executor's own timings, in seconds.")
+    device_mb: int | None = Field(description="Most GPU memory that it held, in MiB; null if nobody could measure it.")
     logs: str = Field(description="Address of its log.")
 
 
@@ -154,9 +165,22 @@ class LaneJob(BaseModel):
     progress: float
     stage: str | None
     fps: float | None
+    speed: float | None
     eta_s: float | None
+    suspended_at: datetime | None = Field(description="Since when its processes are stopped; it keeps the lane.")
+    suspended_by: str | None = Field(description="`person`, or `window` for the end of a time window.")
     started_at: datetime | None
     url: str
+
+
+class PeerView(BaseModel):
+    """A server of another program that the daemon runs for a lane."""
+
+    name: str = Field(description="Of the processor and of the server, as in `cog:flux`.")
+    state: str = Field(description="stopped, starting, ready, working, or resting after a start that failed.")
+    since: datetime | None = Field(description="When this state began, about; null if it was never started.")
+    starts: int = Field(description="How often it became ready since the daemon started.")
+    problem: str | None = Field(description="Why it could not be started, or had to be stopped.")
 
 
 class LaneView(BaseModel):
@@ -173,9 +197,19 @@ class LaneView(BaseModel):
     paused_until: datetime | None = Field(description="When the pause ends by itself; null if a resume must end it.")
     pause_reason: str | None
     draining: bool = Field(description="Its executor is stopped once the running job has ended.")
-    blocked_by: str | None = Field(description="Why the daemon has blocked this lane: no_space or gpu_lost.")
+    blocked_by: str | None = Field(
+        description="Why the daemon has blocked this lane: no_space, gpu_lost, gpu_busy (others use the GPU), "
+        "program_runs (one that lanes yield to) or outside_window."
+    )
+    others_mb: int = Field(description="Memory of its GPU that processes of others hold, in MiB.")
+    labels: list[str] = Field(description="Words of the configuration that jobs may ask for.")
+    windows: list[str] = Field(description="When it works, such as `mon-fri 22:00-07:00`; always if empty.")
+    windows_zone: str
+    windows_end: str = Field(description="What a running job does at the end of a window: finish or suspend.")
+    opens_at: datetime | None = Field(description="When its next window begins; null while it is open.")
     busy: bool
     warm: list[str] = Field(description="Processors it has run since its executor started.")
+    peers: list[PeerView] = Field(description="The servers of other programs that the daemon runs for it when needed.")
     job: LaneJob | None = Field(description="The job that it runs, if you own it.")
 
 
@@ -201,6 +235,8 @@ def job_view(job: JobRow) -> JobView:
             logs=f"{path}/logs",
             preview=f"{path}/preview",
             cancel=f"{path}/cancel",
+            suspend=f"{path}/suspend",
+            resume=f"{path}/resume",
             retry=f"{path}/retry",
         ),
     }
@@ -226,6 +262,7 @@ def attempt_view(job_id: UUID, attempt: AttemptRow) -> AttemptView:
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         metrics=attempt.metrics,
+        device_mb=attempt.device_mb,
         logs=f"/v1/jobs/{job_id}/logs?attempt={attempt.number}",
     )
 

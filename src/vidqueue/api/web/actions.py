@@ -30,12 +30,16 @@ async def _delete(services: Services, job_id: UUID, owner: str | None) -> None:
 VERBS: dict[str, tuple[str, Verb]] = {
     "cancel": ("canceled", lambda services, job_id, owner: control.cancel(services.database, job_id, owner=owner)),
     "retry": ("queued again", lambda services, job_id, owner: control.retry(services.database, job_id, owner=owner)),
+    "run-next": (
+        "put before all others",
+        lambda services, job_id, owner: control.run_next(services.database, job_id, owner=owner),
+    ),
     "delete": ("deleted", _delete),
 }
 
 
 async def act_on_job(request: Request, job_id: UUID, verb: str) -> Response:
-    """Cancel, retry or delete one job."""
+    """Cancel, retry, delete one job, or put it before all others."""
     form = await forms.read(request)
     done, act = _verb(verb)
     try:
@@ -44,6 +48,25 @@ async def act_on_job(request: Request, job_id: UUID, verb: str) -> Response:
         return forms.answer(request, form, _refused(error))
     gone = verb == "delete" and str(form.get("back", "")).startswith(f"/jobs/{job_id}")
     return forms.answer(request, form, Notice("done", f"The job was {done}."), to="/jobs" if gone else None)
+
+
+async def suspend(request: Request, job_id: UUID) -> Response:
+    """Stop the processes of a running job for a while."""
+    return await _change(request, job_id, control.suspend, "The job is suspended. It keeps its lane and its memory.")
+
+
+async def resume(request: Request, job_id: UUID) -> Response:
+    """Let a suspended job go on."""
+    return await _change(request, job_id, control.resume, "The job goes on where it stopped.")
+
+
+async def _change(request: Request, job_id: UUID, change: Callable[..., Awaitable[object]], told: str) -> Response:
+    form = await forms.read(request)
+    try:
+        await change(services_of(request).database, job_id, owner=scope_of(request))
+    except VidqueueError as error:
+        return forms.answer(request, form, _refused(error))
+    return forms.answer(request, form, Notice("done", told))
 
 
 async def act_on_jobs(request: Request) -> Response:
@@ -67,6 +90,7 @@ async def act_on_jobs(request: Request) -> Response:
 
 async def pause(request: Request, verb: str) -> Response:
     """Pause or resume everything, or one processor."""
+    _one_of(verb, "pause", "resume")
     form = await forms.read(request)
     processor = str(form.get("processor", "")) or None
     database = services_of(request).database
@@ -78,10 +102,15 @@ async def pause(request: Request, verb: str) -> Response:
 
 
 async def act_on_lane(request: Request, name: str, verb: str) -> Response:
-    """Pause, drain or resume one lane."""
+    """Pause, drain or resume one lane, or free what its idle models hold."""
+    _one_of(verb, "pause", "drain", "resume", "free")
     form = await forms.read(request)
     host = str(form.get("host", "")) or None
     database = services_of(request).database
+    if verb == "free":
+        await pauses.free_lane(database, name, host)
+        told = "at once, or as soon as its job has ended. It goes on taking jobs"
+        return forms.answer(request, form, Notice("done", f"Lane {name} frees the memory of its models {told}."))
     if verb == "resume":
         await pauses.resume_lane(database, name, host)
         return forms.answer(request, form, Notice("done", f"Lane {name} takes jobs again."))
@@ -97,9 +126,13 @@ async def resend(request: Request, delivery_id: UUID) -> Response:
     return forms.answer(request, form, Notice("done", "The delivery is sent once more."))
 
 
+def _one_of(name: str, *verbs: str) -> None:
+    if name not in verbs:
+        raise VidqueueError("not_found", f"There is no verb {name[:40]!r}.", hint=f"Use {', '.join(verbs)}.")
+
+
 def _verb(name: str) -> tuple[str, Verb]:
-    if name not in VERBS:
-        raise VidqueueError("not_found", f"There is no verb {name[:40]!r}.", hint=f"Use {', '.join(VERBS)}.")
+    _one_of(name, *VERBS)
     return VERBS[name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,10 @@ async def get_asset(request: Request, name: str) -> Response:
     if content is None:
         raise VidqueueError("not_found", f"The pages have no file {name!r}.")
     caching = f"max-age={_MONTHS_S}, immutable" if request.url.query else "no-cache"
-    return Response(content, media_type=_TYPES[Path(name).suffix], headers={"Cache-Control": caching})
+    headers = {"Cache-Control": caching, "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = _compressed()[name], "gzip"
+    return Response(content, media_type=_TYPES[Path(name).suffix], headers=headers)
 
 
 def address(name: str) -> str:
@@ -33,6 +37,11 @@ def address(name: str) -> str:
 @cache
 def _contents() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in _FOLDER.rglob("*") if path.suffix in _TYPES}
+
+
+@cache
+def _compressed() -> dict[str, bytes]:
+    return {name: gzip.compress(content, mtime=0) for name, content in _contents().items()}
 
 
 @cache

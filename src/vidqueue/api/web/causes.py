@@ -31,6 +31,7 @@ _CAUSES = {
     ),
     _WORKLOAD: ("out_of_memory", "gpu_out_of_memory", "timed_out", "stalled", "poison"),
     _FAULT: ("processor_error", "bad_output", "internal_error", "ffmpeg_failed"),
+    "The machines have no lane with what the job asks for.": ("no_lane",),
     "No lane was free before the job's deadline.": ("expired",),
     "A job that this one builds on failed or was canceled.": ("dependency_failed",),
 }  # fmt: skip

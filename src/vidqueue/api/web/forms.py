@@ -64,6 +64,7 @@ async def read(request: Request) -> FormData:
         raise VidqueueError("invalid_request", "The form holds a NUL character.")
     form = FormData([(name, value) for name, value in fields])
     require_token(request, str(form.get("token", "")))
+    request.state.form = form
     return form
 
 
@@ -104,9 +105,12 @@ def keep(request: Request, response: Response, token: str) -> None:
         response.delete_cookie(NOTICE, httponly=True, samesite="strict", secure=secure)
 
 
-def answer(request: Request, form: Mapping[str, object], notice: Notice, *, to: str | None = None) -> Response:
+def answer(request: Request, form: Mapping[str, object], notice: Notice | None, *, to: str | None = None) -> Response:
     """Return to the page that the form stands on (or to another one), which shows the notice."""
     response = RedirectResponse(to or local(str(form.get("back", "/"))), status_code=303)
+    if notice is None:
+        return response
+    request.state.refused = notice.kind == "failed"
     told = json.dumps([notice.kind, notice.text[:_NOTICE_LIMIT]]).encode()
     value = base64.urlsafe_b64encode(told).decode().rstrip("=")
     secure = request.url.scheme == "https"

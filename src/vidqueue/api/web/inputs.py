@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +11,12 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.processors import registry
-from vidqueue.processors.media import MediaField, media_in, schema_of
+from vidqueue.processors.media import MediaField, file_of, media_in, output_of, schema_of
 from vidqueue.services import Services
 
 # A job may have a thousand inputs; the page shows so many.
 MOST_SHOWN = 12
 _LONGEST = 200
-_FILE = re.compile(r"vq:files/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-_OUTPUT = re.compile(r"vq:jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([\w.-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,8 @@ async def of(services: Services, job: JobRow) -> Inputs:
     """Return the media of a job's parameters."""
     fields = list(_fields(job))
     shown = fields[:MOST_SHOWN]
-    ids = [UUID(match[1]) for one in shown if (match := _FILE.fullmatch(one.reference))]
-    pairs = [(UUID(match[1]), match[2]) for one in shown if (match := _OUTPUT.fullmatch(one.reference))]
+    ids = [file_id for one in shown if (file_id := file_of(one.reference))]
+    pairs = [output for one in shown if (output := output_of(one.reference))]
     async with services.database.statement() as connection:
         stored = await files.get_many(connection, ids, owner=job.owner) if ids else {}
         made = await files.outputs(connection, pairs, owner=job.owner) if pairs else {}
@@ -63,12 +60,11 @@ def _fields(job: JobRow) -> Iterator[MediaField]:
 
 def _input(one: MediaField, stored: dict[UUID, FileRow], made: dict[tuple[UUID, str], FileRow]) -> Input:
     reference = one.reference
-    if match := _FILE.fullmatch(reference):
-        file_id = UUID(match[1])
+    if file_id := file_of(reference):
         return _with_file(one, stored.get(file_id), f"/v1/files/{file_id}/content", None)
-    if match := _OUTPUT.fullmatch(reference):
-        url = f"/v1/jobs/{match[1]}/outputs/{match[2]}"
-        return _with_file(one, made.get((UUID(match[1]), match[2])), url, match[1])
+    if output := output_of(reference):
+        job_id, name = output
+        return _with_file(one, made.get(output), f"/v1/jobs/{job_id}/outputs/{name}", str(job_id))
     if reference.startswith("data:"):
         return Input(one.name, reference[:_LONGEST], "bytes within the request")
     return Input(one.name, reference[:_LONGEST], reference.rpartition("/")[2][:_LONGEST] or reference[:_LONGEST])

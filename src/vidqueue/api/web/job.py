@@ -12,14 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from vidqueue.api.http.context import scope_of, services_of
+from vidqueue.api.v1.etas import with_eta
 from vidqueue.api.v1.views import job_view
-from vidqueue.api.web import causes, commands, inputs, render, timeline
+from vidqueue.api.web import causes, commands, graph, inputs, render, timeline
 from vidqueue.db.tables import attempts, dashboard
 from vidqueue.db.tables.attempts import AttemptRow, LogRow
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.errors import VidqueueError
 from vidqueue.job import FINAL, State
 from vidqueue.jobs import control, webhooks
+from vidqueue.processors import registry
 from vidqueue.services import Services
 
 LAST_LINES = 200
@@ -42,6 +44,7 @@ class LogQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     after: int = Field(0, ge=0, le=2**63 - 1)
+    text: str = Field("", max_length=200, description="Only lines that contain this, in any case.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +52,35 @@ class Verbs:
     """What a person can do to a job in its state."""
 
     cancel: bool
+    run_next: bool
     retry: bool
     delete: bool
+    suspend: bool
+    resume: bool
 
     @classmethod
     def of(cls, job: JobRow) -> Verbs:
         """Return what can be done to a job."""
         return cls(
             cancel=job.state not in FINAL and job.cancel_requested_at is None,
+            run_next=job.state is State.QUEUED and job.position != 1,
             retry=job.state in (State.FAILED, State.CANCELED),
             delete=job.state in FINAL,
+            suspend=job.state is State.RUNNING and job.suspended_by != "person" and job.cancel_requested_at is None,
+            resume=job.suspended_at is not None,
         )
 
 
 async def show(request: Request, job_id: UUID, query: JobPageQuery) -> Response:
     """Show a job."""
     services, owner = services_of(request), scope_of(request)
-    job = await control.read(services.database, job_id, owner=owner)
+    (job,) = await with_eta(request, [await control.read(services.database, job_id, owner=owner)])
     async with services.database.transaction() as connection:
         tries = await attempts.of_job(connection, job_id, owner=owner)
         shown = _shown_attempt(tries, query.attempt)
         lines = await attempts.read_log_end(connection, job_id, shown.number, limit=LAST_LINES) if shown else []
         relatives = await dashboard.relatives(connection, job_id)
+        drawn = graph.of(job_id, *await dashboard.related(connection, job_id))
         previews = await dashboard.previews(connection, [job_id])
     return render.page(
         request,
@@ -85,10 +95,12 @@ async def show(request: Request, job_id: UUID, query: JobPageQuery) -> Response:
         all_lines=len(lines) < LAST_LINES,
         timeline=timeline.of(job, tries),
         relatives=relatives,
+        graph=drawn,
         preview=previews.get(job_id),
         inputs=await inputs.of(services, job),
         deliveries=await webhooks.deliveries_of_job(services.database, job_id),
         warnings=_warnings(job),
+        clonable=job.processor in registry.catalogue(),
         commands=commands.of(job, str(request.base_url).rstrip("/")),
     )
 
@@ -98,9 +110,21 @@ async def show_log(request: Request, job_id: UUID, number: int, query: LogQuery)
     services = services_of(request)
     job = await _job_with_attempt(request, job_id, number)
     async with services.database.statement() as connection:
-        lines = await attempts.read_log(connection, job_id, number, after=query.after, limit=LINES_OF_A_PAGE)
+        if query.text:
+            lines = await attempts.search_log(connection, job_id, number, query.text, limit=LINES_OF_A_PAGE)
+        else:
+            lines = await attempts.read_log(connection, job_id, number, after=query.after, limit=LINES_OF_A_PAGE)
     follows = lines[-1].number if len(lines) == LINES_OF_A_PAGE else None
-    return render.page(request, "log.html", job=job, number=number, lines=lines, after=query.after, follows=follows)
+    return render.page(
+        request,
+        "log.html",
+        job=job,
+        number=number,
+        lines=lines,
+        after=query.after,
+        text=query.text,
+        follows=None if query.text else follows,
+    )
 
 
 async def download_log(request: Request, job_id: UUID, number: int) -> Response:

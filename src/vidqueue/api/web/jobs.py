@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,8 +14,9 @@ from starlette.responses import RedirectResponse, Response
 
 from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.v1.batches import batch_view
+from vidqueue.api.v1.etas import with_eta
 from vidqueue.api.v1.job_list import JobQuery, find_jobs
-from vidqueue.api.web import render
+from vidqueue.api.web import bulk, render
 from vidqueue.db.tables import jobs
 from vidqueue.db.tables.batches import BatchRow
 from vidqueue.errors import VidqueueError
@@ -21,6 +24,7 @@ from vidqueue.job import State
 from vidqueue.jobs import batches, control
 from vidqueue.processors import registry
 
+TIMES = ("created_after", "created_before")
 FILTERS = ("state", "processor", "owner", "tag", "text", "batch", "created_after", "created_before")
 
 
@@ -32,7 +36,9 @@ class ListQuery(JobQuery):
     @model_validator(mode="before")
     @classmethod
     def _without_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in given.items() if value not in ("", [""], [])}
+        kept = {name: value for name, value in given.items() if value not in ("", [""], [])}
+        # A field of a form has no zone; its label says UTC.
+        return {name: f"{value}Z" if _has_no_zone(name, value) else value for name, value in kept.items()}
 
 
 async def show(request: Request, query: ListQuery) -> Response:
@@ -41,10 +47,11 @@ async def show(request: Request, query: ListQuery) -> Response:
     if found := await _job_with_id(request, query):
         return RedirectResponse(f"/jobs/{found}", status_code=303)
     rows, cursor = await find_jobs(services.database, query, owner=owner)
+    rows = await with_eta(request, rows)
     async with services.database.statement() as connection:
         counts = await jobs.counts(connection, owner=owner)
     batch = await batches.read(services.database, query.batch, owner=owner) if query.batch else None
-    chosen = query.model_dump(mode="json", include=set(FILTERS))
+    chosen = query.model_dump(mode="json", include=set(FILTERS)) | _times(query)
     return render.page(
         request,
         "jobs.html",
@@ -59,7 +66,30 @@ async def show(request: Request, query: ListQuery) -> Response:
         first=_address(chosen) if query.cursor else None,
         searching=query.text is not None,
         matches=_matches(query, counts, batch),
+        bulk=await bulk.recent(request),
     )
+
+
+def _has_no_zone(name: str, value: Any) -> bool:
+    if name not in TIMES or not isinstance(value, str):
+        return False
+    try:
+        return datetime.fromisoformat(value).tzinfo is None
+    except ValueError:
+        return False
+
+
+def _times(query: ListQuery) -> dict[str, str | None]:
+    """Return the bounds of time in UTC, as the fields of the form show them."""
+    return {name: _in_utc(getattr(query, name)) for name in TIMES}
+
+
+def _in_utc(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    with contextlib.suppress(OverflowError):  # The first and the last day that there are stay in their zone.
+        moment = moment.astimezone(UTC)
+    return moment.isoformat()
 
 
 def _matches(query: ListQuery, counts: dict[str, int], batch: BatchRow | None) -> int | None:

@@ -45,6 +45,7 @@ async def show(request: Request) -> Response:
     async with services.database.transaction() as connection:
         online = await lanes.page(connection)
         failures = await dashboard.failures(connection, owner=owner)
+        gauges = await dashboard.gauges(connection)
         previews = await dashboard.previews(connection, [lane.job_id for lane in online if lane.job_id is not None])
     held = await pauses.read(services.database)
     return render.page(
@@ -53,6 +54,7 @@ async def show(request: Request) -> Response:
         stats=stats,
         lanes=[lane_view(lane, owner=owner) for lane in online],
         failures=failures,
+        gauges=gauges,
         previews=previews,
         pauses=held,
         everything=next((one for one in held if one.scope == "everything"), None),

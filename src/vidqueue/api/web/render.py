@@ -19,6 +19,9 @@ PLACES = (
     ("/submit", "Submit"),
     ("/lanes", "Lanes"),
     ("/batches", "Batches"),
+    ("/schedules", "Schedules"),
+    ("/reports", "Reports"),
+    ("/audit", "Audit"),
     ("/system", "System"),
 )
 

@@ -14,7 +14,8 @@ from vidqueue.processors.media import schema_of
 Kind = Literal["media", "choice", "switch", "number", "text", "json"]
 # Names of the form's own fields must not meet those of parameters.
 PREFIX = "p."
-UNITS = {"s": "s", "ms": "ms", "mib": "MiB", "kbit": "kbit/s", "px": "px"}
+UNITS = {"s": "s", "ms": "ms", "mb": "MB", "mib": "MiB", "kbit": "kbit/s", "px": "px"}
+ABBREVIATIONS = {"crf": "CRF", "fps": "FPS", "json": "JSON", "url": "URL"}
 ACCEPT = {"media-video": "video/*", "media-audio": "audio/*,video/*", "media-image": "image/*"}
 
 
@@ -74,6 +75,18 @@ def parameters(fields: Sequence[Field], given: Mapping[str, str]) -> dict[str, A
     return found
 
 
+def texts(fields: Sequence[Field], given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of a form that mean these parameters; one that is not given has its default."""
+    found: dict[str, str] = {}
+    for field in fields:
+        value = given.get(field.name, field.default)
+        if field.kind == "switch":
+            found[field.key] = "on" if value else ""
+        elif field.name in given and value is not None:
+            found[field.key] = value if isinstance(value, str) and field.kind != "json" else json.dumps(value)
+    return found
+
+
 def _value(field: Field, text: str) -> Any:
     if field.kind == "switch":
         return text == "on"
@@ -123,8 +136,13 @@ def _label(name: str) -> str:
     """The name in words, with its unit at the end."""
     words, _, unit = name.rpartition("_")
     if words and unit in UNITS:
-        return f"{words.replace('_', ' ').capitalize()} ({UNITS[unit]})"
-    return name.replace("_", " ").capitalize()
+        return f"{_sentence(words)} ({UNITS[unit]})"
+    return _sentence(name)
+
+
+def _sentence(name: str) -> str:
+    first, *others = (ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return " ".join([first if first.isupper() else first.capitalize(), *others])
 
 
 def _inner(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,9 +153,15 @@ def _inner(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any
             continue
         branches = [one for one in node.get("anyOf", ()) if one.get("type") != "null"]
         if len(branches) != 1:
-            break
+            return _joined(node, branches)
         node = branches[0]
     return node
+
+
+def _joined(node: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One set of choices, if each branch of a union is one; else the node itself."""
+    sets = [one.get("enum", [one["const"]] if "const" in one else []) for one in branches]
+    return {"enum": [choice for several in sets for choice in several]} if sets and all(sets) else node
 
 
 def _kind(node: Mapping[str, Any]) -> Kind:

@@ -21,13 +21,27 @@ REASONS = {
     "file_elsewhere": "its file lies on another host",
     "no_space": "the disk of its lanes is full",
     "gpu_lost": "the GPU does not respond",
+    "gpu_busy": "others keep the GPU busy",
+    "gpu_memory": "others hold the memory of the GPU",
+    "program_runs": "a program runs that it yields to",
+    "outside_window": "its lanes are closed at this time",
     "paused": "paused",
+    "owner_limit": "as much of its owner runs as may",
+    "processor_limit": "as many of its processor run as may",
+    "endpoint_busy": "its server is busy",
+    "peer_busy": "its server is busy",
+    "peer_starting": "its server is starting",
+    "peer_unavailable": "its server does not answer",
+    "peer_elsewhere": "its server belongs to other lanes",
     "busy": "all lanes are busy",
 }
 
 BLOCKS = {
     "no_space": "The disk is nearly full, so this lane takes no jobs. It goes on once there is space.",
     "gpu_lost": "The GPU does not respond. It may need a reset or a reboot.",
+    "gpu_busy": "Others keep the GPU busy. This lane goes on once they do not.",
+    "program_runs": "A program runs that this lane yields to. It goes on once that has ended.",
+    "outside_window": "This lane works at other times of the day or of the week.",
 }
 
 
@@ -112,6 +126,20 @@ def label(state: str) -> str:
     return state.capitalize()
 
 
+def wait(job: Any) -> str:
+    """Return why a job waits, its position, and when it goes on or is done, as far as that is known."""
+    told = [reason(job.wait_reason)]
+    if job.position is not None:
+        told.append(place(job))
+    if job.opens_at is not None:
+        told.append(f"open {ago(job.opens_at)}")
+    elif job.position is None and job.run_at > datetime.now(UTC):
+        told.append(ago(job.run_at))
+    if job.eta_s is not None:
+        told.append(f"done in about {duration(job.eta_s)}")
+    return " · ".join(told)
+
+
 def place(job: Any) -> str:
     """Return the position of a waiting job in its line."""
     if job.position is None:
@@ -120,8 +148,15 @@ def place(job: Any) -> str:
 
 
 def name_of(job: Any) -> str:
-    """Return what a job is called: its title, else its processor with the end of its id."""
-    return job.title or f"{job.processor} {str(job.id)[-8:]}"
+    """Return what a job is called: its title, the name of its source, or its processor with the end of its id."""
+    return job.title or getattr(job, "source", None) or f"{job.processor} {str(job.id)[-8:]}"
+
+
+def bulk_words(action: Any) -> str:
+    """Return what a bulk action does, to how many jobs."""
+    verb = f"set priority {action.priority} of" if action.verb == "priority" else action.verb
+    jobs = "all jobs that match" if action.matched is None else plural(action.matched, "job")
+    return f"{verb.capitalize()} {jobs}"
 
 
 def query(values: dict[str, Any]) -> str:
@@ -142,5 +177,21 @@ def ticks(text: str) -> Markup:
 
 FILTERS: dict[str, Callable[..., str]] = {
     one.__name__: one
-    for one in (duration, ago, clock, size, number, percent, plural, reason, block, label, place, name_of, query, ticks)
+    for one in (
+        duration,
+        ago,
+        clock,
+        size,
+        number,
+        percent,
+        plural,
+        reason,
+        block,
+        label,
+        wait,
+        name_of,
+        bulk_words,
+        query,
+        ticks,
+    )
 }

@@ -5,7 +5,7 @@
 // server's own page.
 
 const KINDS = ["queued", "running", "progress", "output", "interrupted", "cancel_requested", "updated", "succeeded", "failed",
-  "canceled", "paused", "resumed"];
+  "canceled", "paused", "resumed", "suspended", "schedule", "windows", "free_requested"];
 const LEAST_MS = 1000;
 const IDLE_MS = 30_000;
 const main = () => document.getElementById("main");
@@ -16,6 +16,7 @@ let timer = 0;
 let fetching = false;
 let again = false;
 let fetchedAt = 0;
+let repeating = 0;
 
 function tell(kind, text) {
   light.hidden = !main().dataset.live;
@@ -60,6 +61,7 @@ async function refresh() {
   } finally {
     fetching = false;
     fetchedAt = Date.now();
+    repeat();
   }
   if (again) soon();
 }
@@ -92,8 +94,16 @@ function scrollToEnd() {
   if (log) log.scrollTop = log.scrollHeight;
 }
 
+// A page that shows something under way without events is fetched again every so often, until it says no more.
+function repeat() {
+  clearTimeout(repeating);
+  const every = Number(main().dataset.every);
+  if (every && !document.hidden) repeating = setTimeout(soon, every);
+}
+
 // Shows what needs a script, and counts what is selected.
 function dress() {
+  repeat();
   for (const button of document.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
   const boxes = [...document.querySelectorAll("input[name=job]")];
   const chosen = boxes.filter((box) => box.checked).length;
@@ -133,7 +143,11 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return disconnect();
+  connect();
+  repeat();
+});
 // Ages and waiting times go on where nothing happens.
 setInterval(() => { if (source && !document.hidden) soon(); }, IDLE_MS);
 addEventListener("pagehide", disconnect);

@@ -1,88 +1,151 @@
 // Uploads of the submit page: files are dropped or chosen, sent one after the other with their progress, and named in the
-// form by their references. Without this script the form sends the files itself.
+// form by their references. An upload that breaks off goes on where it stopped (tus): by itself while the page is open, and
+// when the same file is chosen again later. What has arrived stays in the form when the page is left and opened again.
+// Without this script the form sends the files itself.
 
 const form = document.querySelector("[data-submit]");
 const place = form?.querySelector("[data-drop]");
 const told = form?.querySelector("[data-wait]");
+const RETRIES_MS = [0, 500, 1500, 3000, 6000, 10_000];
+const STORED = "vidqueue-uploads";
+const known = tus.defaultOptions.urlStorage;
 const waiting = [];
 let busy = null;
-let wanted = false;
+let wanted = null;
 
-function row(file) {
-  const item = document.createElement("li");
-  const name = document.createElement("span");
-  name.textContent = file.name;
-  const bar = document.createElement("progress");
-  bar.max = 1;
-  bar.value = 0;
-  bar.setAttribute("aria-label", `Upload of ${file.name}`);
-  const state = document.createElement("span");
-  state.className = "quiet";
-  const remove = document.createElement("button");
-  remove.type = "button";
-  remove.className = "small";
-  remove.textContent = "Remove";
-  remove.addEventListener("click", () => {
-    const at = waiting.findIndex((one) => one.item === item);
-    if (at >= 0) waiting.splice(at, 1);
-    if (busy?.item === item) busy.exchange.abort();
-    item.remove();
-  });
-  item.append(name, bar, state, remove);
+function element(tag, more = {}) {
+  return Object.assign(document.createElement(tag), more);
+}
+
+function row(name) {
+  const item = element("li");
+  const bar = element("progress", { max: 1, value: 0 });
+  bar.setAttribute("aria-label", `Upload of ${name}`);
+  const state = element("span", { className: "quiet" });
+  const remove = element("button", { type: "button", className: "small", textContent: "Remove" });
+  item.append(element("span", { textContent: name }), bar, state, remove);
   place.querySelector("[data-uploads]").append(item);
-  return { file, item, bar, state };
+  return { name, item, bar, state, remove };
+}
+
+function show(one, sent, total) {
+  one.bar.value = total ? sent / total : 0;
+  one.state.textContent = `${Math.floor(one.bar.value * 100)} %`;
+}
+
+// What has arrived is kept for this tab, so that it is still in the form after a look at another page.
+function remembered() {
+  return JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
+}
+
+function remember(files) {
+  sessionStorage.setItem(STORED, JSON.stringify(files));
 }
 
 function add(files) {
-  for (const file of files) waiting.push(row(file));
+  for (const file of files) {
+    const one = { file, ...row(file.name) };
+    one.remove.addEventListener("click", () => giveUp(one));
+    waiting.push(one);
+  }
   work();
 }
 
-function work() {
+function giveUp(one) {
+  const at = waiting.indexOf(one);
+  if (at >= 0) waiting.splice(at, 1);
+  one.upload?.abort(true);
+  one.item.remove();
+  if (busy === one) next();
+}
+
+function next() {
+  busy = null;
+  work();
+}
+
+async function work() {
   if (busy) return;
   busy = waiting.shift() ?? null;
   if (!busy) return settle();
   const one = busy;
-  one.exchange = new XMLHttpRequest();
-  one.exchange.open("POST", `/v1/files?name=${encodeURIComponent(one.file.name)}`);
-  one.exchange.setRequestHeader("Content-Type", one.file.type || "application/octet-stream");
-  one.exchange.responseType = "json";
-  one.exchange.upload.onprogress = ({ loaded, total }) => {
-    one.bar.value = loaded / total;
-    one.state.textContent = `${Math.floor((loaded / total) * 100)} %`;
-  };
-  one.exchange.onloadend = () => {
-    const { status, response } = one.exchange;
-    if (status === 201) stored(one, response);
-    else if (one.item.isConnected) failed(one, response?.detail ?? "The upload broke off.");
-    busy = null;
-    work();
-  };
-  one.exchange.send(one.file);
+  one.upload = new tus.Upload(one.file, {
+    endpoint: "/v1/uploads",
+    retryDelays: RETRIES_MS,
+    removeFingerprintOnSuccess: true,
+    metadata: { filename: one.file.name, filetype: one.file.type || "application/octet-stream" },
+    onProgress: (sent, total) => show(one, sent, total),
+    onSuccess: () => {
+      stored(one, `vq:files/${one.upload.url.split("/").pop()}`);
+      remember([...remembered(), { name: one.name, reference: one.reference }]);
+      next();
+    },
+    onError: (error) => {
+      if (one.item.isConnected) failed(one, reason(error));
+      next();
+    },
+  });
+  const [earlier] = await one.upload.findPreviousUploads();
+  if (earlier) {
+    one.upload.resumeFromPreviousUpload(earlier);
+    place.querySelector(`[data-key="${CSS.escape(earlier.urlStorageKey)}"]`)?.remove();
+  }
+  if (one.item.isConnected) one.upload.start();
 }
 
-function stored(one, file) {
+function reason(error) {
+  try {
+    return JSON.parse(error.originalResponse.getBody()).detail;
+  } catch {
+    return "The upload broke off. Choose the file again to go on.";
+  }
+}
+
+function stored(one, reference) {
+  one.reference = reference;
   one.bar.value = 1;
   one.state.textContent = "uploaded";
   // The reference, then the name of its file: the form is read in this order.
-  for (const [name, value] of [[place.querySelector("textarea").name, file.reference], ["name", one.file.name]]) {
-    const field = document.createElement("input");
-    field.type = "hidden";
-    field.name = name;
-    field.value = value;
-    one.item.append(field);
+  for (const [name, value] of [[place.querySelector("textarea").name, reference], ["name", one.name]]) {
+    one.item.append(element("input", { type: "hidden", name, value }));
   }
+  one.remove.addEventListener("click", () => {
+    remember(remembered().filter((file) => file.reference !== reference));
+    one.item.remove();
+  });
 }
 
 function failed(one, why) {
   one.item.classList.add("wrong");
   one.state.textContent = why;
-  wanted = false;
+  wanted = null;
 }
 
 function settle() {
   told.textContent = "";
-  if (wanted && !form.querySelector(".uploads .wrong")) form.requestSubmit();
+  if (wanted && !form.querySelector(".uploads .wrong")) form.requestSubmit(wanted);
+}
+
+// An upload that an earlier page has left: how much has arrived, and how to go on with it.
+async function left(earlier) {
+  const answer = await fetch(earlier.uploadUrl, { method: "HEAD", headers: { "Tus-Resumable": "1.0.0" } });
+  const offset = Number(answer.headers.get("Upload-Offset"));
+  if (!answer.ok || offset >= earlier.size) return known.removeUpload(earlier.urlStorageKey);
+  const one = row(earlier.metadata.filename);
+  one.item.dataset.key = earlier.urlStorageKey;
+  show(one, offset, earlier.size);
+  one.state.textContent += " arrived; choose the file again to go on";
+  one.remove.addEventListener("click", async () => {
+    one.item.remove();
+    await tus.Upload.terminate(earlier.uploadUrl);
+    await known.removeUpload(earlier.urlStorageKey);
+  });
+}
+
+async function restore() {
+  const sources = place.querySelector("textarea").value;
+  for (const file of remembered()) if (!sources.includes(file.reference)) stored(row(file.name), file.reference);
+  for (const earlier of await known.findAllUploads()) await left(earlier).catch(() => {});
 }
 
 if (place) {
@@ -105,13 +168,14 @@ if (place) {
     add(event.dataTransfer.files);
   });
   form.addEventListener("submit", (event) => {
-    if (!busy) return;
+    if (!busy) return event.submitter?.name === "check" || remember([]);
     // It goes off by itself once the files are there.
     event.preventDefault();
-    wanted = true;
+    wanted = event.submitter ?? form.querySelector(".primary");
     told.textContent = "Waits for the uploads, then submits.";
   });
   addEventListener("beforeunload", (event) => {
     if (busy) event.preventDefault();
   });
+  restore();
 }

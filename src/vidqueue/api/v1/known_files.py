@@ -1,0 +1,79 @@
+"""Files over HTTP by the hash of their bytes, so that bytes that the daemon has are not sent twice."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vidqueue.api.http.context import base_of, principal_of, scope_of, services_of
+from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
+from vidqueue.api.v1.file_views import FileView, file_view
+from vidqueue.api.v1.jobs import ForOwner
+from vidqueue.errors import VidqueueError
+from vidqueue.jobs import known_files
+
+
+async def find_file(request: Request, digest: str) -> Response:
+    """Read the metadata of a file by the hash of its bytes, `sha256:<hex>` or `blake3:<hex>`.
+
+    Only files that the key may read are found. A client asks with HEAD before it sends bytes.
+    """
+    services, hashed = services_of(request), known_files.parse_hash(digest)
+    found = await known_files.find(services.database, services.storage, hashed, scope=scope_of(request))
+    if found is None:
+        raise VidqueueError("not_found", f"There is no file {digest}.")
+    view = file_view(found, base=base_of(request))
+    return json_answer(view, headers={"Content-Location": view.urls.self})
+
+
+class TakeRequest(BaseModel):
+    """A file that is known already."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hash: str = Field(description="`sha256:<hex>` or `blake3:<hex>` of the bytes.")
+    name: str | None = Field(None, max_length=1024, description="File name to show to people; default: that it has.")
+
+
+async def take_file(request: Request, body: TakeRequest, query: ForOwner) -> Response:
+    """Store bytes that the daemon has already, without sending them.
+
+    The answer is 200 and the file that its owner has under this name, which counts as stored now; else 201 and a new
+    file, which shares the bytes on the disk. 404 means that the bytes have to be sent: only files that the key may read
+    are taken, so a hash alone neither shows nor gives anything of another owner.
+    """
+    services, owner = services_of(request), principal_of(request).acting_for(query.owner)
+    taken = await known_files.take(
+        services.database, services.storage, known_files.parse_hash(body.hash),
+        scope=scope_of(request), owner=owner, name=body.name,
+    )  # fmt: skip
+    if taken is None:
+        raise VidqueueError("not_found", f"There is no file {body.hash}.", hint="Upload it.")
+    view = file_view(taken[0], base=base_of(request))
+    return json_answer(view, 201 if taken[1] else 200, {"Location": view.urls.self})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/files/by-hash/{digest}",
+        handler=find_file,
+        tag="files",
+        answers={
+            200: Answer("A file with these bytes.", {JSON: FileView}, {"Content-Location": "Address of the file."})
+        },
+        errors=("invalid_request",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/files/from-hash",
+        handler=take_file,
+        tag="files",
+        answers={
+            200: Answer("The file, which was there.", {JSON: FileView}, {"Location": "Address of the file."}),
+            201: Answer("A new file of known bytes.", {JSON: FileView}, {"Location": "Address of the file."}),
+        },
+        errors=("not_found", "limit_reached"),
+    ),
+)
