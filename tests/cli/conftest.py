@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli import forked
 from tests.daemon import Daemon
 
 # Nobody listens here: port 9 (discard) is below those that any of our daemons takes.
@@ -48,11 +49,9 @@ class CommandLine:
         return [sys.executable, "-m", "vidqueue", *words]
 
     def __call__(self, *words: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None) -> Ran:
-        done = subprocess.run(
-            self.command(*words), input=stdin, capture_output=True, cwd=self.folder,
-            env=self.variables | dict(variables or {}), timeout=120, check=False,
-        )  # fmt: skip
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        environment = self.variables | dict(variables or {})
+        code, out, err = forked.run(words, stdin=stdin, folder=self.folder, variables=environment)
+        return Ran(code, out.decode(), err.decode())
 
     def start(self, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self.command(*words), cwd=self.folder, env=self.variables, **streams)

@@ -23,8 +23,12 @@ def work(daemon: Daemon) -> dict[str, Any]:
     """A finished job and an upload in the shared daemon."""
     uploaded = daemon.http.post("/v1/files", content=UPLOAD, headers={"X-Filename": "clip.bin"})
     assert uploaded.status_code == 201, uploaded.text
+    # The same bytes under another name are not stored twice: both files are one on the disk.
+    known = {"hash": f"sha256:{uploaded.json()['sha256']}", "name": "again.bin"}
+    again = daemon.http.post("/v1/files/from-hash", json=known)
+    assert again.status_code == 201, again.text
     job = daemon.ended(daemon.submit(act="work"))
-    return {"job": job["id"], "upload": uploaded.json()["id"]}
+    return {"job": job["id"], "upload": uploaded.json()["id"], "again": again.json()["id"]}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,7 @@ def test_a_backup_of_a_daemon_at_work_comes_to_life_in_a_new_folder(
     assert job["state"] == "succeeded"
     assert restored.http.get(job["outputs"][0]["url"]).text == "done\n"
     assert restored.http.get(f"/v1/files/{work['upload']}/content").content == UPLOAD
+    assert restored.http.get(f"/v1/files/{work['again']}/content").content == UPLOAD
     # What ran when the backup was made runs again, and that was nobody's fault.
     restored.http.post(f"/v1/jobs/{work['running']}/cancel")
     assert restored.ended(work["running"])["state"] == "canceled"

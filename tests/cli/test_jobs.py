@@ -80,7 +80,8 @@ def test_a_canceled_job_ends_the_watching_with_5(vidqueue: CommandLine, daemon: 
     watching = vidqueue.start("watch", job_id, stderr=subprocess.PIPE)
     until(lambda: daemon.job(job_id)["state"] == "running", what="it runs")
     canceled = vidqueue("cancel", job_id)
-    assert (canceled.code, canceled.out.split()[0]) == (0, job_id)
+    assert canceled.code == 0
+    assert canceled.out.strip() in (f"{job_id}  running, is being canceled", f"{job_id}  canceled")
     _, err = watching.communicate(timeout=30)
     assert watching.returncode == 5, err.decode()
 
@@ -141,7 +142,7 @@ def test_list_filters_pages_and_writes_one_object_a_line(vidqueue: CommandLine) 
     assert vidqueue("list", "--tag", "paged", "--processor", "enhance", "--json").out == ""
     shown = vidqueue("list", "--tag", "paged").out
     assert [line.split()[0] for line in shown.splitlines()] == ["ID", *ids[::-1]]
-    assert "scheduled" in shown
+    assert "(scheduled in " in shown
     assert vidqueue("cancel", *ids).code == 0
 
 

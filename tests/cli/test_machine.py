@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.cli.conftest import CommandLine
-from tests.daemon import Daemon
+from tests.cli.screens import on_a_terminal
+from tests.daemon import Daemon, until
 from tests.postgres import own_postgres
 from vidqueue.db.embedded import server as embedded
 
@@ -34,6 +31,7 @@ def test_the_doctor_examines_everything_and_leaves_no_database_behind(alone: Com
         "formats",
         "encoders",
         "jail",
+        "peers",
     }
     assert set(checks) == machine | {"jail", "database", "migrations"}
     assert {check["level"] for check in checks.values()} <= {"ok", "warning", "error"}
@@ -81,6 +79,7 @@ def test_a_password_that_is_not_encoded_is_explained_and_not_shown(alone: Comman
     assert password[2:] + "1234" not in ran.err
 
 
+@pytest.mark.long
 def test_a_file_with_a_password_that_others_can_read_is_a_warning(alone: CommandLine) -> None:
     for mode, level in ((0o644, "warning"), (0o600, "ok")):
         config = alone.folder / "vidqueue.toml"
@@ -148,32 +147,29 @@ def test_serve_refuses_a_data_folder_in_use_with_75(vidqueue: CommandLine, daemo
     assert ran.code == 75
 
 
-def test_bars_are_drawn_on_a_terminal_and_have_no_colour_when_that_is_asked(vidqueue: CommandLine) -> None:
+def test_bars_are_drawn_on_a_terminal(vidqueue: CommandLine) -> None:
     shown = on_a_terminal(vidqueue, "submit", "zoo", "--act", "work", "--seconds", "0.5", "--wait")
     assert "━" in shown
     assert "\x1b[32msucceeded" in shown
-    for words, variables in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
-        vidqueue.variables |= variables
-        plain = on_a_terminal(vidqueue, "submit", "zoo", "--act", "work", "--seconds", "0.5", "--wait", *words)
-        assert "━" in plain
-        assert "succeeded" in plain
-        assert "\x1b[32m" not in plain
 
 
-def on_a_terminal(vidqueue: CommandLine, *words: str) -> str:
-    """Everything that the program writes to a terminal of its own."""
-    ours, theirs = pty.openpty()
-    variables = vidqueue.variables | {"TERM": "xterm-256color"}
-    running = subprocess.Popen(
-        [sys.executable, "-m", "vidqueue", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=variables
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:
-        pass  # how a terminal says that nobody writes to it any more
-    os.close(ours)
-    assert running.wait(timeout=60) == 0, shown.decode()
-    return shown.decode()
+def test_a_lane_says_that_its_job_is_suspended(vidqueue: CommandLine, daemon: Daemon) -> None:
+    job = daemon.submit(act="doze", seconds=60)
+    until(lambda: daemon.job(job)["state"] == "running")
+    assert "suspended" not in vidqueue("lanes").out
+    assert vidqueue("suspend", job).code == 0
+    (line,) = [line for line in vidqueue("lanes").out.splitlines() if job in line]
+    assert line.endswith("suspended")
+    (lane,) = [lane for lane in vidqueue("lanes", "--json").lines if (lane["job"] or {}).get("id") == job]
+    assert (lane["job"]["suspended_by"], lane["job"]["suspended_at"]) == ("person", daemon.job(job)["suspended_at"])
+    assert vidqueue("cancel", job).code == 0
+    daemon.ended(job)
+
+
+def test_windows_are_confirmed_without_the_state_of_before(vidqueue: CommandLine) -> None:
+    ran = vidqueue("lanes", "windows", "cpu0", "--always")
+    assert (ran.code, ran.out.endswith(" works at any time\n")) == (0, True), ran
+    ran = vidqueue("lanes", "windows", "cpu0", "25:00-26:00")
+    assert ran.code == 2
+    assert "'25:00-26:00' has a time that no clock shows" in ran.err
+    assert "--open" not in ran.err

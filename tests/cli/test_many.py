@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon
 from vidqueue.media.sample import make_sample
 
+# A tenth of a second of silence.
+SOUND = (
+    b"RIFF"
+    + (36 + 1600).to_bytes(4, "little")
+    + b"WAVEfmt \x10\0\0\0\1\0\1\0@\x1f\0\0\x80>\0\0\2\0\x10\0data\x40\6\0\0"
+    + bytes(1600)
+)
 FAST = ("--effort", "fast", "--quality", "low")
 
 
@@ -34,6 +42,7 @@ def folder(tmp_path: Path, clip: Path, vidqueue: CommandLine) -> Path:
             file.write(b"\0\0\0\x10free" + name.encode()[:8].ljust(8))
     (inside / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")
     (inside / "notes.txt").write_text("no video")
+    (inside / "sound.wav").write_bytes(SOUND)
     (inside / ".hidden.mp4").write_bytes(b"hidden")
     return inside
 
@@ -53,9 +62,11 @@ def test_a_folder_becomes_named_results_in_a_tree_and_one_table(vidqueue: Comman
     assert snapshot(folder) == before
     table = ran.out.splitlines()
     assert table[0].split() == ["NAME", "STATE", "RESULT"]
-    assert len(table) == 8
-    (skipped,) = [line for line in table if "skipped" in line]
-    assert skipped.startswith("broken.mp4")
+    assert len(table) == 9
+    # What the probe knows is no video keeps no other file from its job; one that is probed for long fails as a job.
+    states = {line.split()[0]: line.split()[1] for line in table if line.startswith(("broken.mp4", "sound.wav"))}
+    assert set(states) == {"broken.mp4", "sound.wav"}
+    assert set(states.values()) <= {"skipped", "failed"}
     assert "notes.txt" not in ran.out
     assert "hidden" not in ran.out
     # A second night: nothing of the first is lost.
@@ -95,6 +106,10 @@ def test_results_go_beside_their_sources_and_never_over_them(vidqueue: CommandLi
     assert taken.code == 1
     assert "same-small.mp4 already exists" in taken.err
     assert "submitted" not in taken.err
+    # One file into a folder is no other thing than many.
+    single = vidqueue("submit", "transcode", "a b.mp4", "-o", "made/", *FAST)
+    assert single.code == 0, single.err
+    assert (folder / "made/a b.mp4").stat().st_size > 0
 
 
 def test_patterns_choose_and_a_list_gives_each_its_parameters(vidqueue: CommandLine, folder: Path) -> None:
@@ -114,10 +129,68 @@ def test_patterns_choose_and_a_list_gives_each_its_parameters(vidqueue: CommandL
     assert (flag.code, "--nonsense is not a known flag" in flag.err) == (2, True)
 
 
+def test_what_the_daemon_refuses_of_a_batch_keeps_nothing_else_from_its_job(
+    vidqueue: CommandLine, clip: Path, daemon: Daemon
+) -> None:
+    # By path, so that only the daemon sees what they are.
+    inside = daemon.data_dir.parent / "mixed"
+    inside.mkdir()
+    shutil.copy(clip, inside / "a.mp4")
+    for name in ("b.wav", "c.wav"):
+        (inside / name).write_bytes(SOUND)
+    ran = vidqueue("submit", "transcode", str(inside), "--no-upload", "--run-at", "2099-01-01T00:00", "--json")
+    assert ran.code == 3, ran.err
+    assert [bool(line["skipped"]) for line in ran.lines] == [False, True, True]
+    assert "sound only" in ran.lines[1]["skipped"]
+    assert daemon.job(ran.lines[0]["job"]["id"])["input"]["video"] == str(inside / "a.mp4")
+    # Another fault than that of a source is one of the command line.
+    assert vidqueue("submit", "transcode", str(inside), "--no-upload", "--priority", "5000").code == 2
+
+
+def test_what_cannot_be_read_is_skipped_with_a_line_and_keeps_nothing_else_from_its_job(
+    vidqueue: CommandLine, folder: Path
+) -> None:
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    later = ("--run-at", "2099-01-01T00:00", "--json", "--exclude", "broken*", "--exclude", "sound*")
+    ran = vidqueue("submit", "transcode", str(folder), "-r", *later)
+    assert ran.code == 3, ran.err
+    skipped = {line["name"]: line["skipped"] for line in ran.lines if line["skipped"]}
+    assert skipped == {"gone.mp4": f"{folder}/gone.mp4 cannot be read: No such file or directory."}
+    assert len(ran.lines) == 7
+    assert "skipped gone.mp4" in ran.err
+    # A name that is not there at all is a slip of the pen.
+    wrong = vidqueue("submit", "transcode", str(folder / "a b.mp4"), "nothing.mp4", *later)
+    assert (wrong.code, "nothing.mp4 cannot be read" in wrong.err, wrong.out) == (1, True, "")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_is_closed_is_told_beside_the_files(vidqueue: CommandLine, folder: Path) -> None:
+    (folder / "same.mp4").chmod(0)
+    (folder / "trip").chmod(0)
+    try:
+        ran = vidqueue("submit", "transcode", str(folder), "-r", "--run-at", "2099-01-01T00:00", "--json")
+    finally:
+        (folder / "trip").chmod(0o700)
+    refused = {line["name"] for line in ran.lines if "Permission denied" in (line["skipped"] or "")}
+    assert (ran.code, refused) == (3, {"same.mp4", "trip"})
+
+
 def test_the_results_of_a_batch_are_fetched_later(vidqueue: CommandLine, folder: Path, daemon: Daemon) -> None:
     vidqueue.folder = folder
     ran = vidqueue(
-        "submit", "transcode", ".", "-r", "--exclude", "broken*", *FAST, "--tag", "night", "--wait", "--json"
+        "submit",
+        "transcode",
+        ".",
+        "-r",
+        "--exclude",
+        "broken*",
+        "--exclude",
+        "sound*",
+        *FAST,
+        "--tag",
+        "night",
+        "--wait",
+        "--json",
     )
     assert ran.code == 0, ran.err
     ended = [line for line in ran.lines if "job" in line]
@@ -126,7 +199,19 @@ def test_the_results_of_a_batch_are_fetched_later(vidqueue: CommandLine, folder:
     assert fetched.code == 0, fetched.err
     assert "6 files written" in fetched.err
     assert (folder.parent / "later" / "trip" / "below.mp4").stat().st_size > 0
+    before = snapshot(folder.parent / "later")
+    assert {"same-mov.mp4", "same-mp4.mp4"} < before.keys(), "the names that submit gives"
+    # Once more fetches what is missing; what is there stays, and is no fault.
+    (folder.parent / "later" / "a b.mp4").unlink()
     again = vidqueue("result", "--tag", "night", "-o", "../later", "--name", "video")
-    assert again.code == 1
-    assert "already exists" in again.err
+    assert (again.code, "1 file written, 5 already there" in again.err) == (0, True), again.err
+    assert snapshot(folder.parent / "later") == before
+    (folder.parent / "later" / "a b.mp4").write_bytes(b"of somebody else")
+    taken = vidqueue("result", "--tag", "night", "-o", "../later")
+    assert (taken.code, "a b.mp4 already exists" in taken.err) == (1, True)
+    # Not even with --force over the sources, whatever path leads to them.
+    sources = snapshot(folder)
+    over = vidqueue("result", "--tag", "night", "-o", f"{folder}/../in", "--force")
+    assert (over.code, over.err.count("is an input of this command")) == (1, 4), over.err
+    assert {name: snapshot(folder)[name] for name in sources} == sources
     assert vidqueue("result").code == 2

@@ -112,3 +112,10 @@ def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> N
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(CommandError):
         seconds_of(text)
+    if text != "0":
+        with pytest.raises(CommandError):
+            seconds_of(text, may_be_zero=True)
+
+
+def test_a_delay_may_be_zero() -> None:
+    assert seconds_of("0s", may_be_zero=True) == 0

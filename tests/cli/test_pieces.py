@@ -59,6 +59,7 @@ class Rich(Parameters):
     loud: bool = False
     mood: Mood = Mood.GOOD
     codec: Literal["a", "b"] | None = None
+    pace: Literal["slow", "fast"] | Literal["none"] | None = None
     words: list[str] = Field([], description="As many as you like.")
     corner: Corner | None = None
     title: str = "taken by the job"
@@ -83,12 +84,12 @@ def read_with(flags: list[Flag], *words: str) -> dict[str, Any]:
 def test_every_shape_of_parameter_becomes_a_flag_that_the_model_accepts() -> None:
     words = (
         "in.mp4", "--sound", "-", "--count", "5", "--share", "0.5", "--loud", "--mood", "bad", "--codec", "b",
-        "--words", "x", "--words", "y", "--corner", '{"x": 1, "y": 2}', "--param-title", "mine",
+        "--pace", "none", "--words", "x", "--words", "y", "--corner", '{"x": 1, "y": 2}', "--param-title", "mine",
     )  # fmt: skip
     given = read_with(flags_of(Rich, {"title"}), *words)
     assert Rich.model_validate(given) == Rich(
-        picture="in.mp4", sound="-", count=5, share=0.5, loud=True, mood=Mood.BAD, codec="b", words=["x", "y"],
-        corner=Corner(x=1, y=2), title="mine",
+        picture="in.mp4", sound="-", count=5, share=0.5, loud=True, mood=Mood.BAD, codec="b", pace="none",
+        words=["x", "y"], corner=Corner(x=1, y=2), title="mine",
     )  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def test_the_first_media_field_is_the_positional_argument_and_both_are_known_as_
 def test_the_default_is_shown_though_it_is_not_sent() -> None:
     (count,) = [flag for flag in flags_of(Rich, set()) if flag.field == "count"]
     how = get_args(count.argument.annotation)[-1]
-    assert (how.show_default, how.help, count.argument.default) == ("3", "How many.", None)
+    assert (how.show_default, how.help, count.argument.default) == ("3", "How many. (1..)", None)
 
 
 def job(**known: Any) -> dict[str, Any]:
@@ -138,6 +139,21 @@ def test_lines_tell_each_change_of_state_and_otherwise_keep_to_their_interval(
         (
             {"progress": 0.42, "stage": "encode", "fps": 61.3, "eta_s": 75.0, "lane": "gpu0"},
             "42%  encode  61 fps  1:15 left  gpu0",
+        ),
+        (
+            {
+                "progress": 0.4,
+                "fps": 60,
+                "eta_s": 7,
+                "lane": "gpu0",
+                "suspended_at": "2026-01-01",
+                "suspended_by": "person",
+            },
+            "40%  gpu0",
+        ),
+        (
+            {"progress": 0.4, "eta_s": 75.0, "suspended_at": "2026-01-01T00:00:00Z", "suspended_by": "window"},
+            "40%  the window of its lane has ended",
         ),
         ({"state": "failed", "error": {"code": "stalled", "message": "No step."}}, "stalled  No step."),
         (

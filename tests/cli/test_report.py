@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
+import subprocess
+import sys
 
 import psycopg
+import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon
@@ -32,6 +37,38 @@ def test_a_report_is_a_table_csv_or_json_and_equals_the_jobs(vidqueue: CommandLi
     assert {row["error_code"] for row in csv.DictReader(io.StringIO(answer.text))} >= {"processor_error"}
     assert vidqueue("report", "slowest", "--limit", "1", "--json").lines[0]["lane_s"] > 0
     assert {row["name"] for row in vidqueue("report", "--json").lines} >= {"usage", "cost", "waits", "lanes"}
+
+
+# As another user would: the socket is made as that user; the interpreter is read as root, who alone may reach it.
+_AS_NOBODY = """
+import encodings.idna, http.client, json, os, sys
+os.seteuid(65534)
+asked = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+for method, path, body in json.load(sys.stdin):
+    asked.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    print(asked.getresponse().read().decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_job_belongs_to_the_unix_user_who_submits_it(vidqueue: CommandLine, daemon: Daemon) -> None:
+    job = {"processor": "zoo", "input": {"seconds": 0.2}}
+    asked = [["GET", "/v1/whoami", None], ["POST", "/v1/jobs", job], ["POST", "/v1/jobs?owner=carl", job]]
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, daemon.url.rpartition(":")[2]],
+        input=json.dumps(asked), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    who, mine, carls = map(json.loads, done.stdout.splitlines())
+    assert (who["owner"], mine["owner"], carls["owner"]) == ("nobody", "nobody", "carl")
+    ours = vidqueue("submit", "zoo", "--json").json
+    assert ours["owner"] == "local", "the user who runs the daemon"
+    for one in (mine, carls, ours):
+        daemon.ended(one["id"])
+    # Everybody sees everything; owners are for limits, shares and reports.
+    assert {line["id"] for line in vidqueue("list", "--all", "--json").lines} >= {mine["id"], carls["id"], ours["id"]}
+    rows = vidqueue("report", "usage", "--json").lines
+    assert {row["owner"] for row in rows if row["processor"] == "zoo"} >= {"nobody", "carl", "local"}
+    assert vidqueue("delete", mine["id"], carls["id"]).code == 0
 
 
 def test_a_report_of_another_time_is_empty_and_says_so(vidqueue: CommandLine) -> None:

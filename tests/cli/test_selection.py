@@ -52,6 +52,46 @@ def test_many_jobs_are_acted_on_only_after_a_yes(vidqueue: CommandLine, daemon: 
     assert vidqueue("delete").code == 2
 
 
+def test_states_for_which_a_command_makes_no_sense_are_refused(vidqueue: CommandLine, daemon: Daemon) -> None:
+    (waiting,) = _waiting(vidqueue, 1, "--tag", "senseless")
+    for words, said in (
+        (("suspend", "--all", "--state", "queued"), "Suspend takes jobs that are running, and none that is queued."),
+        (
+            ("retry", "--state", "succeeded"),
+            "Retry takes jobs that are failed or canceled, and none",
+        ),
+        (("cancel", "--tag", "senseless", "--state", "failed"), "Cancel takes jobs that are queued or running"),
+    ):
+        ran = vidqueue(*words, "--yes")
+        assert (ran.code, ran.out) == (2, ""), ran
+        assert said in ran.err
+    assert vidqueue("cancel", waiting).code == 0
+
+
+def test_an_enhance_that_asks_for_nothing_is_told_at_once(vidqueue: CommandLine) -> None:
+    files = ("vq:files/01a216a4-9c3a-70f8-99b6-c8a3fb9342ff", "vq:files/01a216a4-c0f6-71d1-b33c-a204380ef0bc")
+    said = "warning: Nothing is enhanced, because none of denoise, sharpen,"
+    # Once for all files, before the daemon refuses what it does not have.
+    for given in (files[:1], files):
+        assert vidqueue("submit", "enhance", *given).err.count(said) == 1
+        assert said not in vidqueue("submit", "enhance", *given, "--denoise", "0.5").err
+
+
+def test_durations_are_taken_wherever_a_flag_is_one(vidqueue: CommandLine, daemon: Daemon) -> None:
+    for given, seconds in (("15s", 15), ("2m", 120), ("1.5h", 5400), ("90", 90)):
+        submitted = vidqueue("submit", "zoo", *LATER, "--timeout", given, "--stall-timeout", given, "--json").json["id"]
+        kept = daemon.sql(f"SELECT timeout_s, stall_timeout_s FROM vidqueue.jobs WHERE id = '{submitted}'")
+        assert kept == [{"timeout_s": seconds, "stall_timeout_s": seconds}]
+        (vidqueue.folder / "jobs.ndjson").write_text('{"processor": "zoo", "run_at": "2099-01-01T00:00:00Z"}\n')
+        batch = vidqueue("batch", "jobs.ndjson", "--timeout", given).out.strip()
+        kept = daemon.sql(f"SELECT timeout_s FROM vidqueue.jobs WHERE batch_id = '{batch}'")
+        assert kept == [{"timeout_s": seconds}]
+    refused = vidqueue("submit", "zoo", "--timeout", "soon")
+    assert (refused.code, "'soon' is not a duration" in refused.err) == (2, True)
+    assert vidqueue("submit", "zoo", "--timeout", "0s").code == 2
+    assert vidqueue("cancel", "--all", "--state", "queued", "--yes").code == 0
+
+
 def test_the_question_is_asked_on_a_terminal_and_no_means_no(vidqueue: CommandLine, daemon: Daemon) -> None:
     mine = _waiting(vidqueue, 2, "--tag", "asked")
     for answer, code, state in ((b"n\n", 130, "queued"), (b"y\n", 0, "canceled")):

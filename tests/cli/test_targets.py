@@ -87,7 +87,6 @@ def test_standard_input_and_output_may_be_the_same_file_and_are_refused(alone: C
         ("there.mp4", "there.mp4 already exists."),
         ("dangling.mp4", "dangling.mp4 already exists."),
         ("nodir/x.mp4", "The folder nodir does not exist."),
-        ("nodir/", "The folder nodir/ does not exist."),
         ("there.mp4/x.mp4", "there.mp4 is not a folder."),
         ("there.mp4/", "there.mp4 is not a folder."),
         ("n" * 300, "File name too long."),
@@ -114,6 +113,12 @@ def test_a_target_that_cannot_be_written_is_refused_before_anything_is_sent(
     assert said in ran.err
     assert sorted(folder.iterdir()) == before
     assert (folder / "there.mp4").read_text() == "mine"
+
+
+def test_a_folder_that_is_missing_is_made_if_it_ends_in_a_slash(alone: CommandLine, source: Path) -> None:
+    assert alone("submit", "transcode", "in.mp4", "-o", "new/deep/").code == 69
+    assert (alone.folder / "new/deep").is_dir()
+    assert "cannot be made" in alone("submit", "transcode", "vq:files/0", "-o", "/proc/new/").err
 
 
 def test_force_lets_an_existing_file_be_replaced_but_no_device(alone: CommandLine, source: Path) -> None:

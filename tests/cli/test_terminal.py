@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.cli.conftest import CommandLine
-from tests.cli.test_machine import on_a_terminal
+from tests.cli.screens import on_a_terminal
 from tests.daemon import Daemon
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.options import Look
@@ -44,7 +44,7 @@ def test_nothing_that_is_printed_for_people_controls_the_terminal(capsys: pytest
     screen.table(("A",), [(HOSTILE,)])
     tell_error(CommandError(HOSTILE, hint=HOSTILE, code=HOSTILE, details=[HOSTILE]))
     Lines(screen).put(job(title=HOSTILE, stage=HOSTILE, message=HOSTILE, lane=HOSTILE))
-    bars = Bars(height=20)
+    bars = Bars(screen.err)
     bars.put(job(title=HOSTILE, stage=HOSTILE))
     bars.put(job(id="x", title=HOSTILE, state="failed", error={"code": HOSTILE, "message": HOSTILE}))
     screen.out.print(bars.render())

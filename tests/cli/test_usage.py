@@ -65,6 +65,8 @@ def test_the_flags_of_a_processor_tell_its_choices_defaults_and_descriptions(alo
     assert "--quality CHOICE low, medium or high: crf 28, 23 or 18 with x264." in shown
     assert "[choices: low, medium, high] [default: medium]" in shown
     assert "--faststart --no-faststart" in shown
+    assert "[choices: mp4, mov, mkv, webm, webp, gif] [default: mp4]" in shown
+    assert "[choices: h264, h265, av1, vp9, copy]" in shown
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,25 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from vidqueue.cli.commands import app
+from vidqueue.cli.error_messages import from_parser_error
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.terminal import tell_error
+from vidqueue.cli.terminal import console, tell_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     try:
-        code = app(arguments, exit_on_error=False, result_action="return_value")
+        code = app(
+            arguments,
+            console=console(stderr=False, wraps=True),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
         sys.stdout.flush()
-    except CycloptsError:
-        return Exit.USAGE  # the parser has said what is wrong
+    except CycloptsError as error:
+        tell_error(from_parser_error(error))
+        return Exit.USAGE
     except CommandError as error:
         tell_error(error)
         return error.exit

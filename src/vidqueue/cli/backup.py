@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def dump(
     *,
     without_files: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     force: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    programs: Path | None = None,
     source: Source = SOURCE,
     look: Look = LOOK,
 ) -> int:
@@ -43,17 +45,23 @@ def dump(
         target: File to write, or `-` for standard output.
         without_files: Leave out the stored files.
         force: Replace a file that exists.
+        programs: Folder of the server's programs, such as /usr/lib/postgresql/17/bin, for an embedded database that an
+            older major version has made.
         source: The configuration to read.
         look: The format of the output.
     """
     settings, screen = _prepared(source, look)
+    if programs is not None and settings.database.url is not None:
+        raise CommandError("--programs is for the embedded database; database.url is set.", exit=Exit.USAGE)
     if str(target) == "-":
         scratch = Path(tempfile.gettempdir())
-        manifest, gone = asyncio.run(_dump(settings, screen, sys.stdout.buffer, scratch, with_files=not without_files))
+        dumping = _dump(settings, screen, sys.stdout.buffer, scratch, programs, with_files=not without_files)
+        manifest, gone = asyncio.run(dumping)
     else:
         with _written_aside(target, force=force) as file:
             scratch = target.absolute().parent
-            manifest, gone = asyncio.run(_dump(settings, screen, file, scratch, with_files=not without_files))
+            dumping = _dump(settings, screen, file, scratch, programs, with_files=not without_files)
+            manifest, gone = asyncio.run(dumping)
     _tell_dumped(screen, manifest, target, gone)
     return Exit.OK
 
@@ -74,7 +82,7 @@ def restore(archive: Annotated[Path, DASH], /, *, source: Source = SOURCE, look:
             restored = asyncio.run(_restore(settings, screen, file))
     except OSError as error:
         raise CommandError(f"{archive} cannot be read: {error.strerror}.") from None
-    _tell_restored(screen, restored)
+    _tell_restored(screen, restored, source)
     return Exit.ERROR if restored.damaged else Exit.OK
 
 
@@ -87,29 +95,32 @@ def _prepared(source: Source, look: Look) -> tuple[Settings, Screen]:
 
 
 async def _dump(
-    settings: Settings, screen: Screen, file: IO[bytes], scratch: Path, *, with_files: bool
+    settings: Settings, screen: Screen, file: IO[bytes], scratch: Path, programs: Path | None, *, with_files: bool
 ) -> tuple[Manifest, int]:
     from vidqueue.jobs import backup
     from vidqueue.storage.local import Storage
 
     with _bar(screen) as tell, _as_command_errors():
-        async with reachable(settings) as address:
+        async with reachable(settings, programs=programs) as address:
             storage = Storage(settings.data_dir)
             return await backup.write(address, storage, file, scratch=scratch, with_files=with_files, tell=tell)
 
 
 async def _restore(settings: Settings, screen: Screen, file: IO[bytes]) -> Restored:
+    from vidqueue.db.fitness import require_fit
     from vidqueue.jobs import backup
     from vidqueue.storage.local import Storage
 
     with _bar(screen) as tell, _as_command_errors():
         async with backup.opened(file) as (manifest, archive), reachable(settings, alone=True) as address:
+            await require_fit(address)
             return await backup.restore(address, Storage(settings.data_dir), manifest, archive, tell=tell)
 
 
 @contextlib.contextmanager
 def _as_command_errors() -> Iterator[None]:
-    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.embedded.programs import EmbeddedError
+    from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.db.programs import ProgramError
     from vidqueue.errors import VidqueueError
     from vidqueue.jobs.backup import BackupError
@@ -118,7 +129,7 @@ def _as_command_errors() -> Iterator[None]:
         yield
     except (BackupError, ProgramError) as error:
         raise CommandError.of(error) from None
-    except (EmbeddedError, VidqueueError, TimeoutError) as error:
+    except (DatabaseUnfitError, EmbeddedError, VidqueueError, TimeoutError) as error:
         hint = "Run `vidqueue doctor` for details."
         raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint=hint) from None
 
@@ -158,7 +169,7 @@ def _tell_dumped(screen: Screen, manifest: Manifest, target: Path, gone: int) ->
     screen.say(f"{target}: the database and {manifest.files - gone} files ({size_text(manifest.bytes)})")
 
 
-def _tell_restored(screen: Screen, restored: Restored) -> None:
+def _tell_restored(screen: Screen, restored: Restored, source: Source) -> None:
     for file_id in restored.damaged:
         warn(f"file {file_id} is damaged in the archive and was not restored")
     if restored.newer:
@@ -177,4 +188,6 @@ def _tell_restored(screen: Screen, restored: Restored) -> None:
         )
         return
     screen.write(f"Restored the backup of {restored.manifest.created_at}: the database and {restored.files} files.")
-    screen.say("`vidqueue serve` starts the daemon on it.")
+    where = ["--config", str(source.config)] if source.config else []
+    where += ["--data-dir", str(source.data_dir)] if source.data_dir else []
+    screen.say(f"`{shlex.join(['vidqueue', 'serve', *where])}` starts the daemon on it.")

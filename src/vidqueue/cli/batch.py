@@ -10,12 +10,15 @@ from cyclopts import App, Parameter
 
 from vidqueue.cli import job_list
 from vidqueue.cli.client import Client
+from vidqueue.cli.completers import lanes, processors
+from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.inputs import Inputs
+from vidqueue.cli.inputs import Inputs, put
 from vidqueue.cli.members import check, flags_on
-from vidqueue.cli.moments import moment_of
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.sources import is_flag
+from vidqueue.cli.terminal import Screen, count_text, warn
+from vidqueue.cli.times import moment_of
 from vidqueue.cli.watch import verdict, wait_for
 
 LARGEST = 1000
@@ -28,11 +31,11 @@ app = App(name="batch", help="Submit many jobs at once; show, cancel or retry a 
 class BatchFlags:
     """What holds for the whole batch, and for each job whose list does not say otherwise."""
 
-    processor: str | None = None
+    processor: Annotated[str | None, Parameter(completer=processors)] = None
     """The processor of every file, or of listed jobs that name none. Its own flags may follow, as with `submit`."""
-    title: str | None = None
+    title: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """A label of the batch for people."""
-    tag: tuple[str, ...] | None = None
+    tag: Annotated[tuple[str, ...] | None, Parameter(allow_leading_hyphen=True)] = None
     """A label of each job to filter by; may be given more than once."""
     priority: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None
     """From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting."""
@@ -40,20 +43,23 @@ class BatchFlags:
     """Not before this time: 2027-01-31T22:00, 23:00 (the next), +2h, or tonight (22:00 today, or now if later)."""
     max_attempts: int | None = None
     """Failed attempts after which a job fails."""
-    timeout: float | None = None
-    """Longest run of one attempt, in seconds."""
-    lane: str | None = None
+    timeout: str | None = None
+    """Longest time one attempt may run, such as 90s, 30m or 2h; a number alone is seconds."""
+    lane: Annotated[str | None, Parameter(completer=lanes)] = None
     """Run on this lane only."""
     webhook: str | None = None
     """A URL that is told of each job by POST requests."""
     owner: str | None = None
-    """Submit for this owner; needs a key with the role operate. The default is the owner of the key."""
+    """Submit for this owner; where keys are used, with one of the role operate. The default is the owner of the key."""
     idempotency_key: str | None = None
     """A key of your choice. Sending the same request with the same key again does not create a second batch."""
     wait: Annotated[bool, Parameter(negative="", show_default=False)] = False
     """Watch the jobs until they end. The exit code is 3 if any failed. Ctrl-C stops watching; the jobs continue."""
-    upload: bool = True
-    """Send local files to the daemon, each once. With --no-upload it opens them itself, by path."""
+    forget_uploads: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Let the daemon remove the uploaded copies once every job that names them has succeeded or is deleted."""
+    upload: bool | None = None
+    """Send local files to the daemon, each once. With --no-upload it opens them itself, by path. The default is to send
+    what is smaller than 64 MiB, and larger files where a daemon on this machine cannot read them in place."""
 
     def of_each_job(self) -> dict[str, Any]:
         """The part of each job that flags give."""
@@ -63,9 +69,10 @@ class BatchFlags:
             "priority": self.priority,
             "run_at": moment_of(self.run_at).isoformat() if self.run_at else None,
             "max_attempts": self.max_attempts,
-            "timeout_s": self.timeout,
+            "timeout_s": seconds_of(self.timeout) if self.timeout else None,
             "lane": self.lane,
             "webhook": self.webhook,
+            "forget_uploads": self.forget_uploads or None,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -96,12 +103,14 @@ def submit(
     if not 1 <= len(jobs) <= LARGEST:
         raise CommandError(f"A batch has 1 to {LARGEST} jobs; this one has {len(jobs)}.", exit=Exit.USAGE)
     members = check(jobs)
+    for remark in sorted({member.remark for member in members} - {""}):
+        warn(remark)
     inputs = Inputs(may_upload=flags.upload)
-    inputs.check(member.input[field] for member in members for field in member.media)
+    inputs.check(one.reference for member in members for one in member.media)
     with Client(door.url, owner=flags.owner) as client:
         for member in members:
-            for field in member.media:
-                member.input[field] = inputs.reference(client, screen, member.input[field])
+            for one in member.media:
+                put(member.input, one.path, inputs.reference(client, screen, one.reference))
         headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
         body = {"jobs": jobs} | ({"title": title} if title else {})
         batch = client.call("POST", "/v1/batches", json=body, headers=headers)
@@ -183,7 +192,7 @@ def _jobs(sources: Sequence[str], flags: BatchFlags) -> tuple[str | None, list[d
     media: str | None = None
     if flags.processor is not None:
         files, given, media = flags_on(flags.processor, sources, _TAKEN)
-    if stray := [one for one in files if one.startswith("-") and one != job_list.STDIN]:
+    if stray := [one for one in files if is_flag(one)]:
         hint = "" if flags.processor else "The flags of a processor need --processor."
         raise CommandError(f"{stray[0]} is not a known flag here.", exit=Exit.USAGE, hint=hint)
     title, jobs = flags.title, list[dict[str, Any]]()
@@ -219,6 +228,6 @@ def _tell(screen: Screen, batch: dict[str, Any], *, brief: bool = False) -> None
         return
     counts = ", ".join(f"{count} {state}" for state, count in batch["counts"].items() if count)
     screen.write(f"{batch['id']}  {batch['state']}  {batch['progress']:.0%}  {batch['title'] or ''}".rstrip())
-    screen.write(f"{batch['size']} jobs: {counts or 'all deleted'}")
+    screen.write(f"{count_text(batch['size'], 'job')}: {counts or 'all deleted'}")
     for job_id in batch["failed_jobs"]:
         screen.write(f"failed {job_id}")

@@ -20,7 +20,7 @@ from vidqueue.cli.settings import load_beside_daemon
 from vidqueue.cli.terminal import Screen
 
 if TYPE_CHECKING:
-    from vidqueue.doctor.checks import Check
+    from vidqueue.doctor.check import Check
     from vidqueue.settings.load import Loaded
     from vidqueue.settings.schema import Settings
 
@@ -76,7 +76,7 @@ def _secret_files(loaded: Loaded) -> list[Path]:
 
 def _promises(settings: Settings, screen: Screen) -> list[Check]:
     from vidqueue.cli.database import reachable
-    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.embedded.programs import EmbeddedError
     from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.db.migrate import MigrationError
     from vidqueue.doctor.invariants import examine
@@ -109,8 +109,10 @@ def _tell(screen: Screen, check: Check) -> None:
 
 async def _database(settings: Settings) -> list[Check]:
     from vidqueue.cli.database import reachable
-    from vidqueue.db.embedded.server import FOLDER, EmbeddedError
-    from vidqueue.doctor.checks import Check, examine_database
+    from vidqueue.db.embedded.programs import EmbeddedError
+    from vidqueue.db.embedded.server import FOLDER
+    from vidqueue.doctor.check import Check
+    from vidqueue.doctor.checks import examine_database
 
     external = settings.database.url is not None
     with contextlib.ExitStack() as stack:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from vidqueue import __version__
+from vidqueue.cli.error_messages import from_problem
 from vidqueue.cli.exits import CommandError, Exit
 
 Job: TypeAlias = dict[str, Any]
@@ -19,7 +20,7 @@ Job: TypeAlias = dict[str, Any]
 FINAL = frozenset({"succeeded", "failed", "canceled"})
 PAGE = 200
 # Addresses whose POST makes something that has an owner.
-_MAKES = frozenset({"/v1/jobs", "/v1/batches", "/v1/files"})
+_MAKES = frozenset({"/v1/jobs", "/v1/batches", "/v1/files", "/v1/files/from-hash", "/v1/uploads"})
 
 _EXITS = {401: Exit.NOT_PERMITTED, 403: Exit.NOT_PERMITTED, 404: Exit.NOT_FOUND, 429: Exit.BUSY, 503: Exit.BUSY}
 
@@ -29,7 +30,9 @@ class Client:
 
     def __init__(self, url: str, *, api_key: str | None = None, owner: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._owner = owner
+        self.owner = owner
+        # Probably the daemon sees the files of this machine then; a tunnel may lead elsewhere.
+        self.is_local = _is_local(_host(self.url))
         key = api_key or os.environ.get("VIDQUEUE_API_KEY")
         headers = {"User-Agent": f"vidqueue-cli/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._http = httpx2.Client(
@@ -37,7 +40,7 @@ class Client:
             headers=headers,
             timeout=httpx2.Timeout(30, connect=5),
             # A proxy from the environment cannot reach this machine.
-            trust_env=not _is_local(_host(self.url)),
+            trust_env=not self.is_local,
         )
 
     def __enter__(self) -> Client:
@@ -58,8 +61,8 @@ class Client:
         Raises:
             CommandError: the daemon does not answer, or it refused the request.
         """
-        if self._owner is not None and method == "POST" and path in _MAKES:
-            request["params"] = {"owner": self._owner}
+        if self.owner is not None and method == "POST" and path in _MAKES:
+            request["params"] = {"owner": self.owner}
         with self._telling():
             response = self._http.request(method, path, **request)
         require_success(response)
@@ -127,12 +130,13 @@ def require_success(response: httpx2.Response) -> None:
     if response.is_success:
         return
     problem = _problem(response)
+    message, details, hint = from_problem(response.status_code, problem, response.request.url.path)
+    code = problem.get("code", "")
+    refused = Exit.USAGE if code in ("invalid_request", "invalid_params") else Exit.ERROR
+    errors = [one for one in problem.get("errors") or () if isinstance(one, dict)]
+    faults = {str(one.get("pointer")): str(one.get("detail")) for one in errors}
     raise CommandError(
-        problem.get("detail") or problem.get("title") or f"The daemon answered {response.status_code}.",
-        exit=_EXITS.get(response.status_code, Exit.ERROR),
-        hint=problem.get("hint", ""),
-        code=problem.get("code", ""),
-        details=[f"{fault.get('pointer', '')}: {fault.get('detail', '')}" for fault in problem.get("errors") or ()],
+        message, exit=_EXITS.get(response.status_code, refused), hint=hint, code=code, details=details, faults=faults
     )
 
 

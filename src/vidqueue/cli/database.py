@@ -67,7 +67,7 @@ def reader(
         source: The configuration to read.
         look: The format of the output.
     """
-    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.embedded.programs import EmbeddedError
     from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.db.reader import ReaderError, make_reader
 
@@ -121,19 +121,21 @@ def url_of(settings: Settings) -> str:
         CommandError: another user can listen where the embedded one should.
     """
     from vidqueue.db.embedded import server as embedded
+    from vidqueue.db.embedded.programs import EmbeddedError
 
     given = settings.database.url
     try:
         return given.get_secret_value() if given else embedded.url_of(settings.data_dir)
-    except embedded.EmbeddedError as error:
+    except EmbeddedError as error:
         raise CommandError.of(error, exit=Exit.UNAVAILABLE) from None
 
 
 @asynccontextmanager
-async def reachable(settings: Settings, *, alone: bool = False) -> AsyncIterator[str]:
+async def reachable(settings: Settings, *, alone: bool = False, programs: Path | None = None) -> AsyncIterator[str]:
     """Address of a running database. An embedded one is started for the block unless a daemon already runs it.
 
-    With `alone` the data folder is locked for the block, so that no daemon starts on it.
+    With `alone` the data folder is locked for the block, so that no daemon starts on it. `programs` is a folder of
+    PostgreSQL's programs, for an embedded database of another major version than the bundled ones.
 
     Raises:
         CommandError: `alone`, and a daemon runs on the data folder.
@@ -151,12 +153,13 @@ async def reachable(settings: Settings, *, alone: bool = False) -> AsyncIterator
         if external or not ours:
             yield url_of(settings)  # the daemon that holds the folder keeps the embedded server running
             return
-        async with embedded.running(settings.data_dir, disk_reserve_mib=settings.database.disk_reserve_mib) as address:
+        reserve = settings.database.disk_reserve_mib
+        async with embedded.running(settings.data_dir, programs=programs, disk_reserve_mib=reserve) as address:
             yield address
 
 
 async def _migrate(settings: Settings) -> list[str]:
-    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.embedded.programs import EmbeddedError
     from vidqueue.db.fitness import DatabaseUnfitError, require_fit
     from vidqueue.db.migrate import MigrationError
     from vidqueue.db.migrate import migrate as apply_missing

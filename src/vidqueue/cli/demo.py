@@ -115,7 +115,7 @@ def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
     from anyio.from_thread import start_blocking_portal
 
     from vidqueue import daemon
-    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.embedded.programs import EmbeddedError
     from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.ops import logs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 
@@ -43,6 +43,7 @@ class CommandError(Exception):
     Attributes:
         code: the daemon's stable error code, where the daemon refused.
         details: further lines of the message, such as one for each error.
+        faults: what is wrong with which field of a request, by its JSON pointer, where the daemon said so.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class CommandError(Exception):
         hint: str = "",
         code: str = "",
         details: Sequence[str] = (),
+        faults: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -60,6 +62,7 @@ class CommandError(Exception):
         self.hint = hint
         self.code = code
         self.details = tuple(details)
+        self.faults = faults or {}
 
     @classmethod
     def of(cls, error: Exception, *, exit: Exit = Exit.ERROR, hint: str = "") -> CommandError:  # noqa: A002

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import types
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from inspect import Parameter as Argument
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,11 +13,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
+from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DASH
 from vidqueue.processors.base import MediaRef, Parameters
+from vidqueue.processors.media import WHERE, Kind
 
 PARAMETERS = Group("Parameters of the processor", sort_key=10)
 _SCALARS = (bool, int, float, str)
+# As the marks of a field name its bounds.
+_BOUNDS = ("ge", "le", "gt", "lt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +31,31 @@ class Flag:
     Attributes:
         field: its name in the model.
         argument: the parser's description of it.
-        media: whether its value names media.
+        kind: what media its value names, such as video or any; None where it names none.
         as_json: whether its value is written as JSON, for shapes that flags cannot have.
     """
 
     field: str
     argument: Argument
-    media: bool = False
+    kind: Kind | None = None
     as_json: bool = False
 
+    @property
+    def media(self) -> bool:
+        """True if its value names media."""
+        return self.kind is not None
+
     def read(self, value: Any) -> Any:
-        """The value of the parameter from the value that the parser returned."""
+        """The value of the parameter from the value that the parser returned.
+
+        Raises:
+            CommandError: it takes JSON, and this is none.
+        """
         if self.as_json and isinstance(value, str):
-            return json.loads(value)
+            try:
+                return json.loads(value)
+            except json.JSONDecodeError as error:
+                raise CommandError(f"--{self.argument.name} takes JSON: {error}.", exit=Exit.USAGE) from None
         return list(value) if isinstance(value, tuple) else value
 
 
@@ -52,19 +68,19 @@ def flags_of(model: type[Parameters], taken: Container[str]) -> list[Flag]:
     """
     flags: list[Flag] = []
     for name, info in model.model_fields.items():
-        media = any(isinstance(mark, MediaRef) for mark in info.metadata)
-        positional = media and not any(flag.media for flag in flags)
-        flags.append(_flag(name, info, f"param_{name}" if name in taken else name, media=media, positional=positional))
+        kind = next((mark.kind for mark in info.metadata if isinstance(mark, MediaRef)), None)
+        positional = kind is not None and not any(flag.media for flag in flags)
+        flags.append(_flag(name, info, f"param_{name}" if name in taken else name, kind=kind, positional=positional))
     return flags
 
 
-def _flag(field: str, info: FieldInfo, name: str, *, media: bool, positional: bool) -> Flag:
+def _flag(field: str, info: FieldInfo, name: str, *, kind: Kind | None, positional: bool) -> Flag:
     shape = _flag_type(info.annotation)
     optional = not info.is_required()
     default = info.get_default(call_default_factory=False) if optional else None
     how = Parameter(
         name=f"--{name.replace('_', '-')}",
-        help=info.description or "",
+        help=_help(info, kind),
         group=PARAMETERS,
         show_default=str(_plain(default)) if default is not None else False,
     )
@@ -73,9 +89,9 @@ def _flag(field: str, info: FieldInfo, name: str, *, media: bool, positional: bo
         Argument.POSITIONAL_OR_KEYWORD if positional else Argument.KEYWORD_ONLY,
         # Only what was given is sent, so that the daemon's own defaults hold.
         default=None if optional else Argument.empty,
-        annotation=Annotated[(shape or str) | None if optional else (shape or str), *([DASH] if media else []), how],
+        annotation=Annotated[(shape or str) | None if optional else (shape or str), *([DASH] if kind else []), how],
     )
-    return Flag(field, argument, media=media, as_json=shape is None)
+    return Flag(field, argument, kind=kind, as_json=shape is None)
 
 
 def _flag_type(annotation: Any) -> Any:
@@ -84,7 +100,7 @@ def _flag_type(annotation: Any) -> Any:
         return _flag_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         options = [option for option in get_args(annotation) if option is not type(None)]
-        return _flag_type(options[0]) if len(options) == 1 else None
+        return joined_choices([_flag_type(option) for option in options])
     if get_origin(annotation) is Literal or annotation in _SCALARS:
         return annotation
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
@@ -95,5 +111,36 @@ def _flag_type(annotation: Any) -> Any:
     return None
 
 
+def joined_choices(options: Sequence[Any]) -> Any:
+    """The type of a union: the only option, or one Literal of the choices of all; None if it has other options."""
+    if len(options) == 1:
+        return options[0]
+    if options and all(get_origin(option) is Literal for option in options):
+        return Literal[tuple(choice for option in options for choice in get_args(option))]
+    return None
+
+
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
+
+
+def _help(info: FieldInfo, kind: Kind | None) -> str:
+    """What the field means, with its bounds. The usual words for media are meant for requests."""
+    if kind is not None and (info.description or "").endswith(WHERE):
+        said = (info.description or "").removesuffix(f": {WHERE}")
+        return f"{said}: a file, or a reference or URL where a daemon runs it."
+    found = {name: getattr(mark, name) for mark in info.metadata for name in _BOUNDS if hasattr(mark, name)}
+    bounds = bounds_text(*map(found.get, _BOUNDS))
+    return " ".join(filter(None, (info.description or "", bounds and f"({bounds})")))
+
+
+def bounds_text(low: Any, high: Any, above: Any, below: Any) -> str:
+    """The bounds of a number, such as `0..1`, `> 0` or `> 0, <= 1`; the last two are not allowed themselves."""
+    if above is None and below is None:
+        return "" if (low, high) == (None, None) else f"{_number(low)}..{_number(high)}"
+    words = ((">", above), (">=", low), ("<", below), ("<=", high))
+    return ", ".join(f"{sign} {_number(bound)}" for sign, bound in words if bound is not None)
+
+
+def _number(bound: Any) -> str:
+    return "" if bound is None else f"{bound:g}" if isinstance(bound, int | float) else str(bound)

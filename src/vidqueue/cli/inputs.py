@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,19 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.selection import reference_to_output
 from vidqueue.cli.target import Identity, Target, identity_of
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, size_text
 from vidqueue.cli.transfer import upload
+from vidqueue.errors import VidqueueError
+from vidqueue.media.kinds import check_kind
+from vidqueue.processors.base import Processor
+from vidqueue.processors.media import Kind, MediaField, media_in, schema_of
+from vidqueue.processors.media import Path as Place
 
 STDIN = "-"
+# From this size on, a file is not copied where that can be helped.
+IN_PLACE_FROM = 64 << 20
+# Problems of an upload with which a job may succeed all the same: its probe is not finished.
+_NOT_YET = frozenset({"probe_pending", "overloaded"})
 # What the daemon resolves itself; anything else names a file of this machine.
 _REFERENCE = re.compile(r"vq:|data:|[a-z][a-z0-9+.-]*://")
 
@@ -28,15 +38,31 @@ def is_reference(value: str) -> bool:
     return _REFERENCE.match(value) is not None
 
 
+def media_of_input(processor: Processor, values: dict[str, Any]) -> list[MediaField]:
+    """The media that the input of a job names, wherever it stands: `video`, or `clips.0.media`."""
+    return list(media_in(schema_of(processor.Params), values))
+
+
+def put(values: Any, path: Place, reference: str) -> None:
+    """Put another reference in its place."""
+    for step in path[:-1]:
+        values = values[step]
+    values[path[-1]] = reference
+
+
 class Inputs:
     """The inputs of one command. Names of the same file, through links too, share one upload."""
 
-    def __init__(self, *, may_upload: bool) -> None:
+    def __init__(self, *, may_upload: bool | None) -> None:
+        """`may_upload` of None leaves large files in place where the daemon can read them there."""
         self._may_upload = may_upload
+        self._hinted: set[Path] = set()
         self._uploaded: dict[Identity | str, str] = {}
 
-    def check(self, values: Iterable[str]) -> frozenset[Identity]:
+    def check(self, values: Iterable[str], *, may_skip: bool = False) -> frozenset[Identity]:
         """Refuse files that cannot be uploaded, before anything is sent; the identities of the local files.
+
+        With `may_skip`, only what is not there at all is refused: `reference` raises for a file that cannot be read.
 
         Raises:
             CommandError: a file is missing, a folder, or not readable; or standard input is named twice.
@@ -44,32 +70,76 @@ class Inputs:
         local = [value for value in values if not is_reference(value)]
         if local.count(STDIN) > 1:
             raise CommandError("Standard input can be read only once.", exit=Exit.USAGE)
-        if self._may_upload:
+        if self._may_upload is not False:
             for value in local:
-                _require_readable(value)
+                if not (may_skip and os.path.lexists(value)):
+                    _require_readable(value)
         found = (identity_of(0 if value == STDIN else value) for value in local)
         return frozenset(one for one in found if one is not None)
 
-    def reference(
-        self, client: Client, screen: Screen, value: str, *, refuse: Callable[[dict[str, Any]], None] | None = None
-    ) -> str:
-        """What the daemon is told: a reference as it is, a local file by its bytes or, if so asked, by its path.
+    def reference(self, client: Client, screen: Screen, value: str, *, kind: Kind = "any") -> str:
+        """What the daemon is told: a reference as it is, a local file by its bytes or by its path.
 
-        `refuse` sees what the daemon says of an upload, and may raise.
+        Raises:
+            CommandError: media of the `kind` is wanted, and the daemon's probe could not read the file.
         """
         if value.startswith("vq:jobs/"):
             return reference_to_output(client, value)
         if is_reference(value):
             return value
-        if not self._may_upload and value != STDIN:
+        if self._may_upload is not False:
+            _require_readable(value)  # it may have changed since `check`
+        if value != STDIN and (self._may_upload is False or self._lies_well(client, screen, value)):
             return str(Path(value).expanduser().resolve())
         key = value if value == STDIN else identity_of(value) or value
         if key not in self._uploaded:
             uploaded = upload(client, screen, Path(value))
-            if refuse is not None:
-                refuse(uploaded)
+            if kind != "any":
+                _require_media(client, uploaded, kind)
             self._uploaded[key] = f"vq:files/{uploaded['id']}"
         return self._uploaded[key]
+
+    def _lies_well(self, client: Client, screen: Screen, value: str) -> bool:
+        """True if a file is large and a daemon on this machine can read it where it lies."""
+        path = Path(value).resolve()
+        facts = path.stat()
+        if self._may_upload or not client.is_local or not stat.S_ISREG(facts.st_mode) or facts.st_size < IN_PLACE_FROM:
+            return False
+        seen = {"path": str(path), "size": facts.st_size, "inode": facts.st_ino, "modified_ns": facts.st_mtime_ns}
+        try:
+            found = client.call("POST", "/v1/inputs/check", json=seen)
+        except CommandError:
+            return False  # an upload says what is the matter
+        if found["readable"]:
+            screen.say(f"{path.name} is read in place; keep it until its job has ended, or copy it with --upload.")
+            return True
+        if found["code"] == "input_forbidden" and path.parent not in self._hinted:
+            self._hinted.add(path.parent)
+            size = size_text(facts.st_size)
+            screen.say(
+                f"{path.name} ({size}) is copied. With {path.parent} in inputs.roots of the daemon it is read in place."
+            )
+        return False
+
+
+def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind) -> None:
+    """Refuse an upload that the daemon's probe could not read, or found to be of another kind; leave nothing of it.
+
+    Raises:
+        CommandError: with the words of the probe.
+    """
+    problem = uploaded.get("problem")
+    if problem and problem["code"] not in _NOT_YET:
+        refused = CommandError(problem["message"], code=problem["code"], hint=problem["hint"])
+    else:
+        try:
+            check_kind(kind, uploaded.get("facts"), b"")
+            return
+        except VidqueueError as error:
+            refused = CommandError(error.message, code=error.code, hint=error.hint)
+    with suppress(CommandError):
+        client.call("DELETE", f"/v1/files/{uploaded['id']}")
+    raise refused
 
 
 def _require_readable(value: str) -> None:
@@ -79,10 +149,10 @@ def _require_readable(value: str) -> None:
         facts = Path(value).stat()
     except OSError as error:
         raise CommandError(f"{value} cannot be read: {error.strerror}.", code="input_not_found") from None
-    if stat.S_ISDIR(facts.st_mode):
-        raise CommandError(f"{value} is a folder.", code="input_not_found")
     if not os.access(value, os.R_OK):
         raise CommandError(f"{value} cannot be read: Permission denied.", code="input_not_found")
+    if stat.S_ISDIR(facts.st_mode):
+        raise CommandError(f"{value} is a folder.", code="input_not_found")
 
 
 def protecting(client: Client, value: Any, target: Target) -> Target:
@@ -108,11 +178,19 @@ def _is_upload(client: Client, reference: str, existing: Path) -> bool:
         if error.exit is Exit.NOT_FOUND:  # removed since; nothing is left to compare with
             return False
         raise
-    if uploaded["size"] != existing.stat().st_size:
-        return False
-    with existing.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return bool(digest == uploaded["sha256"])
+    return has_content(existing, uploaded["size"], uploaded["sha256"])
+
+
+def has_content(path: Path, size: int, sha256: str) -> bool:
+    """True if there is a regular file of this size and sha256."""
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False  # writing says what is the matter
 
 
 def _strings(value: Any) -> Iterator[str]:

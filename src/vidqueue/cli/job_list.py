@@ -17,7 +17,7 @@ SUFFIXES = (".json", ".ndjson", ".jsonl", ".csv")
 # Columns of a CSV file that say how to run the job; every other column is a parameter of the processor.
 JOB_COLUMNS = (
     "processor", "name", "title", "tags", "priority", "run_at", "expires_at", "max_attempts", "timeout_s",
-    "stall_timeout_s", "lane", "after", "keep_s",
+    "stall_timeout_s", "lane", "labels", "after", "keep_s", "cache", "forget_uploads",
 )  # fmt: skip
 STDIN = "-"
 
@@ -105,7 +105,7 @@ def _from_csv(text: str) -> Iterator[dict[str, Any]]:
             raise ValueError(f"line {rows.line_num} has another number of columns than the first line")
         given = {name.strip(): value for name, value in row.items() if value.strip()}
         job: dict[str, Any] = {name: value for name, value in given.items() if name in JOB_COLUMNS}
-        for several in {"tags", "after"} & job.keys():
+        for several in {"tags", "after", "labels"} & job.keys():
             job[several] = [one.strip() for one in job[several].split(";") if one.strip()]
         parameters = {
             name.removeprefix("input."): _cell(value) for name, value in given.items() if name not in JOB_COLUMNS

@@ -1,22 +1,30 @@
-"""Commands that read and change jobs: `status`, `list`, `cancel`, `retry`, `priority`, `delete`."""
+"""Commands that read and change jobs: `status`, `list`, `cancel`, `suspend`, `retry`, `priority`, `delete`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from vidqueue.cli.client import Client, Job
+from vidqueue.cli.completers import jobs_in, processors
+from vidqueue.cli.error_messages import nearest
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.render import name_of, ran_text, situation, state_of
 from vidqueue.cli.selection import NO_CHOICE, Choice, StateName, chosen, full_id
 from vidqueue.cli.terminal import Screen, age_text, size_text
 
+Unended = Annotated[str, Parameter(completer=jobs_in("queued", "running"))]
+Unsuccessful = Annotated[str, Parameter(completer=jobs_in("failed", "canceled"))]
+Ended = Annotated[str, Parameter(completer=jobs_in("succeeded", "failed", "canceled"))]
 
-def status(job_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, look: Look = LOOK) -> int:
+
+def status(
+    job_id: Annotated[str, Parameter(name="ID", completer=jobs_in())], *, door: Door = DOOR, look: Look = LOOK
+) -> int:
     """Show one job: its state, why it waits or failed, and its outputs.
 
     Args:
@@ -37,8 +45,8 @@ def status(job_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, l
 def list_jobs(
     *,
     state: tuple[StateName, ...] | None = None,
-    processor: str | None = None,
-    tag: str | None = None,
+    processor: Annotated[str | None, Parameter(completer=processors)] = None,
+    tag: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     limit: int = 20,
     every: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
     door: Door = DOOR,
@@ -63,13 +71,11 @@ def list_jobs(
             for job in found:
                 screen.object(job)
         else:
-            lines = [(job["id"], job["processor"], state_of(job), age_text(job["created_at"]),
-                      name_of(job) if job.get("title") else "", situation(job)) for job in found]  # fmt: skip
-            screen.table(("ID", "PROCESSOR", "STATE", "CREATED", "TITLE", ""), lines)
+            _tell_list(screen, found)
     return Exit.OK
 
 
-def cancel(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
+def cancel(*ids: Unended, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
     """Cancel jobs. A waiting job ends at once; a running job is stopped within seconds.
 
     Args:
@@ -82,7 +88,26 @@ def cancel(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look 
     return _each(ids, choice, door, look, verb)
 
 
-def retry(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
+def suspend(*ids: Unended, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
+    """Stop the processes of running jobs, until `vidqueue resume ID`. They keep their lanes and their memory.
+
+    Args:
+        ids: The jobs.
+        choice: Jobs that run, chosen by what they are.
+        door: The daemon to talk to.
+        look: The format of the output.
+    """
+    verb = Verb("Suspend", ("running",), lambda client, one: client.call("POST", f"/v1/jobs/{one}/suspend"))
+    return _each(ids, choice, door, look, verb)
+
+
+def resume(ids: Sequence[str], door: Door, look: Look) -> int:
+    """Let suspended jobs go on."""
+    verb = Verb("Resume", ("running",), lambda client, one: client.call("POST", f"/v1/jobs/{one}/resume"))
+    return _each(ids, NO_CHOICE, door, look, verb)
+
+
+def retry(*ids: Unsuccessful, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
     """Queue failed or canceled jobs again, with a full number of attempts.
 
     Args:
@@ -96,41 +121,73 @@ def retry(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look =
 
 
 def priority(
-    job_id: Annotated[str, Parameter(name="ID")],
-    level: Annotated[int, Parameter(name="N", allow_leading_hyphen=True)],
-    *,
+    *words: Annotated[str, Parameter(name="ID... N", allow_leading_hyphen=True, completer=jobs_in("queued"))],
+    first: Annotated[bool, Parameter(name="--next", negative="", show_default=False)] = False,
+    choice: Choice = NO_CHOICE,
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Change the priority of a job.
+    """Change the priority of jobs, or have them run next.
 
     Args:
-        job_id: The job.
-        level: From -1000 to 1000; higher goes first, and one point outweighs a minute of waiting.
+        words: The jobs, and at the end the priority from -1000 to 1000; higher goes first, and one point outweighs a
+            minute of waiting.
+        first: Raise it as far as needed to stand before all others; no priority is given then.
+        choice: Jobs that wait, chosen by what they are, instead of ids.
         door: The daemon to talk to.
         look: The format of the output.
     """
-    verb = Verb("Change", (), lambda client, one: client.call("PATCH", f"/v1/jobs/{one}", json={"priority": level}))
-    return _each((job_id,), NO_CHOICE, door, look, verb)
+    ids = words if first else words[:-1]
+    for word in ids:
+        if word.startswith("-"):
+            hint = nearest(word, ("--all", "--state", "--tag", "--processor", "--batch", "--yes", "--next"))
+            raise CommandError(f"{word} is not a known flag.", exit=Exit.USAGE, hint=hint)
+    if first:
+        verb = Verb("Change", ("queued",), lambda client, one: client.call("POST", f"/v1/jobs/{one}/run-next"))
+        return _each(ids, choice, door, look, verb)
+    body = {"priority": _level(words)}
+    verb = Verb("Change", ("queued",), lambda client, one: client.call("PATCH", f"/v1/jobs/{one}", json=body))
+    return _each(ids, choice, door, look, verb)
 
 
-def delete(*ids: str, choice: Choice = NO_CHOICE, door: Door = DOOR, look: Look = LOOK) -> int:
+def _level(words: Sequence[str]) -> int:
+    hint = "Write the jobs first, then the priority: vidqueue priority ID 10. --next has them run next."
+    if not words:
+        raise CommandError("No priority was given.", exit=Exit.USAGE, hint=hint)
+    try:
+        return int(words[-1])
+    except ValueError:
+        message = f"{words[-1]!r} is not a priority, a number from -1000 to 1000."
+        raise CommandError(message, exit=Exit.USAGE, hint=hint) from None
+
+
+def delete(
+    *ids: Ended,
+    with_uploads: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    choice: Choice = NO_CHOICE,
+    door: Door = DOOR,
+    look: Look = LOOK,
+) -> int:
     """Delete finished jobs with their logs and files.
 
     Args:
         ids: The jobs.
+        with_uploads: Delete the files too that were uploaded for them, once no other job names them.
         choice: Jobs that have ended, chosen by what they are.
         door: The daemon to talk to.
         look: The format of the output.
     """
     ended: tuple[StateName, ...] = ("succeeded", "failed", "canceled")
-    verb = Verb("Delete", ended, lambda client, one: client.call("DELETE", f"/v1/jobs/{one}"))
+    query = "?uploads=true" if with_uploads else ""
+    verb = Verb("Delete", ended, lambda client, one: client.call("DELETE", f"/v1/jobs/{one}{query}"))
     return _each(ids, choice, door, look, verb)
 
 
 def show(screen: Screen, job: Job) -> None:
     """Print one job."""
     screen.write(f"{job['id']}  {job['processor']}  {job['title'] or ''}".rstrip())
+    if job["source"] and job["source"] != job["title"]:
+        screen.write(f"source {job['source']}")
     screen.write(state_of(job), situation(job) if job["state"] != "failed" else ran_text(job))
     screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
     if error := job.get("error"):
@@ -138,6 +195,22 @@ def show(screen: Screen, job: Job) -> None:
         screen.write(f"  {error.get('hint') or ''}".rstrip())
     for output in job.get("outputs") or ():
         screen.write(f"output {output['name']}: {output['media_type']}, {size_text(output['size'])}")
+        for warning in (output.get("facts") or {}).get("warnings") or ():
+            screen.write(f"  warning: {warning}")
+
+
+def _tell_list(screen: Screen, jobs: Iterable[Job]) -> None:
+    """A table of jobs, one a line where it is piped: scripts want the id first, people the state and the name."""
+    columns = {
+        "ID": lambda job: job["id"],
+        "PROCESSOR": lambda job: job["processor"],
+        "STATE": state_of,
+        "CREATED": lambda job: age_text(job["created_at"]),
+        "NAME": lambda job: name_of(job) if job["title"] or job["source"] else "",
+        "": situation,
+    }
+    order = ("STATE", "NAME", "PROCESSOR", "CREATED", "ID", "") if screen.width else tuple(columns)
+    screen.table(order, ([columns[name](job) for name in order] for job in jobs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +245,8 @@ def _each(ids: Sequence[str], choice: Choice, door: Door, look: Look, verb: Verb
 
 
 def _now(job: Job) -> str:
-    return f"{job['state']}, priority {job['priority']}" if job["state"] == "queued" else str(job["state"])
+    if job["state"] == "queued":
+        return f"queued, priority {job['priority']}"
+    if job["state"] == "running" and job.get("cancel_requested_at"):
+        return "running, is being canceled"
+    return "suspended" if job.get("suspended_at") else str(job["state"])

@@ -121,7 +121,7 @@ def _in_database(source: Source, act: Callable[[Database], Awaitable[T]]) -> T:
     """
     from vidqueue.cli.database import reachable
     from vidqueue.cli.settings import load_beside_daemon
-    from vidqueue.db.embedded.server import EmbeddedError
+    from vidqueue.db.embedded.programs import EmbeddedError
     from vidqueue.db.migrate import MigrationError, migrate
     from vidqueue.db.pool import Database
     from vidqueue.errors import VidqueueError

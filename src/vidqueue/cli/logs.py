@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vidqueue.cli.client import FINAL, Client
+from vidqueue.cli.client import FINAL, Client, Job
+from vidqueue.cli.completers import jobs_in
 from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.selection import full_id
@@ -17,7 +18,7 @@ FOLLOW_EVERY_S = 1.0
 
 
 def logs(
-    job_id: Annotated[str, Parameter(name="ID")],
+    job_id: Annotated[str, Parameter(name="ID", completer=jobs_in())],
     *,
     attempt: int | None = None,
     follow: Annotated[bool, Parameter(negative="", show_default=False, alias="-f")] = False,
@@ -41,8 +42,16 @@ def logs(
             time.sleep(FOLLOW_EVERY_S)
             after = _print_new(client, screen, job_id, attempt, after=after)
         if follow:
-            _print_new(client, screen, job_id, attempt, after=after)
+            after = _print_new(client, screen, job_id, attempt, after=after)
+        if not after:
+            screen.say(_nothing(client.job(job_id), attempt))
     return Exit.OK
+
+
+def _nothing(job: Job, attempt: int | None) -> str:
+    if not job["attempt"]:
+        return f"The job is {job['state']} and has had no attempt, so there is no log."
+    return f"Attempt {attempt or job['attempt']} has written no lines."
 
 
 def _print_new(client: Client, screen: Screen, job_id: str, attempt: int | None, *, after: int) -> int:

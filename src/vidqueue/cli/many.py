@@ -12,20 +12,20 @@ from cyclopts import Group, Parameter
 from rich.text import Text
 
 from vidqueue.cli.client import FINAL, Client, Job
+from vidqueue.cli.destinations import Places
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
 from vidqueue.cli.inputs import Inputs
 from vidqueue.cli.options import DASH
-from vidqueue.cli.places import Places
 from vidqueue.cli.render import board, situation, state_of, warnings_of
-from vidqueue.cli.sources import Choice, Entry
+from vidqueue.cli.sources import Choice, Entry, is_pattern
+from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.watch import verdict
+from vidqueue.processors.media import Kind
 
 MANY = Group("Many files", sort_key=25)
 LARGEST_BATCH = 1000
-# Problems of an upload that a job would fail with; a probe that is not finished is none.
-_NOT_YET = frozenset({"probe_pending", "overloaded"})
 
 
 @Parameter(name="*")
@@ -48,7 +48,7 @@ class ManyFlags:
     name: Annotated[tuple[str, ...] | None, Parameter(group=MANY)] = None
     """Download only the output of this name; may be given more than once."""
     strict: Annotated[bool, Parameter(group=MANY, negative="", show_default=False)] = False
-    """End with 3 also where a job succeeded with warnings."""
+    """End with status 3 also if a job succeeded with warnings."""
 
     @property
     def choice(self) -> Choice:
@@ -76,17 +76,29 @@ class Batch:
         request: the part of each job's request that the flags give, with its processor.
         parameters: the parameters that the flags give.
         media: the parameter that names the source.
+        kind: what media it takes.
     """
 
     request: dict[str, Any]
     parameters: dict[str, Any]
     media: str
+    kind: Kind
+
+
+def are_many(sources: Sequence[str], flags: ManyFlags, output: str | None) -> bool:
+    """True if the command line may stand for more than one job, or a folder gets results with the names of sources."""
+    if len(sources) > 1 or flags.beside or flags.source_list is not None:
+        return True
+    if not sources:
+        return False
+    is_folder = output is not None and Target(output).is_folder and not Path(output).is_file()
+    return (is_folder and Path(sources[0]).is_file()) or Path(sources[0]).is_dir() or is_pattern(sources[0])
 
 
 def submit(
     client: Client, screen: Screen, batch: Batch, entries: Sequence[Entry], inputs: Inputs, key: str | None
 ) -> list[Line]:
-    """Upload each source and submit its job; sources that no job could read are skipped, with a line.
+    """Upload each source and submit its job; sources that cannot be read are skipped with a message.
 
     Raises:
         CommandError: the daemon refused a job for another reason than its source.
@@ -95,30 +107,52 @@ def submit(
     members: list[tuple[Line, dict[str, Any]]] = []
     for line, entry in zip(lines, entries, strict=True):
         try:
-            reference = inputs.reference(client, screen, entry.value, refuse=_refused)
+            reference = inputs.reference(client, screen, entry.value, kind=batch.kind)
         except CommandError as error:
             if error.exit in (Exit.UNAVAILABLE, Exit.BUSY, Exit.NOT_PERMITTED):
                 raise
-            line.skipped = error.message
-            screen.say(f"skipped {line.name}: {error.message}")
+            _skip(screen, line, error.message)
             continue
         parameters = {**batch.parameters, **entry.parameters, batch.media: reference}
         members.append((line, {"title": str(line.name)[:500], **batch.request, "input": parameters}))
     parts = [members[at : at + LARGEST_BATCH] for at in range(0, len(members), LARGEST_BATCH)]
     for number, part in enumerate(parts):
         headers = {"Idempotency-Key": f"{key}-{number}" if number else key} if key else {}
-        body = {"jobs": [member for _, member in part]}
-        made = client.call("POST", "/v1/batches", json=body, headers=headers)
+        _send(client, screen, part, batch.media, headers)
+    return lines
+
+
+def _send(
+    client: Client, screen: Screen, part: list[tuple[Line, dict[str, Any]]], media: str, headers: dict[str, str]
+) -> None:
+    """Queue jobs as one batch, without those whose sources the daemon refuses: it is queued whole or not at all."""
+    while part:
+        try:
+            made = client.call("POST", "/v1/batches", json={"jobs": [job for _, job in part]}, headers=headers)
+        except CommandError as error:
+            refused = {index: error.faults.get(f"/jobs/{index}/input/{media}") for index in range(len(part))}
+            if not any(refused.values()) or len(error.faults) > sum(map(bool, refused.values())):
+                raise
+            for index, (line, _) in enumerate(part):
+                if why := refused[index]:
+                    _skip(screen, line, why)
+            part = [member for index, member in enumerate(part) if not refused[index]]
+            continue
         for (line, member), job_id in zip(part, made["jobs"], strict=True):
             line.job = {"id": job_id, "state": "queued", "title": member["title"], "processor": member["processor"]}
-    return lines
+        return
+
+
+def _skip(screen: Screen, line: Line, why: str) -> None:
+    line.skipped = why
+    screen.say(f"skipped {line.name}: {why}")
 
 
 def follow(client: Client, screen: Screen, lines: Sequence[Line], places: Places | None) -> None:
     """Show the jobs until they have ended; write each result as soon as it is there.
 
     Raises:
-        KeyboardInterrupt: after a message how to go on.
+        KeyboardInterrupt: after a message that says how to continue.
     """
     by_id = {line.job["id"]: line for line in lines if line.job is not None}
     try:
@@ -141,7 +175,10 @@ def tell(screen: Screen, lines: Sequence[Line], *, strict: bool) -> Exit:
         for line in lines:
             screen.object(_as_json(line))
     else:
-        screen.table(("NAME", "STATE", "RESULT"), map(_row, lines))
+        rows = [("NAME", "STATE", "RESULT"), *map(_row, lines)]
+        # People want the state first; where it is piped, the name is what scripts look for.
+        first, *others = [(state, name, what) for name, state, what in rows] if screen.width else rows
+        screen.table(tuple(map(str, first)), others)
     jobs = [line.job for line in lines if line.job is not None]
     warned = strict and any(warnings_of(job) for job in jobs)
     if warned or any(line.skipped or line.unwritten for line in lines):
@@ -156,13 +193,6 @@ def how_to_fetch(lines: Sequence[Line], places: Places | None) -> str:
     if places is not None and places.folder is not None:
         command += ["-o", f"{places.folder}/"]
     return f"Fetch the results with: {shlex.join(command)}"
-
-
-def _refused(uploaded: dict[str, Any]) -> None:
-    """Refuse a file that no job could read."""
-    problem = uploaded.get("problem")
-    if problem and problem["code"] not in _NOT_YET:
-        raise CommandError(problem["message"], code=problem["code"], hint=problem["hint"])
 
 
 def _write(client: Client, screen: Screen, line: Line, places: Places) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,20 +11,22 @@ from cyclopts import App, Parameter
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.inputs import media_of_input
 from vidqueue.cli.offered import offered
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
-from vidqueue.processors.base import MediaRef, Processor
+from vidqueue.processors.media import MediaField
 
 FAULTS_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One job of a batch: its parameters, and which of them name media."""
+    """One job of a batch: its parameters, which of them name media, and what is remarkable about them."""
 
     input: dict[str, Any]
-    media: tuple[str, ...]
+    media: tuple[MediaField, ...]
+    remark: str = ""
 
 
 def check(jobs: Sequence[dict[str, Any]]) -> list[Member]:
@@ -46,12 +47,12 @@ def check(jobs: Sequence[dict[str, Any]]) -> list[Member]:
         if processor is None:
             members.append(Member(job["input"], ()))
             continue
+        remark = ""
         try:
-            registry.parse(processor, job["input"])
+            remark = processor.remark(registry.parse(processor, job["input"]))
         except VidqueueError as error:
             faults += [f"/jobs/{index}{fault['pointer']}: {fault['detail']}" for fault in error.errors]
-        media = [field for field in _media(processor) if isinstance(job["input"].get(field), str)]
-        members.append(Member(job["input"], tuple(media)))
+        members.append(Member(job["input"], tuple(media_of_input(processor, job["input"])), remark))
     if faults:
         more = [f"and {len(faults) - FAULTS_TOLD} more"] if len(faults) > FAULTS_TOLD else []
         raise CommandError(
@@ -68,7 +69,7 @@ def flags_on(name: str, words: Sequence[str], taken: Container[str]) -> tuple[li
 
     Raises:
         CommandError: there is no such processor here, or a value is not JSON where it must be.
-        CycloptsError: a flag is unknown or has a wrong value; the parser has said so.
+        CycloptsError: a flag is unknown or has a wrong value.
     """
     known = offered().processors
     if name not in known:
@@ -79,7 +80,7 @@ def flags_on(name: str, words: Sequence[str], taken: Container[str]) -> tuple[li
     media = next((flag for flag in flags if flag.media), None)
     rest = [flag for flag in flags if flag is not media]
     files, given = _parse(f"vidqueue batch --processor {name}", rest, words)
-    values = {flag.field: _read(flag, given[flag.argument.name]) for flag in rest if flag.argument.name in given}
+    values = {flag.field: flag.read(given[flag.argument.name]) for flag in rest if flag.argument.name in given}
     return files, values, media.field if media else None
 
 
@@ -98,20 +99,5 @@ def _parse(name: str, flags: Sequence[Flag], words: Sequence[str]) -> tuple[list
     command.__annotations__ = {"files": shape} | {one.name: one.annotation for one in named}
     parser = App(name=name, help_flags=[], version_flags=[])
     parser.default(command)
-    parser(list(words), exit_on_error=False, result_action="return_value")
+    parser(list(words), exit_on_error=False, print_error=False, result_action="return_value")
     return list(caught.pop("files", ())), caught
-
-
-def _read(flag: Flag, value: Any) -> Any:
-    try:
-        return flag.read(value)
-    except json.JSONDecodeError as error:
-        raise CommandError(f"--{flag.argument.name} takes JSON: {error}.", exit=Exit.USAGE) from None
-
-
-def _media(processor: Processor) -> list[str]:
-    return [
-        name
-        for name, info in processor.Params.model_fields.items()
-        if any(isinstance(mark, MediaRef) for mark in info.metadata)
-    ]

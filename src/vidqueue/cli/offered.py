@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
+from vidqueue.cli.flags import joined_choices
 from vidqueue.cli.options import DEFAULT_URL
 from vidqueue.job import OutputDraft
 from vidqueue.processors import registry
@@ -106,7 +107,7 @@ def _annotation(about: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
         return Literal[tuple(about.get("enum") or [about["const"]])]
     if "anyOf" in about:
         options = [one for one in about["anyOf"] if one.get("type") != "null"]
-        inner = _annotation(options[0], root) if len(options) == 1 else Any
+        inner = joined_choices([_annotation(one, root) for one in options]) or Any
         return inner | None if inner is not Any and len(options) < len(about["anyOf"]) else inner
     if about.get("type") == "array":
         inner = _annotation(about.get("items", {}), root)

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from vidqueue.cli import jobs
 from vidqueue.cli.client import Client
+from vidqueue.cli.completers import lanes, processors
 from vidqueue.cli.durations import seconds_of
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen, age_text
 
 For = Annotated[str | None, Parameter(name="--for")]
-Processor = Annotated[str | None, Parameter(name="--processor")]
-Lane = Annotated[str | None, Parameter(name="--lane")]
+Processor = Annotated[str | None, Parameter(name="--processor", completer=processors)]
+Lane = Annotated[str | None, Parameter(name="--lane", completer=lanes)]
 
 
 def pause(
@@ -42,22 +44,27 @@ def pause(
 
 
 def resume(
-    *,
+    *ids: str,
     processor: Processor = None,
     lane: Lane = None,
     host: str | None = None,
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """End a pause. Pauses of lanes and of other processors stay; what is still paused is shown.
+    """End a pause, or let suspended jobs go on. Pauses of lanes and of other processors stay; they are shown.
 
     Args:
+        ids: Suspended jobs, which go on; without one, a pause ends.
         processor: End the pause of this processor.
         lane: End the pause or the draining of this lane.
         host: The host of the lane, where several hosts have one of that name.
         door: The daemon to talk to.
         look: The format of the output.
     """
+    if ids:
+        if lane or processor or host:
+            raise CommandError("Give jobs, --lane or --processor, not more than one of them.", exit=Exit.USAGE)
+        return jobs.resume(ids, door, look)
     return _tell("resume", {"processor": processor}, lane, host, {}, door=door, look=look)
 
 

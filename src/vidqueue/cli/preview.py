@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vidqueue.cli.client import Client
+from vidqueue.cli.completers import jobs_in
 from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import DASH, DOOR, LOOK, Door, Look
 from vidqueue.cli.selection import full_id
@@ -16,7 +17,7 @@ from vidqueue.cli.terminal import Screen
 
 
 def preview(
-    job_id: Annotated[str, Parameter(name="ID")],
+    job_id: Annotated[str, Parameter(name="ID", completer=jobs_in("running"))],
     *,
     output: Annotated[str, DASH, Parameter(alias="-o", show_default=False)] = ".",
     force: Annotated[bool, Parameter(negative="", show_default=False)] = False,

@@ -29,7 +29,10 @@ def reload(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     data_dir = load_beside_daemon(source).settings.data_dir
     before = daemon_of(data_dir)
     if before is None:
-        hint = "--data-dir names another folder; run this as the user of the daemon, or as root."
+        hint = (
+            "The daemon is found by its data folder, and not by its address: give the --data-dir or --config of "
+            "`vidqueue serve`, and run this as the user of the daemon, or as root."
+        )
         raise CommandError(f"No daemon runs on {data_dir}.", exit=Exit.UNAVAILABLE, hint=hint)
     try:
         os.kill(before.pid, signal.SIGHUP)

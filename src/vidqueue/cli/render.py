@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol
 
+from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from vidqueue.cli.client import FINAL, Job
-from vidqueue.cli.terminal import Screen, duration_text, state_text
+from vidqueue.cli.layout import lines_of, widths_of
+from vidqueue.cli.terminal import Screen, age_text, count_text, duration_text, state_text
 from vidqueue.sanitize import visible
 
 LINE_EVERY_S = 10.0
+# The width of a bar, from a terminal's width on.
+BAR_WIDTHS = {100: 24, 0: 12}
 _ORDER = {"running": 0, "queued": 1}
 
 
@@ -34,7 +36,7 @@ def board(screen: Screen) -> Iterator[Board]:
     if screen.json:
         yield Feed(screen)
     elif screen.live:
-        bars = Bars(height=screen.err.height)
+        bars = Bars(screen.err)
         with Live(get_renderable=bars.render, console=screen.err, refresh_per_second=8, transient=False):
             yield bars
     else:
@@ -68,33 +70,39 @@ class Lines:
         if job["state"] == state and (state in FINAL or now - told_at < self._every_s):
             return
         self._told[job["id"]] = (job["state"], now)
-        self._screen.say(f"{job['id']}  {name_of(job):<20}  {state_of(job).plain:<9}  {situation(job)}".rstrip())
+        words = [f"{state_of(job).plain:<9}", name_of(job), situation(job), job["id"]]
+        self._screen.say("  ".join(word for word in words if word))
 
 
 class Bars:
-    """Draws a row for each job: running jobs first, then waiting jobs, then the latest that ended."""
+    """Draws each job with a bar: running jobs first, then waiting jobs, then the latest that ended."""
 
-    def __init__(self, *, height: int) -> None:
-        self._rows = max(3, height - 3)
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._jobs: dict[str, Job] = {}
 
     def put(self, job: Job) -> None:
         """Keep the job for the next frame."""
         self._jobs[job["id"]] = job
 
-    def render(self) -> Table:
+    def render(self) -> Group:
         """The frame as it is now; rich asks for it from its own thread."""
+        width, height = self._console.width, max(3, self._console.height - 3)
         jobs = sorted(self._jobs.copy().values(), key=_place)
-        table = Table.grid(padding=(0, 2))
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for job in jobs[: self._rows]:
-            table.add_row(*_row(job))
-        if hidden := jobs[self._rows :]:
+        rows = [_row(job, width) for job in jobs[:height]]
+        widths = widths_of(rows, width)
+        frame: list[Text] = []
+        shown = 0
+        for row in rows:
+            lines = list(lines_of(self._console, row, widths, width))
+            if frame and len(frame) + len(lines) > height:
+                break
+            frame += lines
+            shown += 1
+        if hidden := jobs[shown:]:
             ended = sum(job["state"] in FINAL for job in hidden)
-            table.add_row(f"and {len(hidden) - ended} more to do, {ended} ended", "", "")
-        return table
+            frame.append(Text(f"and {len(hidden)} more, of which {ended} ended"))
+        return Group(*frame)
 
 
 def situation(job: Job) -> str:
@@ -102,21 +110,36 @@ def situation(job: Job) -> str:
     match job["state"]:
         case "queued":
             place = f"place {job['position']}{'+' * bool(job.get('position_is_bound'))}" if job.get("position") else ""
-            words = [place, f"({job['wait_reason']})" if job.get("wait_reason") else "", job.get("message") or ""]
+            words = [place, _reason(job), job.get("message") or ""]
         case "running":
-            words = [f"{job.get('progress') or 0:.0%}", job.get("stage") or "", *_pace(job), job.get("lane") or ""]
+            pace = _suspended(job) if job.get("suspended_at") else _pace(job)
+            words = [f"{job.get('progress') or 0:.0%}", job.get("stage") or "", *pace, job.get("lane") or ""]
         case "failed":
             error = job.get("error") or {}
             words = [error.get("code", ""), error.get("message", "")]
         case _:
-            words = [ran_text(job)]
+            words = [ran_text(job), "cached" if job.get("cached") else ""]
     return "  ".join(word for word in words if word)
+
+
+def _suspended(job: Job) -> list[str]:
+    # Nobody can tell when a suspended job ends.
+    return ["the window of its lane has ended"] if job.get("suspended_by") == "window" else []
+
+
+def _reason(job: Job) -> str:
+    reason = job.get("wait_reason")
+    opens = f", opens {age_text(job['opens_at'])}" if job.get("opens_at") else ""
+    starts = f" {age_text(job['run_at'])}" if reason == "scheduled" and job.get("run_at") else ""
+    return f"({reason}{starts}{opens})" if reason else ""
 
 
 def state_of(job: Job) -> Text:
     """The state of a job in its colour, with the number of warnings of its outputs."""
     warnings = warnings_of(job)
-    said = f" with {warnings} warning{'s' * (warnings > 1)}" if warnings and job["state"] == "succeeded" else ""
+    said = f" with {count_text(warnings, 'warning')}" if warnings and job["state"] == "succeeded" else ""
+    if job.get("suspended_at"):
+        return state_text("suspended")
     return state_text(job["state"]).append(said, style="yellow")
 
 
@@ -134,8 +157,11 @@ def ran_text(job: Job) -> str:
 
 
 def name_of(job: Job) -> str:
-    """What a person calls a job: its title, else its processor and the end of its id, where ids differ most."""
-    return str(job.get("title") or f"{job['processor']} …{job['id'][-6:]}")
+    """What a person calls a job: title and source, else its processor and the end of its id, where ids differ most."""
+    title, source = job.get("title") or "", job.get("source") or ""
+    if title and source and source not in title:
+        return f"{title} ({source})"
+    return str(title or source or f"{job['processor']} …{job['id'][-6:]}")
 
 
 def _pace(job: Job) -> list[str]:
@@ -143,12 +169,15 @@ def _pace(job: Job) -> list[str]:
     return [f"{fps:.0f} fps" if fps else "", f"{duration_text(eta)} left" if eta else ""]
 
 
-def _row(job: Job) -> tuple[Text | ProgressBar, ...]:
-    fraction = 1.0 if job["state"] == "succeeded" else job.get("progress") or 0.0
-    name = Text(visible(name_of(job)), overflow="ellipsis")
-    name.truncate(40)
-    bar = ProgressBar(total=1.0, completed=fraction, width=24)
-    return name, state_of(job), bar, Text(visible(situation(job)))
+def _row(job: Job, width: int) -> tuple[Text, ...]:
+    bar = _bar(job, next(bar for least, bar in BAR_WIDTHS.items() if width >= least))
+    return state_of(job), Text(visible(name_of(job))), Text(visible(situation(job))), bar
+
+
+def _bar(job: Job, width: int) -> Text:
+    fraction = 1.0 if job["state"] == "succeeded" else min(1.0, max(0.0, job.get("progress") or 0.0))
+    done = round(fraction * width)
+    return Text.assemble(("━" * done, "cyan"), ("─" * (width - done), "bright_black"))
 
 
 def _place(job: Job) -> tuple[int, str]:

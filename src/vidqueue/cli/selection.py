@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from cyclopts import Group, Parameter
 
 from vidqueue.cli.client import Client, Job
+from vidqueue.cli.completers import processors
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.render import name_of
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, count_text
 
 StateName = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
@@ -27,29 +28,52 @@ SHOWN = 5
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Filters:
+    """What jobs have in common."""
+
+    tag: Annotated[str | None, Parameter(group=CHOICE, allow_leading_hyphen=True)] = None
+    """Only jobs with this tag."""
+    processor: Annotated[str | None, Parameter(group=CHOICE, completer=processors)] = None
+    """Only jobs of this processor."""
+    batch: Annotated[str | None, Parameter(group=CHOICE)] = None
+    """Only jobs of this batch."""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The filters that were given, as the daemon's list of jobs takes them."""
+        given = {"tag": self.tag, "processor": self.processor, "batch": self.batch}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Choice(Filters):
     """Jobs that are chosen by what they are, instead of by their ids."""
 
     every: Annotated[bool, Parameter(name="--all", group=CHOICE, negative="", show_default=False)] = False
     """All jobs for which the command makes sense."""
     state: Annotated[tuple[StateName, ...] | None, Parameter(group=CHOICE)] = None
     """Only jobs in this state; may be given more than once."""
-    tag: Annotated[str | None, Parameter(group=CHOICE)] = None
-    """Only jobs with this tag."""
-    processor: Annotated[str | None, Parameter(group=CHOICE)] = None
-    """Only jobs of this processor."""
-    batch: Annotated[str | None, Parameter(group=CHOICE)] = None
-    """Only jobs of this batch."""
     yes: Annotated[bool, Parameter(group=CHOICE, negative="", show_default=False)] = False
     """Do not ask before acting on many jobs."""
 
     @property
     def is_given(self) -> bool:
         """True if jobs are chosen by what they are."""
-        return self.every or any(one is not None for one in (self.state, self.tag, self.processor, self.batch))
+        return self.every or self.state is not None or bool(self.query)
 
 
-NO_CHOICE = Choice()
+# Beside its base: cyclopts reads the inherited hints with the names of the module in which a class is written.
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class ManyJobs(Filters):
+    """Which jobs a command is about, where it is not one: of those that succeeded."""
+
+    every: Annotated[bool, Parameter(name="--all", group=CHOICE, negative="", show_default=False)] = False
+    """All jobs that succeeded."""
+
+
+NO_CHOICE, NO_FILTERS = Choice(), Filters()
 
 
 def chosen(
@@ -76,9 +100,11 @@ def chosen(
         raise CommandError(
             "No job was given.", exit=Exit.USAGE, hint="Give ids, or choose jobs with --all, --state, --tag or --batch."
         )
+    if choice.state and not set(choice.state) & set(states):
+        given, fit = " or ".join(choice.state), " or ".join(states)
+        raise CommandError(f"{act} takes jobs that are {fit}, and none that is {given}.", exit=Exit.USAGE)
     wanted = ",".join(choice.state or states)
-    filters = {"tag": choice.tag, "processor": choice.processor, "batch": choice.batch}
-    found = list(client.jobs(limit=None, state=wanted, **filters))
+    found = list(client.jobs(limit=None, state=wanted, **choice.query))
     if not found:
         screen.say("No job fits.")
         return []
@@ -93,23 +119,39 @@ def full_id(client: Client, given: str) -> str:
     Raises:
         CommandError: no job, or several of the newest ones, have it.
     """
+    return _found(given, client.jobs(limit=NEWEST), "jobs", name_of, "list")
+
+
+def full_file_id(given: str, newest: Iterable[Mapping[str, Any]]) -> str:
+    """Return the id of an upload from its beginning or its end; `newest` are the files among which it is looked for.
+
+    Raises:
+        CommandError: no file, or several of the newest ones, have it.
+    """
+    bare = given.strip().removeprefix("vq:files/")
+    return _found(bare, newest, "uploads", lambda file: str(file["name"]), "files list")
+
+
+def _found(
+    given: str, newest: Iterable[Mapping[str, Any]], things: str, name: Callable[[Any], str], listing: str
+) -> str:
     short = given.strip().lstrip("…").lower()
     if _is_uuid(short) or not _SHORT.fullmatch(short):
         return given
-    found = [job for job in client.jobs(limit=NEWEST) if _fits(str(job["id"]), short)]
+    found = [one for one in newest if _fits(str(one["id"]), short)]
     if len(found) == 1:
         return str(found[0]["id"])
     if not found:
         raise CommandError(
-            f"None of the newest {NEWEST} jobs has an id that begins or ends with {short!r}.",
+            f"None of the newest {NEWEST} {things} has an id that begins or ends with {short!r}.",
             exit=Exit.NOT_FOUND,
             code="not_found",
-            hint="`vidqueue list --all` shows all ids.",
+            hint=f"`vidqueue {listing} --all` shows all ids.",
         )
     raise CommandError(
-        f"{len(found)} jobs have an id that begins or ends with {short!r}.",
+        f"{len(found)} {things} have an id that begins or ends with {short!r}.",
         exit=Exit.USAGE,
-        details=[f"{job['id']}  {name_of(job)}" for job in found[:SHOWN]],
+        details=[f"{one['id']}  {name(one)}" for one in found[:SHOWN]],
         hint="Give more of the id.",
     )
 
@@ -150,7 +192,15 @@ def _confirm(screen: Screen, found: Sequence[Job], act: str) -> None:
         screen.say(f"  {job['id'][-6:]}  {name_of(job)}  {job['state']}")
     if len(found) > SHOWN:
         screen.say(f"  and {len(found) - SHOWN} more")
-    question = f"{act} {len(found)} job{'s' * (len(found) != 1)}?"
+    confirm(screen, f"{act} {count_text(len(found), 'job')}?")
+
+
+def confirm(screen: Screen, question: str) -> None:
+    """Ask a person.
+
+    Raises:
+        CommandError: the answer was no, or nobody can be asked.
+    """
     if not sys.stdin.isatty():
         raise CommandError(f"{question} Nobody can be asked here.", exit=Exit.USAGE, hint="--yes answers it.")
     screen.say(f"{question} [y/N]")

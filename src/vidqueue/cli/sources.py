@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from vidqueue.cli.error_messages import nearest
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import STDIN, is_reference
 from vidqueue.cli.job_list import files_of
@@ -23,6 +25,11 @@ _MEDIA_SUFFIXES = (
     *(".3gp", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
     *(".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m", ".flac", ".m4a", ".mka", ".ogg", ".opus", ".wav", ".gif"),
 )
+
+
+def is_pattern(source: str) -> bool:
+    """True if the shell has left a pattern of file names, such as *.mp4, as it was."""
+    return has_magic(source) and not is_reference(source) and not Path(source).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +101,22 @@ def listed(source: str, media: str) -> list[Entry]:
     return [_line(source, number, line.strip(), media) for number, line in lines if line.strip()]
 
 
-def refuse_flag(source: str) -> None:
-    """Refuse what looks like a flag, unless there is a file of that name.
+def is_flag(word: str) -> bool:
+    """True if a word looks like a flag: there is no file of that name, and it does not stand behind `--`."""
+    ended = sys.argv[sys.argv.index("--") :] if "--" in sys.argv else ()
+    return word.startswith("-") and word != STDIN and word not in ended and not os.path.lexists(word)
+
+
+def refuse_flag(source: str, known: Iterable[str]) -> None:
+    """Refuse what looks like a flag.
 
     Raises:
-        CommandError: with what to write for a file that is not there yet.
+        CommandError: with the known flag that was probably meant, or what to write for a file.
     """
-    if source.startswith("-") and source != STDIN and not os.path.lexists(source):
-        hint = f"Write ./{source} for a file of that name."
-        raise CommandError(f"{source} is not a known flag.", exit=Exit.USAGE, hint=hint)
+    if is_flag(source):
+        flag = source.partition("=")[0]
+        hint = nearest(flag, known) or f"Write -- {source} for a file of that name."
+        raise CommandError(f"{flag} is not a known flag.", exit=Exit.USAGE, hint=hint)
 
 
 def title_of(source: str) -> str | None:
@@ -125,7 +139,6 @@ def _line(source: str, number: int, line: str, media: str) -> Entry:
 
 
 def _entries(source: str, choice: Choice) -> Iterator[Entry]:
-    refuse_flag(source)
     if is_reference(source) or source == STDIN:
         yield Entry(source, _name_of(source))
         return
@@ -137,15 +150,22 @@ def _entries(source: str, choice: Choice) -> Iterator[Entry]:
 
 
 def _in_folder(folder: Path, choice: Choice) -> Iterator[Entry]:
-    def refuse(error: OSError) -> None:
-        raise CommandError(f"{error.filename} cannot be read: {error.strerror}.", code="input_not_found")
+    closed = list[Path]()
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise CommandError(f"{error.filename} cannot be read: {error.strerror}.", code="input_not_found")
+        closed.append(Path(error.filename))
+
+    for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(one for one in folders if choice.recursive and not one.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and choice.takes(name, named=False) and path.is_file():
+            # A link that leads nowhere is told as what cannot be read, and not passed over.
+            if not name.startswith(".") and choice.takes(name, named=False) and (path.is_file() or not path.exists()):
                 yield Entry(str(path), PurePosixPath(path.relative_to(folder)))
+    # What is in a folder below that cannot be read is not known; it is told beside the files.
+    yield from (Entry(str(path), PurePosixPath(path.relative_to(folder))) for path in closed)
 
 
 def _name_of(value: str) -> PurePosixPath:

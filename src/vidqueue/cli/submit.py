@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import fields, replace
-from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, get_args
 
@@ -13,24 +11,26 @@ from cyclopts import App, Parameter
 
 from vidqueue.cli import many
 from vidqueue.cli.client import Client, Job
+from vidqueue.cli.destinations import Places
+from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of
-from vidqueue.cli.inputs import Inputs, is_reference, protecting
+from vidqueue.cli.inputs import Inputs, media_of_input, protecting, put
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
 from vidqueue.cli.offered import offered
 from vidqueue.cli.options import Door, Look
-from vidqueue.cli.places import Places
 from vidqueue.cli.render import warnings_of
-from vidqueue.cli.result import deliver
+from vidqueue.cli.result import command_for, deliver
 from vidqueue.cli.selection import full_id
 from vidqueue.cli.sources import expand, listed, refuse_flag, title_of
 from vidqueue.cli.target import Identity, Target
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, count_text, warn
 from vidqueue.cli.watch import verdict, wait_for
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
+from vidqueue.processors.media import MediaField
 
 
 class SubmitCommand:
@@ -68,16 +68,35 @@ class SubmitCommand:
         if self._source is not None:
             if (named := bound.pop(self._source.argument.name, None)) is not None:
                 sources.append(named)
-            if _are_many(sources, many_flags):
-                return self._submit_many(sources, bound, job_flags, many_flags, door, Screen(look))
             for source in sources:
-                refuse_flag(source)
+                refuse_flag(source, self._known_flags())
+            if not sources and many_flags.source_list is None and self._needs_source:
+                hint = f"Name one, such as: vidqueue submit {self._processor.name} in.mp4"
+                raise CommandError("No file was given.", exit=Exit.USAGE, hint=hint, code="invalid_params")
+            if many.are_many(sources, many_flags, job_flags.output):
+                return self._submit_many(sources, bound, job_flags, many_flags, door, Screen(look))
             if sources:
                 bound[self._source.argument.name] = sources[0]
                 # What people call the job, and what tells thirty of them apart.
                 job_flags = replace(job_flags, title=job_flags.title or title_of(sources[0]))
         request = {"processor": self._processor.name, "input": self._input(bound), **job_flags.request()}
-        return _submit(request, self._media(bound), job_flags, door, Screen(look), strict=many_flags.strict)
+        return _submit(
+            request,
+            media_of_input(self._processor, request["input"]),
+            job_flags,
+            door,
+            Screen(look),
+            strict=many_flags.strict,
+        )
+
+    @property
+    def _needs_source(self) -> bool:
+        assert self._source is not None
+        return self._processor.Params.model_fields[self._source.field].is_required()
+
+    def _known_flags(self) -> list[str]:
+        names = [*(flag.argument.name for flag in self._flags), *_taken()]
+        return [f"--{name.replace('_', '-')}" for name in names]
 
     def _submit_many(
         self,
@@ -94,23 +113,24 @@ class SubmitCommand:
             entries += listed(many_flags.source_list, self._source.field)
         if not entries:
             raise CommandError("There is no file to submit.", exit=Exit.USAGE, code="input_not_found")
-        values = {flag.field: _read(flag, bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
-        for entry in entries:
-            self._check({**values, **entry.parameters, self._source.field: entry.value})
+        values = {flag.field: flag.read(bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
+        checked = [{**values, **entry.parameters, self._source.field: entry.value} for entry in entries]
+        for remark in sorted({*map(self._check, checked)} - {""}):
+            warn(remark)
         inputs = Inputs(may_upload=flags.upload)
-        named = inputs.check(entry.value for entry in entries)
+        named = inputs.check((entry.value for entry in entries), may_skip=True)
         places = _places(self._processor.name, flags, many_flags, named)
         if places is not None:
             extension = self._extension(values)
             names = [entry.name if places.folder else PurePosixPath(entry.value) for entry in entries]
             places.check(names, extension)
         request = {"processor": self._processor.name, **flags.request()}
-        batch = many.Batch(request, values, self._source.field)
+        batch = many.Batch(request, values, self._source.field, self._source.kind or "any")
         with Client(door.url, owner=flags.owner) as client:
             _name_jobs(client, request)
             lines = many.submit(client, screen, batch, entries, inputs, flags.idempotency_key)
             if flags.wait or places is not None:
-                screen.say(f"submitted {sum(line.job is not None for line in lines)} jobs")
+                screen.say(f"submitted {count_text(sum(line.job is not None for line in lines), 'job')}")
                 many.follow(client, screen, lines, places)
         return many.tell(screen, lines, strict=many_flags.strict)
 
@@ -121,23 +141,23 @@ class SubmitCommand:
         return f".{container}" if isinstance(container, str) else ""
 
     def _input(self, bound: dict[str, Any]) -> dict[str, Any]:
-        values = {flag.field: _read(flag, bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
-        self._check(values)
+        values = {flag.field: flag.read(bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
+        if remark := self._check(values):
+            warn(remark)
         return values
 
-    def _media(self, bound: dict[str, Any]) -> list[str]:
-        return [flag.field for flag in self._flags if flag.media and _is_given(flag, bound)]
-
-    def _check(self, values: dict[str, Any]) -> None:
-        """Check the parameters before a file is uploaded."""
+    def _check(self, values: dict[str, Any]) -> str:
+        """Check the parameters before a file is uploaded, and return what is remarkable about them."""
         try:
-            registry.parse(self._processor, values)
+            return self._processor.remark(registry.parse(self._processor, values))
         except VidqueueError as error:
-            faults = [f"{fault['pointer'].removeprefix('/input/')}: {fault['detail']}" for fault in error.errors]
+            faults = [describe_fault(fault["pointer"], fault["detail"]) for fault in error.errors]
+            refused = error.code == "invalid_params"
+            see = f"`vidqueue submit {self._processor.name} --help` shows them all."
             raise CommandError(
-                f"{self._processor.name} does not accept these parameters.",
+                f"{self._processor.name} does not accept these parameters." if faults or refused else error.message,
                 exit=Exit.USAGE,
-                hint=f"`vidqueue submit {self._processor.name} --help` shows them all.",
+                hint=see if refused else error.hint,
                 code=error.code,
                 details=faults,
             ) from None
@@ -156,17 +176,6 @@ _SOURCES = inspect.Parameter(
 )
 
 
-def _are_many(sources: list[str], flags: ManyFlags) -> bool:
-    """True if the command line may stand for more than one job."""
-    if len(sources) > 1 or flags.beside or flags.source_list is not None:
-        return True
-    return bool(sources) and (Path(sources[0]).is_dir() or _is_pattern(sources[0]))
-
-
-def _is_pattern(source: str) -> bool:
-    return has_magic(source) and not is_reference(source) and not Path(source).exists()
-
-
 def _places(processor: str, flags: JobFlags, many_flags: ManyFlags, inputs: frozenset[Identity]) -> Places | None:
     """Where results go; None where nobody waits for them."""
     if many_flags.beside and flags.output is not None:
@@ -183,7 +192,7 @@ def _places(processor: str, flags: JobFlags, many_flags: ManyFlags, inputs: froz
 
 
 def _taken() -> frozenset[str]:
-    return frozenset(field.name for kind in _SHARED.values() for field in fields(kind)) | set(_SHARED)
+    return frozenset(field.name for kind in _SHARED.values() for field in fields(kind)) | {*_SHARED, SOURCES}
 
 
 def _shared(name: str, kind: type) -> inspect.Parameter:
@@ -194,18 +203,11 @@ def _is_given(flag: Flag, bound: dict[str, Any]) -> bool:
     return bound.get(flag.argument.name) is not None
 
 
-def _read(flag: Flag, value: Any) -> Any:
-    try:
-        return flag.read(value)
-    except json.JSONDecodeError as error:
-        raise CommandError(f"--{flag.argument.name} takes JSON: {error}.", exit=Exit.USAGE) from None
-
-
 def _submit(
-    request: dict[str, Any], media: list[str], flags: JobFlags, door: Door, screen: Screen, *, strict: bool
+    request: dict[str, Any], media: list[MediaField], flags: JobFlags, door: Door, screen: Screen, *, strict: bool
 ) -> int:
     inputs = Inputs(may_upload=flags.upload)
-    named = inputs.check(request["input"][field] for field in media)
+    named = inputs.check(one.reference for one in media)
     target = None if flags.output is None else Target(flags.output, force=flags.force, inputs=named)
     if target is not None:
         target.check()
@@ -213,8 +215,8 @@ def _submit(
         if target is not None and target.replaces:
             target = protecting(client, request["input"], target)
             target.check()
-        for field in media:
-            request["input"][field] = inputs.reference(client, screen, request["input"][field])
+        for one in media:
+            put(request["input"], one.path, inputs.reference(client, screen, one.reference, kind=one.kind))
         _name_jobs(client, request)
         headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
         job: Job = client.call("POST", "/v1/jobs", json=request, headers=headers)
@@ -228,8 +230,9 @@ def _submit(
             deliver(client, screen, job, target, door)
         elif not screen.json:
             screen.write(job["id"])
+            screen.say(f"Get its result with: {command_for(job, door)}")
         if warnings := warnings_of(job):
-            screen.say(f"succeeded with {warnings} warning{'s' * (warnings > 1)}; see: vidqueue status {job['id']}")
+            screen.say(f"succeeded with {count_text(warnings, 'warning')}; see: vidqueue status {job['id']}")
         return Exit.JOB_FAILED if strict and warnings else Exit.OK
 
 

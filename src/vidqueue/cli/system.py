@@ -1,4 +1,4 @@
-"""Commands that show the daemon's processors and lanes: `processors` and `lanes`."""
+"""The command that shows the daemon's processors: `processors`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from vidqueue.cli import completers
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.flags import bounds_text
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen
 
@@ -19,7 +21,10 @@ processors_app.command("vidqueue.cli.scaffold:new", name="new", help="Write a pa
 
 @processors_app.default
 def processors(
-    name: Annotated[str | None, Parameter(name="NAME")] = None, *, door: Door = DOOR, look: Look = LOOK
+    name: Annotated[str | None, Parameter(name="NAME", completer=completers.processors)] = None,
+    *,
+    door: Door = DOOR,
+    look: Look = LOOK,
 ) -> int:
     """List the processors of the daemon, or show the parameters of one.
 
@@ -45,23 +50,17 @@ def processors(
     return Exit.OK
 
 
-def lanes(*, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Show the lanes and the jobs they run."""
-    screen = Screen(look)
-    with Client(door.url) as client:
-        found = client.get("/v1/lanes")["lanes"]
-    if screen.json:
-        for lane in found:
-            screen.object(lane)
-    else:
-        lines = [(lane["name"], lane["host"], _condition(lane), lane["gpu_name"] or "", _work(lane)) for lane in found]
-        screen.table(("LANE", "HOST", "STATE", "GPU", "JOB"), lines)
-    return Exit.OK
-
-
 def _about(processor: dict[str, Any]) -> str:
     reason = processor.get("reason")
-    return f"{processor['description']} (unavailable: {reason})" if reason else str(processor["description"])
+    if reason:
+        return f"{processor['description']} (unavailable: {reason})"
+    peers = ", ".join(map(_peer, processor.get("peers", ())))
+    return f"{processor['description']} ({peers})" if peers else str(processor["description"])
+
+
+def _peer(peer: dict[str, Any]) -> str:
+    problem = f": {peer['problem']}" if peer["problem"] else ""
+    return f"{peer['name']}, {peer['kind']}{problem}"
 
 
 def _choose(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -86,23 +85,7 @@ def type_text(field: dict[str, Any]) -> str:
         return " | ".join(type_text(option) for option in field["anyOf"] if option.get("type") != "null")
     if "enum" in field:
         return " | ".join(map(str, field["enum"]))
-    low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum", field.get("exclusiveMaximum"))
-    bounds = (
-        f" {'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-        if (low, high) != (None, None)
-        else ""
-    )
-    return f"{field.get('type', 'any')}{bounds}"
-
-
-def _condition(lane: dict[str, Any]) -> str:
-    if lane["state"] == "online" and lane["paused"]:
-        return "draining" if lane["draining"] and lane["busy"] else "drained" if lane["draining"] else "paused"
-    return str(lane["blocked_by"] or lane["state"]) if lane["state"] == "online" else str(lane["state"])
-
-
-def _work(lane: dict[str, Any]) -> str:
-    job = lane["job"]
-    if not job:
-        return "busy" if lane["busy"] else ""
-    return f"{job['id']}  {job['processor']}  {job['progress']:.0%}"
+    if "const" in field:
+        return str(field["const"])
+    bounds = bounds_text(*map(field.get, ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")))
+    return f"{field.get('type', 'any')} {bounds}".rstrip()

@@ -47,13 +47,19 @@ class Target:
         return self.given == STDOUT
 
     @property
+    def is_folder(self) -> bool:
+        """Whether files are written into a folder, under names of their own; one that ends in a slash is made."""
+        # Unlike Path.is_dir, it tells of no name that is too long.
+        return not self.is_stdout and (self.given.endswith("/") or os.path.isdir(self.given))  # noqa: PTH112
+
+    @property
     def replaces(self) -> Path | None:
         """The file that would be replaced, if there is one and --force allows it."""
         path = Path(self.given)
         return path if self.force and not self.is_stdout and path.is_file() else None
 
     def check(self) -> None:
-        """Refuse a target that cannot be written, before anything else is done.
+        """Refuse a target that cannot be written, before anything else is done; make a folder that is missing.
 
         Raises:
             CommandError: says what is wrong with it.
@@ -69,7 +75,10 @@ class Target:
             _require_writable(path)
             return
         if self.given.endswith("/"):
-            raise CommandError(f"The folder {self.given} does not exist." if facts is None else _not_a_folder(path))
+            if facts is not None:
+                raise CommandError(_not_a_folder(path))
+            make_folder(path)
+            return
         _require_writable(self._free(path).parent)
 
     def file(self, name: str) -> Path:
@@ -128,6 +137,18 @@ class Target:
             facts = os.fstat(1)
             if stat.S_ISREG(facts.st_mode) and _identity(facts) in self.inputs:
                 raise CommandError("Standard output is an input of this command.", hint="Write to another file.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, if it is missing.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None
 
 
 def identity_of(place: str | Path | int) -> Identity | None:

@@ -7,6 +7,7 @@ out of them; whatever is printed for people passes through it. JSON is printed a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -14,14 +15,14 @@ from io import TextIOWrapper
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from vidqueue.cli.exits import CommandError
+from vidqueue.cli.layout import lines_of, widths_of
 from vidqueue.cli.options import Look
 from vidqueue.sanitize import visible
 
-WIDTH = 400
+NO_COLOR = "NO_COLOR"
 
 STATE_STYLES = {
     "queued": "yellow",
@@ -36,17 +37,22 @@ class Screen:
     """The two streams of a command, as its flags want them."""
 
     def __init__(self, look: Look) -> None:
-        # None leaves the decision to $NO_COLOR and to whether the stream is a terminal.
-        plain = True if look.no_color else None
+        if look.no_color:
+            # For errors and for the help too, which know nothing of the flags of a command.
+            os.environ[NO_COLOR] = "1"
         self.json = look.json
-        # Wide, so that rows stay whole where they are piped or searched; a narrow terminal breaks the lines itself.
-        self.out = _console(plain, stderr=False, width=WIDTH)
-        self.err = _console(plain, stderr=True)
+        self.out = console(stderr=False)
+        self.err = console(stderr=True)
 
     @property
     def live(self) -> bool:
-        """Whether bars can be drawn."""
-        return self.err.is_terminal and not self.err.is_dumb_terminal
+        """Whether bars can be drawn; they need escape sequences that move the cursor."""
+        return self.err.is_terminal and not self.err.is_dumb_terminal and not is_plain()
+
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal that the answer goes to; None where rows stay whole, because they are piped."""
+        return self.out.width if self.out.is_terminal else None
 
     def say(self, text: str) -> None:
         """A line about what goes on, for people."""
@@ -72,46 +78,65 @@ class Screen:
         sys.stdout.write(line + "\n")
 
     def table(self, headings: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> None:
-        """A table without frames."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in headings:
-            table.add_column(heading, no_wrap=True)
-        for line in lines:
-            table.add_row(*map(_harmless, line))
-        self.out.print(table)
+        """A table without frames. Rows that are too long for a terminal go on in further lines."""
+        heading = [Text(visible(name), style="bold") for name in headings]
+        rows = [heading, *([_harmless(cell) for cell in line] for line in lines)]
+        widths = widths_of(rows, self.width)
+        for row in rows:
+            for part in lines_of(self.out, row, widths, self.width):
+                self.out.print(part)
+
+
+def is_plain() -> bool:
+    """True if nothing may be written but text: no colors, and no other escape sequences (https://no-color.org)."""
+    return bool(os.environ.get(NO_COLOR))
 
 
 def tell_error(error: CommandError) -> None:
     """Say on stderr what happened, each fault, what to do, and the code."""
-    console = _console(None, stderr=True)
-    console.print(Text("error: ", style="bold red").append(visible(error.message), style="not bold default"))
+    err = console(stderr=True)
+    err.print(Text("error: ", style="bold red").append(visible(error.message), style="not bold default"))
     code = f"code: {error.code}" if error.code else ""
     for line in filter(None, [*error.details, error.hint, code]):
-        console.print(Text(f"  {visible(line)}"))
+        err.print(Text(f"  {visible(line)}"))
 
 
 def warn(text: str) -> None:
     """Say on stderr what does not stop the command but should be known."""
-    _console(None, stderr=True).print(Text("warning: ", style="bold yellow").append(visible(text), style="default"))
+    console(stderr=True).print(Text("warning: ", style="bold yellow").append(visible(text), style="default"))
 
 
-def _console(plain: bool | None, *, stderr: bool, width: int | None = None) -> Console:
-    """A console that takes nothing in a text for markup, for the name of an emoji, or for something to highlight."""
+def console(*, stderr: bool, wraps: bool = False) -> Console:
+    """A console that takes nothing in a text for markup, for the name of an emoji, or for something to highlight.
+
+    One that does not wrap leaves long lines to the terminal, so that a command that is shown can be copied.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show must not end the command
     return Console(
-        no_color=plain, stderr=stderr, width=width, highlight=False, soft_wrap=True, markup=False, emoji=False
+        # rich's own no_color leaves the escapes for bold and dim.
+        color_system=None if is_plain() else "auto",
+        stderr=stderr,
+        highlight=False,
+        soft_wrap=not wraps,
+        markup=False,
+        emoji=False,
     )
 
 
-def _harmless(part: str | Text) -> str | Text:
+def _harmless(part: str | Text) -> Text:
     return part if isinstance(part, Text) else Text(visible(part))
 
 
 def state_text(state: str) -> Text:
     """A state in its colour."""
     return Text(visible(state), style=STATE_STYLES.get(state, ""))
+
+
+def count_text(count: int, thing: str) -> str:
+    """A number of things, such as `1 job` or `3 jobs`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def size_text(count: float | None) -> str:

@@ -6,7 +6,8 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,21 @@ from urllib.parse import quote
 
 import httpx2
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Column
 
+from vidqueue.cli import resumable
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
+from vidqueue.cli.resumable import CHUNK, SETTLE_S, chunks
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, size_text
 from vidqueue.sanitize import visible
 
-CHUNK = 1 << 20
-# How long the daemon may take to sync what it was sent.
-SETTLE_S = 300.0
+# Files of this size and more are sent so that a broken connection costs little.
+RESUMABLE_FROM = 32 << 20
+LINE_EVERY_S = 10.0
+# From this width on, a terminal has room for a long bar.
+WIDE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,41 @@ def upload(client: Client, screen: Screen, path: Path) -> dict[str, Any]:
 
 
 def _send(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None) -> dict[str, Any]:
+    """Have the file stored by its hash if the daemon knows it; send it in one piece, or resumably if it is large."""
+    if not size:
+        return _send_whole(client, screen, source, name=name, size=size)
+    with _bar(screen, f"read {name}", size) as advance:
+        sha256 = _sha256(source, advance)
+    if known := _known(client, sha256, name):
+        return known
+    source.seek(0)
+    if size < RESUMABLE_FROM:
+        return _send_whole(client, screen, source, name=name, size=size)
+    with _bar(screen, f"upload {name}", size) as advance:
+        return resumable.send(client, source, name=name, size=size, sha256=sha256, advance=advance)
+
+
+def _sha256(source: BinaryIO, advance: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks(source, advance):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _known(client: Client, sha256: str, name: str) -> dict[str, Any] | None:
+    """The stored file with these bytes; None if they have to be sent."""
+    try:
+        found: dict[str, Any] = client.call(
+            "POST", "/v1/files/from-hash", json={"hash": f"sha256:{sha256}", "name": name[:1024]}
+        )
+    except CommandError as error:
+        if error.code == "not_found":
+            return None
+        raise
+    return found
+
+
+def _send_whole(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None) -> dict[str, Any]:
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}",
@@ -65,17 +106,11 @@ def _send(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: 
         sent: dict[str, Any] = client.call(
             "POST",
             "/v1/files",
-            content=_chunks(source, advance),
+            content=chunks(source, advance),
             headers=headers,
             timeout=httpx2.Timeout(30, connect=5, read=SETTLE_S),
         )
     return sent
-
-
-def _chunks(source: BinaryIO, advance: Any) -> Iterator[bytes]:
-    while chunk := source.read(CHUNK):
-        yield chunk
-        advance(len(chunk))
 
 
 def download(
@@ -129,17 +164,39 @@ def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: st
 
 
 @contextmanager
-def _bar(screen: Screen, label: str, size: int | None, *, quiet: bool = False) -> Iterator[Any]:
-    """A progress bar during the block; yields a function that advances it by a number of bytes."""
+def _bar(screen: Screen, label: str, size: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Shows progress during the block: a bar on a terminal, otherwise lines; yields what takes further bytes."""
+    if quiet or screen.json:
+        yield lambda count: None
+        return
+    if not screen.live:
+        yield _Lines(screen, label, size)
+        return
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(24),
+        # A name that is too long for a narrow terminal goes on in the next line.
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
+        BarColumn(24 if screen.err.width >= WIDE else 8),
     )
-    with Progress(
-        *columns, console=screen.err, disable=quiet or not screen.live or screen.json, transient=True
-    ) as progress:
+    with Progress(*columns, console=screen.err, transient=True) as progress:
         task = progress.add_task(visible(label), total=size)
         yield lambda count: progress.advance(task, count)
+
+
+class _Lines:
+    """Says every ten seconds how far a transfer is."""
+
+    def __init__(self, screen: Screen, label: str, size: int | None) -> None:
+        self._screen, self._label, self._size = screen, label, size
+        self._done, self._told_at = 0, time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        """Count further bytes."""
+        self._done += count
+        if time.monotonic() - self._told_at < LINE_EVERY_S:
+            return
+        self._told_at = time.monotonic()
+        of = f" of {size_text(self._size)}" if self._size else ""
+        self._screen.say(f"{self._label}: {size_text(self._done)}{of}")

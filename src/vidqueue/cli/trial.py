@@ -8,7 +8,7 @@ import inspect
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from cyclopts import App, Group, Parameter
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import flags_of
 from vidqueue.cli.inputs import is_reference
@@ -27,6 +28,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import Canceled, Failed, Outcome, OutputDraft, Succeeded, Waiting
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
+from vidqueue.processors.tracebacks import traceback_of
 from vidqueue.progress import LogLine, Progress
 from vidqueue.sanitize import visible
 
@@ -78,8 +80,10 @@ class TryCommand:
         registry.configure(settings)
         processor = registry.find(self._processor.name)
         inputs = _inputs(processor, values)
-        folder = _folder(trying.output or f"{processor.name}-out")
-        with tempfile.TemporaryDirectory(prefix=".vidqueue-try-", dir=folder) as workspace:
+        with (
+            _folder(trying.output or f"{processor.name}-out") as folder,
+            tempfile.TemporaryDirectory(prefix=".vidqueue-try-", dir=folder) as workspace,
+        ):
             return _try(processor, values, inputs, Path(workspace).resolve(), folder, settings, Screen(look))
 
 
@@ -127,7 +131,13 @@ def _inputs(processor: Processor, values: dict[str, Any]) -> dict[str, Path]:
     try:
         media = list(processor.media(registry.parse(processor, values)))
     except VidqueueError as error:
-        faults = [f"{fault['pointer'].removeprefix('/input/')}: {fault['detail']}" for fault in error.errors]
+        faults = [describe_fault(fault["pointer"], fault["detail"]) for fault in error.errors]
+        if error.code == "processor_fault":
+            # Its author is the one who tries it.
+            raise CommandError(
+                error.message, exit=Exit.ERROR, code=error.code,
+                details=traceback_of(error.__cause__).splitlines(),
+            ) from None  # fmt: skip
         hint = f"`vidqueue try {processor.name} --help` shows them all."
         raise CommandError(
             f"{processor.name} does not accept these parameters.",
@@ -146,13 +156,22 @@ def _file(reference: str) -> Path:
     return path.resolve()
 
 
-def _folder(given: str) -> Path:
+@contextmanager
+def _folder(given: str) -> Iterator[Path]:
+    """A folder for results. What of it is made here is removed again if the block fails and has left nothing in it."""
     folder = Path(given)
+    made = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            for one in made:
+                one.rmdir()
+        raise
 
 
 @contextmanager
@@ -181,8 +200,9 @@ def _require_success(outcome: Outcome) -> None:
         case Succeeded():
             return
         case Failed(failure):
+            hint = failure.hint.replace("the attempt's log", "the log above")
             raise CommandError(
-                failure.message, exit=Exit.JOB_FAILED, hint=failure.hint, code=failure.code,
+                failure.message, exit=Exit.JOB_FAILED, hint=hint, code=failure.code,
                 details=failure.detail.splitlines() if failure.code in _WITH_DETAIL else [],
             )  # fmt: skip
         case Waiting(reason, message):
@@ -193,8 +213,9 @@ def _require_success(outcome: Outcome) -> None:
             raise CommandError(f"It was interrupted: {outcome.reason}.")
 
 
-# The codes of failures that the detail explains: a traceback, or the last words of a process.
-_WITH_DETAIL = frozenset({"processor_error", "executor_crashed", "no_result", "bad_output"})
+# The codes of failures that the detail explains: a traceback, or the last words of a process. That of `processor_error`
+# was shown among the lines of the log.
+_WITH_DETAIL = frozenset({"executor_crashed", "no_result", "bad_output"})
 
 
 def _keep(draft: OutputDraft, folder: Path, stem: str) -> Path:

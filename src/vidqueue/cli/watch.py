@@ -8,16 +8,18 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vidqueue.cli.client import Client, Job
-from vidqueue.cli.exits import Exit
+from vidqueue.cli.completers import jobs_in
+from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import UNFINISHED, changes
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.render import board
-from vidqueue.cli.selection import full_id
+from vidqueue.cli.selection import NO_FILTERS, Filters, full_id
 from vidqueue.cli.terminal import Screen
 
 
 def watch(
-    *ids: str,
+    *ids: Annotated[str, Parameter(completer=jobs_in("queued", "running"))],
+    filters: Filters = NO_FILTERS,
     follow_all: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
     door: Door = DOOR,
     look: Look = LOOK,
@@ -29,11 +31,14 @@ def watch(
 
     Args:
         ids: The jobs. The default is all jobs that wait or run now.
+        filters: Of the jobs that wait or run now only these.
         follow_all: Every job, new ones too, until Ctrl-C.
         door: The daemon to talk to.
         look: The format of the output.
     """
     screen = Screen(look)
+    if bool(ids) + bool(filters.query) + follow_all > 1:
+        raise CommandError("Give ids, a choice such as --tag, or --all; not several of them.", exit=Exit.USAGE)
     with Client(door.url) as client:
         wanted: Collection[str] | None = None
         if not follow_all:
@@ -41,11 +46,11 @@ def watch(
             found = (
                 [client.job(full_id(client, job_id)) for job_id in ids]
                 if ids
-                else client.jobs(limit=None, state=UNFINISHED)
+                else client.jobs(limit=None, state=UNFINISHED, **filters.query)
             )
             wanted = [job["id"] for job in found]
             if not wanted:
-                screen.say("No job is waiting or running.")
+                screen.say("No such job is waiting or running." if filters.query else "No job is waiting or running.")
                 return Exit.OK
         return verdict(list(wait_for(client, screen, wanted).values()))
 

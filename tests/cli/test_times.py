@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon
 from vidqueue.cli.exits import CommandError
-from vidqueue.cli.moments import moment_of
+from vidqueue.cli.times import moment_of
 
 
 @pytest.fixture

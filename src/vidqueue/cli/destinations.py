@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidqueue.cli.client import Client, Job
-from vidqueue.cli.exits import CommandError
-from vidqueue.cli.target import Identity, Target
+from vidqueue.cli.inputs import has_content, protecting
+from vidqueue.cli.target import Identity, Target, make_folder
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.transfer import Source, download
 
@@ -28,6 +28,7 @@ class Places:
         force: an existing file may be replaced. An input never is.
         inputs: files that must not be overwritten, whatever name leads to them.
         only: names of the outputs that are wanted; all where it is empty.
+        there: results that an earlier command had written, which were not written again.
     """
 
     folder: Path | None
@@ -35,13 +36,12 @@ class Places:
     force: bool = False
     inputs: frozenset[Identity] = frozenset()
     only: Collection[str] = ()
+    there: set[Path] = field(default_factory=set)
     _alike: set[PurePosixPath] = field(default_factory=set)
     _taken: dict[Path, str] = field(default_factory=dict)
 
     def check(self, names: Collection[PurePosixPath], expected: str) -> None:
         """Refuse targets that cannot be written, before anything is uploaded; make the folder.
-
-        Names that differ in their extension only, such as a.mov and a.mp4, get results that have it in their names.
 
         Args:
             names: names of the sources, or their paths where results go beside them.
@@ -50,13 +50,17 @@ class Places:
         Raises:
             CommandError: with the first file that exists, or the folder that cannot be written.
         """
-        stems = Counter(map(_without_suffix, names))
-        self._alike.update(name for name in names if stems[_without_suffix(name)] > 1)
+        self.tell_apart(names)
         for name in names:
             target = self._stem(name)
             path = target.with_name(f"{target.name}{self.suffix}{expected or name.suffix}")
-            _make(path.parent)
+            make_folder(path.parent)
             Target(str(path), force=self.force, inputs=self.inputs).check()
+
+    def tell_apart(self, names: Collection[PurePosixPath]) -> None:
+        """Let results of names that differ in their extension only, such as a.mov and a.mp4, have it in their names."""
+        stems = Counter(map(_without_suffix, set(names)))
+        self._alike.update(name for name in names if stems[_without_suffix(name)] > 1)
 
     def save(self, client: Client, screen: Screen, job: Job, name: PurePosixPath) -> list[Path]:
         """Download the outputs of a job that succeeded; return where they are.
@@ -71,8 +75,13 @@ class Places:
         if self._taken.setdefault(path, job["id"]) != job["id"]:
             # Two sources of one name: the second one is told apart by the end of its job's id.
             path = path.with_name(f"{path.stem}-{job['id'][-6:]}{path.suffix}")
+        if has_content(path, output["size"], output["sha256"]):
+            self.there.add(path)
+            return path
         target = Target(str(path), force=self.force, inputs=self.inputs)
-        _make(path.parent)
+        if target.replaces:
+            target = protecting(client, job["input"], target)
+        make_folder(path.parent)
         written = target.file("")
         source = Source(f"/v1/jobs/{job['id']}/outputs/{output['name']}", output["size"], output["sha256"])
         download(client, screen, source, target, written, quiet=True)
@@ -80,9 +89,8 @@ class Places:
 
     def _path(self, name: PurePosixPath, output: dict[str, Any], outputs: list[dict[str, Any]]) -> Path:
         stem = self._stem(name)
-        extension = PurePosixPath(output.get("filename") or "").suffix
         which = "" if len(outputs) == 1 or output["name"] == USUAL else f"-{output['name']}"
-        return stem.with_name(f"{stem.name}{self.suffix}{which}{extension}")
+        return stem.with_name(with_extension(f"{stem.name}{self.suffix}{which}", output.get("filename") or ""))
 
     def _stem(self, name: PurePosixPath) -> Path:
         stem = _without_suffix(name)
@@ -95,12 +103,11 @@ class Places:
         return self.folder.joinpath(*parts)
 
 
+def with_extension(name: str, filename: str) -> str:
+    """Return a name with the extension of a file, which it may end in already: outputs may be named `sprite.vtt`."""
+    extension = PurePosixPath(filename).suffix
+    return name if extension and name.endswith(extension) else name + extension
+
+
 def _without_suffix(name: PurePosixPath) -> PurePosixPath:
     return name.with_suffix("") if name.suffix else name
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None

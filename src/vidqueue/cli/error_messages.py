@@ -1,0 +1,163 @@
+"""What is wrong with a command line, in the words of the command line.
+
+The parser speaks of tokens and the daemon of requests; a person has written flags and files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import CycloptsError
+from cyclopts.exceptions import (
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
+
+from vidqueue.cli.exits import CommandError, Exit
+
+# Fields of requests whose flag has another name.
+_FLAGS = {
+    "timeout_s": "timeout", "stall_timeout_s": "stall-timeout", "keep_s": "keep", "tags": "tag", "depends_on": "after",
+    "for_s": "for", "delay_s": "delay", "labels": "label",
+}  # fmt: skip
+# Request fields without a flag; messages about them show the value instead.
+_NO_FLAGS = frozenset({"open"})
+# What pydantic says, and what is said of a flag.
+_PHRASES = (
+    (re.compile(r"^(?:Input|Value) should be (?:a )?valid (.*)"), r"must be a valid \1"),
+    (re.compile(r"^(?:Input|Value) should (.*)"), r"must \1"),
+    (re.compile(r"^String should match pattern .*"), "is not valid"),
+    (re.compile(r"^String should have at least 1 character$"), "must not be empty"),
+    (re.compile(r"^(?:String|List|Tuple|Dictionary) should have (.*)"), r"must have \1"),
+    (re.compile(r"^Field required$"), "is required"),
+    (re.compile(r"^Extra inputs are not permitted"), "is not known"),
+)
+
+
+def from_parser_error(error: CycloptsError) -> CommandError:
+    """Return what the parser has refused."""
+    command = " ".join(("vidqueue", *(error.command_chain or ())))
+    see = f"`{command} --help` shows what it takes."
+    match error:
+        case UnknownCommandError(unused_tokens=[word, *_]):
+            return _unknown_command(error, str(word), command)
+        case UnknownOptionError(token=token, argument_collection=known):
+            flag = (token.keyword or token.value).partition("=")[0]
+            near = nearest(flag, (name for argument in known if argument.show for name in argument.names))
+            return CommandError(f"{flag} is not a known flag.", exit=Exit.USAGE, hint=near or see)
+        case UnusedCliTokensError(unused_tokens=[word, *_]):
+            return CommandError(f"{word!r} is one argument too many.", exit=Exit.USAGE, hint=see)
+        case MissingArgumentError(argument=argument) if argument is not None:
+            name = error.keyword or argument.name
+            positional = error.keyword is None and argument.index is not None
+            what = f"{name.lstrip('-')} is missing." if positional else f"{name} needs a value."
+            return CommandError(what, exit=Exit.USAGE, hint=see)
+        case ValidationError(exception_message=said) if said:
+            return CommandError(said, exit=Exit.USAGE)
+        case _:
+            return CommandError(_NOT_A_NUMBER.sub(_takes_a_number, str(error)), exit=Exit.USAGE, hint=see)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a question after the known name that a word is close to; empty where none is close."""
+    close = difflib.get_close_matches(word, [*known], n=1, cutoff=0.7)
+    return f'Did you mean "{close[0]}"?' if close else ""
+
+
+def from_problem(status: int, problem: Mapping[str, Any], path: str) -> tuple[str, list[str], str]:
+    """Return message, details and hint of a problem (RFC 9457) that the daemon answered to a request of `path`."""
+    message = str(problem.get("detail") or problem.get("title") or f"The daemon answered {status}.")
+    hint, code = str(problem.get("hint") or ""), problem.get("code")
+    faults = [_fault(one) for one in problem.get("errors") or () if isinstance(one, Mapping)]
+    if code == "not_found" and message.startswith("There is nothing at"):
+        kind, _, name = path.removeprefix("/v1/").partition("/")
+        hint = "`vidqueue list --all` shows all ids." if kind == "jobs" else "Check the id; what was deleted is gone."
+        return f"There is no {_KINDS.get(kind, kind)} {name.partition('/')[0]!r}.", [], hint
+    if code == "invalid_request" and faults:
+        return "The daemon does not accept these values.", faults, ""
+    if faults:
+        message = _FIRST_FAULT.sub("", message)
+    # What the message says already is not said again.
+    return message, [fault for fault in faults if not fault.endswith(message)], hint
+
+
+# Problems of a request name the first fault by its pointer, after a sentence of their own.
+_FIRST_FAULT = re.compile(r" /(?:input|jobs/\d+)\b.*", re.DOTALL)
+
+
+def describe_fault(pointer: str, detail: str) -> str:
+    """Return a fault in words: the flag or the parameter that a pointer names, and what is wrong with it."""
+    name = _name(pointer)
+    for pattern, words in _PHRASES:
+        if pattern.search(detail):
+            return f"{name or 'a value'} {pattern.sub(words, detail)}"
+    return f"{name}: {detail}" if name else detail
+
+
+_NOT_A_NUMBER = re.compile(r'^Invalid value for (\S+): unable to convert (".*") into (int|float)\.$')
+
+
+def _takes_a_number(found: re.Match[str]) -> str:
+    return f"{found[1]} takes a {'whole ' * (found[3] == 'int')}number, not {found[2]}."
+
+
+_KINDS = {
+    "jobs": "job",
+    "batches": "batch",
+    "files": "file",
+    "keys": "key",
+    "webhooks": "receiver",
+    "schedules": "schedule",
+    "lanes": "lane",
+    "processors": "processor",
+    "deliveries": "delivery",
+    "bulk-actions": "bulk action",
+    "watch-folders": "watch folder",
+}
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    return describe_fault(str(fault.get("pointer") or ""), str(fault.get("detail") or ""))
+
+
+def _name(pointer: str) -> str:
+    """The flag of a field of a request, or the parameter of the processor; with the number of the job in a batch."""
+    words = [word for word in re.split(r"[/?]", pointer) if word]
+    where = ""
+    if words[:1] == ["jobs"] and len(words) > 1:
+        where, words = f"job {words[1]}, ", words[2:]
+    if words[:1] == ["input"]:
+        return where + ".".join(words[1:])
+    if not words or words[0] in _NO_FLAGS:
+        return where.rstrip(", ")
+    name = _FLAGS.get(words[0], words[0]).replace("_", "-")
+    return where + (name if where else f"--{name}")
+
+
+def _unknown_command(error: UnknownCommandError, word: str, command: str) -> CommandError:
+    known = _names(error)
+    if (
+        command == "vidqueue submit"
+        and nearest(word, known) == ""
+        and ("." in word or "/" in word or Path(word).exists())
+    ):
+        hint = f"The processor comes first, as in: vidqueue submit transcode {word}"
+        return CommandError(f"There is no processor {word!r}.", exit=Exit.USAGE, hint=hint)
+    what = "processor" if command in ("vidqueue submit", "vidqueue try") else "command"
+    hint = nearest(word, known) or (
+        f"Known: {', '.join(known)}." if len(known) < 20 else f"`{command} --help` lists them."
+    )
+    return CommandError(f"There is no {what} {word!r}.", exit=Exit.USAGE, hint=hint)
+
+
+def _names(error: CycloptsError) -> Sequence[str]:
+    if error.app is None:
+        return ()
+    return [name for name in error.app if not name.startswith("-") and error.app[name].show]

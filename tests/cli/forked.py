@@ -1,0 +1,88 @@
+"""Runs command lines as `subprocess.run` would, each in a fork of `forking.py`."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.cli.forking import LONGEST_REQUEST
+
+TIMEOUT_S = 120
+
+
+def run(words: Sequence[str], *, stdin: bytes, folder: Path, variables: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+    """The exit code, standard output and standard error of `python -m vidqueue` with these words."""
+    request = json.dumps({"words": words, "folder": str(folder), "variables": dict(variables)}).encode()
+    if len(request) > LONGEST_REQUEST or _of_interpreter(variables) != _of_interpreter(os.environ):
+        done = subprocess.run(
+            [sys.executable, "-m", "vidqueue", *words], input=stdin, capture_output=True, cwd=folder,
+            env=dict(variables), timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+    return _in_fork(request, stdin)
+
+
+def _of_interpreter(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that Python reads at its start, which a fork cannot have of its own."""
+    return {
+        name: value for name, value in variables.items() if name.startswith(("PYTHON", "LC_", "LANG", "MALLOC", "TZ"))
+    }
+
+
+def _in_fork(request: bytes, stdin: bytes) -> tuple[int, bytes, bytes]:
+    ours, theirs = socket.socketpair()
+    (in_read, in_write), (out_read, out_write), (err_read, err_write) = os.pipe(), os.pipe(), os.pipe()
+    passed = [theirs.fileno(), in_read, out_write, err_write]
+    socket.send_fds(_server(), [request], passed)
+    theirs.close()
+    for fd in passed[1:]:
+        os.close(fd)
+    with ThreadPoolExecutor(3) as threads, ours, ours.makefile() as answer:
+        ours.settimeout(TIMEOUT_S)
+        threads.submit(_write, in_write, stdin)
+        out, err = threads.submit(_read, out_read), threads.submit(_read, err_read)
+        pid = int(answer.readline())
+        try:
+            code = int(answer.readline())
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        return code, out.result(), err.result()
+
+
+def _read(fd: int) -> bytes:
+    with os.fdopen(fd, "rb") as stream:
+        return stream.read()
+
+
+def _write(fd: int, data: bytes) -> None:
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(data)
+
+
+@functools.cache
+def _server() -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LONGEST_REQUEST)
+    with theirs:
+        # Its streams are pipes like those of its forks, because Python looks at them when it starts.
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forking.py")), str(theirs.fileno())],
+            pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+        )  # fmt: skip
+
+    def end() -> None:
+        ours.close()
+        process.wait(10)
+
+    atexit.register(end)
+    return ours
