@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from tests.daemon import Daemon, promised, until
+from tests.media.clips import make_long_sample
 from vidqueue.db.embedded import server as embedded
-from vidqueue.media.sample import make_sample
 from vidqueue.ops import failpoints
 
 PATIENCE_S = 60
@@ -72,7 +72,7 @@ def daemon(home: Path) -> Iterator[Daemon]:
 def clip(home: Path) -> Path:
     """Enough work to be canceled in."""
     path = home / "clip.mp4"
-    make_sample(path, seconds=30, size=(640, 360))
+    make_long_sample(path, seconds=30)
     return path
 
 
@@ -103,7 +103,7 @@ def nothing_is_left_of(daemon: Daemon, job_id: str, events: list[str]) -> None:
     assert daemon.sql(f"SELECT name FROM vidqueue.outputs WHERE job_id = '{job_id}'") == []
     until(lambda: no_scratch(daemon), within_s=promised(FREE_S), what="its workspace is gone")
     until(lambda: stored(daemon) == named(daemon), within_s=promised(FREE_S), what="its bytes are gone")
-    assert not daemon.children("ffmpeg-linux")
+    until(lambda: not daemon.children("ffmpeg-linux"), what="its ffmpeg has ended")
 
 
 def the_lane_works(daemon: Daemon) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.daemon import Daemon, until
 from vidqueue.db.embedded import server as embedded
+from vidqueue.db.embedded.programs import bundled_programs
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 JUMP = timedelta(hours=2)
@@ -79,7 +80,7 @@ async def test_a_database_whose_clock_jumps_costs_a_run_at_most_and_publishes_on
 
 def on_its_own_clock(folder: Path, clock: Clock) -> Path:
     """Programs of a PostgreSQL whose server, and nothing else, lives by that clock."""
-    real, programs = embedded.bundled_programs(), folder / "programs"
+    real, programs = bundled_programs(), folder / "programs"
     programs.mkdir()
     if os.geteuid() == 0:
         embedded._allow_traversal(real)  # as it does by itself for the folder it is given

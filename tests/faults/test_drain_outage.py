@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 AWAY_S = 40.0
 
 
+@pytest.mark.long
 def test_a_drain_waits_for_a_database_that_comes_back_and_loses_nothing(
     postgres: Postgres, start: Start, figure: Callable[[str, float], None]
 ) -> None:

@@ -28,7 +28,7 @@ def daemon(postgres: Postgres, start: Start) -> Daemon:
     )
 
 
-@pytest.mark.parametrize("how_many", ["one", "all"])
+@pytest.mark.parametrize("how_many", ["one", pytest.param("all", marks=pytest.mark.long)])
 def test_frozen_sessions_are_replaced_and_work_goes_on_before_they_thaw(
     postgres: Postgres, daemon: Daemon, figure: Figure, how_many: str
 ) -> None:
@@ -45,6 +45,7 @@ def test_frozen_sessions_are_replaced_and_work_goes_on_before_they_thaw(
     _all_is_well(daemon, running, figure)
 
 
+@pytest.mark.long
 def test_a_whole_server_that_freezes_for_fifteen_seconds_costs_nothing(
     postgres: Postgres, daemon: Daemon, figure: Figure
 ) -> None:

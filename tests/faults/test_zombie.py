@@ -28,7 +28,13 @@ def pair(postgres: Postgres, start: Start) -> Callable[[str], Daemon]:
 
 
 @pytest.mark.parametrize(
-    ("with_executors", "wakes_in_mid_work"), [(False, False), (True, False), (False, True), (True, True)]
+    ("with_executors", "wakes_in_mid_work"),
+    [
+        pytest.param(False, False, marks=pytest.mark.long),
+        pytest.param(True, False, marks=pytest.mark.long),
+        (False, True),
+        pytest.param(True, True, marks=pytest.mark.long),
+    ],
 )
 def test_a_daemon_that_slept_past_its_lease_is_refused_everything_and_lives_on(
     pair: Callable[[str], Daemon],

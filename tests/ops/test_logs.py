@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 import structlog
 from pydantic import BaseModel, SecretStr
 
-from vidqueue.ops import logs, storm
+from vidqueue.ops import log_throttle, logs
 from vidqueue.sanitize import Redactor
 from vidqueue.settings.secrets import secret_values
 
@@ -126,16 +127,25 @@ def test_a_storm_of_one_fault_is_thinned_and_counted(
         fail()
         log().info("progress")
     log().warning("another")
-    now = storm.EVERY_S
+    now = log_throttle.EVERY_S
     fail()
     lines = [json.loads(line) for line in output().splitlines()]
     failed = [line for line in lines if line["event"] == "request_failed"]
-    assert len(failed) == storm.MOST_LINES + 1
-    assert len([line for line in failed if "exception" in line]) == storm.MOST_TRACEBACKS + 1
+    assert len(failed) == log_throttle.MOST_LINES + 1
+    assert len([line for line in failed if "exception" in line]) == log_throttle.MOST_TRACEBACKS + 1
     assert failed[50]["error"] == "ValueError: the reason"
-    assert failed[-1]["more_since_last_line"] == 5000 - storm.MOST_LINES
+    assert failed[-1]["more_since_last_line"] == 5000 - log_throttle.MOST_LINES
     assert len([line for line in lines if line["event"] == "progress"]) == 5000
     assert [line["event"] for line in lines].count("another") == 1
+
+
+def test_a_terminal_gets_words_and_tracebacks_of_several_lines(output: Callable[[], str]) -> None:
+    logs.configure("info", "console")
+    log().error("not_loaded", names=["a", "b"], sizes={"c": 1, "d": [2, 3]}, traceback="Traceback:\n  File x\nError: y")
+    text = re.sub("\x1b\\[[0-9;]*m", "", output())
+    assert "names='a, b'" in text
+    assert "sizes='c: 1, d: 2, 3'" in text
+    assert "\nTraceback:\n  File x\nError: y" in text
 
 
 def test_a_terminal_gets_no_control_characters(output: Callable[[], str]) -> None:

@@ -171,7 +171,9 @@ HANGS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", HANGS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(one, marks=[pytest.mark.long] if number else []) for number, one in enumerate(sorted(HANGS))]
+)
 def test_the_watchdog_starves_once_something_hangs_that_the_daemon_lives_by(
     task: str, ear: Ear, tmp_path: Path
 ) -> None:

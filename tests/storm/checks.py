@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.daemon import until
 from tests.storm.history import BrokenError, History, Order
 from tests.storm.kinds import KINDS, SUCCEEDED
 from tests.storm.world import Host, World
-from vidqueue.job import POISON_CRASHES
+from vidqueue.job import MAX_CRASHES
 
 # Codes that an attempt of any job may fail with while this fault (its name begins so) is about.
 EXPLAINED = {
@@ -30,8 +30,8 @@ OLD_S = 7200
 LOST_BY_LOAD = 3
 
 
-def rows_are_right(world: World, history: History) -> Iterator[BrokenError]:
-    """Every acknowledged job is there, once, and ended as its kind may."""
+def rows_are_right(world: World, history: History, *, also: Set[str]) -> Iterator[BrokenError]:
+    """Every acknowledged job is there, once, and ended as its kind may; there are no others, but those in `also`."""
     jobs = {str(row["id"]): row for row in world.postgres.sql("SELECT * FROM vidqueue.jobs")}
     attempts: dict[str, list[dict[str, Any]]] = {}
     for attempt in world.postgres.sql("SELECT * FROM vidqueue.attempts ORDER BY job_id, number"):
@@ -44,7 +44,7 @@ def rows_are_right(world: World, history: History) -> Iterator[BrokenError]:
         elif not order.deleted:
             yield from _judged(order, jobs[job_id], attempts.get(job_id, []), history)
     yield from _lost_for_nothing([one for of_job in attempts.values() for one in of_job], history)
-    for job_id in jobs.keys() - history.orders.keys():
+    for job_id in jobs.keys() - history.orders.keys() - also:
         yield BrokenError("a job that no client was told of", job_id)
     for key, ids in history.ids_of_key.items():
         if any(not history.orders[job_id].deleted for job_id in ids[:-1]):
@@ -79,7 +79,7 @@ def _judged(
             yield BrokenError(f"attempt {attempt['number']} failed unexplained: {attempt['error_code']}", order.job_id)
         if attempt["outcome"] is None:
             yield BrokenError(f"attempt {attempt['number']} is open", order.job_id)
-    if code == "poison" and crashes < POISON_CRASHES:
+    if code == "poison" and crashes < MAX_CRASHES:
         yield BrokenError(f"poison after {crashes} crashes", order.job_id)
     run_at = order.body.get("run_at")
     # Whoever retries a job wants it now.

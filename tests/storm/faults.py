@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.storm import processes
 from tests.storm.history import BrokenError
-from tests.storm.world import HOSTS, LEASE_S, Host, World
+from tests.storm.world import HOSTS, LEASE_S, SERVER, Host, World
 
 
 @dataclass
@@ -54,6 +54,11 @@ def _kill_executor(blow: Blow) -> str:
 
 def _kill_ffmpeg(blow: Blow) -> str:
     return _kill_one(blow, "ffmpeg", patience_s=15)
+
+
+def _kill_server(blow: Blow) -> str:
+    """Kill a managed server, or the subreaper that stands between it and its daemon."""
+    return _kill_one(blow, SERVER, patience_s=15)
 
 
 def _kill_one(blow: Blow, pattern: str, *, patience_s: float) -> str:
@@ -188,6 +193,7 @@ FULL_DISK = Fault("full disk B", frozenset({"B"}), _fill_disk)
 FAULTS = [
     Fault("kill executor", frozenset(), _kill_executor),
     Fault("kill ffmpeg", frozenset(), _kill_ffmpeg),
+    Fault("kill server", frozenset(), _kill_server),
     Fault("restart PostgreSQL", frozenset({"database"}), _restart_postgres),
     Fault("PostgreSQL away", frozenset({"database"}), _postgres_away),
     Fault("lose LISTEN", frozenset({"database"}), _lose_listen),

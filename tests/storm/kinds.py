@@ -88,7 +88,20 @@ def _after_text(scene: Scene) -> dict[str, Any] | None:
 
 
 def _transcode(scene: Scene) -> dict[str, Any]:
-    return {"processor": "transcode", "input": {"video": str(scene.clip), "quality": "low"}}
+    """Mostly work that nobody has done yet; what was done before is known, and its bytes are taken."""
+    return {"processor": "transcode", "input": {"video": str(scene.clip), "crf": scene.random.randint(20, 45)}}
+
+
+def _comfyui(scene: Scene) -> dict[str, Any]:
+    """A graph on a server that the daemon starts for the lane."""
+    picture = {"width": 64, "height": 64, "batch_size": 1, "color": scene.random.getrandbits(24)}
+    slow = {"images": ["1", 0], "steps": 4, "seconds": 0.2, "fails": "no"}
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": picture},
+        "2": {"class_type": "VQSlow", "inputs": slow},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "storm"}},
+    }
+    return {"processor": "comfyui", "input": {"graph": graph}}
 
 
 def _pinned_transcode(scene: Scene) -> dict[str, Any]:
@@ -126,6 +139,7 @@ KINDS: dict[str, Kind] = {
         _kind("after_text", 10, _after_text, SUCCEEDED, "dependency_failed"),
         _kind("transcode", 8, _transcode, SUCCEEDED),
         _kind("pinned_transcode", 2, _pinned_transcode, SUCCEEDED),
+        _kind("comfyui", 4, _comfyui, SUCCEEDED, burns=frozenset({"peer_lost", "peer_setup_failed"})),
         # Its input may lie on the other daemon's disk, or be deleted by people.
         _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found", "file_elsewhere"),
         _kind("after_pinned_video", 1, _after_pinned_video, SUCCEEDED, "dependency_failed", "input_not_found"),

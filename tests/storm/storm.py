@@ -13,6 +13,7 @@ from tests.storm.history import FINAL_PATIENCE_S, BrokenError, History
 from tests.storm.operator import Operator
 from tests.storm.people import Person
 from tests.storm.receivers import Receiver, everything_was_told
+from tests.storm.timetable import Timetable
 from tests.storm.watch import Watch
 from tests.storm.weather import Weather
 from tests.storm.world import World
@@ -42,11 +43,13 @@ class Storm:
         self._crowd += [Person(number, PEOPLE, *common) for number in range(PEOPLE)]
         self._crowd += [Operator(*common)]
         self._receiver = Receiver(web, seed)
+        self._timetable = Timetable(world)
 
     def rage(self) -> None:
         """Everything at once for the time of the storm, then calm; ends at the first broken promise."""
         threads = [self._watch, self._weather, *self._crowd]
         self._receiver.register(self.world.hosts["A"].url)
+        self._timetable.register()
         try:
             for thread in threads:
                 thread.start()
@@ -55,6 +58,8 @@ class Storm:
             self._join([self._weather], "mends")
             self._all_stop.set()
             self._join(self._crowd, "calms down")
+            if not self.history.broken.is_set():
+                self._timetable.stop()
             self._until_final()
         finally:
             for event in (self._faults_stop, self._all_stop, self._watch_stop):
@@ -65,7 +70,8 @@ class Storm:
 
     def verdict(self) -> None:
         """Check everything that has to be true now; daemons are up when it begins and down when it ends."""
-        self._note(checks.rows_are_right(self.world, self.history))
+        self._note(checks.rows_are_right(self.world, self.history, also=self._timetable.jobs()))
+        self._note(self._timetable.every_time_came(self.history))
         self._note(checks.results_are_right(self.world))
         self._note(everything_was_told(self.world, self.history, self._receiver))
         self._note(too_calm(self._tally(), only=bool(self.only)))
@@ -74,7 +80,7 @@ class Storm:
         self._note(checks.drain_all(self.world))
         self._note(checks.nobody_is_left(self.world))
         self._note(checks.sweep_takes_strays(self.world, self.history))
-        self._note(checks.rows_are_right(self.world, self.history))
+        self._note(checks.rows_are_right(self.world, self.history, also=self._timetable.jobs()))
         self._note(checks.results_are_right(self.world))
 
     def _tally(self) -> Tally:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.daemon import Daemon, alive, until
 from tests.storm import processes
@@ -18,6 +20,8 @@ from tests.storm.postgres import Postgres
 from vidqueue.media.sample import make_sample
 
 ZOO = Path(__file__).parents[1] / "zoo"
+# The contract server of ComfyUI, as a program.
+SERVER = "tests.comfyui.program"
 LEASE_S = 3
 DRAIN_S = 2
 SMALL_DISK_MIB = 48
@@ -25,6 +29,12 @@ SMALL_DISK_MIB = 48
 HOSTS = ("A", "B")
 # EX_UNAVAILABLE: the database did not answer at the start. A service manager starts the daemon again.
 DATABASE_AWAY = 69
+
+
+def _managed(clip: Path) -> dict[str, Any]:
+    """A server that each lane starts when a job needs it, and stops soon."""
+    command = [sys.executable, "-m", SERVER, "--port", "{port}", "--video", str(clip)]
+    return {"command": command, "directory": str(ZOO.parents[1]), "device": "cpu", "idle_stop_s": 5}
 
 
 class Host:
@@ -42,6 +52,7 @@ class Host:
             VIDQUEUE_RUNNING__LEASE_S=str(LEASE_S),
             VIDQUEUE_RUNNING__DRAIN_TIMEOUT_S=str(DRAIN_S),
             VIDQUEUE_WEBHOOKS__ALLOW='["127.0.0.0/8"]',
+            VIDQUEUE_COMFYUI__SERVERS=json.dumps({"main": _managed(data_dir.parent / "clip.mp4")}),
         )
         # Whether it has to run now: a daemon that ends while this is set ended by itself.
         self.wanted = False

@@ -12,15 +12,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from vidqueue.db import migrate
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import files, invariants, lanes
 from vidqueue.db.tables.invariants import Violation
+from vidqueue.doctor.check import Check
+from vidqueue.doctor.peers import check_peers, check_running
 from vidqueue.errors import VidqueueError
 from vidqueue.formats import allowed
 from vidqueue.media import encoders, ffmpeg
@@ -31,8 +31,6 @@ from vidqueue.processors import registry
 from vidqueue.settings.schema import Settings
 from vidqueue.worker import gpus
 
-Level = Literal["ok", "warning", "error"]
-
 GIB = 1 << 30
 LITTLE_DISK, TOO_LITTLE_DISK = 10 * GIB, 1 * GIB
 IMPORT_PATIENCE_S = 120
@@ -40,19 +38,10 @@ IMPORT_PATIENCE_S = 120
 NEWEST_JOBS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check: what was examined, its level, what was found, and what to do if it is not ok."""
-
-    name: str
-    level: Level
-    found: str
-    advice: str = ""
-
-
 def examine_machine(settings: Settings, *, secret_files: list[Path]) -> Iterator[Check]:
     """Check everything except the database."""
     gpu_names = [gpu.name for gpu in gpus.discover()]
+    registry.configure(settings)
     examinations: list[tuple[str, Callable[[], Check]]] = [
         ("data folder", lambda: check_folder(settings.data_dir)),
         ("address", lambda: check_address(settings.api.host, settings.api.port, daemon_of(settings.data_dir))),
@@ -63,6 +52,7 @@ def examine_machine(settings: Settings, *, secret_files: list[Path]) -> Iterator
         ("torch", lambda: check_torch(cuda_wanted=bool(gpu_names) and settings.lanes.gpu == "auto")),
         ("opencv", check_opencv),
         ("processors", check_processors),
+        ("peers", lambda: check_peers(registry.catalogue().values())),
         ("ffmpeg", check_ffmpeg),
         ("formats", lambda: check_formats(settings.media.policy)),
         ("encoders", lambda: check_encoders(gpu=bool(gpu_names))),
@@ -232,6 +222,8 @@ async def examine_database(url: str, *, kind: str) -> list[Check]:
         missing = await migrate.pending(url)
     except migrate.MigrationError as error:
         return [server, Check("migrations", "error", str(error), "Run the vidqueue that this database belongs to.")]
+    if len(missing) == len(migrate.known()):
+        return [server, Check("migrations", "ok", "the database is empty; the first start makes the schema")]
     if missing:
         found = f"{len(missing)} to apply: {', '.join(missing)}"
         return [server, Check("migrations", "warning", found, "`vidqueue db migrate`, or simply start the daemon.")]
@@ -243,7 +235,8 @@ async def _examine_rows(url: str) -> list[Check]:
         broken = await invariants.of_newest_jobs(connection, NEWEST_JOBS)
         lost = await files.lost(connection)
         shared = await lanes.shared_host_names(connection)
-    return [_check_host_names(shared), _check_invariants(broken), _check_files(lost)]
+        running = await lanes.page(connection)
+    return [_check_host_names(shared), *check_running(running), _check_invariants(broken), _check_files(lost)]
 
 
 def _check_host_names(shared: list[str]) -> Check:

@@ -21,7 +21,7 @@ from vidqueue.db.pool import Database
 from vidqueue.db.tables import files, invariants, jobs, lanes
 from vidqueue.db.tables.invariants import Violation
 from vidqueue.db.tables.jobs import FIRST_ID, LAST_ID
-from vidqueue.doctor.checks import Check
+from vidqueue.doctor.check import Check
 from vidqueue.ops import processes
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.descriptors import CHUNK
@@ -150,15 +150,15 @@ def _fault_of(path: Path, sha256: str) -> str | None:
 
 
 async def _examine_processes(opened: Database, node: UUID) -> Check:
-    """An executor may wait for work; what it started must be gone with the attempt."""
+    """Executors and managed peers may wait for work; what an executor started must be gone with the attempt."""
     async with opened.transaction() as connection:
         ours = await lanes.working(connection, node)
     faults = []
     for pid in sorted(await asyncio.to_thread(lambda: list(processes.marked(queue_prefix(node))))):
-        lane = processes.mark_of(pid)
+        lane, _, peer = (processes.mark_of(pid) or "").partition("/")
         if lane not in ours:
             faults.append(f"process {pid}: its lane {lane} is not online")
-        elif not ours[lane] and (children := processes.children_of(pid)):
+        elif not peer and not ours[lane] and (children := processes.children_of(pid)):
             faults.append(f"process {pid}: lane {lane} has no attempt, and it has children {_listed(children)}")
     return _check("I16", LOOKED_AFTER["I16"], len(faults), *faults[:1])
 

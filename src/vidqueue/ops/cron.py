@@ -7,6 +7,7 @@ expression for every hour (`*` or `*/n` as its hour) follows real time instead, 
 from __future__ import annotations
 
 import re
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -70,6 +71,28 @@ def next_after(expression: str, timezone: str, moment: datetime) -> datetime:
     if _steady(tz, moment) and _steady(tz, first) and first > moment:
         return first
     return _around_change(expression, tz, moment)
+
+
+def among_last(expression: str, timezone: str, moment: datetime, count: int, *, since: datetime) -> datetime:
+    """Return the earliest of the last `count` times up to a moment, or `since` if no more times are after that.
+
+    It costs no more where there are many times in between.
+    """
+    tz = zone(timezone)
+    # By the clock on the wall first, which may be off by a change of the clocks; then exactly, from a little before.
+    wall, times = (
+        moment.astimezone(tz).replace(tzinfo=None),
+        croniter(expression, moment.astimezone(tz).replace(tzinfo=None)),
+    )
+    for _ in range(count):
+        wall = times.get_prev(datetime)
+        if wall.replace(tzinfo=tz).astimezone(UTC) < since - LARGEST_CHANGE:
+            return since
+    begin = max(since, wall.replace(tzinfo=tz).astimezone(UTC) - LARGEST_CHANGE)
+    last = deque([since] if begin == since else [], maxlen=count)
+    while (begin := next_after(expression, timezone, begin)) <= moment:
+        last.append(begin)
+    return last[0] if last else since
 
 
 def _steady(tz: ZoneInfo, moment: datetime) -> bool:

@@ -24,11 +24,15 @@ CONNECT_S = 10.0
 
 
 class ExchangeError(Exception):
-    """An exchange broke off. `refused` says that the same request would break off again."""
+    """An exchange broke off.
 
-    def __init__(self, message: str, *, refused: bool = False) -> None:
+    `refused` says that the same request would break off again, `unsent` that there was no connection to send it over.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, unsent: bool = False) -> None:
         super().__init__(message)
         self.refused = refused
+        self.unsent = unsent
 
 
 class UnknownHostError(ExchangeError):
@@ -124,19 +128,40 @@ def exchange(
     headers: dict[str, str],
     body: bytes | Iterator[bytes] | None = None,
     idle_s: float,
+    within_s: float | None = None,
 ) -> Iterator[Answer]:
     """Send a request and yield the response; the connection is closed after the block.
+
+    Args:
+        url: what is asked.
+        guard: decides which addresses may be connected to.
+        stop: ends the exchange from another thread.
+        method: of the request.
+        headers: of the request.
+        body: of the request.
+        idle_s: longest time between two pieces of the response, in seconds.
+        within_s: longest time for all of it, which a server that drips does not exceed; None for any.
 
     Raises:
         VidqueueError: `address_forbidden`.
         ExchangeError: there was no whole response.
     """
+    overdue = threading.Event()
+
+    def end() -> None:
+        overdue.set()
+        stop.stop()
+
+    clock = None if within_s is None else threading.Timer(within_s, end)
     timeout = {"connect": CONNECT_S, "read": idle_s, "write": idle_s, "pool": CONNECT_S}
     sent: dict[bytes | str, bytes | str] = {"Host": url.authority, "Connection": "close", "Accept-Encoding": "identity"}
     sent.update(headers)
     target = httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
     backend = _GuardedBackend(guard, stop)
     try:
+        if clock is not None:
+            clock.daemon = True
+            clock.start()
         with (
             httpcore2.ConnectionPool(ssl_context=_tls(), network_backend=backend, max_connections=1) as pool,
             pool.stream(method, target, headers=sent, content=body, extensions={"timeout": timeout}) as response,
@@ -144,8 +169,12 @@ def exchange(
             answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             yield Answer(response.status, answered, response.iter_stream())
     except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
+        if overdue.is_set():
+            raise ExchangeError(f"{url.host} did not answer in time") from error
         raise _told(error, url.host, stopped=stop.stopped) from error
     finally:
+        if clock is not None:
+            clock.cancel()
         stop.detach()
 
 
@@ -160,6 +189,7 @@ def _told(error: Exception, host: str, *, stopped: bool) -> ExchangeError:
         cause = cause.__cause__ or cause.__context__
     if stopped:
         return ExchangeError("it was stopped")
+    unsent = isinstance(error, httpcore2.ConnectError | httpcore2.ConnectTimeout)
     if isinstance(error, httpcore2.TimeoutException):
-        return ExchangeError(f"{host} did not answer in time")
-    return ExchangeError(f"the connection to {host} broke: {str(error)[:300] or type(error).__name__}")
+        return ExchangeError(f"{host} did not answer in time", unsent=unsent)
+    return ExchangeError(f"the connection to {host} broke: {str(error)[:300] or type(error).__name__}", unsent=unsent)

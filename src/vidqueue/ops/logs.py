@@ -7,6 +7,7 @@ Passwords and keys are masked last, in texts of exceptions and in the finished l
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 import structlog
 
-from vidqueue.ops.storm import Limiter
+from vidqueue.ops.log_throttle import Limiter
 from vidqueue.sanitize import REDACTED, Redactor, visible
 
 # `user:password@` of a URL; a password may hold an @ that nobody has quoted.
@@ -28,6 +29,8 @@ _NAMED_SECRET = re.compile(
     ( \\?["']? \s? [:=] \s? \\?["']? ) (?: (?: bearer | basic | token ) \s )? [^\s"'&,;)}\]\\]+"""
 )
 _BEARER = re.compile(r"(?i)\b(bearer) [\w.~+/=-]{8,}")
+# A text without any of these has nothing that the two patterns above match, and to look for words is 20 times as fast.
+_WORDS_OF_SECRETS = ("pass", "pwd", "secret", "token", "key", "credential", "signature", "authorization", "bearer")
 DEEPEST = 8
 
 Event = MutableMapping[str, Any]
@@ -63,6 +66,8 @@ def configure(
     root.setLevel(level.upper())
     for noisy in ("procrastinate", "uvicorn.access", "uvicorn.error", "psycopg.pool", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of every odd byte of a client's form; the answer to the client says what matters.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     # Python would print the traceback as it is.
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -76,9 +81,13 @@ class Mask:
 
     def text(self, text: str) -> str:
         """Return the text with secrets masked."""
-        text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", self._redactor.text(text))
-        text = _NAMED_SECRET.sub(rf"\1\2{REDACTED}", text)
-        return _BEARER.sub(rf"\1 {REDACTED}", text)
+        text = self._redactor.text(text)
+        if "://" in text:
+            text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
+        folded = text.casefold()
+        if not any(word in folded for word in _WORDS_OF_SECRETS):
+            return text
+        return _BEARER.sub(rf"\1 {REDACTED}", _NAMED_SECRET.sub(rf"\1\2{REDACTED}", text))
 
     def value(self, value: Any, depth: int = DEEPEST) -> Any:
         """Return a value as JSON can hold it, with secrets masked; an object becomes what it calls itself."""
@@ -97,7 +106,11 @@ class Mask:
 
 def _final(mask: Mask, *, json: bool) -> list[Any]:
     """The processors that make a line of an event."""
-    render: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer()
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
+    )
 
     def masked(logger: Any, method: str, event: Event) -> Event:
         del logger, method
@@ -105,6 +118,9 @@ def _final(mask: Mask, *, json: bool) -> list[Any]:
 
     def harmless(logger: Any, method: str, event: Event) -> Event:
         del logger, method
+        # People read a traceback below the line, wherever it comes from.
+        if "traceback" in event and "exception" not in event:
+            event["exception"] = event.pop("traceback")
         return {visible(key): _visible(key, value) for key, value in event.items()}
 
     def line(logger: Any, method: str, event: Event) -> str:
@@ -119,7 +135,18 @@ def _visible(key: str, value: Any) -> Any:
     """What a terminal may show: a traceback keeps its lines, everything else is one line."""
     if key == "exception":
         return "\n".join(map(visible, str(value).split("\n")))
-    return value if value is None or isinstance(value, bool | int | float) else visible(str(value))
+    return value if value is None or isinstance(value, bool | int | float) else visible(_words(value))
+
+
+def _words(value: Any) -> str:
+    """A value as people write it, and not as Python does."""
+    match value:
+        case Mapping():
+            return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())
+        case list():
+            return ", ".join(map(_words, value))
+        case _:
+            return str(value)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""Processes of this machine: checks whether one has ended, and kills those that an executor left running.
+"""Processes of this machine: checks whether one has ended, stops and resumes them, kills what an executor left.
 
 A process id alone proves nothing, because the kernel uses it again. A process of another machine, or of a container
 that this one cannot see into, is never reported as gone.
@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -62,8 +62,7 @@ def _started(pid: int) -> str:
     Raises:
         OSError: the process does not exist, or its stat cannot be read.
     """
-    # The name in parentheses may contain any character, also spaces and parentheses.
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    fields = _stat(pid)
     return "" if fields[0] in "ZX" else fields[19]
 
 
@@ -100,24 +99,119 @@ def mark_of(pid: int) -> str | None:
     return next((variable[len(named) :].decode() for variable in variables if variable.startswith(named)), None)
 
 
+def is_ours(pid: int) -> bool:
+    """True if a process was started by an executor, or by this process or its children."""
+    if mark_of(pid) is not None:
+        return True
+    ancestor: int | None = pid
+    while ancestor is not None and ancestor > 1:
+        if ancestor == os.getpid():
+            return True
+        ancestor = _parent(ancestor)
+    return False
+
+
+def exists(pid: int) -> bool:
+    """True if there is a process of this id."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def running(names: Collection[str]) -> set[str]:
+    """Return those of these program names that a process of this machine has: as its file, its command, or its name."""
+    found: set[str] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            found |= _names(folder) & set(names)
+    return found
+
+
+def _names(folder: Path) -> set[str]:
+    names: set[str] = set()
+    with contextlib.suppress(OSError):
+        names.add((folder / "comm").read_text(encoding="utf-8", errors="replace").strip())
+        command = (folder / "cmdline").read_bytes().split(b"\0")[0]
+        names.add(Path(command.decode(errors="replace")).name)
+        names.add((folder / "exe").readlink().name)
+    return names
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return None
+    return int(fields[1])
+
+
 def children_of(pid: int) -> set[int]:
     """Return the ids of a process's children that it has not reaped, whatever their environment is."""
     children: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            children |= set(map(int, task.read_text(encoding="ascii").split()))
+    with contextlib.suppress(OSError):
+        for task in os.scandir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                children |= set(map(int, _read(f"{task.path}/children").split()))
     return children
+
+
+def stop_tree(pid: int) -> dict[int, bool]:
+    """Send SIGSTOP to a process and all below it, parents first; return whether each of them had stopped before.
+
+    A stopped process starts no child, so a look that finds all of them stopped has found all of them.
+    """
+    found: dict[int, bool] = {}
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        if (state := _state(one)) is None or one in found:
+            continue
+        found[one] = state in "TtZX"
+        if not found[one]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGSTOP)
+        waiting.extend(children_of(one))
+    return found
+
+
+def resume(pids: Iterable[int]) -> None:
+    """Send SIGCONT to processes that were stopped."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str | None:
+    """Return the state of a process as one letter of proc(5); None if there is no such process."""
+    try:
+        return _stat(pid)[0]
+    except OSError:
+        return None
 
 
 def cpu_s(pid: int) -> float:
     """Return the CPU time of a process, of the children that it has reaped, and of those that live, in seconds."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = _stat(pid)
     except OSError:  # it has ended, and its parent has its time
         return 0.0
     # utime, stime, cutime and cstime of proc(5), in clock ticks.
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return own + sum(map(cpu_s, children_of(pid)))
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process's stat behind its name (proc(5)): the first is its state.
+
+    Raises:
+        OSError: the process does not exist, or its stat cannot be read.
+    """
+    # The name in parentheses may contain any character, also spaces and parentheses.
+    return _read(f"/proc/{pid}/stat").decode(errors="replace").rpartition(")")[2].split()
+
+
+def _read(path: str) -> bytes:
+    """Return a file of /proc without the cost of pathlib: each attempt reads several, on the event loop."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()
 
 
 def _has_mark(pid: int, mark: str, whole: bool) -> bool:

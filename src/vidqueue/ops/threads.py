@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from vidqueue.errors import VidqueueError
-from vidqueue.ops.storm import Storm
+from vidqueue.ops.log_throttle import ThrottledEvent
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -59,7 +59,7 @@ class ThreadPool:
         self._running: set[_Call] = set()
         self._threads = 0
         self._idle = 0
-        self._told = Storm(log.warning, "calls_hang")
+        self._told = ThrottledEvent(log.warning, "calls_hang")
 
     async def run(self, function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs) -> Result:
         """Run a function in a thread of the pool and return its result.

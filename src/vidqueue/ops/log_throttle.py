@@ -17,7 +17,7 @@ MOST_LINES, MOST_TRACEBACKS = 100, 5
 MOST_KINDS = 1000
 
 
-class Storm:
+class ThrottledEvent:
     """Logs the first of a run of equal faults at once, and one line a minute for as long as they go on."""
 
     def __init__(self, log: Callable[..., object], event: str) -> None:
