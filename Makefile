@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# pip shows its progress on a terminal, and keeps quiet in logs.
+PIP_QUIET = $$([ -t 1 ] || echo --quiet)
 
 # A file name may hold anything, also what make or a shell would run: it reaches the program by the environment, unread.
 unexport VIDEO
@@ -15,11 +17,12 @@ help: ## show this help
 setup: $(STAMP) ## make .venv with everything installed
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (torch is large; the first time takes a minute or more)"
+	@test -x $(BIN)/python || { echo "1 of 3: making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "2 of 3: installing torch into $(VENV) (200 MB and more; the first time takes a minute or longer)"
 	@# torch first and by its exact version, so that no other package pulls a CUDA build of gigabytes.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install $(PIP_QUIET) --disable-pip-version-check -c constraints.txt torch
+	@echo "3 of 3: installing vidqueue and everything else"
+	@$(BIN)/python -m pip install $(PIP_QUIET) --disable-pip-version-check -c constraints.txt -e '.[dev,generate]'
 	@touch $@
 
 demo: $(STAMP) ## start a daemon, run real jobs, show the results (VIDEO=/path/to/your.mp4)
@@ -36,18 +39,29 @@ screenshots: $(STAMP) browser ## photograph every page of the dashboard into scr
 
 vendor-check: ## compare the vendored scripts with those of the npm registry
 	@cd src/vidqueue/api/web/static/vendor && sha256sum --check SHA256SUMS && folder=$$(mktemp -d) \
-	  && (cd $$folder && npm pack --silent idiomorph@0.8.0 >/dev/null && tar xzf idiomorph-0.8.0.tgz) \
-	  && cmp $$folder/package/dist/idiomorph.min.js idiomorph-0.8.0.min.js && rm -r $$folder && echo "as published"
+	  && for one in idiomorph@0.8.0:idiomorph tus-js-client@4.3.1:tus; do \
+	    package=$${one%%:*}; file=$${package%%@*}-$${package##*@}; \
+	    (cd $$folder && npm pack --silent $$package >/dev/null && tar xzf $$file.tgz) \
+	    && cmp $$folder/package/dist/$${one##*:}.min.js $$file.min.js || exit 1; done \
+	  && rm -r $$folder && echo "as published"
 
-# Programs of others for the tests, in an environment of their own: a Cog server, and the client of Replicate.
+# Programs of others for the tests, in an environment of their own: a Cog server, and clients of Replicate and the Comfy API.
 .venv-others/.installed: Makefile
 	@$(PYTHON) -m venv .venv-others
-	@.venv-others/bin/python -m pip install --quiet --disable-pip-version-check cog==0.23.1 coglet==0.23.1 replicate==1.0.7
+	@.venv-others/bin/python -m pip install --quiet --disable-pip-version-check cog==0.23.1 coglet==0.23.1 replicate==1.0.7 comfy-sdk==0.5.0
+	@# They have the names of those above, so they are installed beside the packages.
+	@.venv-others/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv-others/replicate2 replicate==2.0.0b4
+	@.venv-others/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv-others/cog09 cog==0.9.26 2>/dev/null
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix .venv-others @comfyorg/sdk@0.1.9 \
+	  || echo "@comfyorg/sdk cannot be installed: its test will be skipped"
 	@touch $@
 
 test: $(STAMP) .venv-others/.installed check browser ## run the gates and every test; what CI calls
-	@# Three workers on two cores: tests wait for processes and for the database more than they compute.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=10
+	@# Four workers on two cores: tests wait for processes and for the database more than they compute.
+	$(BIN)/python -m pytest -n 4 --dist loadfile --durations=10 -m 'not long'
+
+test-long: $(STAMP) .venv-others/.installed browser ## run the thorough forms of the slowest tests, which `make test` leaves out
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=10 -m long
 
 test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=/path/to/ComfyUI)
 	@test -f "$(DIR)/main.py" || { echo "DIR=$(DIR) is no ComfyUI checkout"; exit 1; }
@@ -56,11 +70,14 @@ test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=
 storm: $(STAMP) ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
 	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
+burst: $(STAMP) ## submit 800 small films within a minute and report what came of each (COUNT=80 for fewer at the same rate)
+	@$(BIN)/python -m tests.burst $(if $(COUNT),--count $(COUNT))
+
 fuzz: $(STAMP) ## send 300 mutated media files through probe and transcode (SEED=7 COUNT=1000)
 	@$(BIN)/python -m tests.processors.fuzzing $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 quick: $(STAMP) ## run the tests that take seconds
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not media'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not long and not media'
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter, house budgets
 	$(BIN)/ruff check .
@@ -94,4 +111,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 clean: ## remove what was built; keeps .venv
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 
-.PHONY: help setup demo test test-comfyui browser screenshots vendor-check storm fuzz quick check bench run docs wheel clean
+.PHONY: help setup demo test test-comfyui browser screenshots vendor-check storm burst fuzz quick check bench run docs wheel clean

@@ -45,7 +45,7 @@ INSERT INTO vidqueue.attempt_logs (job_id, attempt, level, text)
 SELECT id, 1, 'info', 'A line.' FROM made WHERE state IN ('succeeded', 'failed');
 
 INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, node, published, created_at)
-SELECT id, owner, 'out.mp4', 'video/mp4', 1000, repeat('0', 64), '00000000-0000-7000-8000-00000000000b', true, at
+SELECT id, owner, 'out.mp4', 'video/mp4', 1000, encode(sha256(id::text::bytea), 'hex'), '00000000-0000-7000-8000-00000000000b', true, at
 FROM made WHERE state = 'succeeded';
 INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) SELECT id, 'video', 1, id FROM made WHERE state = 'succeeded';
 

@@ -37,6 +37,8 @@ ELSEWHERE = {
     "database.url_file": "not set",
     "webhooks.secret_file": "webhook_secret in data_dir",
     "comfyui.workflows": "not set",
+    "facefusion.home": "not set",
+    "facefusion.python": "not set",
     "compose.script_key_file": "not set",
 }
 # What the example shows where there is no fixed default.
@@ -48,6 +50,8 @@ SAMPLES = {
     "database.url_file": "/etc/vidqueue/database_url",
     "webhooks.secret_file": "/etc/vidqueue/webhook_secret",
     "comfyui.workflows": "/etc/vidqueue/workflows",
+    "facefusion.home": "/opt/facefusion",
+    "facefusion.python": "/opt/facefusion/.venv/bin/python",
     "compose.script_key_file": "/etc/vidqueue/script_key",
 }
 _MARK = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)

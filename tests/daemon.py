@@ -15,11 +15,12 @@ import httpx2
 import psycopg
 from psycopg.rows import dict_row
 
+from tests import prepared
 from vidqueue.db.embedded import server as embedded
 
 FINAL = {"succeeded", "failed", "canceled"}
 # What a submit says of the job; everything else is its input.
-JOB_KEYS = ("max_attempts", "lane", "title", "timeout_s", "stall_timeout_s")
+JOB_KEYS = ("max_attempts", "lane", "title", "timeout_s", "stall_timeout_s", "cache")
 
 
 def until(condition: Callable[[], Any], *, within_s: float = 30, what: str = "") -> Any:
@@ -43,11 +44,13 @@ class Daemon:
     under: tuple[str, ...] = ()
     # The interpreter that runs it.
     python: str = sys.executable
+    # False: the daemon initialises its server itself, as on a new machine.
+    prepared: bool = True
 
     def __init__(self, data_dir: Path, **variables: str) -> None:
         self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
-        self._variables = {
+        self.variables = {
             "VIDQUEUE_DATA_DIR": str(data_dir),
             "VIDQUEUE_API__PORT": "0",
             "VIDQUEUE_DATABASE__DISK_RESERVE_MIB": "0",
@@ -58,12 +61,14 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Start it and wait until it is ready."""
+        if self.prepared and "VIDQUEUE_DATABASE__URL" not in self.variables:
+            prepared.copy_into(self.data_dir)
         with self.log.open("ab") as output:
             mark = output.tell()
             self.spawned_at = time.time()
             self.process = subprocess.Popen(
                 [*self.under, self.python, "-m", "vidqueue", "serve"],
-                env=os.environ | self._variables, stdout=output, stderr=output,
+                env=os.environ | self.variables, stdout=output, stderr=output,
             )  # fmt: skip
         self.url = until(lambda: self._announced(mark), within_s=promised(30), what=f"ready; see {self.log}")
         self.http = httpx2.Client(base_url=self.url, timeout=30)
@@ -92,7 +97,7 @@ class Daemon:
 
     @property
     def database_url(self) -> str:
-        return self._variables.get("VIDQUEUE_DATABASE__URL") or embedded.url_of(self.data_dir)
+        return self.variables.get("VIDQUEUE_DATABASE__URL") or embedded.url_of(self.data_dir)
 
     def sql(self, text: str) -> list[dict[str, Any]]:
         """Run any statement and return its rows."""

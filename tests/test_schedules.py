@@ -61,8 +61,8 @@ def test_schedules_of_a_daemon_that_is_used_killed_and_given_another_configurati
 
     # Killed over a time of both: the one that is still configured makes up for it, once.
     daemon.kill()
-    daemon._variables["VIDQUEUE_SCHEDULES"] = configured("first")
-    daemon._variables["VIDQUEUE_FAILPOINTS"] = "submit.before_commit=error"
+    daemon.variables["VIDQUEUE_SCHEDULES"] = configured("first")
+    daemon.variables["VIDQUEUE_FAILPOINTS"] = "submit.before_commit=error"
     daemon.start()
     assert [one["name"] for one in vidqueue(daemon, "schedules", "list")] == ["first"]
     daemon.sql("UPDATE vidqueue.schedules SET next_at = now() - interval '3 hours'")

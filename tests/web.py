@@ -18,6 +18,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "GET"
 
 
 @dataclass
@@ -79,11 +80,13 @@ def serving(certificate: Path | None = None, key: Path | None = None) -> Iterato
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            request = Asked(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            request = Asked(
+                self.path, {name.lower(): value for name, value in self.headers.items()}, body, self.command
+            )
             asked.append(request)
             pages.get(self.path.partition("?")[0], answer(404))(self, request)
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
