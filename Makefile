@@ -58,7 +58,7 @@ vendor-check: ## compare the vendored scripts with those of the npm registry
 
 test: $(STAMP) .venv-others/.installed check browser ## run the gates and every test; what CI calls
 	@# Four workers on two cores: tests wait for processes and for the database more than they compute.
-	$(BIN)/python -m pytest -n 4 --dist loadfile --durations=10 -m 'not long'
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10 -m 'not long'
 
 test-long: $(STAMP) .venv-others/.installed browser ## run the thorough forms of the slowest tests, which `make test` leaves out
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=10 -m long

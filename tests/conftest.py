@@ -29,6 +29,16 @@ from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage
 
 ZOO = Path(__file__).parent / "zoo"
+# They begin first, so that no worker is left alone with one of them at the end.
+LONGEST = (
+    "test_storm", "compat/test_videos_servers", "processors/test_cases", "test_daemon", "worker/test_lanes",
+    "jobs/test_model", "faults/test_outage", "processors/test_export", "processors/test_corpus",
+    "faults/test_failpoints", "faults/test_reaper", "faults/test_crowd", "cli/test_machine", "cli/test_usage",
+    "faults/test_cancel", "ops/test_systemd", "dashboard/test_browser", "cli/test_targets", "cli/test_backup",
+    "processors/test_managed_peers", "worker/test_lane_health", "worker/test_lane_availability", "sdk/test_page",
+    "cli/test_jobs", "cli/test_selection", "sdk/test_try", "sdk/test_reload", "test_acceptance", "test_wheel",
+    "processors/test_cog_old", "processors/test_cog", "cli/test_walk", "test_webhooks", "db/test_large_migration",
+)  # fmt: skip
 TEMPLATE = "vidqueue_template"
 IN_MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 
@@ -40,6 +50,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("VIDQUEUE_") and not name.startswith("VIDQUEUE_TEST_")]:
     del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the workers of pytest-xdist take one file after the other."""
+    places = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
 
 
 def other_postgres() -> list[Path]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "vidqueue").rglob("*.py"))
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "tools", "base_utils"}
@@ -36,6 +38,10 @@ def test_files_and_functions_keep_to_the_budget() -> None:
     sizes = dict(functions())
     assert {name: lines for name, lines in sizes.items() if lines > 60} == {}
     assert statistics.median(sizes.values()) <= 10
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / f"{name}.py").is_file()] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

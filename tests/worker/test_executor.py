@@ -145,6 +145,17 @@ async def test_an_executor_that_ends_before_it_is_ready_says_why(
     assert "\0" not in outcome.reason
 
 
+async def test_the_end_of_the_daemon_is_no_cancel(executor: Executor, tmp_path: Path) -> None:
+    """The kernel closes the socket of a daemon that dies before it kills the executor."""
+    assert isinstance(await executor.run(order(tmp_path, "work"), print), Succeeded)
+    running = asyncio.create_task(executor.run(order(tmp_path, "hang"), print))
+    await asyncio.sleep(0)
+    executor._writer.close()
+    outcome = await running
+    assert isinstance(outcome, Failed)
+    assert "SIGKILL" in outcome.failure.message
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 

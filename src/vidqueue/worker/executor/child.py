@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,7 +32,6 @@ from vidqueue.ops import active_time
 from vidqueue.processors import registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import PREVIEW_EVERY_S, LogLine, Progress
-from vidqueue.sanitize import Redactor
 from vidqueue.settings.secrets import secret_values
 from vidqueue.worker.executor import ladder
 from vidqueue.worker.executor.capture import Capture
@@ -43,7 +42,6 @@ from vidqueue.worker.executor.messages import (
     CancelJob,
     Done,
     Exit,
-    Order,
     OutputReady,
     Preview,
     PutBack,
@@ -51,42 +49,18 @@ from vidqueue.worker.executor.messages import (
     Report,
     RunJob,
     Stopped,
-    decode,
-    encode,
     storable,
-    without_secrets,
 )
 from vidqueue.worker.executor.used import UsageOfJob
+from vidqueue.worker.executor.wire import Wire, die_with_the_lane
 
 PR_SET_PDEATHSIG = 1
 # Of 1000 (proc(5), oom_score_adj); 0 is the rule.
 OOM_SCORE = 800
 
 
-class Wire:
-    """The socket to the lane. Any thread may send; one thread reads."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-        self.redactor = Redactor()
-
-    def send(self, report: Report) -> None:
-        """Send one report, without secrets."""
-        # Before a text is cut, which could leave half a secret.
-        line = encode(storable(without_secrets(report, self.redactor)))
-        with self._lock:
-            self._connection.sendall(line)
-
-    def orders(self) -> Iterator[Order]:
-        """Orders until the lane closes the socket."""
-        with self._connection.makefile("rb") as lines:
-            for line in lines:
-                yield decode(line)
-
-
 def main() -> None:
-    """Serve orders until told to exit or until the lane is gone."""
+    """Serve orders until told to exit; the process dies with the lane."""
     arguments = _arguments()
     _die_with(arguments.parent)
     _die_first_of_memory()
@@ -140,9 +114,10 @@ def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Even
             case CancelJob():
                 canceled.set()
             case Exit():
-                break
-    canceled.set()
-    jobs.put(None)
+                canceled.set()
+                jobs.put(None)
+                return
+    die_with_the_lane()
 
 
 @dataclass(frozen=True, slots=True)

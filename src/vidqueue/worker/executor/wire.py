@@ -1,0 +1,46 @@
+"""The executor's end of the socket to its lane: orders come in, reports go out, one line of JSON each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+from vidqueue.sanitize import Redactor
+from vidqueue.worker.executor.messages import Order, Report, decode, encode, storable, without_secrets
+
+
+class Wire:
+    """The socket to the lane. Any thread may send; one thread reads."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.redactor = Redactor()
+
+    def send(self, report: Report) -> None:
+        """Send one report, without secrets."""
+        # Before a text is cut, which could leave half a secret.
+        line = encode(storable(without_secrets(report, self.redactor)))
+        try:
+            with self._lock:
+                self._connection.sendall(line)
+        except ConnectionError:
+            die_with_the_lane()
+
+    def orders(self) -> Iterator[Order]:
+        """Orders until the lane closes the socket."""
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                yield decode(line)
+
+
+def die_with_the_lane() -> None:
+    """Kill this process, whose lane is gone.
+
+    The kernel closes the sockets of a daemon that dies before it kills the daemon's children. Nobody has canceled the
+    job then: work that it has begun on a server must go on, because the next attempt looks for it there.
+    """
+    os.kill(os.getpid(), signal.SIGKILL)
