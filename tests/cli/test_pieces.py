@@ -11,13 +11,14 @@ import pytest
 from cyclopts import App
 from pydantic import BaseModel, Field
 
-from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.flags import Flag, flags_of, source_of
+from vidqueue.cli.offered import model_of
 from vidqueue.cli.options import Look
 from vidqueue.cli.render import Lines, name_of, situation
 from vidqueue.cli.stream import Message, Watchdog, parse
 from vidqueue.cli.terminal import Screen, duration_text, size_text
 from vidqueue.cli.watch import verdict
-from vidqueue.processors.base import MediaRef, Parameters, VideoInput
+from vidqueue.processors.base import AudioInput, ImageInput, MediaRef, Parameters, VideoInput
 
 
 def test_a_stream_is_read_into_numbered_events_and_signs_of_life() -> None:
@@ -103,6 +104,26 @@ def test_the_first_media_field_is_the_positional_argument_and_both_are_known_as_
     assert [name for name, flag in flags.items() if flag.media] == ["picture", "sound"]
     positional = [name for name, flag in flags.items() if flag.argument.kind is Argument.POSITIONAL_OR_KEYWORD]
     assert positional == ["picture"]
+
+
+class Optional(Parameters):
+    """A field that may be left out stands before the one that may not."""
+
+    logo: ImageInput | None = None
+    video: VideoInput
+    music: AudioInput | None = Field(None, description="Under the speech.")
+
+
+@pytest.mark.parametrize("model", [Optional, model_of(Optional.model_json_schema())], ids=["here", "of a daemon"])
+def test_an_optional_media_field_is_media_with_its_help_and_a_required_one_comes_first(model: type[Parameters]) -> None:
+    flags = {flag.field: flag for flag in flags_of(model, set())}
+    assert {name: flag.kind for name, flag in flags.items()} == {"logo": "image", "video": "video", "music": "audio"}
+    source = source_of(list(flags.values()))
+    assert source is flags["video"]
+    said = {name: get_args(flag.argument.annotation)[-1].help for name, flag in flags.items()}
+    assert said["logo"] == "A picture: a file, or a reference or URL where a daemon runs it."
+    assert said["music"] == "Under the speech."
+    assert read_with(list(flags.values()), "in.mp4", "--logo", "-") == {"video": "in.mp4", "logo": "-"}
 
 
 def test_the_default_is_shown_though_it_is_not_sent() -> None:

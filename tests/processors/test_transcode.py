@@ -77,7 +77,8 @@ def test_a_size_above_the_source_says_why_nothing_happened_and_the_log_names_the
     video = video_of(facts_of(output))
     (warning,) = output.facts["warnings"]
     assert warning.startswith(f"The source is {video.width}x{video.height} and is not enlarged to 2160p")
-    assert "The pictures are encoded by libx264 on the CPU." in [line.text for line in work.log]
+    assert "encoder: libx264 (on the CPU)" in [line.text for line in work.log]
+    assert output.facts["encoder"] == "libx264"
 
 
 def test_a_trim_starts_and_ends_on_the_picture(samples: Samples, workspace: Path) -> None:

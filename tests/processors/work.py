@@ -28,13 +28,14 @@ class Work:
     progress: list[Progress] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
     on_progress: Callable[[Progress], None] = lambda _: None
+    device: str = "cpu"
 
     def run(self, **wishes: Any) -> OutputDraft:
         processor = find(self.processor)
         params = parse(processor, {"video": str(self.video), "effort": "fast", **wishes})
         self.workspace.mkdir(exist_ok=True)
         ctx = Context(
-            {"video": self.video}, self.workspace, "cpu", self.limits, self._report, self.log.append,
+            {"video": self.video}, self.workspace, self.device, self.limits, self._report, self.log.append,
             canceled=self.canceled,
         )  # fmt: skip
         (output,) = ctx.published(processor.run(params, ctx))

@@ -124,6 +124,23 @@ def test_ffmpeg_opens_no_other_file_than_those_that_are_named(
         trial.context.ffmpeg(["-f", "lavfi", "-i", f"movie={secret}", trial.context.output_path("out.mp4")])
 
 
+def test_a_failed_ffmpeg_leaves_nothing_and_its_output_may_be_tried_again_and_written_anew(trial: Trial) -> None:
+    ctx = trial.context
+    clip, made = ["-f", "lavfi", "-i", "testsrc2=size=64x36:duration=0.2"], ctx.output_path("made.mp4")
+    with pytest.raises(VidqueueError, match=r"This ffmpeg has no encoder h264_nonsense\.") as refused:
+        ctx.ffmpeg([*clip, "-c:v", "h264_nonsense", made])
+    assert refused.value.code == "encoder_unavailable"
+    with pytest.raises(VidqueueError, match="The encoder libx264 could not be started"):
+        ctx.ffmpeg([*clip, "-c:v", "libx264", "-profile:v", "nonsense", made])
+    assert not made.exists()
+    ctx.ffmpeg([*clip, made])
+    ctx.ffmpeg([*clip, "-t", "0.1", made])
+    assert ctx.probe(made).duration_s < 0.2
+    with pytest.raises(VidqueueError, match=r"ffmpeg cannot write made\.mp4"):
+        ctx.ffmpeg(["-i", made, "-vf", "hflip", made])
+    assert made.exists()
+
+
 @pytest.mark.parametrize("arguments", [["-vf", "hflip"], ["out.mp4"], ["-i", "/etc/passwd", "/tmp/elsewhere.mp4"]])
 def test_ffmpeg_without_an_output_in_the_workspace_is_refused(trial: Trial, arguments: list[str]) -> None:
     with pytest.raises(VidqueueError, match="workspace"):

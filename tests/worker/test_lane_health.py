@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -20,6 +20,7 @@ from vidqueue.db.tables import attempts
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import FINAL, State
 from vidqueue.services import Services
+from vidqueue.settings.schema import Settings
 from vidqueue.storage import disk_space
 from vidqueue.worker import gpus, lane_health, lanes
 from vidqueue.worker.gpus import Gpu
@@ -248,3 +249,14 @@ async def _is_warm(queue: Queue, processors: list[str]) -> bool:
 async def _waits_for(queue: Queue, job_id: UUID, reason: str) -> bool:
     await asyncio.sleep(0)
     return (await queue.job(job_id)).wait_reason == reason
+
+
+def test_gpu_lanes_take_cpu_work_only_where_the_operator_lets_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "discover", lambda: [GPU])
+    for allowed, takes in ((False, ("gpu",)), (True, ("gpu", "cpu"))):
+        own = settings.lanes.model_copy(update={"gpu": "auto", "cpu_work_on_gpu": allowed})
+        chosen = settings.model_copy(update={"lanes": own})
+        (lane,) = [one for one in lanes._offered(chosen, uuid4()) if one.device == "gpu"]
+        assert lane.takes == takes

@@ -16,7 +16,7 @@ import pytest_asyncio
 from tests.factory import Queue
 from tests.worker.test_lanes import ended
 from vidqueue.db.tables.jobs import JobRow
-from vidqueue.job import State
+from vidqueue.job import OutputDraft, State, Succeeded
 from vidqueue.jobs import control, retention
 from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
@@ -160,6 +160,15 @@ async def test_a_file_that_is_written_to_meanwhile_is_remembered_by_nothing(
     job = await ended(zoo, await zoo.submit(input=asked, max_attempts=1))
     assert (job.state, job.cached) == (State.FAILED, False)
     assert await zoo.sql("SELECT 1 FROM vidqueue.results") == []
+
+
+async def test_what_the_encoder_of_a_gpu_has_made_is_remembered_by_nothing(services: Services, tmp_path: Path) -> None:
+    key = results.ResultKey("k", {})
+    for encoder, kept in (("h264_nvenc", None), ("libx264", "k")):
+        made = Succeeded((OutputDraft("video", tmp_path / "out.mp4", "video/mp4", {"encoder": encoder}),))
+        outcome = await results.remembered(made, key, services)
+        assert isinstance(outcome, Succeeded)
+        assert outcome.key == kept
 
 
 async def test_many_at_once_take_the_same_bytes(zoo: Queue, repeated: Any, media: Path, services: Services) -> None:

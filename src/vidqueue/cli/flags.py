@@ -60,18 +60,40 @@ class Flag:
 
 
 def flags_of(model: type[Parameters], taken: Container[str]) -> list[Flag]:
-    """A flag for each field; the first media field is the positional argument.
+    """A flag for each field; the first media field is the positional argument, a required one before others.
 
     Args:
         model: the parameters of a processor.
         taken: names that mean something else on this command line; such a field becomes `--param-NAME`.
     """
-    flags: list[Flag] = []
-    for name, info in model.model_fields.items():
-        kind = next((mark.kind for mark in info.metadata if isinstance(mark, MediaRef)), None)
-        positional = kind is not None and not any(flag.media for flag in flags)
-        flags.append(_flag(name, info, f"param_{name}" if name in taken else name, kind=kind, positional=positional))
-    return flags
+    kinds = {name: _media_kind(info) for name, info in model.model_fields.items()}
+    media = sorted((name for name, kind in kinds.items() if kind), key=lambda name: not _required(model, name))
+    return [
+        _flag(
+            name, info, f"param_{name}" if name in taken else name, kind=kinds[name], positional=name in media[:1]
+        )
+        for name, info in model.model_fields.items()
+    ]  # fmt: skip
+
+
+def _required(model: type[Parameters], name: str) -> bool:
+    return model.model_fields[name].is_required()
+
+
+def source_of(flags: Sequence[Flag]) -> Flag | None:
+    """The flag that the files on the command line are for."""
+    return next((flag for flag in flags if flag.argument.kind is Argument.POSITIONAL_OR_KEYWORD), None)
+
+
+def _inner(info: FieldInfo) -> FieldInfo:
+    """The field itself; of an optional one, such as `VideoInput | None`, what its type says, where the marks are."""
+    optional = get_origin(info.annotation) in (Union, types.UnionType)
+    inside = [one for one in get_args(info.annotation) if get_origin(one) is Annotated] if optional else []
+    return FieldInfo.from_annotation(inside[0]) if len(inside) == 1 else info
+
+
+def _media_kind(info: FieldInfo) -> Kind | None:
+    return next((one.kind for one in [*info.metadata, *_inner(info).metadata] if isinstance(one, MediaRef)), None)
 
 
 def _flag(field: str, info: FieldInfo, name: str, *, kind: Kind | None, positional: bool) -> Flag:
@@ -126,12 +148,13 @@ def _plain(value: Any) -> Any:
 
 def _help(info: FieldInfo, kind: Kind | None) -> str:
     """What the field means, with its bounds. The usual words for media are meant for requests."""
-    if kind is not None and (info.description or "").endswith(WHERE):
-        said = (info.description or "").removesuffix(f": {WHERE}")
+    description = info.description or _inner(info).description or ""
+    if kind is not None and description.endswith(WHERE):
+        said = description.removesuffix(f": {WHERE}")
         return f"{said}: a file, or a reference or URL where a daemon runs it."
     found = {name: getattr(mark, name) for mark in info.metadata for name in _BOUNDS if hasattr(mark, name)}
     bounds = bounds_text(*map(found.get, _BOUNDS))
-    return " ".join(filter(None, (info.description or "", bounds and f"({bounds})")))
+    return " ".join(filter(None, (description, bounds and f"({bounds})")))
 
 
 def bounds_text(low: Any, high: Any, above: Any, below: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.flags import Flag, flags_of, source_of
 from vidqueue.cli.inputs import media_of_input
 from vidqueue.cli.offered import offered
 from vidqueue.errors import VidqueueError
@@ -77,7 +77,7 @@ def flags_on(name: str, words: Sequence[str], taken: Container[str]) -> tuple[li
         raise CommandError(message, exit=Exit.USAGE, code="unknown_processor")
     processor = known[name]
     flags = flags_of(processor.Params, taken)
-    media = next((flag for flag in flags if flag.media), None)
+    media = source_of(flags)
     rest = [flag for flag in flags if flag is not media]
     files, given = _parse(f"vidqueue batch --processor {name}", rest, words)
     values = {flag.field: flag.read(given[flag.argument.name]) for flag in rest if flag.argument.name in given}

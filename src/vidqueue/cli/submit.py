@@ -14,7 +14,7 @@ from vidqueue.cli.client import Client, Job
 from vidqueue.cli.destinations import Places
 from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.flags import Flag, flags_of
+from vidqueue.cli.flags import Flag, flags_of, source_of
 from vidqueue.cli.inputs import Inputs, media_of_input, protecting, put
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
@@ -39,7 +39,7 @@ class SubmitCommand:
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
         self._flags = flags_of(processor.Params, _taken())
-        self._source = next((flag for flag in self._flags if flag.media), None)
+        self._source = source_of(self._flags)
         shared = [_shared(name, kind) for name, kind in _SHARED.items()]
         arguments = [*map(self._argument, self._flags), *shared]
         if self._source is not None:

@@ -24,6 +24,7 @@ from vidqueue.doctor.peers import check_peers, check_running
 from vidqueue.errors import VidqueueError
 from vidqueue.formats import allowed
 from vidqueue.media import encoders, ffmpeg
+from vidqueue.media.encoder_proof import proof
 from vidqueue.media.jail import sandbox
 from vidqueue.media.jail.checkup import jail_status
 from vidqueue.ops.data_folder import RunningDaemon, daemon_of
@@ -195,9 +196,19 @@ def check_encoders(*, gpu: bool) -> Check:
     found = ", ".join(working) or "none"
     if "libx264" not in working:
         return Check("encoders", "error", found, "Unset IMAGEIO_FFMPEG_EXE, or point it at an ffmpeg with libx264.")
+    found += "".join(map(_proven, filter(None, map(encoders.on_gpu, encoders.ON_GPU)))) if gpu else ""
     if missing:
         return Check("encoders", "warning", f"{found}; not {', '.join(missing)}", "Jobs that ask for these will fail.")
     return Check("encoders", "ok", found)
+
+
+def _proven(gpu: encoders.Encoder) -> str:
+    """What `encoder: auto` makes of the encoder of a GPU; nothing where it does not work at all."""
+    cpu = encoders.encoder_named("software", gpu.codec)
+    if cpu is None or not (encoders.works(gpu.name) and encoders.works(cpu.name)):
+        return ""
+    found = proof(gpu, cpu, "medium", "medium")
+    return f"; auto {'takes' if found.holds else 'does not take'} {gpu.name} ({found.words})"
 
 
 def check_jail() -> Check:

@@ -38,6 +38,7 @@ class Encoder:
         effort: what trades time for size.
         ten_bit: its pixel format for ten bits; None where it had better stay with eight.
         alpha: whether it encodes transparency.
+        sides: the smallest and the largest width and height that it takes everywhere, in pixels.
         rate: how it is told the nominal rate, where ffmpeg would tell it a wrong one for uneven timestamps.
     """
 
@@ -52,6 +53,7 @@ class Encoder:
     rate: Callable[[Fraction], tuple[str, ...]] = lambda _: ()
     gpu: bool = False
     alpha: bool = False
+    sides: tuple[int, int] = (2, 16384)
 
     def level(self, quality: Quality | float) -> float:
         """A quality in the encoder's own scale, in which a number is one already."""
@@ -125,23 +127,36 @@ ENCODERS: dict[str, Encoder] = {
             alpha=True,
         ),
         Encoder(
-            "h264_nvenc", "h264", _levels(33, 27, 21), _NVENC_EFFORT, _nvenc_quality, ten_bit=None, gpu=True
+            "h264_nvenc", "h264", _levels(33, 27, 21), _NVENC_EFFORT, _nvenc_quality, ten_bit=None, gpu=True,
+            sides=(160, 4096),
         ),
-        Encoder("hevc_nvenc", "h265", _levels(35, 29, 23), _NVENC_EFFORT, _nvenc_quality, ten_bit="p010le", gpu=True),
+        Encoder(
+            "hevc_nvenc", "h265", _levels(35, 29, 23), _NVENC_EFFORT, _nvenc_quality, ten_bit="p010le", gpu=True,
+            sides=(160, 8192),
+        ),
     )
 }  # fmt: skip
 
 _SOFTWARE: dict[VideoCodec, str] = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
-_NVENC: dict[VideoCodec, str] = {"h264": "h264_nvenc", "h265": "hevc_nvenc"}
+# The encoder of the GPU for each codec that it makes.
+ON_GPU: dict[VideoCodec, str] = {"h264": "h264_nvenc", "h265": "hevc_nvenc"}
 
 
 def encoder_named(choice: EncoderChoice, codec: VideoCodec) -> Encoder | None:
-    """The encoder that a choice means for a codec; None if the choice does not encode that codec."""
+    """The encoder that a choice means for a codec; None if the choice does not encode that codec.
+
+    `auto` means the one on the CPU here; whether a job takes that of the GPU is decided where it runs.
+    """
     if choice in ("auto", "software"):
         return ENCODERS[_SOFTWARE[codec]]
     if choice == "nvenc":
-        return ENCODERS[_NVENC[codec]] if codec in _NVENC else None
+        return on_gpu(codec)
     return ENCODERS[choice] if ENCODERS[choice].codec == codec else None
+
+
+def on_gpu(codec: VideoCodec) -> Encoder | None:
+    """The encoder of the GPU for a codec, if there is one."""
+    return ENCODERS[ON_GPU[codec]] if codec in ON_GPU else None
 
 
 def require(encoder: Encoder) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.media.jail.sandbox import Ended
 
-# The first pattern that matches any line wins, so the order goes from the cause to the symptom.
+# The first pattern that matches any line wins, so the order goes from the cause to the symptom. A message may quote
+# what the group of its pattern found.
 _WORDS: tuple[tuple[str, str, str], ...] = (
     (r"No space left on device", "no_space", "The disk is full."),
     (r"File too large", "output_too_large", "The result grew beyond its bound."),
@@ -38,6 +39,12 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         "The file has no index (moov); its recording was never finished.",
     ),
     (r"Error opening input", "unsupported_format", "The file is not a video that can be read."),
+    (r"Unknown encoder '([\w.-]{1,60})'", "encoder_unavailable", "This ffmpeg has no encoder {}."),
+    (
+        r"\[enc:([\w.-]{1,60}) @ 0x[0-9a-f]{1,16}\] (?:\[\w{1,9}\] )?Error while opening encoder",
+        "encoder_unavailable",
+        "The encoder {} could not be started.",
+    ),
     (
         r"Error while opening encoder|Unknown encoder|No capable devices|Cannot load lib",
         "encoder_unavailable",
@@ -114,6 +121,6 @@ def cause_in(tail: Sequence[str]) -> str:
 
 def _cause(words: str) -> VidqueueError | None:
     for pattern, (_, code, message) in zip(_CAUSES, _WORDS, strict=True):
-        if pattern.search(words):
-            return VidqueueError(code, message)
+        if found := pattern.search(words):
+            return VidqueueError(code, message.format(*found.groups()))
     return None

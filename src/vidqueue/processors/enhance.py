@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +17,7 @@ from vidqueue.media.closed_captions import lost_captions
 from vidqueue.media.containers import CONTAINERS, Container, ContainerName, VideoCodec, carrying_untouched
 from vidqueue.media.drawing import NOTHING_DRAWN, drawn
 from vidqueue.media.encoder import Target
-from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
+from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.filters import conversions, output_colour
 from vidqueue.media.frames import Processed, picture_format, process_frames
@@ -34,6 +35,7 @@ from vidqueue.processors.parts.choices import (
     BLACK,
     AudioTracks,
     Background,
+    EncoderWish,
     Fields,
     Metadata,
     Subtitles,
@@ -41,6 +43,7 @@ from vidqueue.processors.parts.choices import (
     fitting_encoder,
     treatment,
 )
+from vidqueue.processors.parts.encoder_choice import Wanted, taken, with_fallback
 from vidqueue.progress import Progress, eta_s
 
 _REPORT_EVERY_S = 0.25
@@ -63,7 +66,7 @@ class EnhanceParams(Parameters):
         None, description="Kind of file to write; the first of mp4, mov, mkv that carries the sound when not given."
     )
     codec: VideoCodec | None = Field(None, description="h264, or h265 for sources of more than 8 bits, when not given.")
-    encoder: EncoderChoice = Field("auto", description="`auto` and `software` use the CPU, `nvenc` the GPU.")
+    encoder: EncoderWish = "auto"
     quality: Quality = Field(
         "medium",
         description="low, medium or high: crf 28, 23 or 18 with x264. Without an operation, medium and high keep the "
@@ -127,17 +130,15 @@ class Enhance(Processor):
         video = verify.playable_video(facts)
         container = CONTAINERS[params.container] if params.container else carrying_untouched(facts)
         target = _target(params, facts, video, container, ctx)
-        done = _process(params, path, facts, video, target, ctx)
-        ctx.progress(Progress(0.99, "check"))
-        expected = verify.Expected(
-            done.decoded,
-            done.duration_s,
-            video.longest_frame_s,
-            target.audio.streams,
-            target.extras.subtitles,
-            sounds=done.heard_s,
-        )
-        result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
+
+        def make(encoder: Encoder) -> _Made:
+            return _made(params, facts, video, replace(target, encoder=encoder), ctx)
+
+        def undo() -> None:
+            target.path.unlink(missing_ok=True)
+
+        encoder = taken(_wanted(params, target), ctx)
+        (by, done, expected, result), fallen_back = with_fallback(encoder, target.encoder, make, undo, ctx)
         warnings = [
             *facts.left_out,
             *target.audio.warnings,
@@ -156,10 +157,41 @@ class Enhance(Processor):
                 else []
             ),
             *done.warnings,
+            *fallen_back,
         ]
         for warning in warnings:
             ctx.log(warning, "warning")
-        return [OutputDraft("video", target.path, container.media_type, result.as_json() | {"warnings": warnings})]
+        told = result.as_json() | {"encoder": by.name, "warnings": warnings}
+        return [OutputDraft("video", target.path, container.media_type, told)]
+
+
+class _Made(NamedTuple):
+    """A result that was checked, and the encoder that wrote it."""
+
+    encoder: Encoder
+    done: Processed
+    expected: verify.Expected
+    facts: MediaFacts
+
+
+def _made(params: EnhanceParams, facts: MediaFacts, video: VideoFacts, target: Target, ctx: Context) -> _Made:
+    done = _process(params, ctx.inputs["video"], facts, video, target, ctx)
+    ctx.progress(Progress(0.99, "check"))
+    expected = verify.Expected(
+        done.decoded,
+        done.duration_s,
+        video.longest_frame_s,
+        target.audio.streams,
+        target.extras.subtitles,
+        sounds=done.heard_s,
+    )
+    result = verify.check_output(target.path, expected, ctx.limits, ctx.canceled)
+    return _Made(target.encoder, done, expected, result)
+
+
+def _wanted(params: EnhanceParams, target: Target) -> Wanted:
+    size = (target.picture.width, target.picture.height)
+    return Wanted(params.encoder, target.encoder, target.quality, params.effort, size, target.picture.depth)
 
 
 def _target(params: EnhanceParams, facts: MediaFacts, video: VideoFacts, container: Container, ctx: Context) -> Target:

@@ -65,7 +65,9 @@ def run(
     on_progress: Callable[[ffmpeg.Seen], None],
     on_remark: Callable[[str, str], None],
 ) -> ffmpeg.Tally:
-    """Run the command to its end; its outputs are the paths inside `folder`.
+    """Run the command to its end; its outputs are the paths inside `folder`, and a failed run leaves none.
+
+    A file that an earlier run has left in the place of an output is replaced.
 
     Raises:
         VidqueueError: with the code of the cause.
@@ -80,6 +82,9 @@ def run(
             ffmpeg.run(
                 command.arguments, bounds, keep_open=command.keep_open, tally=tally, on_progress=on_progress, **stdin
             )
+        except BaseException:
+            command.remove_outputs()
+            raise
         finally:
             for level, text in tally.remarks:
                 on_remark(text, level)
@@ -94,6 +99,8 @@ class _Command:
         self._limits = limits
         self._folder = folder.resolve()
         self._output: Sink | None = None
+        self._read = set[Path]()
+        self._written: list[Path] = []
         self.arguments: list[str] = list(QUIET)
         self.keep_open: list[int] = []
 
@@ -117,7 +124,13 @@ class _Command:
                 case "output":
                     self._add_output(Path(file.word), file.options)
 
+    def remove_outputs(self) -> None:
+        """Remove every output that was begun."""
+        for path in self._written:
+            path.unlink(missing_ok=True)
+
     def _add_input(self, path: Path, options: Sequence[str]) -> None:
+        self._read.add(path.resolve())
         descriptor = self._stack.enter_context(check_source(path).opened())
         self.keep_open.append(descriptor)
         raw = _raw_format(options)
@@ -129,7 +142,11 @@ class _Command:
         suffix = path.suffix.lower()
         if "-f" not in options and suffix not in MUXERS:
             raise VidqueueError("processor_error", f"ffmpeg has no format for {path.name}; give it with -f.")
+        if path.resolve() in {*self._read, *self._written}:
+            raise VidqueueError("processor_error", f"ffmpeg cannot write {path.name}, which this command uses already.")
+        path.unlink(missing_ok=True)
         sink = self._stack.enter_context(created(path))
+        self._written.append(path.resolve())
         self.keep_open.append(sink.writing)
         chosen = any(one.startswith(("-c:v", "-vcodec", "-codec")) or one == "-c" for one in options)
         self.arguments += [

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vidqueue.job import OutputDraft
 from vidqueue.media import encoders, ffmpeg, texts, verify
 from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
 from vidqueue.media.carry import Keeping, plan_extras
 from vidqueue.media.closed_captions import lost_captions
-from vidqueue.media.containers import CONTAINERS, Container, Extras
-from vidqueue.media.drawing import Drawn
+from vidqueue.media.containers import CONTAINERS
+from vidqueue.media.encoders import Encoder
 from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts
 from vidqueue.media.filters import (
-    Treatment,
-    at_rate,
     conversions,
     has_alpha,
-    output_colour,
-    output_time_base,
-    tagged,
-    unnamed,
-    upright_yuv,
 )
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.loudness import Loudness, measure
@@ -38,37 +31,13 @@ from vidqueue.media.tags import read_tags
 from vidqueue.processors.base import Context, Parameters, Processor
 from vidqueue.processors.parts import captions, handbrake
 from vidqueue.processors.parts.choices import treatment
+from vidqueue.processors.parts.encoder_choice import Wanted, taken, with_fallback
 from vidqueue.processors.parts.fitting import Dial, Encoding, encode_to_fit, kbit_at
 from vidqueue.processors.parts.remux import copied, why_not_copied
 from vidqueue.processors.parts.reporting import log_remarks, stage_reporter
 from vidqueue.processors.parts.transcode_params import ANIMATIONS, TranscodeParams, kept_size, shown_part, target_size
+from vidqueue.processors.parts.transcode_plan import Plan, clock, expected_of, filters
 from vidqueue.progress import Progress
-
-# Containers without tags of colour.
-_OWN_TAGS = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The source of one job and what its result must be; times in seconds."""
-
-    path: Path
-    facts: MediaFacts
-    video: VideoFacts
-    size: tuple[int, int]
-    duration_s: float
-    container: Container
-    encoder: encoders.Encoder
-    how: Treatment
-    extras: Extras
-    fps: float | None
-    drawn: Drawn
-    texts: Mapping[int, str]
-
-    @property
-    def depth(self) -> int:
-        """Bits of one component of the result."""
-        return 10 if self.video.bit_depth > 8 and self.encoder.ten_bit and not self.how.keeps_alpha else 8
 
 
 class Transcode(Processor):
@@ -116,10 +85,10 @@ class Transcode(Processor):
         result = result or _encoded(params, plan, sound, output, warnings, ctx)
         for warning in warnings:
             ctx.log(warning, "warning")
-        return [OutputDraft("video", output, plan.container.media_type, result.as_json() | {"warnings": warnings})]
+        return [OutputDraft("video", output, plan.container.media_type, result | {"warnings": warnings})]
 
 
-def _plan(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, duration_s: float, ctx: Context) -> _Plan:
+def _plan(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, duration_s: float, ctx: Context) -> Plan:
     container, encoder = CONTAINERS[params.film], params.fitting_encoder()
     if not params.copies:
         encoders.require(encoder)
@@ -138,14 +107,14 @@ def _plan(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, duratio
     )  # fmt: skip
     extras = plan_extras(facts, tags, container, keeping)
     size = target_size(params, video.upright)
-    return _Plan(path, facts, video, size, duration_s, container, encoder, how, extras, params.rate(video), burned, cut)
+    return Plan(path, facts, video, size, duration_s, container, encoder, how, extras, params.rate(video), burned, cut)
 
 
 def _bounds(ctx: Context) -> SandboxLimits:
     return SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
 
 
-def _sound(params: TranscodeParams, plan: _Plan, ctx: Context) -> AudioPlan:
+def _sound(params: TranscodeParams, plan: Plan, ctx: Context) -> AudioPlan:
     """The plan of all sound tracks, measured first where a loudness is wanted."""
     filters = {}
     if params.loudness is not None and params.audio != "drop":
@@ -163,24 +132,24 @@ def _sound(params: TranscodeParams, plan: _Plan, ctx: Context) -> AudioPlan:
     return planned
 
 
-def _copyable(params: TranscodeParams, plan: _Plan) -> tuple[AudioFacts, ...]:
+def _copyable(params: TranscodeParams, plan: Plan) -> tuple[AudioFacts, ...]:
     return plan.facts.audios if params.audio in ("keep", "web") and params.loudness is None else ()
 
 
 def _copied(
-    params: TranscodeParams, plan: _Plan, sound: AudioPlan, output: Path, warnings: list[str], ctx: Context
-) -> MediaFacts | None:
+    params: TranscodeParams, plan: Plan, sound: AudioPlan, output: Path, warnings: list[str], ctx: Context
+) -> dict[str, Any] | None:
     """The facts of a copy; None where the pictures cannot be copied, which is among the warnings then."""
     reason = why_not_copied(plan.video, plan.container)
     if not reason:
         tally = _write(params, plan, sound, output, ctx, ["-c:v", "copy", *_copy_tag(plan)])
         ctx.progress(Progress(0.95, "check"))
-        expected = _expected(params, plan, sound, plan.video.frames)
+        expected = expected_of(params, plan, sound, plan.video.frames)
         found = copied(output, expected, ctx, start_s=params.start_s, trims=params.trims)
         if found.facts is not None:
             log_remarks(ctx, tally)
             warnings += [*expected.losses(found.facts), *found.notes, *first_channels(plan.facts.audios, found.facts)]
-            return found.facts
+            return found.facts.as_json()
         output.unlink()
         reason = found.notes[0]
     warnings.append(f"The pictures could not be copied and were encoded anew: {reason}")
@@ -188,15 +157,47 @@ def _copied(
     return None
 
 
-def _copy_tag(plan: _Plan) -> list[str]:
+def _copy_tag(plan: Plan) -> list[str]:
     return ["-tag:v", "hvc1"] if plan.video.codec == "hevc" and plan.container.has_faststart else []
 
 
 def _encoded(
-    params: TranscodeParams, plan: _Plan, sound: AudioPlan, output: Path, warnings: list[str], ctx: Context
+    params: TranscodeParams, plan: Plan, sound: AudioPlan, output: Path, warnings: list[str], ctx: Context
+) -> dict[str, Any]:
+    """The facts of what the best encoder of the lane makes, with the name of that encoder."""
+
+    def encode(encoder: Encoder) -> tuple[Encoder, MediaFacts]:
+        said: list[str] = []
+        facts = _encoded_by(params, replace(plan, encoder=encoder), sound, output, said, ctx)
+        warnings.extend(said)
+        return encoder, facts
+
+    def undo() -> None:
+        output.unlink(missing_ok=True)
+
+    (encoder, facts), more = with_fallback(_taken(params, plan, ctx), plan.encoder, encode, undo, ctx)
+    warnings += more
+    return facts.as_json() | {"encoder": encoder.name}
+
+
+def _taken(params: TranscodeParams, plan: Plan, ctx: Context) -> Encoder:
+    def needs(gpu: Encoder) -> str:
+        if params.bitrate_kbit is not None or params.max_size_mb is not None:
+            return "the size of the result is bounded"
+        if plan.how.keeps_alpha and not gpu.alpha:
+            return "the result is transparent"
+        lost = lost_captions(check_source(plan.path), plan.video, _bounds(ctx), gpu.name)
+        return "the closed captions would be lost" if lost else ""
+
+    quality = params.quality if params.crf is None else params.crf
+    wanted = Wanted(params.encoder, plan.encoder, quality, params.effort, plan.size, plan.depth, needs)
+    return taken(wanted, ctx)
+
+
+def _encoded_by(
+    params: TranscodeParams, plan: Plan, sound: AudioPlan, output: Path, warnings: list[str], ctx: Context
 ) -> MediaFacts:
     encoder, depth = plan.encoder, plan.depth
-    ctx.log(f"The pictures are encoded by {encoder.name} on the {'GPU' if encoder.gpu else 'CPU'}.")
     if depth < min(plan.video.bit_depth, 10):
         ctx.log(f"{encoder.name} writes 8 bits; the source has {plan.video.bit_depth}. codec h265 keeps them.")
     fps = plan.fps or plan.video.fps
@@ -211,7 +212,7 @@ def _encoded(
             else encoder.at_rate(kbit_at(value), params.effort, fps, plan.container)
         )
         with plan.drawn.filter(plan.size, alpha=plan.how.keeps_alpha) as (text, keep_open):
-            pictures = ["-vf", _filters(plan, text), *_clock(plan), *coded]
+            pictures = ["-vf", filters(plan, text), *clock(plan), *coded]
             tally = _write(params, plan, sound, output, ctx, pictures, span, keep_open)
         log_remarks(ctx, tally)
         return tally
@@ -220,7 +221,7 @@ def _encoded(
     ctx.progress(Progress(0.99, "check"))
     # Where neither rate nor length change, every decoded picture must be in the result.
     frames = tally.encoded if plan.fps or params.trims else tally.decoded
-    expected = _expected(params, plan, sound, frames, tally)
+    expected = expected_of(params, plan, sound, frames, tally)
     audios = plan.facts.audios
     lost = verify.check_sound(audios, tally) + lost_channels(audios, tally, behind_pictures(audios))
     facts = verify.check_output(output, expected, ctx.limits, ctx.canceled)
@@ -236,7 +237,7 @@ def _encoded(
 
 
 def _write(
-    params: TranscodeParams, plan: _Plan, sound: AudioPlan, output: Path, ctx: Context, pictures: list[str],
+    params: TranscodeParams, plan: Plan, sound: AudioPlan, output: Path, ctx: Context, pictures: list[str],
     span: tuple[float, float] = (0.0, 0.98), keep_open: Sequence[int] = (),
 ) -> ffmpeg.Tally:  # fmt: skip
     """Write the output with these arguments for its pictures."""
@@ -271,30 +272,3 @@ def _trim(params: TranscodeParams) -> list[str]:
     # Before the input: ffmpeg seeks to the key picture before and throws away what it decodes up to the wanted time.
     start = ["-ss", f"{params.start_s:.6f}"] if params.start_s else []
     return start + (["-t", f"{params.end_s - params.start_s:.6f}"] if params.end_s is not None else [])
-
-
-def _filters(plan: _Plan, text: list[str]) -> str:
-    steps = [upright_yuv(plan.video, plan.size, plan.depth, plan.how), *text]
-    if plan.fps:
-        steps.append(at_rate(plan.fps, plan.duration_s))
-    colour = output_colour(plan.video, plan.depth, plan.how)
-    # Pictures that bring tags of their own may change them midway; ffmpeg then converts them, unless they are renamed.
-    if colour != plan.video.colour or unnamed(colour) or plan.facts.container not in _OWN_TAGS:
-        steps.append(tagged(colour))
-    planes = "yuva420p" if plan.how.keeps_alpha else plan.encoder.pixel_format(plan.depth)
-    return ",".join(filter(None, [*steps, f"format={planes}"]))
-
-
-def _clock(plan: _Plan) -> list[str]:
-    return ["-fps_mode", "passthrough", *([] if plan.fps else ["-enc_time_base", str(output_time_base(plan.video))])]
-
-
-def _expected(
-    params: TranscodeParams, plan: _Plan, sound: AudioPlan, frames: int, tally: ffmpeg.Tally | None = None
-) -> verify.Expected:
-    duration_s = plan.duration_s if params.trims or tally is None else verify.shown_s(plan.video, tally)
-    heard_s = () if params.trims else verify.heard_s(plan.facts.audios, tally or ffmpeg.Tally())
-    longest_s = max(plan.video.longest_frame_s, 1 / plan.fps if plan.fps else 0.0)
-    # Of a part nobody knows whether pictures were left out at its beginning that need others from before the file.
-    longest_s += plan.video.early_s if params.trims else 0.0
-    return verify.Expected(frames, duration_s, longest_s, sound.streams, plan.extras.subtitles, sounds=heard_s)

@@ -84,6 +84,11 @@ class LanesSettings(Section):
     gpu_work_on_cpu: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether CPU lanes run GPU jobs; `auto` allows it if no GPU is found."
     )
+    cpu_work_on_gpu: bool = Field(
+        False,
+        description="Whether GPU lanes run CPU jobs too, for which GPU jobs may have to wait. A `transcode` with "
+        "`encoder: auto` uses the GPU's encoder there.",
+    )
     models_mib: int = Field(
         0,
         ge=0,

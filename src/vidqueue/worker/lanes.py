@@ -252,7 +252,8 @@ def _offered(settings: Settings, node: UUID) -> list[NewLane]:
     takes = _cpu_lanes_take(settings.lanes, bool(found))
     if not found:
         log.warning("no_gpu", gpu_work="runs on CPU lanes" if "gpu" in takes else "waits for a GPU lane")
-    gpu_lanes = [_new_lane(settings, node, f"gpu{index}", "gpu", ("gpu",), gpu) for index, gpu in enumerate(found)]
+    on_gpu: tuple[Device, ...] = ("gpu", "cpu") if settings.lanes.cpu_work_on_gpu else ("gpu",)
+    gpu_lanes = [_new_lane(settings, node, f"gpu{index}", "gpu", on_gpu, gpu) for index, gpu in enumerate(found)]
     cpu_lanes = [_new_lane(settings, node, f"cpu{index}", "cpu", takes, None) for index in range(settings.lanes.cpu)]
     return gpu_lanes + cpu_lanes
 

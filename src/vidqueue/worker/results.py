@@ -33,6 +33,7 @@ from vidqueue.job import KnownOutput, Outcome, Succeeded
 from vidqueue.jobs.inputs import Inputs, StagedInput
 from vidqueue.jobs.parsing import parsed
 from vidqueue.jobs.watch_walk import digest
+from vidqueue.media import encoders
 from vidqueue.media.jail.sandbox import ffmpeg_path
 from vidqueue.processors import registry
 from vidqueue.processors.base import Parameters, Processor
@@ -110,9 +111,12 @@ async def remembered(outcome: Outcome, key: ResultKey | None, services: Services
     """Return the outcome with its key, if later jobs may take its outputs.
 
     They may not where memory has run out, because then other parameters were used than asked for, nor where a file was
-    written to meanwhile: who knows which bytes were read.
+    written to meanwhile: who knows which bytes were read; nor where `encoder: auto` has taken the encoder of a GPU,
+    which promises no same bytes.
     """
     if key is None or not isinstance(outcome, Succeeded) or outcome.metrics.get("degraded"):
+        return outcome
+    if any(one.facts.get("encoder") in encoders.ON_GPU.values() for one in outcome.outputs):
         return outcome
     for path, before in key.files.items():
         try:

@@ -43,6 +43,7 @@ _READABLE = (
 # NVIDIA's libraries look into all of these; see docs of drivers 570 and newer for /proc.
 _READABLE_FOR_GPU = ("/proc", "/sys", "/etc", "/usr/share", "/usr/local", "/opt", "/run/opengl-driver")
 _WRITABLE_FOR_GPU = ("/dev", "/proc/self/task")
+_GPU_VARIABLES = frozenset({"CUDA_VISIBLE_DEVICES"})
 
 EndedBy = Literal["itself", "cancel", "timeout", "caller", "fault"]
 OnLine = Callable[[Line], object]
@@ -236,7 +237,8 @@ def start(
             stdout=stdout,
             stderr=child_end,
             pass_fds=tuple(keep_open),
-            env={},
+            # Otherwise the encoder of a GPU uses the first one of the machine, whichever lane this is.
+            env={name: os.environ[name] for name in _GPU_VARIABLES & os.environ.keys()} if bounds.gpu else {},
             cwd="/",
             # Here and not in the launcher: a group to kill exists from the first moment.
             start_new_session=True,

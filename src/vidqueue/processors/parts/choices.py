@@ -36,6 +36,13 @@ ToneMap = Annotated[
 Background = Annotated[
     str, Field(pattern="^#?[0-9a-fA-F]{6}$", description="Colour behind transparent parts, such as `#ffffff`.")
 ]
+EncoderWish = Annotated[
+    EncoderChoice,
+    Field(
+        description="`auto` uses the encoder of the lane's GPU where a trial proves it about as good as the one on the "
+        "CPU, and else the CPU; `software` uses the CPU, `nvenc` a GPU lane."
+    ),
+]
 BLACK = "#000000"
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media.containers import AnimationFormat, ContainerName, VideoCodec
-from vidqueue.media.encoders import Effort, Encoder, EncoderChoice, Quality
+from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts, end_of, late_of
 from vidqueue.media.filters import even
 from vidqueue.media.soundtracks import AudioMode, Channels
@@ -19,6 +19,7 @@ from vidqueue.processors.parts.choices import (
     RESOLUTIONS,
     AudioTracks,
     Background,
+    EncoderWish,
     Fields,
     Metadata,
     Subtitles,
@@ -48,7 +49,7 @@ class TranscodeParams(Parameters):
         description="Video codec; h264, or vp9 in webm, when not given. `copy` takes the pictures over as they are, "
         "where the container holds them.",
     )
-    encoder: EncoderChoice = Field("auto", description="`auto` and `software` use the CPU, `nvenc` a GPU lane.")
+    encoder: EncoderWish = "auto"
     quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
     crf: int | None = Field(None, ge=0, le=63, description="Constant quality in the encoder's own scale.")
     bitrate_kbit: int | None = Field(None, ge=16, le=500_000, description="Mean kbit a second, instead of a quality.")
