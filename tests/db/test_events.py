@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
 
 from tests.factory import Queue, eventually
-from vidqueue.db.event_feed import EventFeed
+from tests.statements import counted
+from vidqueue.db.event_feed import READ_UNHEARD_S, EventFeed
 from vidqueue.db.tables import attempts, events
 from vidqueue.job import AttemptRef
 from vidqueue.progress import Progress
@@ -49,6 +52,20 @@ async def test_numbers_rise_in_the_order_of_commit_under_concurrent_writers(any_
     written = await any_queue.sql("SELECT number FROM vidqueue.events ORDER BY number")
     assert seen == [one["number"] for one in written]
     assert len(seen) == 200
+
+
+async def test_events_that_nobody_reads_wake_at_once_and_are_read_a_few_times_a_second(
+    queue: Queue, server_log: Path
+) -> None:
+    async with EventFeed(queue.database) as feed:
+        begun = time.monotonic()
+        with counted(queue.database.url, server_log) as found, feed.wakes_on(frozenset({"queued"})) as wake:
+            for _ in range(10):
+                wake.clear()
+                await queue.submit()
+                await asyncio.wait_for(wake.wait(), 30)
+        reads = sum(times for text, times in found.texts.items() if "array_agg(DISTINCT e.kind)" in text)
+        assert 0 < reads <= 2 + (time.monotonic() - begun) / READ_UNHEARD_S
 
 
 async def test_the_first_event_after_a_start_of_the_server_skips_numbers_a_crash_may_have_lost(

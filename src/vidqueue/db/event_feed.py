@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -28,10 +28,12 @@ from vidqueue.ops.watchdog import Watchdog
 
 POLL_S = 2.0
 READ_S = 10.0
-# Notifications within this time share one read; the first one after a pause does not wait. Without a listener the
-# daemon only learns that there is work for a lane, and a lane at work is given its next job without that.
+# Notifications within this time are handled together; the first one after a pause does not wait. Without a listener the
+# daemon only learns that there is work for a lane, and a lane at work is given its next job without that. The kinds
+# that the notifications tell are enough for that, so the log is read less often.
 GATHER_S = 0.005
 GATHER_UNHEARD_S = 0.02
+READ_UNHEARD_S = 0.1
 PAGE = 500
 
 log = structlog.get_logger(__name__)
@@ -95,7 +97,7 @@ class EventFeed:
         self._subscriptions: set[Subscription] = set()
         self._wakers: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
-        self._read_at = float("-inf")
+        self._heard_at = float("-inf")
         self.log = EventLog(database.url, query_timeout_s=database.query_timeout_s)
 
     async def __aenter__(self) -> Self:
@@ -152,25 +154,35 @@ class EventFeed:
                 await asyncio.sleep(0.5)
 
     async def _relay(self, connection: Connection) -> None:
-        """Read new events after each notification, and after each poll interval, on the listening connection."""
+        """Read new events after notifications, and after each poll interval, on the listening connection."""
         while True:
             with hung_up_after(READ_S, connection):
                 await self._catch_up(connection)
-            # All pending notifications share one read.
-            async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
-                pass
-            gather_s = GATHER_S if self._subscriptions else GATHER_UNHEARD_S
-            await asyncio.sleep(max(0.0, self._read_at + gather_s - time.monotonic()))
-            async for _ in connection.notifies(timeout=0):
-                pass
+            read_at = time.monotonic()
+            due = read_at + POLL_S
+            while await self._notified(connection, due - time.monotonic()) and not self._subscriptions:
+                due = read_at + READ_UNHEARD_S
+
+    async def _notified(self, connection: Connection, timeout_s: float) -> bool:
+        """Wait for notifications and, if nobody reads events, set the flags of their kinds; False after the timeout."""
+        if timeout_s <= 0:
+            return False
+        kinds = {one.payload async for one in connection.notifies(timeout=timeout_s, stop_after=1)}
+        if not kinds:
+            return False
+        gather_s = GATHER_S if self._subscriptions else GATHER_UNHEARD_S
+        await asyncio.sleep(max(0.0, self._heard_at + gather_s - time.monotonic()))
+        kinds.update([one.payload async for one in connection.notifies(timeout=0)])
+        self._heard_at = time.monotonic()
+        if not self._subscriptions:
+            self._wake(kinds)
+        return True
 
     async def _catch_up(self, connection: Connection) -> None:
         assert self._position is not None
         while True:
             self._heartbeat()
             found = await (self._distribute_events if self._subscriptions else self._wake_by_kind)(connection)
-            if found:
-                self._read_at = time.monotonic()
             if found < PAGE:
                 return
 
@@ -186,15 +198,16 @@ class EventFeed:
         """Set flags by the kinds of new events, without reading the events: there are no subscriptions."""
         assert self._position is not None
         summary = await events.kinds_after(connection, self._position, limit=PAGE)
-        for waker, kinds in self._wakers.items():
-            if not kinds.isdisjoint(summary.kinds):
-                waker.set()
+        self._wake(summary.kinds)
         self._position = summary.latest
         return summary.count
 
     def _distribute(self, event: Event) -> None:
         for subscription in tuple(self._subscriptions):
             subscription.offer(event)
-        for waker, kinds in self._wakers.items():
-            if event.kind in kinds:
+        self._wake([event.kind])
+
+    def _wake(self, kinds: Iterable[str]) -> None:
+        for waker, wanted in self._wakers.items():
+            if not wanted.isdisjoint(kinds):
                 waker.set()
