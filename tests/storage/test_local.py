@@ -59,6 +59,15 @@ async def test_a_stream_that_breaks_off_leaves_nothing(storage: Storage, tmp_pat
     assert everything(tmp_path) == []
 
 
+async def test_a_workspace_takes_what_is_left_over_with_it(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "parts" / "deep").mkdir(parents=True)
+    leftovers: list[Path] = []
+    async with storage.workspace("job", leftovers) as folder:
+        leftovers += [tmp_path / "parts", tmp_path / "missing"]
+    assert not folder.exists()
+    assert not (tmp_path / "parts").exists()
+
+
 async def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, tmp_path: Path) -> None:
     async with storage.workspace("job") as folder:
         path = folder / "output.mp4"

@@ -14,6 +14,8 @@ from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import FINAL
 from vidqueue.media.sample import make_sample
 from vidqueue.services import Services
+from vidqueue.worker.executor.messages import Used
+from vidqueue.worker.executor.meter import Meter
 from vidqueue.worker.guards import Drain
 from vidqueue.worker.lanes import open_lanes
 
@@ -59,6 +61,19 @@ async def test_an_attempt_whose_executor_is_killed_has_used_what_it_has_used(que
     assert (await ended(queue, killed)).state == "failed"
     used = await queue.sql("SELECT job_id, cpu_s FROM vidqueue_report.attempts")
     assert {one["job_id"] for one in used if one["cpu_s"] is not None} == {failed, killed}
+
+
+def test_what_an_executor_tells_of_its_cpu_time_is_shared_out_among_its_attempts() -> None:
+    meter, nobody = Meter(), 1 << 30
+    meter.begin(nobody)
+    taken = []
+    for so_far_s in (1.5, 2.0, 0.0):  # 0: from an executor that tells nothing
+        meter.reset()
+        meter.start(nobody)
+        meter.hear(Used(0, 0.0, cpu_s=so_far_s))
+        meter.read()  # in /proc there is nothing either
+        taken.append(meter.total("zoo").cpu_s)
+    assert taken == [1.5, 0.5, None]
 
 
 CASES = {

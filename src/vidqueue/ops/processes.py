@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -196,6 +197,17 @@ def cpu_s(pid: int) -> float:
     # utime, stime, cutime and cstime of proc(5), in clock ticks.
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return own + sum(map(cpu_s, children_of(pid)))
+
+
+def own_cpu_s() -> float:
+    """Return the CPU time of this process and its children, as `cpu_s` does; /proc is read only if there are any."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    own = sum(one.ru_utime + one.ru_stime for one in used)
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return own
+    return own + sum(map(cpu_s, children_of(os.getpid())))
 
 
 def _stat(pid: int) -> list[str]:

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
@@ -26,7 +25,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.ops.threads import ThreadPool
 from vidqueue.output_errors import irregular, outside, unwritten
 from vidqueue.storage.descriptors import Incoming, digest_of, lock, no_space_as_error, try_lock
-from vidqueue.storage.trees import make_empty, remove_tree
+from vidqueue.storage.trees import make_empty, remove_tree, remove_trees
 
 # Longer than an upload may pause, and longer than it may be unknown whether a COMMIT without an answer succeeded.
 OLD_S = 3600
@@ -154,7 +153,7 @@ class Storage:
             VidqueueError: `bad_output` if it is not a regular file of that workspace, `no_space`.
         """
         file_id = uuid7()
-        if path.parent.resolve() != workspace.resolve():
+        if path.parent != workspace and path.parent.resolve() != workspace.resolve():
             raise outside(path)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -180,10 +179,6 @@ class Storage:
     def fetch_folder(self, job_id: UUID) -> Path:
         """Return the folder for what a job has downloaded in part. It may not exist."""
         return self._fetching / str(job_id)
-
-    def remove_fetched_parts(self, job_id: UUID) -> None:
-        """Remove what a job has downloaded in part."""
-        shutil.rmtree(self.fetch_folder(job_id), ignore_errors=True)
 
     def release(self, file_id: UUID) -> None:
         """Unlock new bytes, once their row is committed or it is certain that none will be."""
@@ -215,8 +210,8 @@ class Storage:
             self.cleaning.submit(stack.close)
 
     @asynccontextmanager
-    async def workspace(self, name: str) -> AsyncIterator[Path]:
-        """Create an empty private folder, and remove it after the block.
+    async def workspace(self, name: str, leftovers: Iterable[Path] = ()) -> AsyncIterator[Path]:
+        """Create an empty private folder, and remove it after the block with `leftovers`, which the block may add to.
 
         A tree that takes long to remove is removed while the lane goes on. Usually it is gone before, so that a lane
         begins its next job with the space that this one took.
@@ -226,7 +221,9 @@ class Storage:
             await self.threads.run(make_empty, folder)
             yield folder
         finally:
-            await asyncio.wait([self.cleaning.submit(remove_tree, folder)], timeout=REMOVAL_PATIENCE_S)
+            # In one call: to hand a call to a thread costs more than to look for a folder that is not there.
+            removal = self.cleaning.submit(remove_trees, [folder, *leftovers])
+            await asyncio.wait([removal], timeout=REMOVAL_PATIENCE_S)
 
     def clear_scratch(self) -> None:
         """Remove scratch files of an earlier daemon. No attempt may be running; uploads may be."""

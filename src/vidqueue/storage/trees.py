@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,9 +26,21 @@ def make_empty(folder: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder tree, also folders without write permission (unpacked archives have them); log a failure."""
     # A processor usually leaves nothing.
-    with suppress(OSError):
+    try:
         path.rmdir()
+    except FileNotFoundError:
         return
+    except OSError:
+        _remove_filled_tree(path)
+
+
+def remove_trees(paths: Iterable[Path]) -> None:
+    """Remove these folder trees, if they exist."""
+    for path in paths:
+        remove_tree(path)
+
+
+def _remove_filled_tree(path: Path) -> None:
     with suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
     if not os.path.lexists(path):

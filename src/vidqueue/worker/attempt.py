@@ -24,6 +24,7 @@ from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.progress import LogLine
 from vidqueue.services import Services
+from vidqueue.storage.trees import remove_trees
 from vidqueue.worker import gpus, results
 from vidqueue.worker.early_outputs import EarlyOutputs
 from vidqueue.worker.executor.parent import Executor
@@ -67,16 +68,16 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
     ):
         log.info("attempt_begins", processor=begun.processor)
         lane.executor.meter.reset()
-        settled, following = False, None
+        settled, following, leftovers = False, None, list[Path]()
         try:
-            async with services.storage.workspace(f"{ref.job_id}-{ref.attempt}") as workspace:
+            async with services.storage.workspace(f"{ref.job_id}-{ref.attempt}", leftovers) as workspace:
                 await failpoints.reach("run.begun")
                 early = EarlyOutputs(services, ref, workspace=workspace, processor=begun.processor)
                 outcome = await _worked(begun, lane, services, workspace, guard, early)
                 await failpoints.reach("run.worked")
                 outcome = await _judged(outcome, lane, services)
                 await _record_warm_processors(begun, lane, services, outcome)
-                following = await _settled(begun, lane, services, outcome, workspace, early.names)
+                following = await _settled(begun, lane, services, outcome, leftovers, workspace, early.names)
                 settled = True
         except Exception as error:
             if services.database.abandoned:
@@ -85,7 +86,8 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
             log.exception("attempt_fault")
             if not settled:
                 await lane.executor.kill()
-                following = await _settled(begun, lane, services, Failed(_failure_of(error)), None)
+                following = await _settled(begun, lane, services, Failed(_failure_of(error)), leftovers)
+                services.storage.cleaning.submit(remove_trees, leftovers)
     return following
 
 
@@ -249,12 +251,14 @@ async def _settled(
     lane: Lane,
     services: Services,
     outcome: Outcome | Lost,
-    workspace: Path | None,
+    leftovers: list[Path],
+    workspace: Path | None = None,
     early: Collection[str] = (),
 ) -> Begun | None:
     """Publish and finish, and return the next attempt from the same transaction, if the lane goes on.
 
-    It does not if it drains, waits to restart its executor, or was asked to free its memory.
+    It does not if it drains, waits to restart its executor, or was asked to free its memory. `leftovers` gets the
+    folders that nobody needs any more.
     """
     if isinstance(outcome, Lost):
         log.warning("lease_lost")
@@ -270,7 +274,7 @@ async def _settled(
         usage=usage,
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
-        services.storage.cleaning.submit(services.storage.remove_fetched_parts, begun.ref.job_id)
+        leftovers.append(services.storage.fetch_folder(begun.ref.job_id))
     return finished.next
 
 

@@ -64,6 +64,7 @@ class Guard:
     Attributes:
         suspended: whether somebody wants the attempt suspended.
         suspend_changed: set when `suspended` has changed.
+        on_suspend: called then.
     """
 
     def __init__(self, ref: AttemptRef) -> None:
@@ -72,6 +73,7 @@ class Guard:
         self.ended: asyncio.Future[Outcome | Lost] = self._loop.create_future()
         self.suspended = False
         self.suspend_changed = asyncio.Event()
+        self.on_suspend: Callable[[], None] | None = None
         self._suspended_at = 0.0
         self._stood_still_s = 0.0
         self._due: dict[str, tuple[float, Callable[[], None]]] = {}
@@ -98,6 +100,8 @@ class Guard:
         self.suspended = wanted
         self._start_timers()
         self.suspend_changed.set()
+        if self.on_suspend is not None:
+            self.on_suspend()
 
     def watch_wall(self, timeout_s: float) -> None:
         """Let the attempt run for `timeout_s` at most."""

@@ -21,13 +21,23 @@ async def suspends(guard: Guard, suspension: Suspension) -> AsyncIterator[None]:
 
     Work that shall end is asked to, and stopped processes hear nothing.
     """
-    heeding = asyncio.create_task(_heed(guard, suspension), name="suspension")
+    heeding: asyncio.Task[None] | None = None
+
+    def heed() -> None:
+        nonlocal heeding
+        if heeding is None and guard.suspended:
+            heeding = asyncio.create_task(_heed(guard, suspension), name="suspension")
+
+    heed()
+    guard.on_suspend = heed
     try:
         yield
     finally:
-        heeding.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heeding
+        guard.on_suspend = None
+        if heeding is not None:
+            heeding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await heeding
 
 
 async def _heed(guard: Guard, suspension: Suspension) -> None:

@@ -78,8 +78,8 @@ def main() -> None:
         usage = UsageOfJob()
         with durations.collected() as seen_s:
             report = _run(order, worker)
-        wire.send(usage.total(order, seen_s))
-        wire.send(report)
+        # At once, so that the lane wakes up once.
+        wire.send(usage.total(order, seen_s), report)
 
 
 def _arguments() -> argparse.Namespace:

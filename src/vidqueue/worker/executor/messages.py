@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vidqueue.progress import PREVIEW_BYTES, LogLine, Progress
@@ -88,12 +88,14 @@ class Preview:
 class Used:
     """What the job used, just before it ends.
 
-    How large its inputs were, how long those that were probed, in seconds, and the GPU memory of torch, in MiB.
+    How large its inputs were, how long those that were probed, in seconds, and the GPU memory of torch, in MiB. `cpu_s`
+    is the CPU time of the executor and its children since the executor began, in seconds.
     """
 
     input_bytes: int
     video_s: float
     device_mb: int = 0
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ _KINDS: dict[str, type[Any]] = {
 
 def encode(message: Order | Report) -> bytes:
     """One line of JSON, newline included."""
-    return json.dumps({"kind": type(message).__name__, **asdict(message)}).encode() + b"\n"
+    values = {field: getattr(message, field) for field in message.__dataclass_fields__}
+    return json.dumps({"kind": type(message).__name__, **values}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Any:

@@ -21,6 +21,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.estimates: Estimates | None = None
+        self._so_far_s = 0.0
         self.reset()
 
     def reset(self) -> None:
@@ -28,14 +29,23 @@ class Meter:
         self.usage = Usage()
         self._pid: int | None = None
 
+    def begin(self, pid: int) -> None:
+        """There is a new executor, with this process id; the time that its start took is no attempt's."""
+        self._so_far_s = processes.cpu_s(pid)
+
     def start(self, pid: int) -> None:
         """The executor with this process id takes the attempt in hand."""
-        self._pid, self._before_s = pid, processes.cpu_s(pid)
+        self._pid, self._before_s = pid, self._so_far_s
 
     def read(self) -> None:
         """Write down the CPU time so far; nobody can once the executor has been reaped."""
-        if self._pid is not None and (now_s := processes.cpu_s(self._pid)) >= self._before_s:
-            self.usage.cpu_s = round(now_s - self._before_s, 2)
+        if self._pid is not None:
+            self._take(processes.cpu_s(self._pid))
+
+    def _take(self, so_far_s: float) -> None:
+        # Nothing is known of an executor that has ended. /proc counts in hundredths of a second, an executor exactly.
+        if so_far_s > 0:
+            self.usage.cpu_s, self._so_far_s = round(max(0.0, so_far_s - self._before_s), 2), so_far_s
 
     def total(self, processor: str) -> Usage:
         """Return what the attempt has used, and how long it would have been expected to take."""
@@ -49,8 +59,8 @@ class Meter:
         return self.usage if self._pid is not None else None
 
     def hear(self, used: Used) -> None:
-        """The executor told of the inputs, because the attempt ends."""
-        self.read()
+        """The executor told what the attempt has used, because it ends; to read that in /proc would cost more."""
+        self._take(_amount(used.cpu_s))
         self.usage.input_bytes, self.usage.video_s = int(_amount(used.input_bytes)), _amount(used.video_s)
         # What torch tells is of this job; NVML also counts what its process has kept of earlier ones.
         if device_mb := min(MOST_MIB, int(_amount(used.device_mb))):

@@ -21,6 +21,29 @@ LONGEST = 500
 MOST_TURNS = 100
 
 
+class _Lines(asyncio.Protocol):
+    """Takes the lines of a pipe in the step of the event loop that reads it; `ended` is done once it is closed."""
+
+    def __init__(self, take: Callable[[PrintedLine], None]) -> None:
+        self._take = take
+        self._splitter = LineSplitter()
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        for line in self._splitter.feed(data):
+            self._take(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def finish(self) -> None:
+        """Take what is left without an end of line."""
+        for line in self._splitter.rest():
+            self._take(line)
+
+
 class ProcessOutput:
     """Reads what a process and all its children write to standard output and error, which is one pipe.
 
@@ -38,18 +61,14 @@ class ProcessOutput:
 
     async def read(self, pipe: int) -> None:
         """Read a pipe until all writers are gone, and close it."""
-        reader, splitter = asyncio.StreamReader(), LineSplitter()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb"))
+        lines = _Lines(self._take)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: lines, os.fdopen(pipe, "rb"))
         self._pipe = pipe
         try:
-            while block := await reader.read(65536):
-                for line in splitter.feed(block):
-                    self._take(line)
+            await lines.ended
         finally:
             self._pipe = -1
-            for line in splitter.rest():
-                self._take(line)
+            lines.finish()
             transport.close()
 
     async def drained(self) -> None:
@@ -57,9 +76,6 @@ class ProcessOutput:
         for _ in range(MOST_TURNS):
             if self._waiting() == 0:
                 break
-            await asyncio.sleep(0)
-        # From the transport to the reader, and from there to `read`.
-        for _ in range(3):
             await asyncio.sleep(0)
 
     def append(self, text: str) -> None:

@@ -115,6 +115,7 @@ class Executor:
                 raise OSError(f"it ended before it was ready: {' | '.join(self._output.last)}")
         self._failed_starts = 0
         self.starts += 1
+        self.meter.begin(self._process.pid)
 
     async def _spawn(self, theirs: socket.socket, output: IO[bytes]) -> asyncio.subprocess.Process:
         try:

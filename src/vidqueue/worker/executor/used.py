@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidqueue.ops import processes
 from vidqueue.worker.executor.messages import RunJob, Used
 
 _MEBIBYTE = 1 << 20
@@ -29,7 +30,8 @@ class UsageOfJob:
         for path in inputs:
             with contextlib.suppress(OSError):
                 size += path.stat().st_size
-        return Used(size, round(sum(seen_s.get(path, 0.0) for path in inputs), 3), self._device_mb())
+        video_s = round(sum(seen_s.get(path, 0.0) for path in inputs), 3)
+        return Used(size, video_s, self._device_mb(), processes.own_cpu_s())
 
     def _device_mb(self) -> int:
         """Return the most GPU memory that torch held, in MiB; 0 where the job used none."""

@@ -20,13 +20,13 @@ class Wire:
         self._lock = threading.Lock()
         self.redactor = Redactor()
 
-    def send(self, report: Report) -> None:
-        """Send one report, without secrets."""
+    def send(self, *reports: Report) -> None:
+        """Send reports, without secrets."""
         # Before a text is cut, which could leave half a secret.
-        line = encode(storable(without_secrets(report, self.redactor)))
+        lines = [encode(storable(without_secrets(report, self.redactor))) for report in reports]
         try:
             with self._lock:
-                self._connection.sendall(line)
+                self._connection.sendall(b"".join(lines))
         except ConnectionError:
             die_with_the_lane()
 
