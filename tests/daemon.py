@@ -89,6 +89,12 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
+    def end(self, *, by: signal.Signals) -> None:
+        """Send a signal until it has ended; the second SIGTERM hurries a drain."""
+        while self.process.poll() is None:
+            self.process.send_signal(by)
+            time.sleep(0.2)
+
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         if self.process.poll() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -245,18 +246,35 @@ def test_a_server_that_is_killed_in_mid_run_costs_no_attempt(daemon: Daemon, pai
     assert "submitted again" in log
 
 
-def test_a_daemon_that_is_killed_in_mid_run_finds_the_work_again(
-    daemon: Daemon, pair: list[Server], picture: str
+@pytest.mark.parametrize("ends_by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_daemon_that_ends_in_mid_run_finds_the_work_again(
+    daemon: Daemon, pair: list[Server], picture: str, ends_by: signal.Signals
 ) -> None:
+    # The steps tell the graphs of both apart, for the cache of the server.
     before = {one for server in pair for one in ids_on(server)}
-    job_id = daemon.submit("comfyui", graph=graph(steps=60, seconds=0.1), inputs={"1.image": picture})
+    job_id = daemon.submit("comfyui", graph=graph(steps=60 + ends_by, seconds=0.1), inputs={"1.image": picture})
     until(lambda: daemon.job(job_id)["stage"] == "VQSlow", what="it runs")
-    daemon.kill()
+    daemon.end(by=ends_by)
     daemon.start()
     job = daemon.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 2), job["error"]
     assert len({one for server in pair for one in ids_on(server)} - before) == 1, "it ran once"
     assert daemon.violations() == []
+
+
+def test_a_prompt_is_canceled_with_its_job_after_a_kill(daemon: Daemon, pair: list[Server], picture: str) -> None:
+    """No attempt is there that could tell the server."""
+    job_id = daemon.submit("comfyui", graph=graph(steps=500, seconds=0.1), inputs={"1.image": picture})
+    until(lambda: daemon.job(job_id)["stage"] == "VQSlow", what="it runs")
+    daemon.http.post("/v1/pause", json={}).raise_for_status()
+    daemon.kill()
+    daemon.start()
+    until(lambda: daemon.job(job_id)["state"] == "queued")
+    daemon.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+    until(
+        lambda: not any(asks(one, "/queue")["queue_running"] for one in pair), within_s=15, what="the servers are idle"
+    )
+    daemon.http.post("/v1/resume", json={}).raise_for_status()
 
 
 def test_no_workspace_and_no_file_without_a_row_is_left(daemon: Daemon) -> None:

@@ -97,27 +97,49 @@ def test_a_video_is_made_at_our_own_door(daemon: Daemon, door: Daemon) -> None:
     assert (theirs["input"]["width"], theirs["input"]["clips"][0]["duration_s"]) == (64, 1)
 
 
+def models_at(door: Daemon) -> list[str]:
+    """The models of the videos that are there."""
+    return [one["model"] for one in door.http.get("/v1/videos").json()["data"]]
+
+
 def test_a_cancel_deletes_the_video_on_the_server(daemon: Daemon, door: Daemon) -> None:
     job_id = submit(daemon, "ours", model="hang")
     until(lambda: daemon.job(job_id)["stage"] == "generate")
     daemon.http.post(f"/v1/jobs/{job_id}/cancel")
     assert daemon.ended(job_id)["state"] == "canceled"
-    assert door.http.get("/v1/videos").json()["data"][0]["model"] != "hang"
+    assert "hang" not in models_at(door)
 
 
-def test_after_a_kill_the_next_attempt_goes_on_with_the_same_video(
-    daemon: Daemon, door: Daemon, tmp_path: Path
+@pytest.mark.parametrize("ends_by", [signal.SIGKILL, signal.SIGTERM])
+def test_when_the_daemon_ends_the_next_attempt_goes_on_with_the_same_video(
+    daemon: Daemon, door: Daemon, tmp_path: Path, ends_by: signal.Signals
 ) -> None:
     marker = tmp_path / "marker"
     extra = {"extra_params": {"act": "publish", "marker": str(marker)}}
     job_id = submit(daemon, "ours", model="vidqueue/zoo", extra=extra)
     until(lambda: daemon.job(job_id)["stage"] == "generate")
     before = door.sql("SELECT count(*) FROM vidqueue.jobs")
-    daemon.kill()
+    daemon.process.send_signal(ends_by)
+    daemon.end(by=ends_by)
     marker.touch()
     daemon.start()
-    assert daemon.ended(job_id)["state"] == "succeeded"
+    job = daemon.ended(job_id)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2), job["error"]
     assert door.sql("SELECT count(*) FROM vidqueue.jobs") == before
+
+
+def test_a_video_is_deleted_when_its_job_is_canceled_after_a_kill(daemon: Daemon, door: Daemon) -> None:
+    """No attempt is there that could tell the server."""
+    job_id = submit(daemon, "ours", model="hang")
+    until(lambda: daemon.job(job_id)["stage"] == "generate")
+    assert "hang" in models_at(door)
+    daemon.http.post("/v1/pause", json={}).raise_for_status()
+    daemon.kill()
+    daemon.start()
+    until(lambda: daemon.job(job_id)["state"] == "queued")
+    daemon.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+    until(lambda: "hang" not in models_at(door), what="the video is deleted")
+    daemon.http.post("/v1/resume", json={}).raise_for_status()
 
 
 def test_a_job_that_the_server_forgot_is_interrupted_and_not_failed(daemon: Daemon, web: Web) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 
@@ -24,6 +24,9 @@ from vidqueue.processors.media import media_of
 from vidqueue.processors.model_cache import ModelCache as ModelCache  # noqa: PLC0414
 from vidqueue.processors.peers import PeerServer
 from vidqueue.settings.entries import Section
+
+if TYPE_CHECKING:
+    from vidqueue.processors.remote.kept_ids import KeptId
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -139,6 +142,14 @@ class Processor(ABC):
     def unavailable(self) -> str:
         """Why no job of this kind can run as things are configured; empty if jobs can."""
         return ""
+
+    def end_left(self, kept: KeptId) -> bool:
+        """Have a server stop what an attempt left there, of a job that has ended. It may block for seconds.
+
+        True if nothing is left to be stopped; False if the server cannot be told now.
+        """
+        del kept
+        return True
 
     def degrade(self, params: Any, error: VidqueueError) -> Any:
         """Return parameters that need less memory than these did, or None if there are none.

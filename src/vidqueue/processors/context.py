@@ -43,7 +43,9 @@ class Context:
             under a name has the extension of that name.
         workspace: an empty folder, removed after the attempt.
         device: `cpu` or `cuda:0`; the lane's own GPU is always the first one its executor can see.
-        canceled: set when the job was canceled.
+        canceled: set when the work shall stop, mostly because the job was canceled.
+        interrupted: set before `canceled` if another attempt follows, as when the daemon stops: what another server
+            does for the job may go on there, and the next attempt looks for it.
         models: keeps what is slow to load from one job to the next; `models.folder` is where weights live.
         settings: the values of the processor's section of the configuration.
         lane: name of the lane.
@@ -65,6 +67,7 @@ class Context:
     write_log: Callable[[LogLine], None]
     models: ModelCache = field(default_factory=ModelCache)
     canceled: threading.Event = field(default_factory=threading.Event)
+    interrupted: threading.Event = field(default_factory=threading.Event)
     settings: Any = None
     lane: str = ""
     peers: Mapping[str, str] = field(default_factory=dict)

@@ -12,6 +12,8 @@ from vidqueue.processors.base import Context, MediaField, Parameters, Processor,
 from vidqueue.processors.configured import entry
 from vidqueue.processors.media import Path
 from vidqueue.processors.remote.cog_settings import schema_in
+from vidqueue.processors.remote.kept_ids import KeptId
+from vidqueue.processors.remote.left_work import end_left
 from vidqueue.processors.remote.replicate_settings import Account, ReplicateAccounts, document_of
 from vidqueue.processors.remote.schema_check import files_in, refuse_faults
 
@@ -80,6 +82,11 @@ class Replicate(Processor):
     def media(self, params: Any) -> Iterable[MediaField]:
         """The files in the model's input, where its schema says so; without a schema, references to our own files."""
         return files_in(self._input_schema(params), params.input, INPUT)
+
+    def end_left(self, kept: KeptId) -> bool:
+        """Cancel the prediction, unless it is done."""
+        account = next((one for one in self.config.accounts.values() if one.url == kept.server), None)
+        return account is None or end_left(kept, account.token_file, "/predictions", ("POST", "/cancel"))
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Have the server do the work, and fetch what it made."""

@@ -21,10 +21,13 @@ from vidqueue.processors.base import (
 from vidqueue.processors.configured import entry
 from vidqueue.processors.media import MediaField, visual_at
 from vidqueue.processors.peers import Condition, PeerServer, why_unavailable
+from vidqueue.processors.remote.kept_ids import KeptId
+from vidqueue.processors.remote.left_work import end_left
 from vidqueue.processors.remote.peer import Peer, PeerError
 from vidqueue.processors.remote.videos_settings import VideoServer, VideoServers
 
 ASK_S = 5.0
+VIDEOS = "/videos"
 # Videos in these states keep a server busy.
 AT_WORK = frozenset({"queued", "in_progress"})
 
@@ -106,6 +109,11 @@ class Videos(Processor):
         """A server is needed that can be started, if it has a command."""
         return why_unavailable(self.peers(), "no server is configured under [videos.servers]")
 
+    def end_left(self, kept: KeptId) -> bool:
+        """Delete the video, unless it is done."""
+        server = next((one for one in self.config.servers.values() if one.url and one.url == kept.server), None)
+        return server is None or end_left(kept, server.key_file, VIDEOS, ("DELETE", ""))
+
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
         """Have the server make the video, and fetch it."""
         from vidqueue.processors.remote.videos_run import VideosRun
@@ -130,7 +138,7 @@ def _peer(name: str, server: VideoServer) -> PeerServer:
 def condition_of(path: str, url: str) -> Condition:
     """Ask the server at an address how it is; it may block for seconds. One that lists no videos is never busy."""
     try:
-        reply = Peer(url + path).reply("GET", "/videos", idle_s=ASK_S)
+        reply = Peer(url + path).reply("GET", VIDEOS, idle_s=ASK_S)
     except PeerError as error:
         return Condition("away", str(error))
     if reply.status >= 500:

@@ -139,8 +139,11 @@ async def _work_until_ended(
             await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        await _stop(working, lane.executor, _grace_s(begun.processor, services))
-        return guard.ended.result()
+        reason = guard.ended.result()
+        await _stop(
+            working, lane.executor, _grace_s(begun.processor, services), goes_on=isinstance(reason, Interrupted | Lost)
+        )
+        return reason
     except asyncio.CancelledError:
         await lane.executor.kill()
         raise
@@ -206,9 +209,9 @@ def _grace_s(processor: str, services: Services) -> float:
     return max(services.settings.running.cancel_grace_s, known.cancel_grace_s if known else 0.0)
 
 
-async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float) -> None:
+async def _stop(working: asyncio.Task[Outcome], executor: Executor, grace_s: float, *, goes_on: bool) -> None:
     """Ask the executor to stop, kill it after the grace period; cancel work that has not reached the executor."""
-    await executor.cancel()
+    await executor.cancel(goes_on=goes_on)
     await asyncio.wait([working], timeout=grace_s)
     if not working.done():
         await executor.kill()

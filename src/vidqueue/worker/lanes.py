@@ -29,6 +29,7 @@ from vidqueue.ops import processes
 from vidqueue.ops.supervise import supervise
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
+from vidqueue.processors.remote import kept_ids
 from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
 from vidqueue.settings.sections import LanesSettings
@@ -40,9 +41,11 @@ from vidqueue.worker.guards import Drain, Guards
 from vidqueue.worker.lane import Lane
 from vidqueue.worker.lane_availability import LaneAvailability
 from vidqueue.worker.lane_health import LaneHealth, WatchedLane
+from vidqueue.worker.left_work import LeftWork
 from vidqueue.worker.peers.lane_peers import LanePeers
 from vidqueue.worker.peers.monitor import PeerMonitor
 from vidqueue.worker.slots import Slots
+from vidqueue.worker.staging import CACHE
 
 log = structlog.get_logger(__name__)
 
@@ -145,6 +148,7 @@ def _background_tasks(services: Services, own: Services, opened: Sequence[Lane])
     kept = own.settings.retention
     estimates = Estimates(services.database)
     monitor = PeerMonitor(own.database, {lane.id: lane.peers for lane in opened}, own.watchdog.register("peers"))
+    left_work = LeftWork(own.database, own.event_feed, own.storage.folder / CACHE / kept_ids.FOLDER)
     for lane in opened:
         lane.executor.meter.estimates = estimates
     return [
@@ -153,6 +157,7 @@ def _background_tasks(services: Services, own: Services, opened: Sequence[Lane])
         supervise(health.run, "lane_health"),
         supervise(monitor.run, "peers"),
         supervise(availability.run, "lane_availability"),
+        supervise(left_work.run, "left_work"),
         supervise(Draining(own.database, own.event_feed, opened).run, "draining"),
         supervise(lambda: retention.keep_tidy(services.database, services.storage, kept), "retention"),
     ]

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from vidqueue.job import Device
 from vidqueue.processors.base import Processor, Resource
-from vidqueue.processors.comfy.service import device_of, lane_of, peers_of, resource_of
+from vidqueue.processors.comfy.service import cancel_left, device_of, lane_of, peers_of, resource_of
 from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.peers import PeerServer, why_unavailable
+from vidqueue.processors.remote.kept_ids import KeptId
 
 
 class OnComfyui(Processor):
@@ -42,6 +43,11 @@ class OnComfyui(Processor):
     def resource_for(self, params: Any) -> Resource | None:
         """The servers, which take one job each."""
         return resource_of(params.server, self.config)
+
+    def end_left(self, kept: KeptId) -> bool:
+        """Take the prompt out of the queue of its server, or interrupt it."""
+        known = any(kept.server in one.urls for one in self.config.servers.values())
+        return not known or cancel_left(kept.server, kept.remote)
 
     def lane_for(self, params: Any) -> str | None:
         """The lane of its server, where that has one."""

@@ -27,6 +27,7 @@ from vidqueue.processors.comfy.inspection import inspect, refusal, refused_by_se
 from vidqueue.processors.comfy.listener import Listener
 from vidqueue.processors.comfy.preview import as_preview
 from vidqueue.processors.comfy.progress import GraphProgress
+from vidqueue.processors.remote.kept_ids import kept_id
 from vidqueue.progress import PREVIEW_EVERY_S, Progress
 
 LOOK_S = 1.0
@@ -82,6 +83,9 @@ class Run:
         self._ctx = ctx
         self._attempt = ctx.workspace.name
         self._publish = publish
+        # A server that the daemon runs ends with it, and serves one lane.
+        self._outlives_us = client.url not in ctx.peers.values()
+        self._kept = kept_id(ctx, "comfyui", client.url)
         self._shown_at = float("-inf")
 
     def __call__(self) -> None:
@@ -156,14 +160,22 @@ class Run:
 
     def _once(self, graph: Graph, prompt_id: str, saving: list[str], *, submitted: bool) -> None:
         client_id = uuid4().hex
+        self._kept.remember(prompt_id, {})
         try:
             with Listener(self._client.url, client_id) as listener:
                 if not submitted:
                     prompt_id = self._submitted(graph, prompt_id, client_id)
+                    self._kept.remember(prompt_id, {})
                 self._follow(prompt_id, listener, GraphProgress(graph, saving))
         except CanceledError:
-            self._stop(prompt_id)
+            goes_on = self._outlives_us and self._ctx.interrupted.is_set()
+            if not goes_on and self._stop(self._kept.remote):
+                self._kept.forget()
             raise
+        except (LostError, VidqueueError):
+            self._kept.forget()
+            raise
+        self._kept.forget()
 
     def _submitted(self, graph: Graph, prompt_id: str, client_id: str) -> str:
         """Submit the graph once, however often the answer is lost."""
@@ -244,8 +256,8 @@ class Run:
             self._awaited(self._client.free)
         raise failure
 
-    def _stop(self, prompt_id: str) -> None:
-        """Have the server stop, and wait for it as long as a cancel may take."""
+    def _stop(self, prompt_id: str) -> bool:
+        """Have the server stop, and wait for it as long as a cancel may take; False if it cannot be told."""
         deadline = active_time.now() + STOP_S
         try:
             self._client.cancel(prompt_id)
@@ -253,6 +265,8 @@ class Run:
                 time.sleep(0.1)
         except (AwayError, DeniedError) as error:
             self._ctx.log(f"The server could not be told to stop: {error}", "warning")
+            return False
+        return True
 
     def _awaited(self, ask: Callable[[], Result]) -> Result:
         """Ask the server, again and again while it is away.

@@ -78,6 +78,15 @@ def _condition(name: str, url: str) -> Condition:
     return Condition("ready" if empty else "busy")
 
 
+def cancel_left(url: str, prompt_id: str) -> bool:
+    """Cancel a prompt of a job that has ended; False if the server cannot be told now."""
+    try:
+        Client(url, idle_s=ASK_S).cancel(prompt_id)
+    except (AwayError, DeniedError):
+        return False
+    return True
+
+
 def device_of(name: str | None, config: ComfyuiSettings) -> Device:
     """The kind of lane that the servers need."""
     devices = {server.device for known, server in config.servers.items() if name in (None, known)}

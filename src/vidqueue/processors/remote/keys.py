@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from vidqueue.processors.base import Context, WaitingError
+from vidqueue.processors.base import WaitingError
 
 
-def bearer(file: Path | None, ctx: Context) -> dict[str, str]:
-    """The header with the key; none if the server wants none. The key appears in no log and no error.
+def bearer(file: Path | None, redact: Callable[[str], None]) -> dict[str, str]:
+    """The header with the key; none if the server wants none. `redact` hides the key in logs and errors.
 
     Raises:
         WaitingError: the file cannot be read, which an operator can mend.
@@ -23,5 +24,5 @@ def bearer(file: Path | None, ctx: Context) -> dict[str, str]:
         ) from None
     if not key or not key.isascii() or not key.isprintable():
         raise WaitingError("peer_unavailable", f"{file} has no key.", retry_after_s=30)
-    ctx.redact(key)
+    redact(key)
     return {"Authorization": f"Bearer {key}"}

@@ -22,6 +22,7 @@ from vidqueue.processors.base import CanceledError, Context, WaitingError
 from vidqueue.processors.remote.error_mapping import error_for_response, failure_of, retry_after_s
 from vidqueue.processors.remote.kept_ids import kept_id
 from vidqueue.processors.remote.keys import bearer
+from vidqueue.processors.remote.left_work import DONE, FAILED, NOT_NOW, status_of
 from vidqueue.processors.remote.lost_answers import UnlistedError, found
 from vidqueue.processors.remote.peer import Peer, PeerError, Reply, stopped_by
 from vidqueue.progress import Progress
@@ -34,28 +35,29 @@ LOOK_AFTER_S = (0.5, 1.5, 3.0)
 # Answers in a row that say nothing about the work.
 NONSENSE = 5
 
-# The words of several servers for one thing.
+# The words of several servers for work that waits there.
 QUEUED = frozenset({"queued", "pending", "starting", "created"})
-DONE = frozenset({"completed", "succeeded", "success"})
-FAILED = frozenset({"failed", "error", "cancelled", "canceled", "aborted", "expired", "rejected"})
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
 
 
 class PolledRun(ABC):
     """One piece of work. Subclasses say how it is asked for, and what its result is."""
 
-    # The address of all work of this kind, and of the list of what began last.
+    # The processor, the address of all its work, and of the list of what began last.
+    kind: str
     path: str
     newest: str
 
     def __init__(self, name: str, url: str, key_file: Path | None, away_timeout_s: float, ctx: Context) -> None:
         self.name = name
         self.ctx = ctx
-        self.peer = Peer(url, bearer(key_file, ctx))
-        self.kept = kept_id(ctx, url)
+        self.peer = Peer(url, bearer(key_file, ctx.redact))
+        self.kept = kept_id(ctx, self.kind, url)
+        # A server that the daemon runs ends with it, and serves one lane.
+        self._outlives_us = not any(url.startswith(own) for own in ctx.peers.values())
         self._away_timeout_s = away_timeout_s
         self._wait_s = POLL_S
-        self._may_have_begun = self._resumed = self._undelivered = False
+        self._may_have_begun = self._resumed = self._asks_again = False
         # What the server was asked for, while it is not known whether it has begun.
         self._asked_for: Any = None
 
@@ -76,8 +78,8 @@ class PolledRun(ABC):
         """Fetch what came of work that has ended well."""
 
     @abstractmethod
-    def stop(self) -> None:
-        """Tell the server to stop the work."""
+    def stop(self) -> int:
+        """Tell the server to stop the work; return the status of its answer."""
 
     def run(self) -> list[OutputDraft]:
         """Have the work done.
@@ -92,14 +94,11 @@ class PolledRun(ABC):
             self.ctx.progress(Progress(0.99, stage="fetch"))
             drafts = self._delivered(ended)
         except CanceledError:
-            with suppress(PeerError, UnlistedError):
-                self._find_for_stop()
-                if self.kept.remote:
-                    self.stop()
-            self.kept.forget()
+            if not (self._outlives_us and self.ctx.interrupted.is_set()):
+                self._end_on_server()
             raise
         except VidqueueError:
-            if not self._undelivered and (self.kept.remote or not self._may_have_begun):
+            if not self._asks_again and (self.kept.remote or not self._may_have_begun):
                 # The next attempt begins anew.
                 self.kept.forget()
             raise
@@ -124,12 +123,23 @@ class PolledRun(ABC):
             self.ctx.check_canceled()
             raise VidqueueError("peer_lost", f"A file of the result cannot be fetched: {error}.") from None
 
+    def _end_on_server(self) -> None:
+        """Have the server stop. If it cannot be told now, the id is kept, and the daemon tells it later."""
+        try:
+            with suppress(UnlistedError):
+                self._find_for_stop()
+            if self.kept.remote and self.stop() in NOT_NOW:
+                return
+        except PeerError:
+            return
+        self.kept.forget()
+
     def _delivered(self, ended: dict[str, Any]) -> list[OutputDraft]:
         """Fetch the result. Where that fails, the next attempt asks for it again, and the one after it begins anew."""
         try:
             return self.result(ended)
         except VidqueueError as error:
-            self._undelivered = error.code == "peer_lost" and not self._resumed
+            self._asks_again = error.code == "peer_lost" and not self._resumed
             raise
 
     def _earlier(self) -> dict[str, Any] | None:
@@ -142,10 +152,11 @@ class PolledRun(ABC):
             raise self._away(str(error)) from None
         if (why := _says_nothing(reply)) or reply.status in (401, 403):
             raise self._away(why or "it refuses the key", retry_after_s=retry_after_s(reply))
-        if reply.status == 200 and isinstance(reply.value, dict) and _status(reply.value) not in FAILED:
+        known = reply.status == 200 and isinstance(reply.value, dict) and not self.kept.is_other(reply.value)
+        if known and status_of(reply.value) not in FAILED:
             self.ctx.log(f"Goes on with {self.kept.remote}, which an earlier attempt began.")
             self._resumed = True
-            return reply.value
+            return dict(reply.value)
         self.kept.forget()
         return None
 
@@ -181,7 +192,7 @@ class PolledRun(ABC):
 
     def _taken(self, work: dict[str, Any]) -> dict[str, Any]:
         self._asked_for = None
-        self.kept.remember(str(work["id"]))
+        self.kept.remember(str(work["id"]), work)
         self.ctx.log(f"The server calls it {work['id']}.")
         return work
 
@@ -233,7 +244,7 @@ class PolledRun(ABC):
         """The work once it has ended well."""
         heard_at, nonsense = active_time.now(), 0
         while True:
-            status = _status(work)
+            status = status_of(work)
             self.tell(work, status)
             if status in DONE:
                 return work
@@ -245,14 +256,17 @@ class PolledRun(ABC):
             if reply is None:
                 continue
             heard_at = active_time.now()
-            if reply.status == 404:
+            told = reply.value if reply.status == 200 and isinstance(reply.value, dict) else {}
+            if reply.status == 404 or self.kept.is_other(told):
                 self.kept.forget()
                 raise LostWorkError(f"The {self.name} does not know the work any more; it may have been restarted.")
-            if reply.status == 200 and isinstance(reply.value, dict) and reply.value.get("status"):
-                work, nonsense = reply.value, 0
+            if told.get("status"):
+                work, nonsense = told, 0
                 continue
             nonsense += 1
             if nonsense >= NONSENSE:
+                # The work may go on there all the same.
+                self._asks_again = not self._resumed
                 raise VidqueueError("peer_lost", f"The {self.name} answered {reply.status}, and not about the work.")
 
     def _asked(self, heard_at: float) -> Reply | None:
@@ -278,7 +292,3 @@ class PolledRun(ABC):
 def _says_nothing(reply: Reply) -> str:
     """Why an answer says nothing of the work: the server is overloaded, or starts; empty if it may say something."""
     return f"it answers {reply.status}" if reply.status in (408, 425, 429) or reply.status >= 500 else ""
-
-
-def _status(work: Mapping[str, Any]) -> str:
-    return str(work.get("status", "")).lower()

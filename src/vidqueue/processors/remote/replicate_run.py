@@ -30,6 +30,7 @@ LARGEST_INLINE = 256 << 10
 class ReplicateRun(PolledRun):
     """One prediction."""
 
+    kind = "replicate"
     path = "/predictions"
     newest = "/predictions"
 
@@ -74,9 +75,9 @@ class ReplicateRun(PolledRun):
             raise VidqueueError("peer_lost", f"The {self.name} has deleted the result already.")
         return CogOutputs(self.peer, self._account.file_limit_mb, self._document, self.ctx).drafts(work.get("output"))
 
-    def stop(self) -> None:
+    def stop(self) -> int:
         """Cancel the prediction."""
-        self.peer.ask("POST", f"{self.address}/cancel", {}, idle_s=STOP_S)
+        return self.peer.ask("POST", f"{self.address}/cancel", {}, idle_s=STOP_S)[0]
 
     def _reference(self, file: Path) -> str:
         try:

@@ -25,6 +25,7 @@ _FIELD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 class VideosRun(PolledRun):
     """One video."""
 
+    kind = "videos"
     path = "/videos"
     newest = "/videos?limit=100&order=desc"
 
@@ -62,9 +63,9 @@ class VideosRun(PolledRun):
         facts = {"server_id": self.kept.remote, "model": str(work.get("model") or "")[:200]}
         return [OutputDraft("video", named, media_type, facts)]
 
-    def stop(self) -> None:
+    def stop(self) -> int:
         """Delete the video; servers stop the work for that."""
-        self.peer.ask("DELETE", self.address, idle_s=STOP_S)
+        return self.peer.ask("DELETE", self.address, idle_s=STOP_S)[0]
 
 
 def _fields(params: Any, default_model: str) -> dict[str, str]:

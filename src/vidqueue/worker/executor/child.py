@@ -69,9 +69,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire = Wire(socket.socket(fileno=arguments.fd))
     jobs: SimpleQueue[RunJob | None] = SimpleQueue()
-    canceled = threading.Event()
-    threading.Thread(target=_read, args=(wire, jobs, canceled), name="orders", daemon=True).start()
-    worker = _Worker(wire, arguments.device, canceled)
+    worker = _Worker(wire, arguments.device)
+    threading.Thread(target=_read, args=(worker, jobs), name="orders", daemon=True).start()
     worker.capture.install()
     wire.send(Ready(os.getpid()))
     while (order := jobs.get()) is not None:
@@ -104,31 +103,35 @@ def _die_first_of_memory() -> None:
         score.write_text(str(max(OOM_SCORE, int(score.read_text(encoding="ascii")))), encoding="ascii")
 
 
-def _read(wire: Wire, jobs: SimpleQueue[RunJob | None], canceled: threading.Event) -> None:
-    for order in wire.orders():
-        match order:
-            case RunJob():
-                # A cancel that crossed with the end of the last job must not stop this one.
-                canceled.clear()
-                jobs.put(order)
-            case CancelJob():
-                canceled.set()
-            case Exit():
-                canceled.set()
-                jobs.put(None)
-                return
-    die_with_the_lane()
-
-
 @dataclass(frozen=True, slots=True)
 class _Worker:
     """What lasts from one job to the next."""
 
     wire: Wire
     device: str
-    canceled: threading.Event
+    canceled: threading.Event = field(default_factory=threading.Event)
+    interrupted: threading.Event = field(default_factory=threading.Event)
     capture: Capture = field(default_factory=Capture)
     models: ModelCache = field(default_factory=ModelCache)
+
+
+def _read(worker: _Worker, jobs: SimpleQueue[RunJob | None]) -> None:
+    for order in worker.wire.orders():
+        match order:
+            case RunJob():
+                # A cancel that crossed with the end of the last job must not stop this one.
+                worker.canceled.clear()
+                worker.interrupted.clear()
+                jobs.put(order)
+            case CancelJob(goes_on):
+                if goes_on:
+                    worker.interrupted.set()
+                worker.canceled.set()
+            case Exit():
+                worker.canceled.set()
+                jobs.put(None)
+                return
+    die_with_the_lane()
 
 
 def _run(order: RunJob, worker: _Worker) -> Report:
@@ -195,6 +198,7 @@ def _work(
         write_log=wire.send,
         models=worker.models,
         canceled=worker.canceled,
+        interrupted=worker.interrupted,
         settings=processor.config,
         lane=order.lane,
         peers=order.peers,

@@ -55,7 +55,12 @@ class RunJob:
 
 @dataclass(frozen=True, slots=True)
 class CancelJob:
-    """Stop the running job; if it does not, the executor is killed."""
+    """Stop the running job; if it does not, the executor is killed.
+
+    `goes_on` says that another attempt follows: only this one is interrupted, and nobody has canceled the job.
+    """
+
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,12 +192,12 @@ class Executor:
         await self.kill()
         return Interrupted(f"the executor could not be started: {sanitize_text(why)[:LONGEST_REASON]}")
 
-    async def cancel(self) -> None:
-        """Ask the running job to stop; nothing happens while there is none."""
+    async def cancel(self, *, goes_on: bool = False) -> None:
+        """Ask the running job to stop; nothing happens while there is none. `goes_on`: another attempt follows."""
         self._told_to_stop = True
         if self.alive:
             with contextlib.suppress(OSError):
-                await self._send(CancelJob())
+                await self._send(CancelJob(goes_on))
 
     async def kill(self) -> None:
         """Kill the child with its whole process group, and reap it; its own children die with it (parent_death)."""
