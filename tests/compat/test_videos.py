@@ -182,6 +182,18 @@ def test_a_failure_and_a_cancel_are_told_with_a_code(daemon: Daemon, client: Ope
     assert told.error.code == "canceled"
 
 
+def test_models_are_listed_for_openai_by_every_name_that_a_video_may_ask_for(client: OpenAI) -> None:
+    listed = {one.id: one for one in client.models.list()}
+    assert {"still", "hang", "vidqueue/export", "vidqueue/zoo"} <= listed.keys()
+    assert "nothing" not in listed
+    assert (listed["still"].object, listed["still"].owned_by) == ("model", "vidqueue")
+    for name in ("still", "vidqueue/export"):
+        assert client.models.retrieve(name).id == name
+    for name in ("nothing", "unknown", "vidqueue/unknown"):
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve(name)
+
+
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [

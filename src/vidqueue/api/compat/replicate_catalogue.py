@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -13,6 +13,7 @@ import vidqueue
 from vidqueue.api.compat import models
 from vidqueue.api.compat.models import Model
 from vidqueue.api.compat.replicate import asking
+from vidqueue.api.compat.video_catalogue import VideoModelView, video_models_of
 from vidqueue.api.http.context import base_of, owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.errors import VidqueueError
@@ -49,14 +50,20 @@ class ModelView(BaseModel):
     visibility: str = "private"
     run_count: int = 0
     latest_version: VersionView | None
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
 
 
 class ModelPage(BaseModel):
-    """All models."""
+    """All models: `results` for clients of Replicate, `data` for those of OpenAI's video API."""
 
     next: str | None = None
     previous: str | None = None
     results: list[ModelView]
+    object: Literal["list"] = "list"
+    data: list[VideoModelView]
 
 
 class AccountView(BaseModel):
@@ -74,10 +81,11 @@ class SecretKeyView(BaseModel):
 
 
 async def list_models(request: Request) -> Response:
-    """List the models: `vidqueue/<processor>`, `cog/<endpoint>` and `comfyui/<workflow>`."""
-    base = base_of(request)
-    found = await asking.run(lambda: list(models.models()))
-    return json_answer(ModelPage(results=[_model_view(model, base, None) for model in found]))
+    """List the models: `vidqueue/<processor>`, `cog/<endpoint>`, `comfyui/<workflow>` and others, and their aliases."""
+    base, settings = base_of(request), services_of(request).settings
+    found = await asking.run(lambda: list(models.models())) if settings.replicate.enabled else []
+    listed = await asking.run(lambda: list(video_models_of(settings.videos)))
+    return json_answer(ModelPage(results=[_model_view(model, base, None) for model in found], data=listed))
 
 
 async def get_model(request: Request, owner: str, name: str) -> Response:
@@ -128,4 +136,6 @@ def _model_view(model: Model, base: str, version: VersionView | None) -> ModelVi
         name=model.name,
         description=model.description,
         latest_version=version,
+        id=model.full_name,
+        owned_by=model.owner,
     )

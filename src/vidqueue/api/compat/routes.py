@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from pydantic import BaseModel
@@ -30,12 +31,15 @@ from vidqueue.principal import Role
 _ID = "/v1/predictions/{prediction_id:uuid}"
 _MODEL = "/v1/models/{owner}/{name}"
 
+DOOR = Door("replicate", "The Replicate door")
+# Clients of OpenAI's video API ask for models at the same addresses.
+_SHARED = replace(DOOR, also="videos")
+_endpoint = partial(Endpoint, tag="replicate", door=DOOR)
 
-_endpoint = partial(Endpoint, tag="replicate", door=Door("replicate", "The Replicate door"))
 
-
-def _get(path: str, handler: Handler, model: type[BaseModel], description: str) -> Endpoint:
-    return _endpoint(method="GET", path=path, handler=handler, answers={200: Answer(description, {JSON: model})})
+def _get(path: str, handler: Handler, model: type[BaseModel], description: str, door: Door = DOOR) -> Endpoint:
+    answers = {200: Answer(description, {JSON: model})}
+    return _endpoint(method="GET", path=path, handler=handler, answers=answers, door=door)
 
 
 def _create(path: str, handler: Handler) -> Endpoint:
@@ -64,8 +68,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=replicate_stream.stream_prediction,
         answers={200: Answer("output, logs, error, done.", {"text/event-stream": None})},
     ),
-    _get("/v1/models", replicate_catalogue.list_models, ModelPage, "All models."),
-    _get(_MODEL, replicate_catalogue.get_model, ModelView, "The model."),
+    _get("/v1/models", replicate_catalogue.list_models, ModelPage, "All models.", _SHARED),
+    _get(_MODEL, replicate_catalogue.get_model, ModelView, "The model.", _SHARED),
     _get(f"{_MODEL}/versions", replicate_catalogue.list_versions, VersionPage, "Its version."),
     _get(f"{_MODEL}/versions/{{version}}", replicate_catalogue.get_version, VersionView, "The version."),
     _endpoint(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from vidqueue.api.compat import videos
+from vidqueue.api.compat import video_catalogue, videos
+from vidqueue.api.compat.video_catalogue import VideoModelView
 from vidqueue.api.compat.video_requests import REFERENCE, VideoRequest
 from vidqueue.api.compat.video_views import VideoDeleted, VideoPage, VideoView, openai_problem
 from vidqueue.api.http.endpoint import JSON, Answer, Door, Endpoint, download_answers
@@ -59,6 +60,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=videos.get_video_content,
         answers=download_answers("video/mp4"),
         errors=("range_not_satisfiable", "not_ready", "limit_reached"),
+    ),
+    _endpoint(
+        method="GET",
+        path="/v1/models/{model}",
+        handler=video_catalogue.get_video_model,
+        answers={200: Answer("The model.", {JSON: VideoModelView})},
     ),
     _endpoint(
         method="DELETE",

@@ -45,12 +45,19 @@ class Answer:
 class Door:
     """The addresses that clients of another system know; the operator closes them by `<section>.enabled`.
 
-    `beginning` is that of all addresses there are in the other system, also of those that are unknown here.
+    `beginning` is that of all addresses there are in the other system, also of those that are unknown here. Addresses
+    that a second system has too are open as long as one of both is: `also` names its section.
     """
 
     section: str
     name: str
     beginning: str = ""
+    also: str = ""
+
+    def is_open(self, request: Request) -> bool:
+        """False if the operator has closed the door."""
+        settings = services_of(request).settings
+        return any(getattr(settings, one).enabled for one in (self.section, self.also) if one)
 
     def require_open(self, request: Request) -> None:
         """Refuse a request if the operator has closed the door.
@@ -58,7 +65,7 @@ class Door:
         Raises:
             VidqueueError: `not_found`.
         """
-        if not getattr(services_of(request).settings, self.section).enabled:
+        if not self.is_open(request):
             hint = f"Set {self.section}.enabled to open it."
             raise VidqueueError("not_found", f"{self.name} is closed.", hint=hint)
 
