@@ -1,4 +1,4 @@
--- Usage, waits and the errors of estimates are kept by hour once the hour is over, so that a report of a month does not read all
+-- Usage, waits, the work of lanes and the errors of estimates are kept by hour once the hour is over, so that a report of a month does not read all
 -- attempts of it.
 -- Expand only: an older program goes on with this schema while it drains. What is there already is counted by the daemon, an
 -- hour at a time, while others write.
@@ -179,6 +179,39 @@ SELECT s.hour, c.processor, c.attempts, c.median_error, c.within_a_quarter
 FROM (SELECT DISTINCT hour FROM vidqueue.usage_stale WHERE hour < (SELECT upto FROM vidqueue.usage_settled)) s
 CROSS JOIN LATERAL (SELECT * FROM vidqueue.eta_counted e WHERE e.hour = s.hour OFFSET 0) c;
 
+-- How long lanes were at work in each hour, counted attempt by attempt; one that is on its lane still counts until now.
+CREATE VIEW vidqueue.lane_work_counted AS
+SELECT ended_hour, hour, host, lane, device, sum(busy_s)::float8 AS busy_s FROM vidqueue_report.lane_work GROUP BY 1, 2, 3, 4, 5;
+
+CREATE TABLE vidqueue.lane_work_hours (
+    ended_hour  timestamptz NOT NULL,
+    hour        timestamptz NOT NULL,
+    host        text NOT NULL,
+    lane        text NOT NULL,
+    device      text NOT NULL,
+    busy_s      double precision NOT NULL
+);
+CREATE INDEX lane_work_hours_ended ON vidqueue.lane_work_hours (ended_hour);
+CREATE INDEX lane_work_hours_hour ON vidqueue.lane_work_hours (hour);
+COMMENT ON TABLE vidqueue.lane_work_hours IS
+    'The rows of lane_work_counted whose attempts ended in the hours before usage_settled that have no mark in usage_stale.';
+
+CREATE VIEW vidqueue.lane_work_by_hour AS
+SELECT h.ended_hour, h.hour, h.host, h.lane, h.device, h.busy_s
+FROM vidqueue.lane_work_hours h WHERE h.ended_hour NOT IN (SELECT s.hour FROM vidqueue.usage_stale s)
+UNION ALL
+SELECT c.ended_hour, c.hour, c.host, c.lane, c.device, c.busy_s
+FROM vidqueue_report.lane_work c WHERE c.ended_hour >= (SELECT upto FROM vidqueue.usage_settled)
+UNION ALL
+SELECT s.hour, c.hour, c.host, c.lane, c.device, c.busy_s
+FROM (SELECT DISTINCT hour FROM vidqueue.usage_stale WHERE hour < (SELECT upto FROM vidqueue.usage_settled)) s
+CROSS JOIN LATERAL (SELECT * FROM vidqueue_report.lane_work w WHERE w.ended_hour = s.hour OFFSET 0) c;
+
+CREATE OR REPLACE VIEW vidqueue_report.lane_hours AS
+SELECT host, lane, device, hour, sum(busy_s)::numeric AS busy_s,
+       round((sum(busy_s) / greatest(1, least(3600, extract(epoch FROM now() - hour))))::numeric, 4) AS share
+FROM vidqueue.lane_work_by_hour WHERE ended_hour >= now() - interval '31 days' GROUP BY 1, 2, 3, 4;
+
 -- Count one hour that is over: one with a mark, else the next one. False if there is none, or another daemon is counting.
 CREATE FUNCTION vidqueue.settle_usage() RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -211,5 +244,7 @@ BEGIN
     INSERT INTO vidqueue.wait_hours SELECT * FROM vidqueue.waits_counted w WHERE w.hour = next;
     DELETE FROM vidqueue.eta_hours WHERE hour = next;
     INSERT INTO vidqueue.eta_hours SELECT * FROM vidqueue.eta_counted e WHERE e.hour = next;
+    DELETE FROM vidqueue.lane_work_hours WHERE ended_hour = next;
+    INSERT INTO vidqueue.lane_work_hours SELECT * FROM vidqueue.lane_work_counted w WHERE w.ended_hour = next;
     RETURN true;
 END $$;

@@ -76,10 +76,10 @@ async def _acts(scene: Scene) -> None:
         "warm = '{upscale}' WHERE name = 'gpu0'", ["mon-fri 20:00-08:00", "sat-sun"],
     )  # fmt: skip
     for minutes, act, target, detail in (
-        (4, "cancel jobs", str(scene.jobs["Wrong upload"]), {}),
-        (9, "drain lanes", "gpu1", {"reason": "Rendering by hand until six"}),
-        (31, "change jobs", str(scene.jobs["Harbour at dusk, 4K"]), {"priority": 5}),
         (47, "pause schedules", str(scene.file), {}),
+        (31, "change jobs", str(scene.jobs["Harbour at dusk, 4K"]), {"priority": 5}),
+        (9, "drain lanes", "gpu1", {"reason": "Rendering by hand until six"}),
+        (4, "cancel jobs", str(scene.jobs["Wrong upload"]), {}),
     ):
         await scene.queue.sql(
             "INSERT INTO vidqueue.audit (at, owner, role, act, target, detail) "

@@ -37,6 +37,7 @@ GROWS = {
     "usage_hours",
     "wait_hours",
     "eta_hours",
+    "lane_work_hours",
 }
 FILL = Path(__file__).parents[2] / "benchmarks" / "fill.sql"
 # What reads history, and says so where it is asked for.
@@ -71,7 +72,7 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
     # As many events as a process reads at a time.
     "metrics": {"number": 38_000, "upto": 39_000},
     # The hours of a day.
-    "reports": {"since": NOW - timedelta(days=1), "until": NOW},
+    "reports": {"since": NOW - timedelta(days=1), "until": NOW, "lanes": 6},
 }
 
 
@@ -102,6 +103,9 @@ async def filled_url(any_server_url: str) -> AsyncIterator[str]:
         for kept, counted in (("usage", "usage"), ("wait", "waits"), ("eta", "eta")):
             text = f"INSERT INTO vidqueue.{kept}_hours SELECT * FROM vidqueue.{counted}_counted WHERE hour < now()"
             await connection.execute(text.encode())
+        await connection.execute(
+            "INSERT INTO vidqueue.lane_work_hours SELECT * FROM vidqueue.lane_work_counted WHERE ended_hour < now()"
+        )
         await connection.execute("UPDATE vidqueue.usage_settled SET upto = vidqueue.hour_of(now())")
         await connection.execute("VACUUM ANALYZE")
     yield url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,45 @@ async def test_the_slowest_jobs_come_first_with_the_name_of_their_source(recorde
         ("b.mp4", "succeeded", 3600, 120, 0.033),
         ("d.mp4", "canceled", 1200, 30, 0.025),
     ]
+
+
+async def test_slow_attempts_that_are_not_shown_do_not_hide_jobs_that_are(any_queue: Queue) -> None:
+    """One job was given back 299 times after an hour each, which is longer than another job took."""
+    lane = await any_queue.lane()
+    for job, took, attempts in (
+        (await any_queue.submit(owner="ann"), 3600, 300),
+        (await any_queue.submit(owner="bob"), 60, 1),
+    ):
+        await any_queue.sql(
+            """INSERT INTO vidqueue.attempts
+                   (job_id, number, fence, lane_id, lane, host, dispatched_at, started_at, ended_at,
+                    lease_expires_at, outcome)
+               SELECT %s, n, nextval('vidqueue.fences'), %s, 'cpu0', 'testhost', %s, %s,
+                      %s + make_interval(secs => CASE WHEN n = %s THEN 1 ELSE %s END), now(), 'succeeded'
+               FROM generate_series(1, %s) n""",
+            job, lane, HOUR, HOUR, HOUR, 300, took, attempts,
+        )  # fmt: skip
+        await any_queue.sql(
+            "UPDATE vidqueue.jobs SET state = 'running', fence = 1, attempt = %s WHERE id = %s", attempts, job
+        )
+        await any_queue.sql(
+            "UPDATE vidqueue.jobs SET state = 'succeeded', fence = NULL, finished_at = now() WHERE id = %s", job
+        )
+    assert picked(await told(any_queue, "slowest", limit=5), "owner", "lane_s") == [("bob", 60), ("ann", 1)]
+    assert picked(await told(any_queue, "slowest", limit=1), "owner", "lane_s") == [("bob", 60)]
+    assert picked(await told(any_queue, "slowest", limit=5, owner="ann"), "owner", "lane_s") == [("ann", 1)]
+
+
+async def test_the_busiest_lanes_of_a_period_are_told_with_all_their_hours(recorded: Queue) -> None:
+    period = Period(since=HOUR, until=datetime.now(UTC), owner=None, limit=100)
+    async with recorded.database.statement() as connection:
+        first, one = await reports.lanes_with_busiest(connection, replace(period, limit=1), lanes=1)
+        _, both = await reports.lanes_with_busiest(connection, period, lanes=2)
+    whole = await told(recorded, "lanes")
+    # 70 minutes of work on gpu0, 50 on cpu0.
+    assert one == [row for row in whole if row["lane"] == "gpu0"]
+    assert both == whole
+    assert first == whole[:1]
 
 
 @pytest_asyncio.fixture

@@ -12,6 +12,7 @@ from vidqueue.jobs.retention import settle_usage
 __all__ = ["recorded"]
 
 
+LANE_WORK = "SELECT ended_hour, hour, lane, sum(busy_s)::float8 AS busy_s FROM {} GROUP BY 1, 2, 3"
 # What is read, what is counted attempt by attempt, and the columns.
 SOURCES = {
     "vidqueue_report.usage_hourly": (
@@ -22,6 +23,10 @@ SOURCES = {
     "vidqueue_report.eta_calibration": (
         "vidqueue.eta_counted",
         "hour, processor, attempts, median_error, within_a_quarter",
+    ),
+    f"({LANE_WORK.format('vidqueue.lane_work_by_hour')}) h": (
+        f"({LANE_WORK.format('vidqueue_report.lane_work')}) h",
+        "ended_hour, hour, lane, busy_s",
     ),
 }
 

@@ -72,8 +72,17 @@ def bars(values: Iterable[tuple[str, float]]) -> list[Bar]:
     return [Bar(label, value, round(max(0.5, value / longest * 100), 2)) for label, value in found]
 
 
-def lines(values: Iterable[tuple[str, datetime, float]], since: datetime, until: datetime, top: float | None) -> Lines:
-    """Return a line for each label, those with the highest values if there are many; hours without a value are gaps."""
+def lines(
+    values: Iterable[tuple[str, datetime, float]],
+    since: datetime,
+    until: datetime,
+    top: float | None,
+    others: Iterable[str] = (),
+) -> Lines:
+    """Return a line for each label, those with the highest values if there are many; hours without a value are gaps.
+
+    `others` are labels that the table has too, whether or not they have values here.
+    """
     by_label: dict[str, list[tuple[datetime, float]]] = {}
     for label, hour, value in values:
         by_label.setdefault(label, []).append((hour, value))
@@ -82,7 +91,8 @@ def lines(values: Iterable[tuple[str, datetime, float]], since: datetime, until:
     since = since.replace(minute=0, second=0, microsecond=0)
     hours = max(1.0, (until - since) / HOUR)
     drawn = [_line(label, sorted(by_label[label]), since, hours, highest) for label in sorted(chosen)]
-    return Lines(drawn, highest, since, until, len(by_label) - len(chosen), parts(since, until))
+    left_out = len({*by_label, *others}) - len(chosen)
+    return Lines(drawn, highest, since, until, left_out, parts(since, until))
 
 
 def parts(since: datetime, until: datetime) -> list[Part]:

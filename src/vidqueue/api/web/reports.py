@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from vidqueue.errors import VidqueueError
 from vidqueue.jobs.selection import QueryTime
 
 ROWS = 200
-# What a chart is drawn of: the hours of a month for some lanes or processors.
-ROWS_OF_CHART = 10_000
+# What lines are drawn of: the hours of a month for some processors.
+ROWS_OF_LINES = 10_000
 LONGEST = timedelta(days=366)
 ROWS_OF_CSV = 10_000
 # What a chart shows: bars of a value by labels, or a line of a value over the hours for each label, up to `top`.
@@ -62,23 +63,24 @@ class ReportsQuery(BaseModel):
 
 async def show(request: Request, query: ReportsQuery) -> Response:
     """Show a report."""
-    period = _period(request, query, ROWS_OF_CHART if query.report in LINES else ROWS)
-    rows = await _rows(request, query.report, period)
+    period = _period(request, query, ROWS)
+    rows, of_lines = await _read(request, query.report, period)
     chart: dict[str, Any] = {"bars": None, "lines": None}
     if query.report in BARS:
         labels, value = BARS[query.report]
         chart["bars"] = charts.bars((_label(row, labels), float(row[value] or 0)) for row in rows)
     else:
         labels, value, top = LINES[query.report]
-        points = ((_label(row, labels), row["hour"], float(row[value] or 0)) for row in rows)
-        chart["lines"] = charts.lines(points, period.since, period.until, top)
+        points = ((_label(row, labels), row["hour"], float(row[value] or 0)) for row in of_lines)
+        others = {_label(row, labels) for row in rows}
+        chart["lines"] = charts.lines(points, period.since, period.until, top, others)
     return render.page(
         request,
         "reports.html",
         reports=REPORTS,
         chosen=query.report,
         days=query.days,
-        rows=rows[:ROWS],
+        rows=rows,
         full=len(rows) >= ROWS,
         range=_range(query),
         is_range=query.since is not None,
@@ -111,6 +113,18 @@ def _range(query: ReportsQuery) -> dict[str, str]:
     if query.since is None or query.until is None:
         return {"days": query.days}
     return {"since": query.since.isoformat(), "until": query.until.isoformat()}
+
+
+async def _read(request: Request, name: str, period: Period) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of the table, and those that lines are drawn of."""
+    if name == "lanes":
+        # The hours of all lanes of a large site are too many rows to choose among here.
+        async with services_of(request).database.statement() as connection:
+            return await reports.lanes_with_busiest(connection, period, lanes=charts.MOST_LINES)
+    if name in LINES:
+        period = replace(period, limit=ROWS_OF_LINES)
+    rows = await _rows(request, name, period)
+    return rows[:ROWS], rows
 
 
 async def _rows(request: Request, name: str, period: Period) -> list[dict[str, Any]]:

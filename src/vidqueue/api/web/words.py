@@ -121,6 +121,12 @@ def block(code: str) -> str:
     return BLOCKS.get(code, f"Blocked: {code.replace('_', ' ')}.")
 
 
+def heading(column: str) -> str:
+    """Return the name of a report's column, whose unit its values have."""
+    words = column.removesuffix("_bytes").removesuffix("_s").replace("_", " ")
+    return words.upper() if words in ("gpu", "cpu") else words[:1].upper() + words[1:]
+
+
 def label(state: str) -> str:
     """Return the name of a state."""
     return state.capitalize()
@@ -188,6 +194,7 @@ FILTERS: dict[str, Callable[..., str]] = {
         reason,
         block,
         label,
+        heading,
         wait,
         name_of,
         bulk_words,

@@ -41,6 +41,17 @@ async def read(connection: Connection, name: str, period: Period) -> list[dict[s
     return await rows(connection, "reports", name, **values)
 
 
+async def lanes_with_busiest(
+    connection: Connection, period: Period, *, lanes: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of the report `lanes`, and all hours of so many lanes, those with the most work in the period."""
+    values = {"since": period.since, "until": period.until, "limit": period.limit, "lanes": lanes}
+    parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for one in await rows(connection, "reports", "lanes_with_busiest", **values):
+        parts[0 if one.pop("is_first") else 1].append(one)
+    return parts
+
+
 async def settle_usage(connection: Connection) -> bool:
     """Count the usage of one hour that is over, so that reports need not; False if none is left, or another counts."""
     found = await row(connection, "reports", "settle_usage")
