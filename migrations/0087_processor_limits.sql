@@ -269,3 +269,28 @@ COMMENT ON FUNCTION vidqueue.wait_reason IS
     'busy (waits for its turn); or a word of the processor that put it back, such as endpoint_busy, peer_busy, peer_starting '
     'and peer_unavailable';
 
+-- When the GPU time of the hours before is a day ago, as far as a job of these must wait for that; NULL if it need not, or if
+-- the limit is zero.
+CREATE FUNCTION vidqueue.gpu_again_at(owner text, processor text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT max(again) FROM (
+        SELECT min(h.hour) + interval '24 hours' AS again
+        FROM vidqueue.limits_of(gpu_again_at.owner) l,
+             (SELECT u.hour, sum(u.gpu_s) OVER (ORDER BY u.hour DESC) - u.gpu_s AS later_s FROM vidqueue.owner_gpu_hours u
+              WHERE u.owner = gpu_again_at.owner AND u.hour > now() - interval '24 hours') h
+        WHERE h.later_s < l.max_gpu_s_per_day AND vidqueue.has_used_up_gpu(gpu_again_at.owner)
+        UNION ALL
+        SELECT min(h.hour) + interval '24 hours'
+        FROM vidqueue.processor_limits l,
+             (SELECT u.hour, sum(u.gpu_s) OVER (ORDER BY u.hour DESC) - u.gpu_s AS later_s, sum(u.gpu_s) OVER () AS all_s
+              FROM vidqueue.processor_gpu_hours u
+              WHERE u.processor = gpu_again_at.processor AND u.hour > now() - interval '24 hours') h
+        WHERE l.processor = gpu_again_at.processor AND h.later_s < l.max_gpu_s_per_day AND l.max_gpu_s_per_day <= h.all_s) limits
+$$;
+
+-- As in 0051, and for a job that waits because the GPU time of a day is used up.
+CREATE OR REPLACE FUNCTION vidqueue.opens_at(j vidqueue.jobs) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        CASE WHEN j.device = 'gpu' AND j.unmet = 0 THEN vidqueue.gpu_again_at(j.owner, j.processor) END,
+        (SELECT CASE WHEN bool_and(l.blocked_by = 'outside_window') THEN min(l.opens_at) END
+         FROM vidqueue.lanes l WHERE l.state = 'online' AND NOT vidqueue.is_paused(l) AND vidqueue.fits(l, j)))
+$$;

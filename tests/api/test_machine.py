@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -91,6 +93,11 @@ async def test_the_estimate_shares_the_work_and_says_nothing_it_does_not_know(qu
         online = await lanes.page(connection)
     ten = [Waiting(processor="zoo", device="cpu", jobs=10)]
     assert queue_eta_s(ten, [recent("zoo", 3.0)], online) == 15
+    # What the jobs that run still take comes before.
+    busy = replace(online[0], job_id=uuid4(), processor="zoo", eta_s=12.0)
+    assert queue_eta_s(ten, [recent("zoo", 3.0)], [busy, online[1]]) == 21
+    begun = replace(busy, eta_s=None, started_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert queue_eta_s(ten, [recent("zoo", 3.0)], [begun, online[1]]) == pytest.approx(16, abs=0.5)
     assert queue_eta_s([], [], online) == 0
     assert queue_eta_s(ten, [], online) is None
     assert queue_eta_s(ten, [recent("zoo", None)], online) is None

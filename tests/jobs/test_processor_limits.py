@@ -107,6 +107,8 @@ async def test_jobs_for_a_gpu_wait_when_the_processor_has_used_up_the_day(any_qu
     assert await any_queue.dispatch(gpu) is None
     assert (await any_queue.job(waiting)).wait_reason == "processor_limit"
     # Neither other processors nor other lanes are meant.
+    (used,) = await any_queue.sql("SELECT hour + interval '24 hours' AS until FROM vidqueue.processor_gpu_hours")
+    assert (await any_queue.job(waiting)).opens_at == used["until"]
     other = await any_queue.submit(processor="other", device="gpu")
     on_cpu = await any_queue.submit()
     assert await dispatched(any_queue, [gpu, cpu]) == [other, on_cpu]

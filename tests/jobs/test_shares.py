@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from benchmarks import day
@@ -66,7 +68,19 @@ async def test_jobs_for_a_gpu_wait_when_the_owner_has_used_up_the_day(any_queue:
     await succeed(any_queue, ref)
     second = await any_queue.submit(owner="ann", device="gpu")
     assert await any_queue.dispatch(gpu) is None
-    assert (await any_queue.job(second)).wait_reason == "owner_limit"
+    waits = await any_queue.job(second)
+    assert waits.wait_reason == "owner_limit"
+    # Until the hour in which it was used is a day ago.
+    (used,) = await any_queue.sql("SELECT hour + interval '24 hours' AS until FROM vidqueue.owner_gpu_hours")
+    assert waits.opens_at == used["until"]
+    # What was used before that leaves enough, and what is used later too.
+    await any_queue.sql(
+        """INSERT INTO vidqueue.owner_gpu_hours SELECT owner, hour - n * interval '1 hour', 40
+           FROM vidqueue.owner_gpu_hours, generate_series(1, 3) n"""
+    )
+    await any_queue.sql("UPDATE vidqueue.owner_gpu_hours SET gpu_s = 30 WHERE gpu_s > 100")
+    # 30, 40, 40, 40 s: without the two oldest hours 70 are left of 100.
+    assert (await any_queue.job(second)).opens_at == used["until"] - timedelta(hours=2)
     # Neither others nor other lanes are meant.
     for owner, device, lane in (("bob", "gpu", gpu), ("ann", "cpu", cpu)):
         other = await any_queue.submit(owner=owner, device=device)

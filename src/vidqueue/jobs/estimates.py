@@ -13,7 +13,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -32,12 +32,14 @@ FORETOLD_S = 5.0
 NEAREST = 9
 # Newest attempts of a processor that show how time grows with size; pairs whose sizes differ by a factor of 1.6 tell.
 OF_GROWTH, TELLING, LEAST_PAIRS = 60, 0.5, 5
+# Newest attempts of all processors that show how fast the machine is now, how old they may be, how many are needed.
+OF_PACE, PACE_S, LEAST_OF_PACE = 9, 3600.0, 5
 
 
 class RunTimes:
-    """What attempts took, by processor."""
+    """What attempts took, by processor; the samples begin with the newest one."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    def __init__(self, samples: Sequence[Sample]) -> None:
         self._runs: dict[str, list[float]] = defaultdict(list)
         self._sized: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._growth: dict[str, float] = {}
@@ -48,9 +50,18 @@ class RunTimes:
         self.usual_s = (
             statistics.median(run_s for runs in self._runs.values() for run_s in runs) if self._runs else None
         )
+        self.pace = self._pace_of([one for one in samples[:OF_PACE] if one.ago_s <= PACE_S])
 
     def expected_s(self, processor: str, input_bytes: int | None) -> float | None:
         """Return how long a job will take; None if none of its processor is known.
+
+        That is what such jobs usually took, times the present pace of the machine.
+        """
+        usual_s = self._usually_s(processor, input_bytes)
+        return None if usual_s is None else usual_s * self.pace
+
+    def _usually_s(self, processor: str, input_bytes: int | None) -> float | None:
+        """Return how long such jobs took.
 
         The attempts whose inputs were nearest in size count, each as if its time grew with the size as those of its
         processor did; none is faster than the fastest there was, because something always takes its time however small
@@ -66,6 +77,23 @@ class RunTimes:
         nearest = sorted(sized, key=lambda one: abs(one[0] - size))[:NEAREST]
         growth = self._growth_of(processor)
         return max(min(runs), statistics.median(run_s * math.exp(growth * (size - known)) for known, run_s in nearest))
+
+    def _pace_of(self, newest: Sequence[Sample]) -> float:
+        """Return by what factor the newest attempts took longer than usual: 1 while that may be chance.
+
+        When the machine gets more or less to do, all of them change together. The factor is their median, made smaller
+        by what the median of so few would differ by if each of them only scattered as they do.
+        """
+        offs = [
+            math.log(one.run_s / usual_s)
+            for one in newest
+            if one.run_s > 0 and (usual_s := self._usually_s(one.processor, one.input_bytes))
+        ]
+        if len(offs) < LEAST_OF_PACE:
+            return 1.0
+        middle = statistics.median(offs)
+        scatter = statistics.median(abs(off - middle) for off in offs)
+        return math.exp(math.copysign(max(0.0, abs(middle) - 1.5 * scatter / math.sqrt(len(offs))), middle))
 
     def _growth_of(self, processor: str) -> float:
         """Return how time grows with size: as its power of 0 (not at all) to 1, the median over pairs."""
@@ -166,7 +194,8 @@ class Estimates:
         if time.monotonic() - self._learned_at < LEARNED_S:
             return
         async with self._database.statement() as connection:
-            self._times = RunTimes(await estimates.learned(connection, limit=SAMPLES))
+            samples = await estimates.learned(connection, limit=SAMPLES)
+        self._times = await asyncio.to_thread(RunTimes, samples)
         self._learned_at = time.monotonic()
 
     async def _foretell(self, *more: InLine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -100,7 +101,8 @@ class Statistics(BaseModel):
     paused: bool = Field(description="Whether no job begins because everything, or every lane, is paused.")
     queue_eta_s: float | None = Field(
         description="About how long the jobs that could run now will take: their processors' median run of the last "
-        "24 hours, shared by the lanes that take them. Null where a processor has no history or no lane."
+        "24 hours, and what is left of the jobs that run, shared by the lanes that take them. Null where a processor "
+        "has no history or no lane."
     )
 
 
@@ -163,11 +165,21 @@ def queue_eta_s(waiting: list[Waiting], recent: list[Recent], online: list[LaneR
         work_s[group.device] = work_s.get(group.device, 0.0) + group.jobs * median
     shares = []
     for device, seconds in work_s.items():
-        hands = sum(not lane.paused and not lane.suspended_at and device in lane.takes for lane in online)
-        if hands == 0:
+        hands = [lane for lane in online if not lane.paused and not lane.suspended_at and device in lane.takes]
+        if not hands:
             return None
-        shares.append(seconds / hands)
+        shares.append((seconds + sum(_left_s(lane, medians) for lane in hands)) / len(hands))
     return round(max(shares, default=0.0), 1)
+
+
+def _left_s(lane: LaneRow, medians: dict[str, float | None]) -> float:
+    """How long the lane's present job still takes."""
+    if lane.eta_s is not None:
+        return max(0.0, lane.eta_s)
+    median = medians.get(lane.processor or "")
+    if median is None or lane.started_at is None:
+        return 0.0
+    return max(0.0, median - (datetime.now(UTC) - lane.started_at).total_seconds())
 
 
 def _lane_counts(online: list[LaneRow]) -> LaneCounts:

@@ -81,7 +81,10 @@ class JobView(BaseModel):
         "busy; or the word of a processor that put it back, such as endpoint_busy, peer_busy, peer_starting or "
         "peer_unavailable."
     )
-    opens_at: datetime | None = Field(description="When the first of its lanes opens, if it waits for their windows.")
+    opens_at: datetime | None = Field(
+        description="When the first of its lanes opens, if it waits for their windows; or from when its owner or "
+        "processor may use a GPU again, if the GPU time of 24 hours is used up."
+    )
     fps: float | None = Field(description="Pictures per second.")
     speed: float | None = Field(description="Seconds of media per second.")
     eta_s: float | None = Field(description="Estimated seconds until it is done; null beyond the first 1,000 in line.")

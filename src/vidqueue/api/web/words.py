@@ -138,7 +138,7 @@ def wait(job: Any) -> str:
     if job.position is not None:
         told.append(place(job))
     if job.opens_at is not None:
-        told.append(f"open {ago(job.opens_at)}")
+        told.append(f"{'open' if job.wait_reason == 'outside_window' else 'again'} {ago(job.opens_at)}")
     elif job.position is None and job.run_at > datetime.now(UTC):
         told.append(ago(job.run_at))
     if job.eta_s is not None:

@@ -12,11 +12,12 @@ from vidqueue.job import Device
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How long an attempt of a processor took, and how many bytes its inputs had, if that is known."""
+    """How long an attempt of a processor took, how many bytes its inputs had, if that is known, and when it ended."""
 
     processor: str
     run_s: float
     input_bytes: int | None
+    ago_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class InLine:
 
 
 async def learned(connection: Connection, *, limit: int) -> list[Sample]:
-    """Return the successes among the newest attempts that ended."""
+    """Return the successes among the newest attempts that ended, newest first."""
     return [Sample(**found) for found in await rows(connection, "estimates", "learned", limit=limit)]
 
 
