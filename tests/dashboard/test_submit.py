@@ -282,5 +282,22 @@ async def test_files_that_are_still_uploading_are_checked_and_not_submitted(serv
     await page.get_by_role("button", name="Check only").click()
     await expect(page.locator("#checked")).to_contain_text("Nothing was submitted yet")
     assert await served.scene.queue.sql("SELECT count(*) AS jobs FROM vidqueue.jobs") == before
+    # It is still shown as a file with its name, not as the text of its reference; after a refusal too.
+    sources = page.locator("[data-drop] textarea")
+    for _ in range(2):
+        await expect(page.locator(".uploads li")).to_contain_text("harbour.mp4")
+        await expect(sources).to_have_value("")
+        await page.get_by_label("Background").fill("soon")
+        await page.get_by_role("button", name="Submit", exact=True).click()
+        await expect(page.locator(".banner.bad")).to_be_visible()
+    await page.get_by_label("Background").fill("")
     await page.get_by_role("button", name="Submit", exact=True).click()
     await expect(page.locator(".status")).to_contain_text("Queued")
+    await expect(page.locator("h1")).to_have_text("harbour.mp4")
+    await page.goto("/submit")
+    await expect(page.locator(".uploads li")).to_have_count(0)
+    # The browser tells of the refusals by itself.
+    for _ in range(2):
+        watched.faults.remove(
+            "Failed to load resource: the server responded with a status of 422 (Unprocessable Entity)"
+        )

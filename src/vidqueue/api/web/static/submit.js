@@ -8,6 +8,7 @@ const place = form?.querySelector("[data-drop]");
 const told = form?.querySelector("[data-wait]");
 const RETRIES_MS = [0, 500, 1500, 3000, 6000, 10_000];
 const STORED = "vidqueue-uploads";
+const SENT = "vidqueue-uploads-sent";
 const known = tus.defaultOptions.urlStorage;
 const waiting = [];
 let busy = null;
@@ -143,8 +144,14 @@ async function left(earlier) {
 }
 
 async function restore() {
-  const sources = place.querySelector("textarea").value;
-  for (const file of remembered()) if (!sources.includes(file.reference)) stored(row(file.name), file.reference);
+  // A form that was refused, or only checked, has the references as text; the files are shown by their names again.
+  const box = place.querySelector("textarea");
+  const lines = box.value.split("\n").map((line) => line.trim());
+  const kept = remembered().filter((file) => lines.includes(file.reference) || !sessionStorage.getItem(SENT));
+  sessionStorage.removeItem(SENT);
+  remember(kept);
+  box.value = lines.filter((line) => !kept.some((file) => file.reference === line)).join("\n");
+  for (const file of kept) stored(row(file.name), file.reference);
   for (const earlier of await known.findAllUploads()) await left(earlier).catch(() => {});
 }
 
@@ -168,7 +175,7 @@ if (place) {
     add(event.dataTransfer.files);
   });
   form.addEventListener("submit", (event) => {
-    if (!busy) return event.submitter?.name === "check" || remember([]);
+    if (!busy) return event.submitter?.name === "check" || sessionStorage.setItem(SENT, "yes");
     // It goes off by itself once the files are there.
     event.preventDefault();
     wanted = event.submitter ?? form.querySelector(".primary");
