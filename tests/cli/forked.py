@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.cli.forking import LONGEST_REQUEST
 
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 
 def run(words: Sequence[str], *, stdin: bytes, folder: Path, variables: Mapping[str, str]) -> tuple[int, bytes, bytes]:
