@@ -168,3 +168,17 @@ def test_a_cancel_ends_it(samples: Samples, tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(CanceledError):
         one.run(parse(one, {"media": "/a", "format": "flac"}), ctx)
+
+
+@pytest.mark.parametrize("tags", [(), ("-id3v2_version", "3", "-metadata", "title=Click")], ids=["bare", "tagged"])
+@pytest.mark.parametrize(("rate", "seconds"), [(8000, 0.06), (16000, 0.02), (48000, 0.005)])
+def test_an_mp3_file_of_few_frames_is_read(rate: int, seconds: float, tags: tuple[str, ...], tmp_path: Path) -> None:
+    """ffmpeg by itself takes it for a broadcast."""
+    path = tmp_path / "click.mp3"
+    run_ffmpeg(
+        "-f", "lavfi", "-i", f"sine=duration={seconds}:sample_rate={rate}", "-c:a", "libmp3lame", "-write_xing", "0",
+        *tags, path,
+    )  # fmt: skip
+    facts = facts_of(extracted(path, tmp_path / "out", format="wav"))
+    samples = len(run_ffmpeg("-f", "mp3", "-i", path, "-f", "s16le", "-").stdout) // 2
+    assert facts.duration_s == pytest.approx(samples / rate, abs=0.001)

@@ -8,6 +8,7 @@ from vidqueue.formats import allowed
 from vidqueue.limits import Limits
 from vidqueue.media.containers import NO_EXTRAS, Container, Extras
 from vidqueue.media.facts import AudioFacts
+from vidqueue.media.tiny_mp3 import is_tiny_mp3
 
 QUIET = ("-hide_banner", "-nostdin", "-nostats", "-y")
 # Each line with its level, and none folded into "Last message repeated", because lines are counted.
@@ -23,7 +24,7 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
     """Arguments that open an untrusted file by its descriptor: no nested open, no exotic decoder, no huge picture.
 
     Args:
-        descriptor: an open file at offset 0.
+        descriptor: an open file at offset 0; its first bytes are looked at.
         limits: the bounds of the job.
         before: further options of this input, such as `-ss`.
     """
@@ -38,6 +39,7 @@ def input_arguments(descriptor: int, limits: Limits, *before: str) -> list[str]:
         "-analyzeduration", "10000000",
         "-threads", str(limits.threads),
         *before,
+        *(("-f", "mp3") if is_tiny_mp3(descriptor) else ()),
         "-fd", str(descriptor),
         "-i", "fd:",
     ]  # fmt: skip

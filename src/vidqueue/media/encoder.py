@@ -146,7 +146,9 @@ class EncodingPipe:
             *QUIET, *VERBOSE, *(("-itsoffset", f"{video.start_s:.9f}") if video.clock_restarts else ("-copyts",)),
             "-protocol_whitelist", "pipe", "-probesize", "32", "-analyzeduration", "0", "-f", "matroska",
             "-i", f"pipe:{pictures}",
-            *input_arguments(file, self._bounds.limits, "-itsoffset", f"{float(-self._base * self._clock):.9f}"),
+            *input_arguments(
+                file, self._bounds.limits, *video.joining, "-itsoffset", f"{float(-self._base * self._clock):.9f}"
+            ),
             "-map", "0:v", *target.audio.arguments,
             "-vf", ",".join(filter(None, [*steps, f"format={pixel_format}"])),
             "-fps_mode", "passthrough", "-enc_time_base", str(self._clock),

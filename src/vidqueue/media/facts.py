@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from vidqueue.media.joining import steps_up_to
+
 Ratio = Annotated[
     Fraction,
     BeforeValidator(lambda value: Fraction(value) if isinstance(value, str | int) else value),
@@ -60,6 +62,9 @@ class VideoFacts(_Facts):
         untimed: packets without a time of presentation.
         encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times here are then counted from the beginning.
+        clock_step_s: the longest step of such a clock that is none to an appended part, in seconds; 0 where ffmpeg
+            itself expects parts.
+        clock_by_packets: True if the times of sound are made of the lengths of its packets there.
         decoder: the decoder to use, where ffmpeg's usual one does not see everything.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 when there is only one picture.
@@ -94,6 +99,8 @@ class VideoFacts(_Facts):
     untimed: int = 0
     encrypted: bool = False
     clock_restarts: bool = False
+    clock_step_s: float = 0.0
+    clock_by_packets: bool = False
     time_base: Ratio
     is_vfr: bool = False
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -109,9 +116,14 @@ class VideoFacts(_Facts):
     attached_picture: bool = False
 
     @property
+    def joining(self) -> tuple[str, ...]:
+        """The arguments of ffmpeg, before the input, that join parts which were appended to each other."""
+        return steps_up_to(self.clock_step_s, sound_by_packets=self.clock_by_packets)
+
+    @property
     def reading(self) -> tuple[str, ...]:
-        """The arguments of ffmpeg, before the input, that choose the decoder."""
-        return (f"-c:{self.index}", self.decoder) if self.decoder else ()
+        """The same, with those that choose the decoder."""
+        return (*self.joining, *((f"-c:{self.index}", self.decoder) if self.decoder else ()))
 
     @property
     def longest_frame_s(self) -> float:
@@ -143,6 +155,7 @@ class AudioFacts(_Facts):
         start_s: on the file's own clock.
         duration_s: from the first packet to the end of the last one.
         heard_s: the packets' own lengths together, which no clock changes; 0 where they do not say it.
+        clock_step_s: as that of pictures; `clock_by_packets` as well.
         language: ISO 639-2, such as `eng`.
     """
 
@@ -153,8 +166,15 @@ class AudioFacts(_Facts):
     start_s: float = 0.0
     duration_s: float = 0.0
     heard_s: float = 0.0
+    clock_step_s: float = 0.0
+    clock_by_packets: bool = False
     default: bool = False
     language: str | None = None
+
+    @property
+    def joining(self) -> tuple[str, ...]:
+        """The arguments of ffmpeg, before the input, with which it joins parts that were appended to each other."""
+        return steps_up_to(self.clock_step_s, sound_by_packets=self.clock_by_packets)
 
 
 class SubtitleFacts(_Facts):

@@ -143,10 +143,15 @@ def _counted(stream: VideoFacts | AudioFacts, counts: ffmpeg.Tally) -> Inspected
 def _located(
     source: Source, facts: MediaFacts, stream: VideoFacts | AudioFacts, found: Inspected, bounds: SandboxLimits
 ) -> Inspected:
-    own_clock = not any(one.clock_restarts for one in facts.videos)
+    own_clock = not any(one.clock_restarts for one in facts.videos) and not stream.joining
     begin_s = facts.start_s if own_clock else 0.0
     with source.opened() as file:
-        before = ("-max_error_rate", "1", *(("-threads", "1") if isinstance(stream, VideoFacts) else ()))
+        before = (
+            *stream.joining,
+            "-max_error_rate",
+            "1",
+            *(("-threads", "1") if isinstance(stream, VideoFacts) else ()),
+        )
         arguments = [*QUIET, *(("-copyts",) if own_clock else ()), *input_arguments(file, bounds.limits, *before)]
         seen: _Pictures | _Sounds
         if isinstance(stream, VideoFacts):

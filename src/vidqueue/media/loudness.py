@@ -82,7 +82,7 @@ def measure(
     """
     with source.opened() as file:
         arguments = [
-            *QUIET, *input_arguments(file, bounds.limits), "-map", f"0:{audio.index}",
+            *QUIET, *input_arguments(file, bounds.limits, *audio.joining), "-map", f"0:{audio.index}",
             "-af", f"aresample=async=1:first_pts=0,{loudness.measuring}", "-f", "null", "pipe:2",
         ]  # fmt: skip
         tally = _Measuring(loudness, stream=f"0:{audio.index}")

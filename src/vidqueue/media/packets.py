@@ -17,6 +17,8 @@ _REORDER = 32
 # Of MPEG-1 and -2 between two other pictures, in practice.
 _MOST_B_PICTURES = 4
 _MOST_LENGTHS = 1000
+# Single packets with the time of the one before are a fault of a recorder; so many are not.
+_STAYS_BACK = 5
 # Longer gaps than this, in seconds, are no pause but a clock that jumps, where a container allows that (ffmpeg closes
 # them there: its option dts_delta_threshold).
 _AHEAD_S = 10
@@ -35,6 +37,7 @@ class Track:
         lengths: how many packets have which length of their own.
         held: packets whose time of decoding does not rise. ffmpeg lists those of a clock that goes back so.
         ahead: how often the clock jumps ahead.
+        rewound: where the pictures or the sound ended when the clock went back for the first time, and stayed back.
     """
 
     time_base: Fraction = Fraction(1)
@@ -55,6 +58,7 @@ class Track:
     lengths: Counter[int] = field(default_factory=Counter)
     held: int = 0
     ahead: int = 0
+    rewound: int | None = None
     first: int | None = None
     last: int | None = None
     last_duration: int = 0
@@ -68,6 +72,11 @@ class Track:
     _key_time: int | None = None
     _dts: int | None = None
     _jump: int = 0
+    _held_together: int = 0
+    _delay: int = 0
+    _last_is_guessed: bool = False
+    _hidden_within: int = 0
+    _hidden_last: int = 0
 
     def add(self, pts: int, duration: int, flags: int, *, dts: int = _NO_PTS) -> None:
         """Count one packet; those that an edit list hides are not counted as frames.
@@ -85,22 +94,30 @@ class Track:
             self.corrupt += 1
         if flags & _FLAG_DISCARD:
             self.hidden += 1
+            self._hidden_last += duration if self.shown else 0
             return
+        self._hidden_within, self._hidden_last = self._hidden_within + self._hidden_last, 0
         self.shown += 1
         if duration in self.lengths or len(self.lengths) < _MOST_LENGTHS:
             self.lengths[duration] += 1
         if pts == _NO_PTS:
-            self.untimed += 1
-            if dts == _NO_PTS:
-                return
-            pts = dts
-        self._place(pts, duration)
+            self._guess(dts, duration)
+        else:
+            if self.shown == 1 and dts != _NO_PTS:
+                self._delay = pts - dts
+            self._place(pts, duration)
+
+    def _guess(self, dts: int, duration: int) -> None:
+        self.untimed += 1
+        if dts != _NO_PTS:
+            self._place(dts, duration)
+            self._last_is_guessed = self.last == dts
 
     def _place(self, pts: int, duration: int) -> None:
         if self.first is None or pts < self.first:
             self.first = pts
         if self.last is None or pts >= self.last:
-            self.last, self.last_duration = pts, duration
+            self.last, self.last_duration, self._last_is_guessed = pts, duration, False
         # Whether sound is even is of no interest.
         if self.kind == "audio":
             return
@@ -145,13 +162,35 @@ class Track:
             return
         if self._dts is not None:
             if dts <= self._dts:
-                self.held += 1
-            elif dts - self._dts > self._jump:
+                self._hold()
+                return
+            self._held_together = 0
+            if dts - self._dts > self._jump:
                 self.ahead += 1
         else:
             # Arithmetic with fractions for each packet would take as long as everything else.
             self._jump = math.floor(_AHEAD_S / self.time_base)
         self._dts = dts
+
+    def _hold(self) -> None:
+        """Count a packet whose time is not later; ffmpeg lists it with the time that went before."""
+        self.held += 1
+        self._held_together += 1
+        if self._held_together == _STAYS_BACK and self.rewound is None and self.last is not None:
+            self.rewound = self.last + next((length for length, _ in self.lengths.most_common(1)), 0)
+
+    def settle(self) -> None:
+        """Take the times of a listing that was made without the file's own clock for those of pictures and samples.
+
+        ffmpeg guesses the times of packets: it knows when one is decoded, which is earlier, and counts those too that
+        an edit list hides.
+        """
+        if self.first is None or self.last is None:
+            return
+        if self.kind == "video" and self.untimed:
+            self.first = max(self.first, 0)
+            self.last += self._delay if self._last_is_guessed else 0
+        self.last -= self._hidden_within
 
     def finish(self) -> None:
         """Account for the packets that were still waiting to be put into order."""
@@ -171,6 +210,11 @@ class Track:
     def start_s(self) -> float:
         """Time of the first packet, in seconds."""
         return float((self.first or 0) * self.time_base)
+
+    @property
+    def rewound_s(self) -> float | None:
+        """`rewound` in seconds."""
+        return None if self.rewound is None else float(self.rewound * self.time_base)
 
     @property
     def early_s(self) -> float:

@@ -17,6 +17,7 @@ from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
 from vidqueue.media.banner import Banner, StreamLine
+from vidqueue.media.clocks import OWN_CLOCK, Clock, clock_of
 from vidqueue.media.facts import (
     AudioFacts,
     MediaFacts,
@@ -36,9 +37,7 @@ from vidqueue.ops import active_time
 # Enough for twenty minutes of video with sound; what a longer one holds is projected.
 MOST_PACKETS = 100_000
 _MOST_SECONDS = 10.0
-# Containers of broadcasts and recorders, where ffmpeg expects the clock to begin again or to jump.
 _SYMPTOMS = frozenset({"unsupported_codec", "unsupported_format", "media_damaged", "no_video_stream", "ffmpeg_failed"})
-_JUMPING_CLOCKS = frozenset({"mpegts", "mpeg"})
 
 
 def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *, whole: bool = False) -> MediaFacts:
@@ -70,15 +69,18 @@ def probe(path: Path, limits: Limits, canceled: threading.Event | None = None, *
 
 def _probed(source: Source, bounds: sandbox.SandboxLimits, limits: Limits, *, whole: bool) -> MediaFacts:
     listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now())
-    if restarts := _clock_restarts(listing, banner):
+    clock = clock_of(listing, banner)
+    if clock.restarts:
         # The times of the listing are wrong where the clock goes back; ffmpeg joins the parts where it makes the times.
         # What the header promises is the time from the first part's clock to the last one's.
-        listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now(), own_clock=False)
+        listing, banner = _list_packets(source, bounds, _never if whole else _enough_from_now(), clock)
+        for track in listing.tracks.values():
+            track.settle()
         banner.duration_s = None
     if banner.container in ("matroska", "mov") and banner.duration_s is not None:
         # These declare the time of the end; where the clock starts late, that is more than the length.
         banner.duration_s -= max(0.0, banner.start_s)
-    facts = _facts(source, listing, banner, restarts, limits)
+    facts = _facts(source, listing, banner, clock, limits)
     _check_bounds(facts, limits)
     return facts
 
@@ -94,15 +96,15 @@ def _enough_from_now() -> Callable[[int], bool]:
 
 
 def _list_packets(
-    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool], *, own_clock: bool = True
+    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool], clock: Clock = OWN_CLOCK
 ) -> tuple[Listing, Banner]:
-    """List all packets, with times on the file's own clock or from the file's beginning."""
+    """List all packets until it is `enough` of them, with times on the file's own clock or from its beginning."""
     banner = Banner()
     with source.opened() as descriptor:
         arguments = [
             *QUIET, *INFORMATIVE,
             # The file's own clock, so that times here are those a decoder will speak of.
-            *(["-copyts"] if own_clock else []), *input_arguments(descriptor, bounds.limits),
+            *([] if clock.restarts else ["-copyts"]), *input_arguments(descriptor, bounds.limits, *clock.reading),
             # Flushing each packet by itself would take as long as everything else together; with larger blocks a few
             # hundred huge packets would be read before the first is heard of.
             "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-flush_packets", "0",
@@ -138,14 +140,7 @@ def _playable(banner: Banner) -> bool:
     return any(stream.kind in ("Video", "Audio") for stream in banner.streams)
 
 
-def _clock_restarts(listing: Listing, banner: Banner) -> bool:
-    """True if the file's clock goes back or jumps, in a container where that means a new part of a recording."""
-    if banner.container not in _JUMPING_CLOCKS:
-        return False
-    return any(track.held > 1 or track.ahead for track in listing.tracks.values())
-
-
-def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool, limits: Limits) -> MediaFacts:
+def _facts(source: Source, listing: Listing, banner: Banner, clock: Clock, limits: Limits) -> MediaFacts:
     # The maps above put the video streams first, then the audio streams, each in the order of the file.
     pictures = [stream for stream in banner.streams if stream.kind == "Video"]
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
@@ -153,11 +148,12 @@ def _facts(source: Source, listing: Listing, banner: Banner, restarts: bool, lim
     for line in (*pictures, *sounds):
         line.encrypted = line.encrypted or banner.encrypted
     _check_agreement([*pictures, *sounds], listing)
-    videos = tuple(video_facts(line, track, restarts=restarts) for line, track in zip(pictures, listed, strict=False))
+    videos = tuple(video_facts(line, track, clock) for line, track in zip(pictures, listed, strict=False))
     video = choose_video(videos)
     sound = heard(
-        list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures), allowed(limits.formats)
-    )
+        list(zip(sounds, listed[len(pictures) :], strict=True)), _programs_of(video, pictures), allowed(limits.formats),
+        clock,
+    )  # fmt: skip
     audios = sound.audios
     chosen = listed[videos.index(video)] if video else None
     facts = MediaFacts(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vidqueue.formats import Allowed
 from vidqueue.media.banner import StreamLine, bit_depth
+from vidqueue.media.clocks import OWN_CLOCK, Clock
 from vidqueue.media.facts import AudioFacts, Colour, SubtitleFacts, VideoFacts
 from vidqueue.media.packets import Track
 
@@ -13,8 +14,8 @@ from vidqueue.media.packets import Track
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
-def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts:
-    """The facts of a video stream; `restarts` is whether the clock of the file begins again."""
+def video_facts(line: StreamLine, track: Track, clock: Clock = OWN_CLOCK) -> VideoFacts:
+    """The facts of a video stream, listed with this clock."""
     decoder = _ALPHA_DECODERS.get(track.codec) if line.alpha and line.pixel_format == "yuv420p" else None
     return VideoFacts(
         index=line.index,
@@ -36,7 +37,9 @@ def video_facts(line: StreamLine, track: Track, *, restarts: bool) -> VideoFacts
         hidden=track.hidden,
         untimed=track.untimed,
         encrypted=track.encrypted > 0 or line.encrypted,
-        clock_restarts=restarts,
+        clock_restarts=clock.restarts,
+        clock_step_s=clock.step_s,
+        clock_by_packets=clock.by_packets,
         time_base=track.time_base,
         is_vfr=track.is_vfr,
         cropping=line.cropping,
@@ -60,7 +63,7 @@ def _colour(line: StreamLine, track: Track) -> Colour:
     return line.colour
 
 
-def _audio(line: StreamLine, track: Track) -> AudioFacts:
+def _audio(line: StreamLine, track: Track, clock: Clock) -> AudioFacts:
     return AudioFacts(
         index=line.index,
         codec=track.codec,
@@ -69,6 +72,8 @@ def _audio(line: StreamLine, track: Track) -> AudioFacts:
         start_s=track.start_s,
         duration_s=track.duration_s,
         heard_s=track.length_s,
+        clock_step_s=clock.step_s,
+        clock_by_packets=clock.by_packets,
         default=line.default,
         language=line.language,
     )
@@ -90,7 +95,9 @@ class Heard:
     unread: tuple[str, ...]
 
 
-def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int], accepted: Allowed) -> Heard:
+def heard(
+    tracks: list[tuple[StreamLine, Track]], programs: set[int], accepted: Allowed, clock: Clock = OWN_CLOCK
+) -> Heard:
     """Choose the sound tracks: those of the picture's program that have packets and a codec that is accepted."""
     audios, left_out, unread = [], [], []
     for place, (line, track) in enumerate(tracks, start=1):
@@ -104,5 +111,5 @@ def heard(tracks: list[tuple[StreamLine, Track]], programs: set[int], accepted: 
         elif track.shown == 0:
             left_out.append(f"Sound track {place} is empty.")
         else:
-            audios.append(_audio(line, track))
+            audios.append(_audio(line, track, clock))
     return Heard(tuple(audios), tuple(left_out), tuple(unread))

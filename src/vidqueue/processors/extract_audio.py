@@ -129,7 +129,7 @@ def _plan(params: ExtractAudioParams, ctx: Context) -> _Plan:
         raise VidqueueError("no_audio_stream", "The sound track is empty.")
     copies = not params.changes and audio.codec in SOUND_KINDS[params.format].carries
     if copies and changing(check_source(path), facts, [audio], bounds):
-        ctx.log("The sound is encoded anew: its channels or rate change midway.")
+        ctx.log("The sound is encoded anew: its channels, rate or clock change midway.")
         copies = False
     elif not copies and not params.changes:
         ctx.log(f"{params.format} does not carry {audio.codec}; the sound is encoded anew.")
@@ -190,7 +190,7 @@ def _write(params: ExtractAudioParams, plan: _Plan, steps: str, output: Path, ct
     begin = 0.45 if params.loudness is not None else 0.02
     with check_source(plan.path).opened() as file, created(output) as sink:
         arguments = [
-            *QUIET, *input_arguments(file, ctx.limits),
+            *QUIET, *input_arguments(file, ctx.limits, *plan.audio.joining),
             *(
                 ("-map", f"0:{plan.audio.index}", "-c", "copy")
                 if plan.copies

@@ -107,7 +107,7 @@ class Listener:
         layout = "pan=stereo|c0=c0|c1=c0" if self._track.audio.channel_layout in _ONE_CHANNEL else "anull"
         steps = f"aresample={SAMPLE_RATE}:async=1:first_pts=0,{layout},aformat=sample_fmts=flt:channel_layouts=stereo"
         return [
-            *QUIET, *VERBOSE, *input_arguments(file, self._bounds.limits, "-vn", *before),
+            *QUIET, *VERBOSE, *input_arguments(file, self._bounds.limits, "-vn", *self._track.audio.joining, *before),
             *decoded_evenly(self._track.audio), "-filter_complex", f"[dec:0]{steps}[sound]", "-map", "[sound]",
             *after, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1",
         ]  # fmt: skip

@@ -1,0 +1,64 @@
+"""Files that were appended to each other, and times that a container cannot hold: all pictures, and sound in step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.media.clips import Samples, beeps, decoded_times, flashes, run_ffmpeg
+from tests.processors.comparison import unexplained
+from tests.processors.test_cases import BOTH, clip
+from tests.processors.work import Work, facts_of, outputs, video_of
+
+JOINED = ["The clock of the file begins again or jumps; the parts were joined."]
+PARTS = {
+    "part.mkv": ("-c", "copy"),
+    "part.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"),
+    "part.mp4": ("-c:v", "libx264", "-g", "30", "-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"),
+}
+
+
+def appended(folder: Path, name: str, whole: Path) -> Path:
+    """A recording of two seconds, and another one written behind it."""
+    run_ffmpeg("-i", whole, *PARTS[name], folder / name)
+    path = folder / f"twice-{name}"
+    path.write_bytes((folder / name).read_bytes() * 2)
+    return path
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_files_that_were_appended_follow_each_other_in_step(name: str, samples: Samples, tmp_path: Path) -> None:
+    """ffmpeg by itself shows all pictures of the second file at one moment."""
+    path = appended(tmp_path, name, samples("plain.mkv"))
+    # Of MP4 it leaves out what it takes for a repetition.
+    frames = len(decoded_times(path, 0))
+    assert frames == 120 if name != "part.mp4" else 90 <= frames <= 120
+    for processor in BOTH:
+        output = Work(processor, path, tmp_path / processor).run()
+        facts = facts_of(output)
+        assert (video_of(facts).frames, output.facts["warnings"]) == (frames, JOINED)
+        assert video_of(facts).duration_s == pytest.approx(frames / 30, abs=0.05)
+        seen = flashes(output.path, video_of(facts).index)
+        heard = beeps(output.path)
+        # The third second of MP4 begins with what ffmpeg leaves out.
+        places = [0, 1, -1] if name == "part.mp4" else range(4)
+        assert [heard[place] for place in places] == pytest.approx([seen[place] for place in places], abs=0.06)
+        assert seen[-1] > 2.9
+
+
+def test_the_sound_of_files_that_were_appended_is_extracted_whole(samples: Samples, tmp_path: Path) -> None:
+    for name in ("part.mkv", "part.webm"):
+        path = appended(tmp_path, name, samples("plain.mkv"))
+        output = outputs("extract-audio", "media", path, tmp_path / f"{name}.out", format="wav")["audio"]
+        assert beeps(output.path) == pytest.approx([0, 1, 2, 3], abs=0.06)
+
+
+@pytest.mark.parametrize("words", [(), ("-bf", "0")], ids=["B pictures", "none"])
+def test_matroska_with_times_below_zero_comes_out_as_it_decodes(words: tuple[str, ...], tmp_path: Path) -> None:
+    path = clip(tmp_path / "below.mkv", *words, "-output_ts_offset", "-1", "-avoid_negative_ts", "disabled", seconds=2)
+    for processor in BOTH:
+        output = Work(processor, path, tmp_path / processor).run()
+        assert video_of(facts_of(output)).frames == 50
+        assert video_of(facts_of(output)).duration_s == pytest.approx(2, abs=0.05)
+        assert unexplained(path, output.path, output.facts["warnings"]) == []
