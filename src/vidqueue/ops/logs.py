@@ -57,10 +57,11 @@ def configure(
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processors=_final(Mask(redactor), json=json), foreign_pre_chain=shared)
-    )
+    handler.setFormatter(_Formatter(processors=_final(Mask(redactor), json=json), foreign_pre_chain=shared))
     handler.addFilter(Limiter().admit)
+    # No line says which thread or which line of the source it comes from, so nobody looks for that.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -71,6 +72,18 @@ def configure(
     # Python would print the traceback as it is.
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Makes a line of a record. Those of structlog, two for each attempt, are not copied like those of others."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if not (isinstance(record.msg, dict) and hasattr(record, "_logger")):
+            return super().format(record)
+        event: Any = {**record.msg, "_record": record, "_from_structlog": True}
+        for processor in self.processors:
+            event = processor(None, "", event)
+        return str(event)
 
 
 class Mask:
@@ -85,7 +98,7 @@ class Mask:
         if "://" in text:
             text = _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text)
         folded = text.casefold()
-        if not any(word in folded for word in _WORDS_OF_SECRETS):
+        if not any(map(folded.__contains__, _WORDS_OF_SECRETS)):
             return text
         return _BEARER.sub(rf"\1 {REDACTED}", _NAMED_SECRET.sub(rf"\1\2{REDACTED}", text))
 

@@ -77,7 +77,7 @@ class Guard:
         self._suspended_at = 0.0
         self._stood_still_s = 0.0
         self._due: dict[str, tuple[float, Callable[[], None]]] = {}
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def end(self, outcome: Outcome | Lost) -> None:
         """End the attempt, unless another reason came first."""
@@ -127,18 +127,21 @@ class Guard:
 
     def stop(self) -> None:
         """Stop the timers."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
     def _call_at(self, name: str, due: float, act: Callable[[], None]) -> None:
         self._due[name] = (due, act)
-        self.stop()
+        if (earlier := self._timers.pop(name, None)) is not None:
+            earlier.cancel()
         self._start_timers()
 
     def _start_timers(self) -> None:
         if not self.suspended:
-            self._timers = [self._loop.call_later(due - self.now(), act) for due, act in self._due.values()]
+            for name in self._due.keys() - self._timers:
+                due, act = self._due[name]
+                self._timers[name] = self._loop.call_later(due - self.now(), act)
 
 
 class Guards:

@@ -46,10 +46,8 @@ from vidqueue.worker.executor.messages import (
     Preview,
     PutBack,
     Ready,
-    Report,
     RunJob,
     Stopped,
-    storable,
 )
 from vidqueue.worker.executor.used import UsageOfJob
 from vidqueue.worker.executor.wire import Wire, die_with_the_lane
@@ -77,8 +75,7 @@ def main() -> None:
         usage = UsageOfJob()
         with durations.collected() as seen_s:
             report = _run(order, worker)
-        # At once, so that the lane wakes up once.
-        wire.send(usage.total(order, seen_s), report)
+        wire.write(wire.line(usage.total(order, seen_s)), report)
 
 
 def _arguments() -> argparse.Namespace:
@@ -134,8 +131,9 @@ def _read(worker: _Worker, jobs: SimpleQueue[RunJob | None]) -> None:
     die_with_the_lane()
 
 
-def _run(order: RunJob, worker: _Worker) -> Report:
-    started = active_time.now()
+def _run(order: RunJob, worker: _Worker) -> bytes:
+    """Do a job, and return the line that reports how it ended."""
+    started, line = active_time.now(), worker.wire.line
     degraded: list[dict[str, Any]] = []
     try:
         with worker.capture.job(worker.wire.send) as report:
@@ -143,23 +141,21 @@ def _run(order: RunJob, worker: _Worker) -> Report:
         metrics: dict[str, Any] = {"run_s": round(active_time.now() - started, 3)}
         if degraded:
             metrics["degraded"] = degraded
-        # Made storable here as well as where it is sent, because that may raise for what a processor returned.
-        done: Report = storable(Done(outputs, metrics))
+        return line(Done(outputs, metrics))
     except CanceledError:
-        return Stopped()
+        return line(Stopped())
     except WaitingError as later:
-        return PutBack(str(later.reason), str(later.message), later.retry_after_s, for_jobs=later.for_jobs)
+        return line(PutBack(str(later.reason), str(later.message), later.retry_after_s, for_jobs=later.for_jobs))
     except LostWorkError as lost:
-        return PutBack("peer_lost", str(lost.message), lost.retry_after_s, lost=True)
+        return line(PutBack("peer_lost", str(lost.message), lost.retry_after_s, lost=True))
     except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise
         broke = replace(_broke(error), metrics={"degraded": degraded} if degraded else {})
         if not isinstance(error, VidqueueError):  # what has a code and a hint explains itself
-            for line in broke.detail.splitlines():
-                worker.wire.send(LogLine(line, "error"))
-        return broke
-    return done
+            for text in broke.detail.splitlines():
+                worker.wire.send(LogLine(text, "error"))
+        return line(broke)
 
 
 def _as_reported(drafts: list[OutputDraft]) -> list[dict[str, Any]]:

@@ -20,10 +20,17 @@ class Wire:
         self._lock = threading.Lock()
         self.redactor = Redactor()
 
-    def send(self, *reports: Report) -> None:
-        """Send reports, without secrets."""
+    def line(self, report: Report) -> bytes:
+        """Return a report as it is sent, without secrets; may raise for what a processor has put into it."""
         # Before a text is cut, which could leave half a secret.
-        lines = [encode(storable(without_secrets(report, self.redactor))) for report in reports]
+        return encode(storable(without_secrets(report, self.redactor)))
+
+    def send(self, report: Report) -> None:
+        """Send one report."""
+        self.write(self.line(report))
+
+    def write(self, *lines: bytes) -> None:
+        """Send lines that `line` made, at once, so that the lane wakes up once."""
         try:
             with self._lock:
                 self._connection.sendall(b"".join(lines))
