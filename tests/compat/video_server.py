@@ -1,12 +1,14 @@
-"""A server of the OpenAI-shaped video API as a program that keeps its videos in memory: `python video_server.py PORT`.
+"""A server of the OpenAI-shaped video API that keeps its videos in memory: `python video_server.py PORT [JOURNAL]`.
 
-A video is made at once; one with the prompt `wait`, when the file that `negative_prompt` names is there. The first
-answer about one whose prompt begins with `drop` is lost, and that about `hold` never comes.
+A video is made at once; one with the prompt `wait`, when the file that `negative_prompt` names is there, and one with
+`take S` in its prompt after S seconds. The first answer about one whose prompt begins with `drop` is lost, and that
+about `hold` never comes. What it takes it writes into the journal.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -24,8 +26,13 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode("latin-1")
         fields = dict(re.findall(r'name="(\w+)"[^\r]*\r\n(?:[^\r]+\r\n)*\r\n([^\r]*)\r\n', body))
         video = {"id": f"video_{next(NUMBERS)}", "object": "video", "status": "in_progress", "progress": 50, **fields}
-        VIDEOS[str(video["id"])] = video | {"created_at": int(time.time())}
+        video["created_at"] = int(time.time())
+        VIDEOS[str(video["id"])] = video
         print(f"takes {video['id']}", flush=True)
+        for path in sys.argv[2:]:
+            line = {"server": os.getpid(), "at": time.time(), "prompt": video["prompt"]}
+            with Path(path).open("a") as journal:
+                journal.write(f"{json.dumps(line)}\n")
         if fields["prompt"] == "hold":
             self.rfile.read(1)
         if fields["prompt"].startswith(("drop", "hold")):
@@ -64,7 +71,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _now(video: dict[str, Any]) -> dict[str, Any]:
-    if video["prompt"] != "wait" or Path(video["negative_prompt"]).exists():
+    seconds = re.search(r"take ([\d.]+)", video["prompt"])
+    done = video["prompt"] != "wait" or Path(video["negative_prompt"]).exists()
+    if done and (seconds is None or time.time() > video["created_at"] + float(seconds[1])):
         video["status"] = "completed"
     return video
 

@@ -1,4 +1,4 @@
-"""`python -m tests.storm --seed N --seconds S [--keep] [--only FAULT]`: exit code 0 when every promise was kept."""
+"""`python -m tests.storm --seed N --seconds S [--keep] [--only FAULT] [--often KIND]`: 0 if all promises were kept."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="how long faults strike (default: 600)")
     parser.add_argument("--keep", action="store_true", help="keep data folders and logs also when all is well")
     parser.add_argument("--only", default="", help="only faults whose name holds this word")
+    parser.add_argument("--often", default="", help="more jobs of the kinds whose name holds this word, such as video")
     arguments = parser.parse_args()
     names = [fault.name for fault in FAULTS]
     if not any(arguments.only in name for name in names):
@@ -26,7 +27,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     print(f"storm: seed {arguments.seed}, {arguments.seconds:g} s", flush=True)
     try:
-        return 0 if run(arguments.seed, arguments.seconds, keep=arguments.keep, only=arguments.only) else 1
+        given = vars(arguments)
+        return 0 if run(given.pop("seed"), given.pop("seconds"), **given) else 1
     except KeyboardInterrupt:
         print("storm: interrupted; everything is cleaned up")
         return 130

@@ -120,13 +120,15 @@ def results_are_right(world: World) -> Iterator[BrokenError]:
     ):
         yield BrokenError(f"succeeded with {row['wins']} winning attempts, the last is {row['last']}", str(row["id"]))
     published = world.postgres.sql(
-        "SELECT o.job_id, o.name, o.attempt, f.id AS file_id, f.sha256, f.size, a.outcome, a.host,"
+        "SELECT o.job_id, j.title, o.name, o.attempt, f.id AS file_id, f.sha256, f.size, a.outcome, a.host,"
         " count(*) OVER (PARTITION BY o.job_id) AS outputs"
         " FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id"
         " JOIN vidqueue.attempts a ON a.job_id = o.job_id AND a.number = o.attempt"
+        " JOIN vidqueue.jobs j ON j.id = o.job_id"
     )
     for row in published:
-        if row["outcome"] != "succeeded" or row["outputs"] != 1:
+        wanted = KINDS[row["title"]].outputs if row["title"] in KINDS else 1
+        if row["outcome"] != "succeeded" or row["outputs"] != wanted:
             text = f"{row['outputs']} outputs, one of attempt {row['attempt']} which {row['outcome']}"
             yield BrokenError(text, str(row["job_id"]))
         yield from _same_bytes(world, row)

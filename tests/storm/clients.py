@@ -26,11 +26,13 @@ REFUSALS_OF_CHAINS = {"dependency_failed", "input_not_found", "file_elsewhere"}
 class Client(threading.Thread):
     """Submits over HTTP to whichever daemon answers."""
 
-    def __init__(self, name: str, world: World, history: History, seed: str, stop: threading.Event) -> None:
+    def __init__(
+        self, name: str, world: World, history: History, seed: str, stop: threading.Event, *, often: str = ""
+    ) -> None:
         super().__init__(name=name)
         self.world, self.history, self.stop = world, history, stop
         self.random = random.Random(f"{seed}/{name}")
-        self.scene = Scene(self.random, world.clip, world.marks)
+        self.scene = Scene(self.random, world.clip, world.marks, often=often)
         self.http = httpx2.Client(timeout=20)
         self.line = 0
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.storm import processes
 from tests.storm.history import BrokenError
-from tests.storm.world import HOSTS, LEASE_S, SERVER, Host, World
+from tests.storm.peers import COG, COG_WORKER, COMFYUI, PYTHON_OF_COG, VIDEOS
+from tests.storm.world import HOSTS, LEASE_S, Host, World
 
 
 @dataclass
@@ -56,19 +57,30 @@ def _kill_ffmpeg(blow: Blow) -> str:
     return _kill_one(blow, "ffmpeg", patience_s=15)
 
 
-def _kill_server(blow: Blow) -> str:
-    """Kill a managed server, or the subreaper that stands between it and its daemon."""
-    return _kill_one(blow, SERVER, patience_s=15)
+def _kill_server(*programs: str) -> Callable[[Blow], str]:
+    """Kill a managed server, a worker of it, or the subreaper that stands between it and its daemon."""
+    return lambda blow: _kill_one(blow, *programs, patience_s=8)
 
 
-def _kill_one(blow: Blow, pattern: str, *, patience_s: float) -> str:
+def _restart_video_server(blow: Blow) -> str:
+    """It comes back without its videos."""
+    server = blow.world.video_server
+    lost = len(server.at_work())
+    server.kill()
+    away_s = blow.random.choice([0, blow.random.uniform(0, 4)])
+    blow.last(away_s)
+    server.start()
+    return f"{lost} at work, away for {away_s:.1f} s"
+
+
+def _kill_one(blow: Blow, *patterns: str, patience_s: float) -> str:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline and not blow.over.is_set():
         found = [
             one
             for host in blow.world.hosts.values()
             for one in processes.descendants(host.pid)
-            if pattern in one.command and "launcher" not in one.command
+            if any(pattern in one.command for pattern in patterns) and "launcher" not in one.command
         ]
         if found:
             victim = blow.random.choice(found)
@@ -189,11 +201,14 @@ def _fill(path: Path) -> None:
                     raise
 
 
+KILL_COG = Fault("kill Cog", frozenset(), _kill_server(COG, COG_WORKER))
 FULL_DISK = Fault("full disk B", frozenset({"B"}), _fill_disk)
 FAULTS = [
     Fault("kill executor", frozenset(), _kill_executor),
     Fault("kill ffmpeg", frozenset(), _kill_ffmpeg),
-    Fault("kill server", frozenset(), _kill_server),
+    Fault("kill ComfyUI", frozenset(), _kill_server(COMFYUI)),
+    Fault("kill video server", frozenset(), _kill_server(VIDEOS)),
+    Fault("restart video server", frozenset({"video server"}), _restart_video_server),
     Fault("restart PostgreSQL", frozenset({"database"}), _restart_postgres),
     Fault("PostgreSQL away", frozenset({"database"}), _postgres_away),
     Fault("lose LISTEN", frozenset({"database"}), _lose_listen),
@@ -202,6 +217,7 @@ FAULTS = [
     *(Fault(f"kill daemon {name}", frozenset({name}), _kill_daemon(name)) for name in HOSTS),
     *(Fault(f"drain daemon {name}", frozenset({name}), _drain(name)) for name in HOSTS),
     *(Fault(f"freeze daemon {name}", frozenset({name}), _freeze_daemon(name)) for name in HOSTS),
+    KILL_COG,
     FULL_DISK,
 ]
 
@@ -209,4 +225,5 @@ FAULTS = [
 def faults_for(world: World, only: str = "") -> list[Fault]:
     """Every fault that this machine allows and whose name holds `only`."""
     possible = [fault for fault in FAULTS if fault is not FULL_DISK or world.small_disk is not None]
+    possible = [fault for fault in possible if fault is not KILL_COG or PYTHON_OF_COG.exists()]
     return [fault for fault in possible if only in fault.name]

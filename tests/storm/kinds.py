@@ -9,9 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.storm.peers import PYTHON_OF_COG
+
 SUCCEEDED = "succeeded"
+OFTEN = 6
 # A lane that only daemon B has: what is pinned to it finds the bytes of the job before it.
 ONLY_B = "cpu3"
+OF_PEERS = frozenset({"peer_lost", "peer_setup_failed"})
 
 
 @dataclass
@@ -25,6 +29,8 @@ class Scene:
     texts: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
     pinned_videos: list[str] = field(default_factory=list)
+    # Part of the names of kinds that are drawn more often.
+    often: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Kind:
     Attributes:
         ends: how it may end when nobody disturbs it: `succeeded`, or the code of its failure.
         burns: codes that its attempts may fail with although the job does not end so.
+        outputs: how many it has.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Kind:
     body: Callable[[Scene], dict[str, Any] | None]
     ends: frozenset[str]
     burns: frozenset[str] = frozenset()
+    outputs: int = 1
 
 
 def _zoo(act: str, *ends: str, weight: int = 2, burns: tuple[str, ...] = (), **more: Any) -> Kind:
@@ -104,6 +112,31 @@ def _comfyui(scene: Scene) -> dict[str, Any]:
     return {"processor": "comfyui", "input": {"graph": graph}}
 
 
+def _cog(scene: Scene) -> dict[str, Any]:
+    """A model on a Cog server that the daemon starts for the lane; one server for each daemon."""
+    steps = scene.random.randint(1, 3)
+    return {"processor": "cog", "input": {"endpoint": "model", "input": {"steps": steps}}, "lane": "cpu0"}
+
+
+def _video(server: str, seconds: str, scene: Scene) -> dict[str, Any]:
+    """A video that no other job asks for. Its id is kept by one daemon."""
+    prompt = f"take {seconds} {scene.random.getrandbits(64):016x}"
+    return {"processor": "videos", "input": {"server": server, "prompt": prompt}, "lane": ONLY_B}
+
+
+def _outside_video(scene: Scene) -> dict[str, Any]:
+    return _video("outside", f"{scene.random.uniform(0.5, 4):.1f}", scene)
+
+
+def _inside_video(scene: Scene) -> dict[str, Any]:
+    return _video("inside", f"{scene.random.uniform(0.5, 3):.1f}", scene)
+
+
+def _endless_video(scene: Scene) -> dict[str, Any]:
+    """The server has to be told to stop."""
+    return _video("outside", "9999", scene) | {"timeout_s": 4, "max_attempts": 1}
+
+
 def _pinned_transcode(scene: Scene) -> dict[str, Any]:
     return _transcode(scene) | {"lane": ONLY_B}
 
@@ -139,7 +172,11 @@ KINDS: dict[str, Kind] = {
         _kind("after_text", 10, _after_text, SUCCEEDED, "dependency_failed"),
         _kind("transcode", 8, _transcode, SUCCEEDED),
         _kind("pinned_transcode", 2, _pinned_transcode, SUCCEEDED),
-        _kind("comfyui", 4, _comfyui, SUCCEEDED, burns=frozenset({"peer_lost", "peer_setup_failed"})),
+        _kind("comfyui", 4, _comfyui, SUCCEEDED, burns=OF_PEERS),
+        *([_kind("cog", 4, _cog, SUCCEEDED, burns=OF_PEERS, outputs=3)] if PYTHON_OF_COG.exists() else []),
+        _kind("outside_video", 5, _outside_video, SUCCEEDED, burns=OF_PEERS),
+        _kind("inside_video", 4, _inside_video, SUCCEEDED, burns=OF_PEERS),
+        _kind("endless_video", 2, _endless_video, "timed_out", burns=OF_PEERS),
         # Its input may lie on the other daemon's disk, or be deleted by people.
         _kind("after_video", 2, _after_video, SUCCEEDED, "dependency_failed", "input_not_found", "file_elsewhere"),
         _kind("after_pinned_video", 1, _after_pinned_video, SUCCEEDED, "dependency_failed", "input_not_found"),
@@ -170,8 +207,9 @@ KINDS: dict[str, Kind] = {
 def draw(scene: Scene) -> tuple[Kind, dict[str, Any]]:
     """A kind by weight, and a request of it."""
     kinds = list(KINDS.values())
+    weights = [kind.weight * (OFTEN if scene.often and scene.often in kind.name else 1) for kind in kinds]
     while True:
-        (kind,) = scene.random.choices(kinds, [kind.weight for kind in kinds])
+        (kind,) = scene.random.choices(kinds, weights)
         if (body := kind.body(scene)) is not None:
             break
     # Faults burn attempts: who is to succeed may lose many.

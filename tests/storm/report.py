@@ -66,6 +66,7 @@ def summary(world: World, history: History, seed: str) -> dict[str, Any]:
         },
         "operator": {key: counts[key] for key in sorted(counts) if key.split(":")[0] in ("pause", "drain", "resume")},
         "told_of_its_end": counts["told of its end"],
+        "videos_taken": counts["videos taken"],
         "submitted_by_schedules": counts["submitted by a schedule"],
         "strays_before_sweep": counts["strays before the sweep"],
         "slowest_poll_s": round(history.slowest_poll_s, 2),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from tests.storm import checks, report
+from tests.storm import checks, peers, report
 from tests.storm.clients import Client, SqlClient
 from tests.storm.floors import Tally, too_calm
 from tests.storm.history import FINAL_PATIENCE_S, BrokenError, History
@@ -29,7 +29,7 @@ FULL_S = 600.0
 class Storm:
     """One storm on one world."""
 
-    def __init__(self, world: World, web: Web, seed: str, seconds: float, *, only: str = "") -> None:
+    def __init__(self, world: World, web: Web, seed: str, seconds: float, *, only: str = "", often: str = "") -> None:
         self.world, self.seed, self.seconds, self.only = world, seed, seconds, only
         self.history = History()
         self.ticker = report.Ticker(self.history, seed, seconds)
@@ -38,8 +38,10 @@ class Storm:
         self._weather = Weather(world, self.history, seed, self._faults_stop, longest_s=longest_s, only=only)
         self._watch = Watch(world, self.history, self._watch_stop)
         common = (world, self.history, seed, self._all_stop)
-        self._crowd: list[threading.Thread] = [Client(f"http-{number}", *common) for number in range(HTTP_CLIENTS)]
-        self._crowd += [SqlClient("sql", *common)]
+        self._crowd: list[threading.Thread] = [
+            Client(f"http-{number}", *common, often=often) for number in range(HTTP_CLIENTS)
+        ]
+        self._crowd += [SqlClient("sql", *common, often=often)]
         self._crowd += [Person(number, PEOPLE, *common) for number in range(PEOPLE)]
         self._crowd += [Operator(*common)]
         self._receiver = Receiver(web, seed)
@@ -74,6 +76,8 @@ class Storm:
         self._note(self._timetable.every_time_came(self.history))
         self._note(checks.results_are_right(self.world))
         self._note(everything_was_told(self.world, self.history, self._receiver))
+        self._note(peers.nothing_was_done_twice(self.world.folder, self.history))
+        self._note(peers.nothing_is_left_at_work(self.world.video_server))
         self._note(too_calm(self._tally(), only=bool(self.only)))
         if self.history.problems:
             return
@@ -118,10 +122,10 @@ class Storm:
             time.sleep(0.3)
 
 
-def run(seed: str, seconds: float, *, keep: bool = False, only: str = "") -> bool:
+def run(seed: str, seconds: float, *, keep: bool = False, only: str = "", often: str = "") -> bool:
     """Run one storm and tell of it; whether every promise was kept."""
     with World() as world, serving() as web:
-        storm = Storm(world, web, seed, seconds, only=only)
+        storm = Storm(world, web, seed, seconds, only=only, often=often)
         if world.small_disk is None:
             print("this user may not mount a small disk: the fault 'full disk' is left out")
         storm.rage()

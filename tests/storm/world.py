@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tests.daemon import Daemon, alive, until
-from tests.storm import processes
+from tests.storm import peers, processes
 from tests.storm.postgres import Postgres
 from vidqueue.media.sample import make_sample
 
 ZOO = Path(__file__).parents[1] / "zoo"
-# The contract server of ComfyUI, as a program.
-SERVER = "tests.comfyui.program"
 LEASE_S = 3
 DRAIN_S = 2
 SMALL_DISK_MIB = 48
@@ -29,12 +25,6 @@ SMALL_DISK_MIB = 48
 HOSTS = ("A", "B")
 # EX_UNAVAILABLE: the database did not answer at the start. A service manager starts the daemon again.
 DATABASE_AWAY = 69
-
-
-def _managed(clip: Path) -> dict[str, Any]:
-    """A server that each lane starts when a job needs it, and stops soon."""
-    command = [sys.executable, "-m", SERVER, "--port", "{port}", "--video", str(clip)]
-    return {"command": command, "directory": str(ZOO.parents[1]), "device": "cpu", "idle_stop_s": 5}
 
 
 class Host:
@@ -52,7 +42,7 @@ class Host:
             VIDQUEUE_RUNNING__LEASE_S=str(LEASE_S),
             VIDQUEUE_RUNNING__DRAIN_TIMEOUT_S=str(DRAIN_S),
             VIDQUEUE_WEBHOOKS__ALLOW='["127.0.0.0/8"]',
-            VIDQUEUE_COMFYUI__SERVERS=json.dumps({"main": _managed(data_dir.parent / "clip.mp4")}),
+            **peers.managed(data_dir.parent),
         )
         # Whether it has to run now: a daemon that ends while this is set ended by itself.
         self.wanted = False
@@ -126,6 +116,7 @@ class World:
         self.folder.chmod(0o755)
         self.marks = self.folder / "marks"
         self.clip = self.folder / "clip.mp4"
+        self.video_server = peers.VideoServer(self.folder)
         self.small_disk: Path | None = None
         self.keep = False
         self.hosts: dict[str, Host] = {}
@@ -152,6 +143,7 @@ class World:
         make_sample(self.clip, seconds=1, size=(160, 90), fps=10)
         self.postgres = Postgres(self.folder / "server")
         self.postgres.start()
+        self.video_server.start()
         self.small_disk = _mount(self.folder / "B")
         self.hosts = {
             "A": Host("A", self.folder / "A", self.postgres.url, lanes=3, low_water_mib=0),
@@ -161,8 +153,10 @@ class World:
             host.start()
 
     def stray_processes(self) -> list[processes.Process]:
-        """What runs below this process and is neither PostgreSQL's nor a daemon that has to run."""
+        """What runs below this process and is neither a server of the storm nor a daemon that has to run."""
         allowed = {self.postgres.postmaster}
+        if self.video_server.process is not None:
+            allowed.add(self.video_server.process.pid)
         allowed |= {host.pid for host in self.hosts.values() if host.wanted}
         own = {pid for root in allowed for pid in [root, *(one.pid for one in processes.descendants(root))]}
         return [one for one in processes.descendants(os.getpid()) if one.pid not in own]
@@ -171,6 +165,7 @@ class World:
         """End every process, unmount, and remove the folder unless it is to be kept."""
         for host in self.hosts.values():
             host.cleanup()
+        self.video_server.kill()
         if hasattr(self, "postgres"):
             self.postgres.close()
         for left in processes.descendants(os.getpid()):
