@@ -231,6 +231,21 @@ def test_a_prediction_that_a_killed_daemon_left_behind_is_canceled_by_the_next_a
     assert daemon.violations() == []
 
 
+def test_a_prediction_that_a_killed_daemon_left_behind_is_canceled_with_its_job(
+    daemon: Daemon, uploading: OldServer
+) -> None:
+    job_id = submit(daemon, act="hold", marker="/nonexistent")
+    until(lambda: uploading.health() == "BUSY" and stage(daemon, job_id) == "predict")
+    daemon.http.post("/v1/pause", json={}).raise_for_status()
+    daemon.kill()
+    daemon.start()
+    until(lambda: daemon.job(job_id)["state"] == "queued")
+    daemon.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+    daemon.http.post("/v1/resume", json={}).raise_for_status()
+    # The server tells the end of the prediction until somebody listens at its port again.
+    assert daemon.ended(submit(daemon, steps=1))["state"] == "succeeded"
+
+
 def test_a_crash_of_an_old_model_ends_its_server_and_the_job_is_tried_again(daemon: Daemon, tmp_path: Path) -> None:
     job_id = submit(daemon, "managed", act="crash_once", marker=str(tmp_path / "crashed"))
     job = daemon.ended(job_id)

@@ -14,7 +14,9 @@ from vidqueue.processors.configured import entry
 from vidqueue.processors.media import Path
 from vidqueue.processors.peers import PeerServer, why_unavailable
 from vidqueue.processors.remote.cog_health import condition_of, readable
+from vidqueue.processors.remote.cog_server import cancel_left
 from vidqueue.processors.remote.cog_settings import CogSettings, Endpoint, document_of, schema_in
+from vidqueue.processors.remote.kept_ids import KeptId, kept_id
 from vidqueue.processors.remote.schema_check import files_in, refuse_faults
 
 INPUT: Path = ("input",)
@@ -96,7 +98,16 @@ class Cog(Processor):
         url = endpoint.url or ctx.peers.get(_server(params.endpoint, endpoint).name)
         if url is None:
             raise WaitingError("peer_elsewhere", f"The lane {ctx.lane} may not run the server of {params.endpoint}.")
-        return CogRun(params.endpoint, endpoint, url, document_of(endpoint, url), ctx).run(params.input)
+        kept = kept_id(ctx, self.name, url)
+        kept.remember(ctx.workspace.name, {})
+        drafts = CogRun(params.endpoint, endpoint, url, document_of(endpoint, url), ctx).run(params.input)
+        kept.forget()
+        return drafts
+
+    def end_left(self, kept: KeptId) -> bool:
+        """Cancel the prediction; servers of 0.17 or newer have done so when the attempt ended."""
+        known = any(one.url == kept.server for one in self.config.endpoints.values())
+        return not known or cancel_left(kept.server, kept.remote)
 
     def _input_schema(self, params: Any) -> Mapping[str, Any] | None:
         document = document_of(_endpoint(self.config, params.endpoint))

@@ -10,6 +10,7 @@ from typing import Any
 from vidqueue.processors.base import Context, WaitingError
 from vidqueue.processors.remote.cog_health import SPOILED
 from vidqueue.processors.remote.cog_reports import LARGEST_LINE
+from vidqueue.processors.remote.left_work import NOT_NOW
 from vidqueue.processors.remote.peer import Peer, PeerError
 
 ASK_S = 5.0
@@ -105,3 +106,11 @@ class CogServer:
         except OSError:
             return False
         return True
+
+
+def cancel_left(url: str, prediction: str) -> bool:
+    """Cancel a prediction of a job that has ended; False if the server does not hear it now."""
+    try:
+        return Peer(url).ask("POST", f"/predictions/{prediction}/cancel", {}, idle_s=ASK_S)[0] not in NOT_NOW
+    except PeerError:
+        return False
