@@ -109,6 +109,7 @@ class Daemon:
         """Run any statement and return its rows."""
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection:
             cursor = connection.execute(text)
+            assert cursor.description or cursor.statusmessage != f"SELECT {cursor.rowcount}", "rows without a column"
             return cursor.fetchall() if cursor.description else []
 
     def submit(self, processor: str = "zoo", **parameters: Any) -> str:

@@ -79,6 +79,7 @@ class Queue:
         """Run any statement and return its rows."""
         async with self.database.transaction() as connection:
             cursor = await connection.execute(text, values or None)
+            assert cursor.description or cursor.statusmessage != f"SELECT {cursor.rowcount}", "rows without a column"
             return await cursor.fetchall() if cursor.description else []
 
     async def violations(self) -> list[dict[str, Any]]:

@@ -205,7 +205,7 @@ def test_jobs_of_all_kinds_end_as_they_should(
 
     def all_ended() -> bool:
         seen.update(reasons(boss))
-        return not daemon.sql("SELECT FROM vidqueue.jobs WHERE state IN ('queued', 'running')")
+        return not daemon.sql("SELECT id FROM vidqueue.jobs WHERE state IN ('queued', 'running')")
 
     until(all_ended, within_s=240)
     assert None not in seen, "a job waits, and nothing says why"

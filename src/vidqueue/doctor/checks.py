@@ -171,7 +171,15 @@ def check_processors() -> Check:
         said = "; ".join(f"{one.name} of {one.package}: {one.error}" for one in broken)
         advice = f"Mend or uninstall the package; `vidqueue try {broken[0].name}` shows the traceback."
         return Check("processors", "error", f"{len(broken)} cannot be loaded: {said}", advice)
-    return Check("processors", "ok", f"{len(found)} can be loaded")
+    loaded = f"{len(found)} can be loaded"
+    idle = {name: why for name, one in found.items() if not one.is_configured and (why := one.unavailable())}
+    faults = {name: why for name, one in found.items() if one.is_configured and (why := one.unavailable())}
+    if faults:
+        said = "; ".join(f"{name}: {why}" for name, why in faults.items())
+        return Check(
+            "processors", "warning", f"{loaded}; {said}", "Their jobs are refused or wait until that is mended."
+        )
+    return Check("processors", "ok", f"{loaded}; not set up: {', '.join(idle)}" if idle else loaded)
 
 
 def check_ffmpeg() -> Check:

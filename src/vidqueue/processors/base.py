@@ -92,6 +92,12 @@ class Processor(ABC):
         self.config: Any = self.Settings() if config is None else config
         self.validation_context = None if config is None else {"settings": config}
 
+    @property
+    def is_configured(self) -> bool:
+        """True if its section has a value that the doors, which may share the section, do not know."""
+        of_doors = {name for base in self.Settings.__mro__[1:] for name in getattr(base, "model_fields", ())}
+        return bool(self.config.model_fields_set - of_doors)
+
     def device_for(self, params: Any) -> Device:
         """The kind of lane this job needs; override it only where `gpu_when` cannot say it."""
         asked = any(getattr(params, name, None) in values for name, values in self.gpu_when.items())

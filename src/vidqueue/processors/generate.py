@@ -89,7 +89,11 @@ class Generate(Processor):
         """The extra and a pipeline are needed."""
         if missing := [name for name in _NEEDED if find_spec(name) is None]:
             return f"{', '.join(missing)} not installed: {EXTRA}"
-        return "" if self.config.models else "no pipeline is configured under [generate.models]"
+        if not self.config.models:
+            return "no pipeline is configured under [generate.models]"
+        without = [f"{name}: {one.path} has no {folder.INDEX}" for name, one in self.config.models.items()]
+        there = any((one.path / folder.INDEX).is_file() for one in self.config.models.values())
+        return "" if there else "; ".join(without)
 
     def check(self, params: Any) -> None:
         """Check the files of the model, and what it can make.

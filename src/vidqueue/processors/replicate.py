@@ -68,8 +68,11 @@ class Replicate(Processor):
         return Resource(f"replicate:{params.account}", account.concurrency, f"the account {params.account}")
 
     def unavailable(self) -> str:
-        """An account is needed."""
-        return "" if self.config.accounts else "no account is configured under [replicate.accounts]"
+        """An account is needed, with a token that can be read."""
+        if not self.config.accounts:
+            return "no account is configured under [replicate.accounts]"
+        faults = [f"{name}: {one.fault()}" for name, one in self.config.accounts.items() if one.fault()]
+        return "; ".join(faults) if len(faults) == len(self.config.accounts) else ""
 
     def check(self, params: Any) -> None:
         """Check the model's input against its schema, as far as that can be known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,12 @@ class Account(Section):
         600, ge=0, description="Time without an answer after which a running job is interrupted, in seconds."
     )
     file_limit_mb: int = Field(4096, ge=1, description="Largest file taken from a model, in MiB.")
+
+    def fault(self) -> str:
+        """Why its token cannot be read; empty if it can, or if it has none."""
+        if self.token_file is None or os.access(self.token_file, os.R_OK):
+            return ""
+        return f"{self.token_file} cannot be read"
 
 
 class ReplicateAccounts(ReplicateSettings):
