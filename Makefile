@@ -67,8 +67,8 @@ test-comfyui: $(STAMP) ## run the tests of comfyui against a real checkout (DIR=
 	@test -f "$(DIR)/main.py" || { echo "DIR=$(DIR) is no ComfyUI checkout"; exit 1; }
 	VIDQUEUE_TEST_COMFYUI="$(abspath $(DIR))" $(BIN)/python -m pytest tests/comfyui
 
-storm: $(STAMP) .venv-others/.installed ## ten minutes of jobs under random faults (SEED=7 SECONDS=60)
-	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+storm: $(STAMP) .venv-others/.installed ## ten minutes of jobs under random faults (SEED=7 SECONDS=60 OFTEN=video)
+	@$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(OFTEN),--often $(OFTEN))
 
 burst: $(STAMP) ## submit 800 small films within a minute and report what came of each (COUNT=80 for fewer at the same rate)
 	@$(BIN)/python -m tests.burst $(if $(COUNT),--count $(COUNT))

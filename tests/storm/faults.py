@@ -59,7 +59,7 @@ def _kill_ffmpeg(blow: Blow) -> str:
 
 def _kill_server(*programs: str) -> Callable[[Blow], str]:
     """Kill a managed server, a worker of it, or the subreaper that stands between it and its daemon."""
-    return lambda blow: _kill_one(blow, *programs, patience_s=8)
+    return lambda blow: _kill_one(blow, *programs, patience_s=15)
 
 
 def _restart_video_server(blow: Blow) -> str:

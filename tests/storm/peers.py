@@ -26,7 +26,7 @@ COMFYUI, COG, VIDEOS = "tests.comfyui.program", "cog.server.http", "compat/video
 # The worker of a Cog server is a process of its own.
 COG_WORKER = "coglet"
 PYTHON_OF_COG = ROOT / ".venv-others/bin/python"
-IDLE_STOP_S = 10
+IDLE_STOP_S = 20
 # How long a video may be left at work there after its job has ended: a server that was away is told once a minute.
 LEFT_S = 90
 _SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
