@@ -254,11 +254,13 @@ def test_a_daemon_that_ends_in_mid_run_finds_the_work_again(
     before = {one for server in pair for one in ids_on(server)}
     job_id = daemon.submit("comfyui", graph=graph(steps=60 + ends_by, seconds=0.1), inputs={"1.image": picture})
     until(lambda: daemon.job(job_id)["stage"] == "VQSlow", what="it runs")
+    begun = {one for server in pair for one in ids_on(server)} - before
+    assert len(begun) == 1
     daemon.end(by=ends_by)
     daemon.start()
     job = daemon.ended(job_id)
     assert (job["state"], job["attempt"]) == ("succeeded", 2), job["error"]
-    assert len({one for server in pair for one in ids_on(server)} - before) == 1, "it ran once"
+    assert {one for server in pair for one in ids_on(server)} - before == begun, "it ran once"
     assert daemon.violations() == []
 
 
