@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vidqueue.media.banner import Banner, bit_depth
+from vidqueue.media.banner import Banner
 from vidqueue.media.facts import Colour
 from vidqueue.media.jail.lines import Line
+from vidqueue.media.tracks import bit_depth
 
 INFO = "[info] "
 INPUT = (INFO, "Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'fd:':\n")

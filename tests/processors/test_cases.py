@@ -53,11 +53,11 @@ class Right:
     warned: tuple[str, ...] = ()
 
 
-def _box(name: bytes, content: bytes) -> bytes:
+def box(name: bytes, content: bytes) -> bytes:
     return (len(content) + 8).to_bytes(4) + name + content
 
 
-def _into_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
+def into_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
     """Put a box into the sample entry of an MP4 file, and make every box around it longer."""
     content = bytearray(path.read_bytes())
     at, end = 0, len(content)
@@ -75,7 +75,7 @@ def _into_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
 
 def _as_dolby_vision(path: Path, profile: int) -> None:
     bits = profile << 9 | 1 << 3 | 0b101  # level 1, metadata and base layer present
-    _into_sample_entry(path, b"hvc1", _box(b"dvcC", bytes([1, 0]) + bits.to_bytes(2, "big") + bytes(20)))
+    into_sample_entry(path, b"hvc1", box(b"dvcC", bytes([1, 0]) + bits.to_bytes(2, "big") + bytes(20)))
 
 
 def _joined(folder: Path) -> Path:
@@ -222,8 +222,8 @@ def _hdr10(folder: Path) -> Path:
 def _spherical(folder: Path) -> Path:
     """A 360 degree video, as cameras write them."""
     path = clip(folder / "sphere.mp4", "-an")
-    shape = _box(b"prhd", bytes(16)) + _box(b"equi", bytes(20))
-    _into_sample_entry(path, b"avc1", _box(b"sv3d", _box(b"svhd", bytes(4) + b"x\0") + _box(b"proj", shape)))
+    shape = box(b"prhd", bytes(16)) + box(b"equi", bytes(20))
+    into_sample_entry(path, b"avc1", box(b"sv3d", box(b"svhd", bytes(4) + b"x\0") + box(b"proj", shape)))
     return path
 
 
@@ -260,7 +260,7 @@ def _one_pixel(folder: Path) -> Path:
 def _clean_aperture(folder: Path) -> Path:
     path = clip(folder / "clap.mp4", "-an")
     middle = (120, 1, 60, 1, 0, 1, 0, 1)
-    _into_sample_entry(path, b"avc1", _box(b"clap", b"".join(value.to_bytes(4) for value in middle)))
+    into_sample_entry(path, b"avc1", box(b"clap", b"".join(value.to_bytes(4) for value in middle)))
     return path
 
 
@@ -270,7 +270,7 @@ def _uneven_cropping(folder: Path) -> Path:
     path = folder / "cropped.mp4"
     ffmpeg("-display_rotation", "90", "-i", str(upright), "-c", "copy", str(path))
     uneven = (121, 1, 61, 1, 0, 1, 0, 1)
-    _into_sample_entry(path, b"avc1", _box(b"clap", b"".join(value.to_bytes(4) for value in uneven)))
+    into_sample_entry(path, b"avc1", box(b"clap", b"".join(value.to_bytes(4) for value in uneven)))
     return path
 
 

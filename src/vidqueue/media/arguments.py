@@ -53,7 +53,7 @@ def output_arguments(
     faststart: bool = True,
     extras: Extras = NO_EXTRAS,
     length_s: float = math.inf,
-    projected: bool = False,
+    unofficial: bool = False,
 ) -> list[str]:
     """Arguments that write a container into an open descriptor.
 
@@ -64,14 +64,15 @@ def output_arguments(
         faststart: put the index first, so that players on the network start at once.
         extras: what is taken over of the source beside pictures and sound.
         length_s: where the result ends, in seconds.
-        projected: True for a 360 degree video: MP4's box for that is in no standard that ffmpeg is strict about.
+        unofficial: True for 360 degree videos, and copies of 3D and Dolby Vision: MP4's boxes for that are in no
+            standard that ffmpeg is strict about.
     """
     flags = ("+faststart" if faststart else "") + extras.flags if container.has_faststart else ""
     return [
         *extras.arguments,
         "-t", f"{min(length_s, limits.max_duration_s):.6f}",
         *(["-movflags", flags] if flags else []),
-        *(["-strict", "unofficial"] if projected else []),
+        *(["-strict", "unofficial"] if unofficial else []),
         *REPRODUCIBLE,
         "-f", container.muxer,
         "-fd", str(descriptor),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vidqueue.errors import VidqueueError
-from vidqueue.media.facts import Colour
+from vidqueue.media.facts import MULTIVIEW, Colour
 from vidqueue.media.faults import exceeded_bound
 from vidqueue.media.jail.lines import COMPLAINTS, Line
 
@@ -32,13 +32,11 @@ _PROFILE = re.compile(r"\w{1,40} \((?P<profile>[^()/]{1,80})\)")
 _CODEC = re.compile(r"[a-z]\w{1,40}", re.ASCII)
 _IMPLIED = re.compile(r"none \(tmcd |bin_data \(text ")
 _COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*")
-_DEEP = re.compile(
-    r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
-)
-_DOLBY_VISION = re.compile(r"version: [\d.]{1,8}, profile: (\d{1,3}),.*", re.ASCII)
+_DOLBY_VISION = re.compile(r"version: [\d.]{1,8}, profile: (\d{1,3}),(?:.{1,80}, compatibility id: (\d),)?.*", re.ASCII)
 _CROPPING = re.compile(r"(\d{1,6})/(\d{1,6})/(\d{1,6})/(\d{1,6})", re.ASCII)
 _LAYOUT = re.compile(r"[a-z][a-z -]{1,40}[a-z]", re.ASCII)
 _LAYOUTS = {"Spherical Mapping: ": "projection", "Stereo 3D: ": "stereo"}
+_MULTIVIEW = "unspecified, view: packed"  # what phones call spatial video
 _KEY = re.compile(r" {2,12}enc_key_id {0,12}: ", re.ASCII)
 _ALPHA = re.compile(r" {2,12}alpha_mode {0,12}: ", re.ASCII | re.IGNORECASE)
 # Of Matroska: an encryption that names no key.
@@ -57,7 +55,7 @@ class StreamLine:
         language: ISO 639-2, in three letters.
         rotation: clockwise, in degrees.
         cropping: pixels that a player hides at the left, right, top and bottom.
-        dolby_vision: its profile, if the pictures are made for it.
+        dolby_vision: its profile; `dolby_vision_base` tells which other screens can show it, 0 for none.
         projection: how a 360 degree video is laid out.
         stereo: how a picture holds the views of both eyes.
         encrypted: True if the container says that only a key makes the stream readable.
@@ -72,6 +70,7 @@ class StreamLine:
     rotation: int = 0
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     dolby_vision: int | None = None
+    dolby_vision_base: int | None = None
     projection: str | None = None
     stereo: str | None = None
     encrypted: bool = False
@@ -242,19 +241,27 @@ class Banner:
         elif line.parts[1:2] == ("DOVI configuration record: ",):
             if found := _DOLBY_VISION.fullmatch(said):
                 stream.dolby_vision = int(found[1])
+                stream.dolby_vision_base = int(found[2]) if found[2] else None
             else:
                 self._note("Dolby Vision", line)
-        elif (layout := _LAYOUTS.get("".join(line.parts[1:2]))) and not said.startswith(("2D", "unspecified")):
-            if found := _LAYOUT.match(said):
-                setattr(stream, layout, found[0])
-            else:
-                self._note(f"the {layout}", line)
+        elif layout := _LAYOUTS.get("".join(line.parts[1:2])):
+            self._read_layout(stream, layout, line)
         elif line.parts[1:2] == ("Frame Cropping: ",):
             if found := _CROPPING.fullmatch(said):
                 left, right, top, bottom = map(int, found.groups())
                 stream.cropping = (left, right, top, bottom)
             else:
                 self._note("the cropping", line)
+
+    def _read_layout(self, stream: StreamLine, layout: str, line: Line) -> None:
+        said = "".join(line.parts[2:])
+        if said.startswith(_MULTIVIEW):
+            stream.stereo = MULTIVIEW
+        elif found := _LAYOUT.match(said):
+            if not said.startswith(("2D", "unspecified")):
+                setattr(stream, layout, found[0])
+        elif not said.startswith("2D"):
+            self._note(f"the {layout}", line)
 
     def _note(self, what: str, line: Line) -> None:
         if len(self.faults) < 10:
@@ -265,14 +272,6 @@ def _language(parts: Sequence[str]) -> str | None:
     """The language among the parts between a stream's number and its kind."""
     found = (_LANGUAGE.fullmatch(part) for part in parts)
     return next((one[1] for one in found if one and one[1] != "und"), None)
-
-
-def bit_depth(pixel_format: str) -> int:
-    """Bits of one component, from ffmpeg's name of the pixel format."""
-    found = _DEEP.search(pixel_format)
-    if not found:
-        return 8
-    return int(found["bits"] or found["grey"] or 16)
 
 
 def _clockwise(degrees: float) -> int:

@@ -155,7 +155,7 @@ class EncodingPipe:
             *target.encoder.arguments(target.quality, target.effort, video.fps, target.container),
             *output_arguments(
                 output, target.container, self._bounds.limits, extras=target.extras,
-                projected=video.projection is not None,
+                unofficial=video.projection is not None,
             ),
             *(reading_all(1) if video.clock_restarts else ()),
         ]  # fmt: skip

@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from vidqueue.media.joining import steps_up_to
 
+MULTIVIEW = "multiview"  # the second view is a layer of its own, as in MV-HEVC
+
 Ratio = Annotated[
     Fraction,
     BeforeValidator(lambda value: Fraction(value) if isinstance(value, str | int) else value),
@@ -62,16 +64,15 @@ class VideoFacts(_Facts):
         untimed: packets without a time of presentation.
         encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times here are then counted from the beginning.
-        clock_step_s: the longest step of such a clock that is none to an appended part, in seconds; 0 where ffmpeg
-            itself expects parts.
+        clock_step_s: the longest step of such a clock within a part, in seconds; 0 where ffmpeg itself expects parts.
         clock_by_packets: True if the times of sound are made of the lengths of its packets there.
         decoder: the decoder to use, where ffmpeg's usual one does not see everything.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 when there is only one picture.
         cropping: pixels that a player hides at the left, right, top and bottom of the stored picture.
         projection: how a 360 degree video is laid out, in ffmpeg's words, such as `equirectangular`.
-        stereo: how a picture holds the views of both eyes, in ffmpeg's words, such as `side by side`.
-        dolby_vision: profile of Dolby Vision, if the pictures are made for it.
+        stereo: how a picture holds the views of both eyes, in ffmpeg's words, such as `side by side`; or MULTIVIEW.
+        dolby_vision: profile of Dolby Vision; `dolby_vision_base` tells which other screens can show it, 0 for none.
         rotation: degrees clockwise that a player must turn the picture: 0, 90, 180 or 270.
         start_s: time of the first picture on the file's own clock, in seconds.
         duration_s: from the first picture to the end of the last, in seconds.
@@ -105,6 +106,7 @@ class VideoFacts(_Facts):
     is_vfr: bool = False
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     dolby_vision: int | None = None
+    dolby_vision_base: int | None = None
     projection: str | None = None
     stereo: str | None = None
     rotation: int = 0

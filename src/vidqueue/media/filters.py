@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from vidqueue.media.facts import Colour, VideoFacts
+from vidqueue.media.facts import MULTIVIEW, Colour, VideoFacts
 
 Deinterlace = Literal["auto", "on", "off"]
 
@@ -84,21 +84,29 @@ def is_tone_mapped(video: VideoFacts, depth: int, how: Treatment = USUAL) -> boo
 
 def conversions(video: VideoFacts, depth: int, how: Treatment = USUAL, result: VideoFacts | None = None) -> list[str]:
     """Return a sentence for each change of the picture that nobody has asked for, or that `result` does not tell of."""
-    said = []
-    if result is not None and result.stereo != video.stereo:
-        said.append(f"The mark that the video is 3D ({video.stereo}) is left out; its pictures are as they were.")
+    said = lost_marks(video, result)
     if video.clock_restarts:
         said.append("The clock of the file begins again or jumps; the parts were joined.")
     if is_tone_mapped(video, depth, how):
         said.append("HDR was converted to SDR (BT.709), because the result has 8 bits; codec h265 keeps it.")
-    if video.dolby_vision is not None:
-        said.append("The metadata of Dolby Vision is left out; the result is what other screens show of the video.")
     # Every GIF is said to have transparency; hardly one has.
     if has_alpha(video.pixel_format) and video.codec != "gif" and not how.keeps_alpha:
         behind = "black" if how.background == USUAL.background else f"#{how.background}"
         said.append(f"Transparent parts were blended with {behind}.")
     if _is_deinterlaced(video, how) and how.deinterlace == "auto":
         said.append("The video is interlaced; each pair of fields became one full picture.")
+    return said
+
+
+def lost_marks(video: VideoFacts, result: VideoFacts | None) -> list[str]:
+    """Return a sentence for what a result does not say of its pictures any more; None is one that says nothing."""
+    said = []
+    if video.stereo == MULTIVIEW and (result is None or result.stereo != MULTIVIEW):
+        said.append("Only one of the two views of the 3D video is shown; the other one is left out.")
+    elif result is not None and result.stereo != video.stereo:
+        said.append(f"The mark that the video is 3D ({video.stereo}) is left out; its pictures are as they were.")
+    if video.dolby_vision is not None and (result is None or result.dolby_vision is None):
+        said.append("The metadata of Dolby Vision is left out; the result is what other screens show of the video.")
     return said
 
 
@@ -137,7 +145,9 @@ def upright_yuv(video: VideoFacts, size: tuple[int, int], depth: int, how: Treat
     """
     upright = video.upright
     cropped = even(upright)
-    steps = deinterlacing(video, how)
+    # The result has one view only and must not say otherwise.
+    steps = ["sidedata=delete:type=STEREO3D"] if video.stereo == MULTIVIEW else []
+    steps += deinterlacing(video, how)
     tone_mapped = is_tone_mapped(video, depth, how)
     if not tone_mapped:
         steps += unnamed(video.colour)

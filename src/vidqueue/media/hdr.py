@@ -20,6 +20,8 @@ _DISPLAY = re.compile(
     re.ASCII,
 )
 _LIGHT = re.compile(r" +side data - Content light level metadata: MaxCLL=(\d{1,9}), MaxFALL=(\d{1,9})", re.ASCII)
+_DYNAMIC = re.compile(r" +side data - HDR Dynamic Metadata (SMPTE2094-40|CUVA)", re.ASCII)
+_DYNAMIC_NAMES = {"SMPTE2094-40": "HDR10+", "CUVA": "HDR Vivid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,17 @@ class StaticMetadata:
     Attributes:
         display: x and y of red, green, blue and white, and least and most light in cd/m2; empty if not told.
         light: the brightest pixel and the brightest mean of a picture, in cd/m2; empty if not told.
+        dynamic: the name of what is told of each picture or scene beside that, which no result has.
     """
 
     display: tuple[float, ...] = ()
     light: tuple[int, ...] = ()
+    dynamic: str = ""
+
+    @property
+    def lost(self) -> list[str]:
+        """A sentence about what a result in HDR lacks."""
+        return [f"The metadata of {self.dynamic} is left out; the pictures stay HDR."] if self.dynamic else []
 
 
 NO_METADATA = StaticMetadata()
@@ -54,7 +63,7 @@ def read_static_metadata(source: Source, video: VideoFacts, bounds: SandboxLimit
             "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-",
         ]  # fmt: skip
         ffmpeg.run(arguments, bounds, keep_open=[file], tally=reading)
-    return StaticMetadata(reading.display, reading.light)
+    return StaticMetadata(reading.display, reading.light, reading.dynamic)
 
 
 class _Reading(ffmpeg.Tally):
@@ -64,6 +73,7 @@ class _Reading(ffmpeg.Tally):
         super().__init__(stream=stream)
         self.display: tuple[float, ...] = ()
         self.light: tuple[int, ...] = ()
+        self.dynamic = ""
 
     def read(self, line: Line) -> None:
         if line.contexts and line.contexts[0].startswith("Parsed_showinfo"):
@@ -71,4 +81,6 @@ class _Reading(ffmpeg.Tally):
                 self.display = tuple(map(float, found.groups()))
             elif found := _LIGHT.match(line.body):
                 self.light = (int(found[1]), int(found[2]))
+            elif found := _DYNAMIC.match(line.body):
+                self.dynamic = _DYNAMIC_NAMES[found[1]]
         super().read(line)

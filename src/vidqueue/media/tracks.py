@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from vidqueue.formats import Allowed
-from vidqueue.media.banner import StreamLine, bit_depth
+from vidqueue.media.banner import StreamLine
 from vidqueue.media.clocks import OWN_CLOCK, Clock
 from vidqueue.media.facts import AudioFacts, Colour, SubtitleFacts, VideoFacts
 from vidqueue.media.packets import Track
 
 # ffmpeg's own decoders of these codecs leave out the transparency that WebM stores beside the pictures.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_DEEP = re.compile(
+    r"p0?(?P<bits>9|10|12|14|16)(?:le|be)$|^gray(?P<grey>10|12|14|16)(?:le|be)$|^(?:rgb|bgr)a?(?P<rgb>48|64)"
+)
+
+
+def bit_depth(pixel_format: str) -> int:
+    """Bits of one component, from ffmpeg's name of the pixel format."""
+    found = _DEEP.search(pixel_format)
+    if not found:
+        return 8
+    return int(found["bits"] or found["grey"] or 16)
 
 
 def video_facts(line: StreamLine, track: Track, clock: Clock = OWN_CLOCK) -> VideoFacts:
@@ -44,6 +56,7 @@ def video_facts(line: StreamLine, track: Track, clock: Clock = OWN_CLOCK) -> Vid
         is_vfr=track.is_vfr,
         cropping=line.cropping,
         dolby_vision=line.dolby_vision,
+        dolby_vision_base=line.dolby_vision_base,
         projection=line.projection,
         stereo=line.stereo,
         rotation=line.rotation,

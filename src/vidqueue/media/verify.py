@@ -19,8 +19,9 @@ from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts
 from vidqueue.media.ffmpeg import Tally
 from vidqueue.media.probe import probe
 
-# Its pictures are in a colour space of their own (IPTPQc2); shown as any other they are green and violet.
-_WITHOUT_BASE_LAYER = 5
+# Profiles whose pictures may be in a colour space of their own (IPTPQc2); shown as any other they are green and violet.
+# The first always has it, the others where they say that no other screen can show them.
+_OWN_COLOURS, _OWN_COLOURS_AT_ZERO = 5, frozenset({10, 20})
 _LOST_AT_MOST = 0.02
 _DAMAGED_AT_MOST = 0.20
 # Of encoders that begin and end with whole frames.
@@ -89,16 +90,22 @@ def playable_video(facts: MediaFacts) -> VideoFacts:
         raise VidqueueError("still_image", "The file is a single picture.")
     if facts.video.encrypted:
         raise VidqueueError("encrypted", "The video is encrypted.")
-    if facts.video.dolby_vision == _WITHOUT_BASE_LAYER:
+    if _has_own_colours(facts.video):
+        profile = facts.video.dolby_vision
         raise VidqueueError(
             "unsupported_codec",
-            "The video is Dolby Vision profile 5, whose colours only a Dolby decoder can show.",
+            f"The video is Dolby Vision profile {profile}, whose colours only a Dolby decoder can show.",
             hint="Export it as HDR10, or as Dolby Vision profile 8.",
         )
     declared = facts.declared_duration_s
     if facts.damage and declared and facts.duration_s < declared * (1 - _LOST_AT_MOST) - 1 / max(facts.video.fps, 1):
         raise VidqueueError("media_damaged", facts.damage[0])
     return facts.video
+
+
+def _has_own_colours(video: VideoFacts) -> bool:
+    nothing_else = video.dolby_vision_base == 0 and video.dolby_vision in _OWN_COLOURS_AT_ZERO
+    return video.dolby_vision == _OWN_COLOURS or nothing_else
 
 
 def check_sound(audios: Sequence[AudioFacts], tally: Tally, input_number: int = 0) -> list[str]:

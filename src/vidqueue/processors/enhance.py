@@ -156,6 +156,7 @@ class Enhance(Processor):
                 if video.projection not in (None, "equirectangular")
                 else []
             ),
+            *target.static.lost,
             *done.warnings,
             *fallen_back,
         ]

@@ -19,7 +19,9 @@ from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts
 from vidqueue.media.filters import (
     conversions,
     has_alpha,
+    lost_marks,
 )
+from vidqueue.media.hdr import read_static_metadata
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.probe import probe
@@ -33,7 +35,7 @@ from vidqueue.processors.parts import captions, handbrake
 from vidqueue.processors.parts.choices import treatment
 from vidqueue.processors.parts.encoder_choice import Wanted, taken, with_fallback
 from vidqueue.processors.parts.fitting import Dial, Encoding, encode_to_fit, kbit_at
-from vidqueue.processors.parts.remux import copied, why_not_copied
+from vidqueue.processors.parts.remux import copied, copy_tag, is_unofficial, why_not_copied
 from vidqueue.processors.parts.reporting import log_remarks, stage_reporter
 from vidqueue.processors.parts.transcode_params import ANIMATIONS, TranscodeParams, kept_size, shown_part, target_size
 from vidqueue.processors.parts.transcode_plan import Plan, clock, expected_of, filters
@@ -142,23 +144,20 @@ def _copied(
     """The facts of a copy; None where the pictures cannot be copied, which is among the warnings then."""
     reason = why_not_copied(plan.video, plan.container)
     if not reason:
-        tally = _write(params, plan, sound, output, ctx, ["-c:v", "copy", *_copy_tag(plan)])
+        tally = _write(params, plan, sound, output, ctx, ["-c:v", "copy", *copy_tag(plan.video, plan.container)])
         ctx.progress(Progress(0.95, "check"))
         expected = expected_of(params, plan, sound, plan.video.frames)
         found = copied(output, expected, ctx, start_s=params.start_s, trims=params.trims)
         if found.facts is not None:
             log_remarks(ctx, tally)
             warnings += [*expected.losses(found.facts), *found.notes, *first_channels(plan.facts.audios, found.facts)]
+            warnings += lost_marks(plan.video, found.facts.video or plan.video)
             return found.facts.as_json()
         output.unlink()
         reason = found.notes[0]
     warnings.append(f"The pictures could not be copied and were encoded anew: {reason}")
     encoders.require(plan.encoder)
     return None
-
-
-def _copy_tag(plan: Plan) -> list[str]:
-    return ["-tag:v", "hvc1"] if plan.video.codec == "hevc" and plan.container.has_faststart else []
 
 
 def _encoded(
@@ -227,6 +226,8 @@ def _encoded_by(
     facts = verify.check_output(output, expected, ctx.limits, ctx.canceled)
     lost += first_channels(audios, facts) if params.channels == "keep" else []
     lost += lost_captions(check_source(plan.path), plan.video, _bounds(ctx), encoder.name)
+    if plan.depth > 8:
+        lost += read_static_metadata(check_source(plan.path), plan.video, _bounds(ctx)).lost
     warnings += [
         *expected.losses(facts),
         *conversions(plan.video, plan.depth, plan.how, facts.video),
@@ -252,7 +253,7 @@ def _write(
             *output_arguments(
                 sink.writing, plan.container, ctx.limits, faststart=params.faststart, extras=plan.extras,
                 length_s=math.inf if params.end_s is None else params.end_s - params.start_s,
-                projected=plan.video.projection is not None,
+                unofficial=is_unofficial(plan.video, copied="copy" in pictures),
             ),
         ]  # fmt: skip
         report = stage_reporter(ctx, "encode", plan.duration_s, begin=span[0], end=span[1])

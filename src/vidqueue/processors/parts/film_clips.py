@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media import encoders, verify
-from vidqueue.media.facts import MediaFacts, VideoFacts, end_of, late_of
+from vidqueue.media.facts import MULTIVIEW, MediaFacts, VideoFacts, end_of, late_of
 from vidqueue.media.film.fonts import Font
 from vidqueue.media.film.pieces import Look
 from vidqueue.media.film.text_overlay import write_card
@@ -168,6 +168,8 @@ def oddities(material: Material) -> list[str]:
         said.append(f"the first {video.leading} pictures are left out: they need others from before the file begins.")
     if video.clock_restarts:
         said.append("the clock of the file begins again or jumps; the parts were joined.")
+    if video.stereo == MULTIVIEW:
+        said.append("only one of the two views of the 3D video is shown.")
     if material.facts.unread_audio and not material.facts.audios:
         said.append("it is silent, because its sound cannot be read.")
     return said

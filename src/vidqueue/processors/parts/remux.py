@@ -37,6 +37,16 @@ def why_not_copied(video: VideoFacts, container: Container) -> str:
     return ""
 
 
+def copy_tag(video: VideoFacts, container: Container) -> list[str]:
+    """The arguments that name the codec of copied pictures as players expect it."""
+    return ["-tag:v", "hvc1"] if video.codec == "hevc" and container.has_faststart else []
+
+
+def is_unofficial(video: VideoFacts, *, copied: bool) -> bool:
+    """True if a result says something of its pictures that is in no standard of MP4: 360 degrees, 3D, Dolby Vision."""
+    return video.projection is not None or (copied and (video.dolby_vision, video.stereo) != (None, None))
+
+
 def copied(output: Path, expected: verify.Expected, ctx: Context, *, start_s: float, trims: bool) -> Copied:
     """Read a copy back and compare it with its source; a part of the source begins and ends where it can be cut.
 
