@@ -182,3 +182,15 @@ def test_an_mp3_file_of_few_frames_is_read(rate: int, seconds: float, tags: tupl
     facts = facts_of(extracted(path, tmp_path / "out", format="wav"))
     samples = len(run_ffmpeg("-f", "mp3", "-i", path, "-f", "s16le", "-").stdout) // 2
     assert facts.duration_s == pytest.approx(samples / rate, abs=0.001)
+
+
+@pytest.mark.parametrize("kind", ["flac", "m4a", "opus", "mp3"])
+def test_channels_that_a_format_does_not_hold_are_mixed_and_told(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "high.wav"
+    names = ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR", "TFL", "TFR", "TBL", "TBR")
+    mixed = "pan=7.1.4|" + "|".join(f"{name}=c0" for name in names)
+    run_ffmpeg("-f", "lavfi", "-i", f"sine=duration=0.5,{mixed}", path)
+    became = "stereo" if kind == "mp3" else "7.1"
+    output = extracted(path, tmp_path / kind, format=kind)
+    assert facts_of(output).audios[0].channel_layout == became
+    assert output.facts["warnings"] == [f"The sound has the channels 7.1.4, which became {became} in {kind}."]

@@ -55,20 +55,19 @@ class VideoFacts(_Facts):
 
     Attributes:
         index: number of the stream in the file.
-        width: stored width in pixels, before rotation.
-        height: stored height in pixels, before rotation.
+        width: stored width in pixels, before rotation; `height` as well.
         sar: shape of one stored pixel, width to height.
         leading: packets before the first key picture, which cannot be shown and are not among `frames`.
         early: pictures shown before the first key picture, `early_s` long; a decoder may have to leave them out.
         hidden: packets that an edit list hides; they are not among `frames`.
         untimed: packets without a time of presentation.
         encrypted: True if the packets can be read with a key only.
-        clock_restarts: True if the file's clock begins again or jumps; times here are then counted from the beginning.
+        clock_restarts: True if the file's clock begins again or jumps; times are counted from the beginning then.
         clock_step_s: the longest step of such a clock within a part, in seconds; 0 where ffmpeg itself expects parts.
         clock_by_packets: True if the times of sound are made of the lengths of its packets there.
         decoder: the decoder to use, where ffmpeg's usual one does not see everything.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
-        fps: average pictures per second; 0 when there is only one picture.
+        fps: average pictures per second; 0 of a single one.
         cropping: pixels that a player hides at the left, right, top and bottom of the stored picture.
         projection: how a 360 degree video is laid out, in ffmpeg's words, such as `equirectangular`.
         stereo: how a picture holds the views of both eyes, in ffmpeg's words, such as `side by side`; or MULTIVIEW.
@@ -158,6 +157,7 @@ class AudioFacts(_Facts):
         duration_s: from the first packet to the end of the last one.
         heard_s: the packets' own lengths together, which no clock changes; 0 where they do not say it.
         clock_step_s: as that of pictures; `clock_by_packets` as well.
+        cut: True if an edit list hides a part in the middle.
         language: ISO 639-2, such as `eng`.
     """
 
@@ -170,6 +170,7 @@ class AudioFacts(_Facts):
     heard_s: float = 0.0
     clock_step_s: float = 0.0
     clock_by_packets: bool = False
+    cut: bool = False
     default: bool = False
     language: str | None = None
 
@@ -200,8 +201,7 @@ class MediaFacts(_Facts):
         declared_duration_s: what the header says, in seconds; None when it says nothing.
         video: the track that processors work on; None when no stream has moving or still pictures.
         audio: the track to prefer, when there are several.
-        other_videos: further moving pictures, except those of another program.
-        covers: pictures that stand for the file.
+        other_videos: further moving pictures, except those of another program; `covers` are pictures of the file.
         left_out: sentences about sound tracks that are not among `audios`: of another program, empty, or not readable.
         unread_audio: codecs of sound tracks that are left out because they are not accepted.
         subtitles: how many subtitle tracks; `chapters`, `attachments` (fonts, covers) as well.

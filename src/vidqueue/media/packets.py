@@ -212,6 +212,11 @@ class Track:
         return float((self.first or 0) * self.time_base)
 
     @property
+    def cut(self) -> bool:
+        """True if an edit list hides packets between others."""
+        return self._hidden_within > 0
+
+    @property
     def rewound_s(self) -> float | None:
         """`rewound` in seconds."""
         return None if self.rewound is None else float(self.rewound * self.time_base)

@@ -20,14 +20,15 @@ _SAID_WITH_EACH = frozenset({"ac3", "eac3", "dts", "mp2", "mp3"})
 def changing(source: Source, facts: MediaFacts, audios: Sequence[AudioFacts], bounds: SandboxLimits) -> frozenset[int]:
     """The indices of those tracks that a copy would not keep; found by decoding, where that can happen at all.
 
-    Where the times of sound are made of what is decoded, a copy would have none.
+    Where the times of sound are made of what is decoded, a copy would have none; where an edit list cuts a part out, a
+    copy would have it.
 
     Raises:
         VidqueueError: nothing could be decoded, with the code of the cause.
         CanceledError: the event of `bounds` was set.
     """
-    if undecided := [one.index for one in audios if one.clock_step_s and not one.clock_by_packets]:
-        return frozenset(undecided)
+    if known := [one.index for one in audios if one.cut or (one.clock_step_s and not one.clock_by_packets)]:
+        return frozenset(known)
     indices = [one.index for one in audios if one.codec == "aac"] if facts.container in _SAID_AGAIN else []
     if not indices:
         return frozenset()

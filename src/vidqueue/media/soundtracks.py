@@ -115,7 +115,8 @@ def plan_audio(
             warnings.append(f"Sound track {place + 1} has the channels {had}, which became {layout} in {encoder}.")
         if audio.index in wishes.changing:
             notes.append(
-                f"Sound track {place + 1} was encoded anew with {encoder}: its channels, rate or clock change midway."
+                f"Sound track {place + 1} was encoded anew with {encoder}: its channels, rate or clock change midway, "
+                "or an edit list cuts it."
             )
         if wishes.mode == "keep" and audio.codec not in container.audio:
             notes.append(f"{container.name} does not carry {audio.codec} audio; it was encoded anew with {encoder}.")

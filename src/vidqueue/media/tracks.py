@@ -87,6 +87,7 @@ def _audio(line: StreamLine, track: Track, clock: Clock) -> AudioFacts:
         heard_s=track.length_s,
         clock_step_s=clock.step_s,
         clock_by_packets=clock.by_packets,
+        cut=track.cut,
         default=line.default,
         language=line.language,
     )

@@ -12,6 +12,7 @@ from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.job import OutputDraft
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, REPRODUCIBLE, decoded_evenly, input_arguments
+from vidqueue.media.channels import flac_holds, has_room, same_places
 from vidqueue.media.facts import AudioFacts, MediaFacts
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.loudness import Loudness, measure
@@ -111,6 +112,7 @@ class ExtractAudio(Processor):
         warnings += _losses(plan.audio, tally)
         ctx.progress(Progress(0.99, "check"))
         facts = _check(output, plan, ctx)
+        warnings += _lost_layout(params, plan.audio, facts.audios[0])
         for warning in warnings:
             ctx.log(warning, "warning")
         told = {"copied": plan.copies, "begins_at_s": round(plan.late_s, 3), "warnings": warnings}
@@ -129,7 +131,7 @@ def _plan(params: ExtractAudioParams, ctx: Context) -> _Plan:
         raise VidqueueError("no_audio_stream", "The sound track is empty.")
     copies = not params.changes and audio.codec in SOUND_KINDS[params.format].carries
     if copies and changing(check_source(path), facts, [audio], bounds):
-        ctx.log("The sound is encoded anew: its channels, rate or clock change midway.")
+        ctx.log("The sound is encoded anew: its channels, rate or clock change midway, or an edit list cuts it.")
         copies = False
     elif not copies and not params.changes:
         ctx.log(f"{params.format} does not carry {audio.codec}; the sound is encoded anew.")
@@ -234,6 +236,8 @@ def _layouts(params: ExtractAudioParams, audio: AudioFacts) -> str:
     wanted = audio.channel_layout if params.channels == "keep" else params.channels
     if wanted in _KBIT or params.format == "mp3":
         return wanted if wanted in _KBIT else "stereo"
+    if params.format == "flac":
+        return "" if flac_holds(wanted or "") else "7.1"
     # Decoders of AC-3 and DTS say 5.1(side), which these encoders know as 5.1 only.
     return _SURROUND if params.format in ("m4a", "opus") else ""
 
@@ -250,6 +254,13 @@ def _kept(params: ExtractAudioParams, plan: _Plan) -> list[str]:
 def _losses(audio: AudioFacts, tally: ffmpeg.Tally) -> list[str]:
     refused = [f"{tally.errors} packets of the sound could not be decoded."] if tally.errors else []
     return [*refused, *lost_channels([audio], tally, ["0:0"])]
+
+
+def _lost_layout(params: ExtractAudioParams, audio: AudioFacts, found: AudioFacts) -> list[str]:
+    had, has = audio.channel_layout or "", found.channel_layout or ""
+    if params.channels != "keep" or not had or not has or same_places(had, has) or has_room(has, had):
+        return []
+    return [f"The sound has the channels {had}, which became {has} in {params.format}."]
 
 
 def _check(output: Path, plan: _Plan, ctx: Context) -> MediaFacts:
