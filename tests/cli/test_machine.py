@@ -162,8 +162,11 @@ def test_a_lane_says_that_its_job_is_suspended(vidqueue: CommandLine, daemon: Da
     assert line.endswith("suspended")
     (lane,) = [lane for lane in vidqueue("lanes", "--json").lines if (lane["job"] or {}).get("id") == job]
     assert (lane["job"]["suspended_by"], lane["job"]["suspended_at"]) == ("person", daemon.job(job)["suspended_at"])
+    freed = vidqueue("lanes", "free", lane["name"])
+    assert (freed.code, freed.out.endswith(" frees its memory after its job\n")) == (0, True), freed
     assert vidqueue("cancel", job).code == 0
     daemon.ended(job)
+    assert vidqueue("lanes", "free", lane["name"]).out.endswith(" frees its memory now\n")
 
 
 def test_windows_are_confirmed_without_the_state_of_before(vidqueue: CommandLine) -> None:

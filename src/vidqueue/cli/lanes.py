@@ -47,7 +47,7 @@ def free(lane: Lane, *, host: str | None = None, door: Door = DOOR, look: Look =
     """
     with Client(door.url) as client:
         found = client.call("POST", f"/v1/lanes/{lane}/free", params={"host": host} if host else {})["lanes"]
-    _show(Screen(look), [(lane, f"{_times(lane)}, {_condition(lane)}") for lane in found])
+    _show(Screen(look), [(lane, f"frees its memory {'after its job' if lane['busy'] else 'now'}") for lane in found])
     return Exit.OK
 
 
