@@ -18,8 +18,9 @@ setup: $(STAMP) ## make .venv with everything installed
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "1 of 3: making $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "2 of 3: installing torch into $(VENV) (200 MB and more; the first time takes a minute or longer)"
-	@# torch first and by its exact version, so that no other package pulls a CUDA build of gigabytes.
+	@echo "2 of 3: installing torch into $(VENV): gigabytes, because PyPI's build has CUDA; it takes minutes. A machine without a GPU"
+	@echo "        needs 200 MB only with: make setup PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+	@# torch first and by its exact version, so that no other package pulls another one.
 	@$(BIN)/python -m pip install $(PIP_QUIET) --disable-pip-version-check -c constraints.txt torch
 	@echo "3 of 3: installing vidqueue and everything else"
 	@$(BIN)/python -m pip install $(PIP_QUIET) --disable-pip-version-check -c constraints.txt -e '.[dev,generate]'

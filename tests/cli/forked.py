@@ -10,8 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.cli.forking import LONGEST_REQUEST
@@ -21,7 +22,7 @@ TIMEOUT_S = 240
 
 def run(words: Sequence[str], *, stdin: bytes, folder: Path, variables: Mapping[str, str]) -> tuple[int, bytes, bytes]:
     """The exit code, standard output and standard error of `python -m vidqueue` with these words."""
-    request = json.dumps({"words": words, "folder": str(folder), "variables": dict(variables)}).encode()
+    request = _request(words, folder, variables)
     if len(request) > LONGEST_REQUEST or _of_interpreter(variables) != _of_interpreter(os.environ):
         done = subprocess.run(
             [sys.executable, "-m", "vidqueue", *words], input=stdin, capture_output=True, cwd=folder,
@@ -29,6 +30,38 @@ def run(words: Sequence[str], *, stdin: bytes, folder: Path, variables: Mapping[
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
     return _in_fork(request, stdin)
+
+
+def _request(words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> bytes:
+    return json.dumps({"words": words, "folder": str(folder), "variables": dict(variables)}).encode()
+
+
+def on_terminal(
+    words: Sequence[str], terminal: int, folder: Path, variables: Mapping[str, str]
+) -> AbstractContextManager[Callable[[], int]]:
+    """Start a command line on a terminal, whose end is closed here. The function waits for the exit code."""
+    return _started(_request(words, folder, variables), (terminal,) * 3)
+
+
+@contextmanager
+def _started(request: bytes, streams: Sequence[int]) -> Iterator[Callable[[], int]]:
+    ours, theirs = socket.socketpair()
+    socket.send_fds(_server(), [request], [theirs.fileno(), *streams])
+    theirs.close()
+    for fd in set(streams):
+        os.close(fd)
+    with ours, ours.makefile() as answer:
+        ours.settimeout(TIMEOUT_S)
+        pid = int(answer.readline())
+
+        def wait() -> int:
+            try:
+                return int(answer.readline())
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise
+
+        yield wait
 
 
 def _of_interpreter(variables: Mapping[str, str]) -> dict[str, str]:
@@ -39,24 +72,11 @@ def _of_interpreter(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _in_fork(request: bytes, stdin: bytes) -> tuple[int, bytes, bytes]:
-    ours, theirs = socket.socketpair()
     (in_read, in_write), (out_read, out_write), (err_read, err_write) = os.pipe(), os.pipe(), os.pipe()
-    passed = [theirs.fileno(), in_read, out_write, err_write]
-    socket.send_fds(_server(), [request], passed)
-    theirs.close()
-    for fd in passed[1:]:
-        os.close(fd)
-    with ThreadPoolExecutor(3) as threads, ours, ours.makefile() as answer:
-        ours.settimeout(TIMEOUT_S)
+    with _started(request, (in_read, out_write, err_write)) as wait, ThreadPoolExecutor(3) as threads:
         threads.submit(_write, in_write, stdin)
         out, err = threads.submit(_read, out_read), threads.submit(_read, err_read)
-        pid = int(answer.readline())
-        try:
-            code = int(answer.readline())
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise
-        return code, out.result(), err.result()
+        return wait(), out.result(), err.result()
 
 
 def _read(fd: int) -> bytes:

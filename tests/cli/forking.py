@@ -67,6 +67,8 @@ def become(request: dict[str, list[str] | dict[str, str] | str], streams: list[i
     assert isinstance(folder, str)
     assert isinstance(variables, dict)
     assert isinstance(words, list)
+    # Python has decided by the streams of its start that it does not write to a terminal.
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.chdir(folder)
     sys.path[0] = folder
     os.environ.clear()

@@ -6,10 +6,16 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
-import subprocess
+import sys
 import termios
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
+from tests.cli import forked
 from tests.cli.conftest import CommandLine
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -20,20 +26,45 @@ def on_a_terminal(vidqueue: CommandLine, *words: str, columns: int = 120, code: 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {name: value for name, value in vidqueue.variables.items() if name != "COLUMNS"}
-    running = subprocess.Popen(
-        vidqueue.command(*words), stdin=theirs, stdout=theirs, stderr=theirs, cwd=vidqueue.folder,
-        env=variables | {"TERM": "xterm-256color"},
-    )  # fmt: skip
-    os.close(theirs)
     shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:
-        pass  # how a terminal says that nobody writes to it any more
-    os.close(ours)
-    assert running.wait(timeout=60) == code, shown.decode()
+    with forked.on_terminal(words, theirs, vidqueue.folder, variables | {"TERM": "xterm-256color"}) as ended:
+        with suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        os.close(ours)
+        assert ended() == code, shown.decode()
     return shown.decode()
+
+
+@contextmanager
+def typing_on_a_terminal(
+    vidqueue: CommandLine, *words: str, columns: int
+) -> Iterator[tuple[Callable[[], bytes], Callable[[bytes], object]]]:
+    """The program on a terminal that it controls: what it has shown so far, and a keyboard. It must end with 0."""
+    shown = bytearray()
+    pid, ours = pty.fork()
+    if pid == 0:
+        os.chdir(vidqueue.folder)
+        os.execvpe(sys.executable, vidqueue.command(*words), vidqueue.variables | {"TERM": "xterm-256color"})
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def read() -> None:
+        with suppress(OSError):
+            while chunk := os.read(ours, 65536):
+                shown.extend(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield lambda: bytes(shown), partial(os.write, ours)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        reader.join(60)
+        os.close(ours)
+    assert code == 0, shown.decode()
 
 
 def last_frame(shown: str) -> str:

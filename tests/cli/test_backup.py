@@ -88,6 +88,8 @@ def test_an_archive_is_private_and_replaces_nothing_unasked(
     assert ran.code == 2
     assert "mine.txt exists" in ran.err
     assert target.read_text() == "mine"
+    missing = vidqueue("db", "dump", str(tmp_path / "no" / "night.tar"), "--data-dir", str(daemon.data_dir))
+    assert (missing.code, f"There is no folder {tmp_path / 'no'}." in missing.err) == (2, True)
     assert vidqueue(*words, "--force").code == 0
     with tarfile.open(target) as written:
         assert written.getnames() == ["manifest.json", "database.dump"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def test_a_folder_becomes_named_results_in_a_tree_and_one_table(vidqueue: Comman
     table = ran.out.splitlines()
     assert table[0].split() == ["NAME", "STATE", "RESULT"]
     assert len(table) == 9
+    assert re.fullmatch(
+        r"6 succeeded(?: \(\d with warnings\))?, (?:2 skipped|1 failed, 1 skipped|2 failed)", ran.err.splitlines()[-1]
+    )
     # What the probe knows is no video keeps no other file from its job; one that is probed for long fails as a job.
     states = {line.split()[0]: line.split()[1] for line in table if line.startswith(("broken.mp4", "sound.wav"))}
     assert set(states) == {"broken.mp4", "sound.wav"}

@@ -19,6 +19,7 @@ from vidqueue.cli.stream import Message, Watchdog, parse
 from vidqueue.cli.terminal import Screen, duration_text, size_text
 from vidqueue.cli.watch import verdict
 from vidqueue.processors.base import AudioInput, ImageInput, MediaRef, Parameters, VideoInput
+from vidqueue.processors.media import schema_of
 
 
 def test_a_stream_is_read_into_numbered_events_and_signs_of_life() -> None:
@@ -120,10 +121,16 @@ def test_an_optional_media_field_is_media_with_its_help_and_a_required_one_comes
     assert {name: flag.kind for name, flag in flags.items()} == {"logo": "image", "video": "video", "music": "audio"}
     source = source_of(list(flags.values()))
     assert source is flags["video"]
+    assert schema_of(Optional)["properties"]["logo"]["description"].startswith("A picture: ")
     said = {name: get_args(flag.argument.annotation)[-1].help for name, flag in flags.items()}
     assert said["logo"] == "A picture: a file, or a reference or URL where a daemon runs it."
     assert said["music"] == "Under the speech."
     assert read_with(list(flags.values()), "in.mp4", "--logo", "-") == {"video": "in.mp4", "logo": "-"}
+
+
+def test_a_source_whose_name_has_an_end_of_line_is_named_once() -> None:
+    assert name_of(job(title="trip/two\nlines.mp4", source="twolines.mp4")) == "trip/two\nlines.mp4"
+    assert name_of(job(title="Our wedding", source="in.mp4")) == "Our wedding (in.mp4)"
 
 
 def test_the_default_is_shown_though_it_is_not_sent() -> None:

@@ -1,4 +1,4 @@
-"""The first hour on a real terminal, of 60, 80 and 140 columns: a person with files, a developer, an operator."""
+"""The first hour of a person with files, on a real terminal of 60, 80 and 140 columns (see test_walk_work.py)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.cells import cell_len
 
 from tests.cli.conftest import CommandLine
-from tests.cli.screens import ESCAPE, on_a_terminal
+from tests.cli.screens import typing_on_a_terminal
 from tests.cli.test_narrow import joined
-from tests.daemon import Daemon
+from tests.cli.walking import Terminal, widths
+from tests.daemon import Daemon, until
 from vidqueue.media.sample import make_sample
-
-COLUMNS = (60, 80, 140)
-
-
-def widths(quick: int | None) -> pytest.MarkDecorator:
-    """Each width, of which one is no test of `make test-long` alone."""
-    marks = {columns: () if columns == quick else (pytest.mark.long,) for columns in COLUMNS}
-    return pytest.mark.parametrize("columns", [pytest.param(columns, marks=marks[columns]) for columns in COLUMNS])
-
 
 LATER = ("--run-at", "tonight", "--title", "-1 later")
 
@@ -31,22 +22,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("walk") / "clip.mp4"
     make_sample(path, seconds=1, size=(160, 90))
     return path
-
-
-class Terminal:
-    """A terminal of one width; what is on it in the end, and that no table is wider than it."""
-
-    def __init__(self, vidqueue: CommandLine, columns: int) -> None:
-        self.vidqueue, self.columns = vidqueue, columns
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        shown = on_a_terminal(self.vidqueue, *words, columns=self.columns, code=code)
-        return ESCAPE.sub("", shown).replace("\r\n", "\n")
-
-    def table(self, *words: str, code: int = 0) -> str:
-        shown = self(*words, code=code)
-        assert max(map(cell_len, shown.splitlines())) <= self.columns, shown
-        return shown
 
 
 @widths(quick=60)
@@ -79,6 +54,13 @@ def test_a_person_with_a_folder(vidqueue: CommandLine, daemon: Daemon, clip: Pat
     assert "is an input of this command" in joined(
         terminal("submit", "transcode", "Videos/same.mp4", "-o", "Videos/same.mp4", "--force", code=1)
     )
+    # 1, 2: a list of files, and results beside their sources and of a whole batch, by the name of an output.
+    (vidqueue.folder / "list.txt").write_text("Videos/trip/same.mp4\n")
+    listed = ("submit", "transcode", "--from", "list.txt", "--no-cache", "--quality", "low", "--effort", "fast")
+    assert "trip/same.small.mp4" in joined(terminal(*listed, "--beside", "--suffix", ".small"))
+    batch = daemon.http.get("/v1/jobs", params={"tag": tag}).json()["jobs"][0]["batch"]
+    fetched = joined(terminal("result", "--batch", batch, "--name", "video", "-o", f"again{columns}/"))
+    assert "4 files written" in fetched
     # 3: the warning is seen, and --strict makes it count.
     first = daemon.http.get("/v1/jobs", params={"tag": tag}).json()["jobs"][0]
     assert "succeeded with 1 warning" in terminal("status", first["id"][-6:])
@@ -94,7 +76,7 @@ _UPLOADS = (
 
 
 @widths(quick=80)
-def test_many_jobs_and_slips_of_the_pen(vidqueue: CommandLine, daemon: Daemon, columns: int) -> None:
+def test_many_jobs_and_slips_of_the_pen(vidqueue: CommandLine, daemon: Daemon, clip: Path, columns: int) -> None:
     terminal = Terminal(vidqueue, columns)
     tag = f"many{columns}"
     job_id = terminal("submit", "zoo", *LATER, "--tag", tag).split()[0]
@@ -112,26 +94,30 @@ def test_many_jobs_and_slips_of_the_pen(vidqueue: CommandLine, daemon: Daemon, c
         shown = joined(terminal(*words, code=2))
         assert said in shown
         assert not {"GET", "POST", "Value error", "/v1/"} & set(shown.split()), shown
+    # 6: uploads are listed, shown and deleted.
+    (vidqueue.folder / "one.mp4").write_bytes(clip.read_bytes())
+    submitted = terminal("submit", "transcode", "one.mp4", "--run-at", "tonight", "--json")
+    job = json.loads(submitted[submitted.index("{") :])["id"]
+    upload = daemon.job(job)["input"]["video"].removeprefix("vq:files/")
+    assert "one.mp4" in terminal.table("files", "show", upload)
+    assert "total" in terminal.table("files", "du")
+    terminal("cancel", job)
+    terminal("delete", job, "--with-uploads")
+    assert upload not in terminal("files", "list")
     # 7: an enhance that asks for nothing is told, in a batch too.
     jobs = {"processor": "enhance", "input": {"video": "vq:files/01a216a4-9c3a-70f8-99b6-c8a3fb9342ff"}}
     (vidqueue.folder / "jobs.ndjson").write_text(json.dumps(jobs) + "\n")
     assert "Nothing is enhanced, because none of denoise" in joined(terminal("batch", "jobs.ndjson", code=1))
 
 
-@widths(quick=None)
-def test_a_developer_and_an_operator(vidqueue: CommandLine, daemon: Daemon, clip: Path, columns: int) -> None:
-    terminal = Terminal(vidqueue, columns)
-    # 9: a processor in this terminal, and the beginning of one's own.
-    (vidqueue.folder / "in clip.mp4").write_bytes(clip.read_bytes())
-    assert "thumbnails-out/" in terminal("try", "thumbnails", "in clip.mp4", "--no-sheet", "--no-sprite")
-    assert "pip install -e" in joined(terminal("processors", "new", "mine"))
-    # 10: what a processor prints, and the traceback of its failure.
-    failed = terminal("submit", "zoo", "--act", "raise", "--max-attempts", "1", "--wait", code=3)
-    assert "vidqueue logs" in failed
-    job_id = failed.split("vidqueue logs ")[1].split("`")[0]
-    assert "Traceback (most recent call last)" in terminal("logs", job_id[-6:])
-    # 11, 12: a backup of the daemon at work, how much is stored, and who used how much.
-    dumped = terminal("db", "dump", "night.tar", "--without-files", "--data-dir", str(daemon.data_dir))
-    assert "night.tar: the database" in joined(dumped)
-    assert "total" in terminal.table("files", "du")
-    assert "zoo" in terminal.table("report", "usage")
+@widths(quick=140)
+def test_a_daemon_that_says_where_it_listens_and_how_to_stop_it(
+    vidqueue: CommandLine, daemon: Daemon, columns: int
+) -> None:
+    # 7: half a daemon on the same database will do.
+    words = ("serve", "--role", "api", "--port", "0", "--database-url", daemon.database_url)
+    with typing_on_a_terminal(vidqueue, *words, columns=columns) as (shown, press):
+        until(lambda: b"vidqueue listens at http://127.0.0.1:" in shown(), what="it listens")
+        assert b"Ctrl-C stops it" in shown()
+        press(b"\x03")
+    assert not [line for line in shown().splitlines() if b"Traceback" in line]

@@ -139,6 +139,8 @@ def _written_aside(target: Path, *, force: bool) -> Iterator[IO[bytes]]:
     """Write a private file beside the target, and give it the name when it is complete and on the disk."""
     if os.path.lexists(target) and not force:
         raise CommandError(f"{target} exists.", hint="--force replaces it.", exit=Exit.USAGE)
+    if not target.absolute().parent.is_dir():
+        raise CommandError(f"There is no folder {target.absolute().parent}.", hint="Make it first.", exit=Exit.USAGE)
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

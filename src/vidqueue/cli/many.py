@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ from vidqueue.cli.sources import Choice, Entry, is_pattern
 from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.watch import verdict
+from vidqueue.job import State
 from vidqueue.processors.media import Kind
 
 MANY = Group("Many files", sort_key=25)
@@ -179,11 +181,21 @@ def tell(screen: Screen, lines: Sequence[Line], *, strict: bool) -> Exit:
         # People want the state first; where it is piped, the name is what scripts look for.
         first, *others = [(state, name, what) for name, state, what in rows] if screen.width else rows
         screen.table(tuple(map(str, first)), others)
+        screen.say(in_all(lines))
     jobs = [line.job for line in lines if line.job is not None]
     warned = strict and any(warnings_of(job) for job in jobs)
     if warned or any(line.skipped or line.unwritten for line in lines):
         return Exit.JOB_FAILED
     return verdict(jobs)
+
+
+def in_all(lines: Sequence[Line]) -> str:
+    """How many sources came to which end, such as `20 succeeded (3 with warnings), 2 failed, 5 skipped`."""
+    states = Counter("skipped" if line.job is None else str(line.job["state"]) for line in lines)
+    warned = sum(line.job is not None and bool(warnings_of(line.job)) for line in lines)
+    aside = {"succeeded": f" ({warned} with warnings)" if warned else ""}
+    order = (*(state.value for state in State), "skipped")
+    return ", ".join(f"{states[state]} {state}{aside.get(state, '')}" for state in order if states[state])
 
 
 def how_to_fetch(lines: Sequence[Line], places: Places | None) -> str:

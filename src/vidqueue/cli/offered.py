@@ -92,18 +92,12 @@ def model_of(schema: Mapping[str, Any]) -> type[Parameters]:
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
             continue
         default = ... if name in required else about.get("default")
-        fields[name] = (_annotation(about, schema), Field(default, description=_description(about)))
+        fields[name] = (_annotation(about, schema), Field(default, description=about.get("description")))
     config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a field may be called `copy` or `json`
         base: type[Parameters] = type("Base", (Parameters,), {"model_config": config, "__module__": __name__})
         return create_model("Offered", __base__=base, **fields)
-
-
-def _description(about: Mapping[str, Any]) -> str | None:
-    """What a schema says of a value; of an optional one, what its only type says."""
-    said = [about.get("description"), *(one.get("description") for one in about.get("anyOf", ()))]
-    return next(filter(None, said), None)
 
 
 def _annotation(about: Mapping[str, Any], root: Mapping[str, Any]) -> Any:

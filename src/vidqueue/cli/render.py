@@ -159,7 +159,8 @@ def ran_text(job: Job) -> str:
 def name_of(job: Job) -> str:
     """What a person calls a job: title and source, else its processor and the end of its id, where ids differ most."""
     title, source = job.get("title") or "", job.get("source") or ""
-    if title and source and source not in title:
+    # The name of an upload is kept without control characters, such as the end of a line.
+    if title and source and source not in "".join(filter(str.isprintable, title)):
         return f"{title} ({source})"
     return str(title or source or f"{job['processor']} …{job['id'][-6:]}")
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema
 
 from vidqueue.errors import CanceledError as CanceledError  # noqa: PLC0414 - offered to processors from here
 from vidqueue.errors import VidqueueError
@@ -35,6 +36,16 @@ class Parameters(BaseModel):
     """Base of every processor's parameters: unknown names are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema. What the type of an optional field says, as of `VideoInput | None`, is said of the field."""
+        schema = handler(core)
+        for field in handler.resolve_ref_schema(schema).get("properties", {}).values():
+            said = [one["description"] for one in field.get("anyOf", ()) if "description" in one]
+            if len(said) == 1:
+                field.setdefault("description", said[0])
+        return schema
 
 
 def settings_of(info: ValidationInfo, model: type[Model]) -> Model | None:
