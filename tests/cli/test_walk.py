@@ -24,6 +24,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def unlike_others(clip: Path, mark: str) -> bytes:
+    """The clip with bytes of its own, in a box that players skip: the daemon keeps equal files once."""
+    return clip.read_bytes() + b"\0\0\0\x10free" + mark.encode()[:8].ljust(8)
+
+
 @widths(quick=60)
 def test_a_person_with_a_folder(vidqueue: CommandLine, daemon: Daemon, clip: Path, columns: int) -> None:
     terminal = Terminal(vidqueue, columns)
@@ -31,7 +36,7 @@ def test_a_person_with_a_folder(vidqueue: CommandLine, daemon: Daemon, clip: Pat
     names = ("it's Ünï ✈.mp4", "-dash.mp4", "trip/same.mp4", "same.mp4")
     for name in names:
         (inside / name).parent.mkdir(parents=True, exist_ok=True)
-        (inside / name).write_bytes(clip.read_bytes() + b"\0\0\0\x10free" + f"{columns}{name}".encode()[:8].ljust(8))
+        (inside / name).write_bytes(unlike_others(clip, f"{columns}{name}"))
     (inside / "broken.mp4").write_text("no video")
     (inside / "gone.mp4").symlink_to("nowhere")
     tag = f"walk{columns}"
@@ -95,11 +100,11 @@ def test_many_jobs_and_slips_of_the_pen(vidqueue: CommandLine, daemon: Daemon, c
         assert said in shown
         assert not {"GET", "POST", "Value error", "/v1/"} & set(shown.split()), shown
     # 6: uploads are listed, shown and deleted.
-    (vidqueue.folder / "one.mp4").write_bytes(clip.read_bytes())
+    (vidqueue.folder / "one.mp4").write_bytes(unlike_others(clip, f"{columns}one"))
     submitted = terminal("submit", "transcode", "one.mp4", "--run-at", "tonight", "--json")
     job = json.loads(submitted[submitted.index("{") :])["id"]
     upload = daemon.job(job)["input"]["video"].removeprefix("vq:files/")
-    assert "one.mp4" in terminal.table("files", "show", upload)
+    assert "one.mp4" in terminal("files", "show", upload)
     assert "total" in terminal.table("files", "du")
     terminal("cancel", job)
     terminal("delete", job, "--with-uploads")
