@@ -194,8 +194,10 @@ def show(screen: Screen, job: Job) -> None:
         screen.write(f"{error['code']}: {error['message']}")
         screen.write(f"  {error.get('hint') or ''}".rstrip())
     for output in job.get("outputs") or ():
-        screen.write(f"output {output['name']}: {output['media_type']}, {size_text(output['size'])}")
-        for warning in (output.get("facts") or {}).get("warnings") or ():
+        facts = output.get("facts") or {}
+        by = f", encoded by {facts['encoder']}" if facts.get("encoder") else ""
+        screen.write(f"output {output['name']}: {output['media_type']}, {size_text(output['size'])}{by}")
+        for warning in facts.get("warnings") or ():
             screen.write(f"  warning: {warning}")
 
 
