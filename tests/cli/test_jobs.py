@@ -114,7 +114,9 @@ def test_watching_survives_a_daemon_that_is_killed_and_comes_back(vidqueue: Comm
     # On a fixed port, as in real life; the daemon of the other tests takes a free one.
     other = Daemon(daemon.data_dir.parent / "restarted", VIDQUEUE_API__PORT=daemon_port())
     other.start()
-    job_id = other.submit(act="work", seconds=2)
+    # At work until the daemon is killed, however long the program takes to start; done at once when it is back.
+    job_id = other.submit(act="linger_once", seconds=60, marker=str(vidqueue.folder / "marker"))
+    until((vidqueue.folder / "marker").exists)
     watching = vidqueue.start("watch", job_id, "--url", other.url, stderr=subprocess.PIPE)
     assert watching.stderr is not None
     assert job_id in watching.stderr.readline().decode()
