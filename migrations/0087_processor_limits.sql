@@ -87,11 +87,13 @@ CREATE TRIGGER keep_processor_limits AFTER INSERT ON vidqueue.jobs REFERENCING N
 CREATE OR REPLACE FUNCTION vidqueue.charge() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     took_s   double precision := greatest(0, extract(epoch FROM NEW.ended_at - NEW.started_at) - NEW.suspended_s);
-    of_owner      boolean := EXISTS (SELECT FROM vidqueue.owner_limits WHERE weight IS NOT NULL OR max_gpu_s_per_day IS NOT NULL);
-    of_processor  boolean := EXISTS (SELECT FROM vidqueue.processor_limits WHERE max_gpu_s_per_day IS NOT NULL);
+    of_owner      boolean;
+    of_processor  boolean;
     on_gpu   boolean;
     job      record;
 BEGIN
+    SELECT EXISTS (SELECT FROM vidqueue.owner_limits WHERE weight IS NOT NULL OR max_gpu_s_per_day IS NOT NULL),
+           EXISTS (SELECT FROM vidqueue.processor_limits WHERE max_gpu_s_per_day IS NOT NULL) INTO of_owner, of_processor;
     IF NOT (of_owner OR of_processor) THEN
         RETURN NULL;
     END IF;
@@ -129,7 +131,10 @@ DECLARE
     chosen     vidqueue.jobs;
     -- Processors of which nothing may begin: paused ones, and below those that have reached a limit.
     paused     text[] := vidqueue.paused_processors();
-    weighted   boolean := EXISTS (SELECT FROM vidqueue.owner_limits WHERE weight IS NOT NULL);
+    weighted   boolean;
+    -- Whether anybody has set a limit: without one a lane looks for none.
+    by_owner      boolean;
+    by_processor  boolean;
     refused    boolean := false;
 BEGIN
     SELECT l.* INTO taker FROM vidqueue.lanes l
@@ -138,12 +143,19 @@ BEGIN
     IF NOT FOUND OR '' = ANY (paused) THEN
         RETURN;
     END IF;
-    paused := paused || vidqueue.full_processors(taker.device);
+    SELECT coalesce(bool_or(l.weight IS NOT NULL), false), count(*) > 0, EXISTS (SELECT FROM vidqueue.processor_limits)
+    INTO weighted, by_owner, by_processor FROM vidqueue.owner_limits l;
+    IF by_processor THEN
+        paused := paused || vidqueue.full_processors(taker.device);
+    END IF;
 
-    -- Jobs whose time has come since somebody last looked; their trigger makes them ready.
-    UPDATE vidqueue.jobs SET ready = true WHERE id IN (
-        SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND NOT ready AND unmet = 0 AND run_at <= now()
-        ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED);
+    -- Jobs whose time has come since somebody last looked; their trigger makes them ready. To begin an UPDATE of this table
+    -- costs much more than to look.
+    IF EXISTS (SELECT FROM vidqueue.jobs WHERE state = 'queued' AND NOT ready AND unmet = 0 AND run_at <= now()) THEN
+        UPDATE vidqueue.jobs SET ready = true WHERE id IN (
+            SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND NOT ready AND unmet = 0 AND run_at <= now()
+            ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED);
+    END IF;
 
     FOR candidate IN
         WITH RECURSIVE demands (demand) AS (
@@ -201,7 +213,8 @@ BEGIN
         WHERE j.id = candidate AND j.state = 'queued' AND vidqueue.fits(taker, j) AND vidqueue.has_room(taker, j)
           AND j.processor <> ALL (paused)
         FOR UPDATE SKIP LOCKED;
-        EXIT WHEN FOUND AND vidqueue.may_run_one_more(chosen.owner) AND vidqueue.may_run_one_more_of(chosen.processor);
+        EXIT WHEN FOUND AND (NOT by_owner OR vidqueue.may_run_one_more(chosen.owner))
+              AND (NOT by_processor OR vidqueue.may_run_one_more_of(chosen.processor));
         refused := refused OR FOUND;
         chosen := NULL;
     END LOOP;
@@ -230,8 +243,18 @@ BEGIN
     INSERT INTO vidqueue.attempts (job_id, number, fence, lane_id, lane, host, started_at, lease_expires_at)
         VALUES (chosen.id, chosen.attempt, chosen.fence, taker.id, taker.name, taker.host,
                 CASE WHEN begins THEN clock_timestamp() END, clock_timestamp() + make_interval(secs => lease_s));
-    RETURN QUERY SELECT chosen.id, chosen.attempt, chosen.fence, taker.queue, chosen.processor, chosen.input, chosen.owner,
-                        chosen.device, chosen.timeout_s, chosen.stall_timeout_s, chosen.cancel_requested_at IS NOT NULL;
+    job_id := chosen.id;
+    attempt := chosen.attempt;
+    fence := chosen.fence;
+    queue := taker.queue;
+    processor := chosen.processor;
+    input := chosen.input;
+    owner := chosen.owner;
+    device := chosen.device;
+    timeout_s := chosen.timeout_s;
+    stall_timeout_s := chosen.stall_timeout_s;
+    cancel_requested := chosen.cancel_requested_at IS NOT NULL;
+    RETURN NEXT;
 END $$;
 
 -- As in 0076, with the limits of processors: why a queued job is not running yet, in one stable word.
