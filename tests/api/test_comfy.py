@@ -16,7 +16,7 @@ from vidqueue.api.app import build
 from vidqueue.api.compat.comfy_routes import ENDPOINTS
 from vidqueue.db.tables.limits import OwnerLimits, set_limits
 from vidqueue.services import Services
-from vidqueue.settings.doors import ComfyApiSettings
+from vidqueue.settings.compat import ComfyApiSettings
 
 BYTES = os.urandom(20_000)
 HASH = f"blake3:{blake3(BYTES).hexdigest()}"
@@ -76,4 +76,4 @@ async def test_the_door_can_be_closed(services: Services, queue: Queue) -> None:
                 body = {"json": {"workflow": {}, "hash": HASH}}
             answer = await client.request(endpoint.method, path, **body)
             assert refusal(answer) == (404, "not_found"), endpoint.path
-            assert "closed" in answer.json()["detail"], endpoint.path
+            assert "disabled" in answer.json()["detail"], endpoint.path

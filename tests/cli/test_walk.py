@@ -51,7 +51,7 @@ def test_a_person_with_a_folder(vidqueue: CommandLine, daemon: Daemon, clip: Pat
     assert "skipped gone.mp4 " in table
     assert "small/ already exists" not in shown
     # 6: the copies of the daemon go with their last job, since that was asked for.
-    assert {one["leaves"] for one in daemon.sql(_UPLOADS.format(tag))} == {True}
+    assert {one["expires_with_jobs"] for one in daemon.sql(_UPLOADS.format(tag))} == {True}
     assert "same.mp4" in terminal.table("files", "list")
     # 2: nothing is overwritten, and what is there is not fetched again.
     assert "already exists" in terminal(*submit, "-o", "small/", code=1)
@@ -76,7 +76,7 @@ def test_a_person_with_a_folder(vidqueue: CommandLine, daemon: Daemon, clip: Pat
 
 
 _UPLOADS = (
-    "SELECT f.leaves FROM vidqueue.files f JOIN vidqueue.job_files u ON u.file_id = f.id "
+    "SELECT f.expires_with_jobs FROM vidqueue.files f JOIN vidqueue.job_files u ON u.file_id = f.id "
     "JOIN vidqueue.jobs j ON j.id = u.job_id WHERE '{}' = ANY (j.tags)"
 )
 

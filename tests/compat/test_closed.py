@@ -1,4 +1,4 @@
-"""Doors that the operator has closed."""
+"""Compatible APIs that the operator has disabled."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.factory import Queue
 from vidqueue.api.app import build
 from vidqueue.api.compat.routes import ENDPOINTS
 from vidqueue.services import Services
-from vidqueue.settings.doors import MoneyprinterSettings, ReplicateSettings, VideosSettings
+from vidqueue.settings.compat import MoneyprinterSettings, ReplicateSettings, VideosSettings
 
 SOME_ID = "01890000-0000-7000-8000-000000000000"
 
 
 @pytest.mark.parametrize("tag", ["replicate", "videos", "moneyprinter"])
-async def test_no_address_of_a_closed_door_answers(services: Services, queue: Queue, tag: str) -> None:
+async def test_no_address_of_a_disabled_api_answers(services: Services, queue: Queue, tag: str) -> None:
     closed = services.settings.model_copy(
         update={
             "replicate": ReplicateSettings(enabled=False),
@@ -33,4 +33,4 @@ async def test_no_address_of_a_closed_door_answers(services: Services, queue: Qu
                 path = path.replace(f"{{{name}}}", SOME_ID if name.endswith("_id") else "zoo")
             body = {"prompt": "x", "version": "vidqueue/zoo"} if one.method == "POST" else None
             answer = await client.request(one.method, path, json=body)
-            assert (answer.status_code, "closed" in answer.json()["detail"]) == (404, True), one.path
+            assert (answer.status_code, "disabled" in answer.json()["detail"]) == (404, True), one.path

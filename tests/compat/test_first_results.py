@@ -1,4 +1,4 @@
-"""The first results that the pages about doors and peers promise, followed word for word on one daemon."""
+"""The first results that the pages about compatible APIs and peers promise, followed word for word on one daemon."""
 
 from __future__ import annotations
 

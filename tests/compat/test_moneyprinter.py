@@ -1,4 +1,4 @@
-"""The MoneyPrinterTurbo door, every call, with a plain HTTP client."""
+"""The API that is compatible with MoneyPrinterTurbo, every call, with a plain HTTP client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidqueue.api.app import build
 from vidqueue.jobs import keys
 from vidqueue.principal import Role
 from vidqueue.services import Services
-from vidqueue.settings.doors import MoneyprinterSettings
+from vidqueue.settings.compat import MoneyprinterSettings
 
 LENGTH_S = 1.2
 SCRIPT = "The sea is calm. Boats lie still."

@@ -1,4 +1,4 @@
-"""The Replicate door with the official client, unchanged."""
+"""The API that is compatible with Replicate, with the official client, unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAI-shaped video door with the official client, unchanged."""
+"""The API that is compatible with OpenAI's video API, with the official client, unchanged."""
 
 from __future__ import annotations
 

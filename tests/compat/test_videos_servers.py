@@ -1,4 +1,4 @@
-"""The processor `videos`: against our own door, and against servers that forget, refuse and lie."""
+"""The processor `videos`: against `/v1/videos` of another daemon, and servers that forget, refuse and lie."""
 
 from __future__ import annotations
 

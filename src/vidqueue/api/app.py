@@ -45,11 +45,11 @@ def build(services: Services) -> Starlette:
     # Every address is written one way; a second spelling would need a second line in the document.
     app.router.redirect_slashes = False
     app.state.error_shapes = {
-        beginning: one.errors_as
+        prefix: one.errors_as
         for one in ENDPOINTS
         if one.errors_as
-        for beginning in (one.path.partition("{")[0], one.door.beginning if one.door else "")
-        if beginning
+        for prefix in (one.path.partition("{")[0], one.compat_api.prefix if one.compat_api else "")
+        if prefix
     }
     app.state.services = services
     app.state.closing = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Every HTTP endpoint but the pages: the native ones, and the doors for clients of other systems."""
+"""The list of all HTTP endpoints except the dashboard's: the native API and the APIs compatible with other systems."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def prune(database: Database, storage: Storage, settings: RetentionSetting
     try:
         if settings.max_files_gib:
             await _prune_to_size(this, int(settings.max_files_gib * GIB))
-        await _prune_leaving(this)
+        await _prune_expiring(this)
         cutoffs, by_count = await _limits(this)
         await _prune_jobs(this, "kept_until", cutoffs.now)
         if before := max(filter(None, (cutoffs.jobs, by_count)), default=None):
@@ -203,12 +203,12 @@ async def _remove_bytes_of(this: Round, removed: FilesOf) -> None:
     this.gone["jobs"] += len(removed)
 
 
-async def _prune_leaving(this: Round) -> None:
+async def _prune_expiring(this: Round) -> None:
     """Remove uploads whose jobs asked for that, once the last of these has succeeded or is removed."""
     after, node = BEGINNING, this.storage.node
     while True:
         async with this.database.transaction() as connection:
-            locked = await retention.lock_leaving(connection, after, node=node, limit=BATCH)
+            locked = await retention.lock_expiring(connection, after, node=node, limit=BATCH)
             left = await files.left(connection, [place.id for place in locked])
             await files.delete_many(connection, list(left))
         await removal.remove_bytes(this.storage, left)

@@ -40,7 +40,7 @@ class Receiver(BaseModel):
 
 
 class PredictionReceiver(Receiver):
-    """A receiver that is told of a job as a prediction of Replicate. Only the door of that name makes one.
+    """A webhook whose payload is a prediction of Replicate. Only the compatible API of Replicate makes one.
 
     `prediction_base` is scheme, host and port of the addresses in what it is told.
     """

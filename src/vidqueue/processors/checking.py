@@ -61,7 +61,7 @@ def _check_section(processor: Processor, earlier: Mapping[str, Processor]) -> No
         return
     core = Settings.model_fields.get(name)
     if core is not None and isinstance(core.annotation, type) and issubclass(processor.Settings, core.annotation):
-        # Ours: the section of a door, to which the processor adds its servers.
+        # The section of a compatible API, to which the processor of the same name adds its servers.
         core = None if type(processor).__module__.startswith("vidqueue.") else core
     if not _SECTION.fullmatch(name) or core is not None:
         raise ValueError(f"{name!r} cannot be the name of a processor's section of the configuration")

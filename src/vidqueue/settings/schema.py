@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vidqueue.limits import Limits, LimitSettings
-from vidqueue.settings.doors import ComfyApiSettings, MoneyprinterSettings, ReplicateSettings, VideosSettings
+from vidqueue.settings.compat import ComfyApiSettings, MoneyprinterSettings, ReplicateSettings, VideosSettings
 from vidqueue.settings.entries import Schedules, WatchFolders
 from vidqueue.settings.neighbours import NeighboursSettings
 from vidqueue.settings.sections import (

@@ -1,4 +1,4 @@
-"""The Comfy API v2: jobs, for the official `comfy-sdk` and `@comfyorg/sdk` with COMFY_BASE_URL set to us."""
+"""The Comfy API v2: jobs, for the official `comfy-sdk` and `@comfyorg/sdk` with COMFY_BASE_URL set to this daemon."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vidqueue.jobs.submit import JobRequest, submit
 from vidqueue.processors.comfy.graph import media_kind
 
 ASSET = "core/ASSET"
-# A tag has so many characters.
+# Labels are stored as tags, which have at most this number of characters.
 LONGEST_LABEL = 64
 MOST_LABELS = 16
 MOST_LINES = 10_000
@@ -32,7 +32,7 @@ _PREFIX = "vq:files/"
 
 
 class ComfyJobRequest(BaseModel):
-    """What a client asks for; unknown fields are ignored."""
+    """The request that submits a job; unknown fields are ignored."""
 
     workflow: dict[str, Any] = Field(description="A graph in API format, with assets as `core/ASSET` objects.")
     metadata: dict[str, str] = Field(
@@ -62,7 +62,7 @@ class WorkflowView(BaseModel):
 
 
 class HealthView(BaseModel):
-    """That the API answers."""
+    """The response of the health check."""
 
     status: Literal["ok"] = "ok"
 
@@ -122,7 +122,7 @@ async def cancel_comfy_job(request: Request, job_id: UUID) -> Response:
         except VidqueueError as error:
             if error.code != "conflict":
                 raise
-            # It has ended meanwhile.
+            # The job ended between the query and the cancel.
             job = await control.read(services.database, job_id, owner=owner)
     return _job_answer(request, job)
 
@@ -147,7 +147,7 @@ async def get_comfy_log(request: Request, job_id: UUID) -> Response:
 
 
 async def comfy_health(request: Request) -> Response:
-    """Find out whether the API answers."""
+    """Check whether the API is available."""
     return json_answer(HealthView())
 
 

@@ -34,7 +34,7 @@ class FromHashRequest(BaseModel):
 
 
 async def find_asset(request: Request, digest: str) -> Response:
-    """Find out whether one has the bytes of a hash. Another owner's are answered like unknown ones."""
+    """Check whether an asset with a hash exists. Assets of other owners count as absent."""
     services = services_of(request)
     hashed = known_files.parse_hash(digest)
     found = await known_files.find(services.database, services.storage, hashed, scope=scope_of(request))
@@ -44,7 +44,7 @@ async def find_asset(request: Request, digest: str) -> Response:
 
 
 async def create_asset_from_hash(request: Request, body: FromHashRequest) -> Response:
-    """Make an asset of bytes that one has stored already; nothing is sent."""
+    """Create an asset from bytes that are stored already, without an upload."""
     services = services_of(request)
     taken = await known_files.take(
         services.database, services.storage, known_files.parse_hash(body.hash),
@@ -58,7 +58,7 @@ async def create_asset_from_hash(request: Request, body: FromHashRequest) -> Res
 async def upload_asset(request: Request) -> Response:
     """Store an asset: a form with `file`, and `content_type`, `file_path` and `expected_hash` before or after it.
 
-    An asset that one has under the same name is answered with 200, and stored once.
+    If an asset with the same name and bytes exists, the answer is 200 with that asset.
     """
     services, owner = services_of(request), owner_of(request)
     if media_type_of(request) != "multipart/form-data":

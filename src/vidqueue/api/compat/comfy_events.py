@@ -21,7 +21,7 @@ from vidqueue.db.tables import outputs
 from vidqueue.job import FINAL
 from vidqueue.jobs import control
 
-# Snapshots come at most so often.
+# Shortest time between two snapshots, in seconds.
 EVERY_S = 0.5
 # Previews are no events: a running job is looked at as often as it may show one.
 LOOK_S = 1.0
@@ -29,7 +29,7 @@ LOOK_S = 1.0
 
 @dataclass(slots=True)
 class _Told:
-    """What a stream has told."""
+    """What a stream has sent so far."""
 
     status: Any = None
     progress: Any = None

@@ -1,4 +1,4 @@
-"""The endpoints of the Comfy API v2."""
+"""The HTTP endpoints of the Comfy API v2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 
 from vidqueue.api.compat import comfy, comfy_assets, comfy_events
 from vidqueue.api.compat.comfy_views import AssetView, ComfyJobView, comfy_problem
-from vidqueue.api.http.endpoint import JSON, Answer, Door, Endpoint, download_answers
+from vidqueue.api.http.endpoint import JSON, Answer, CompatApi, Endpoint, download_answers
 from vidqueue.jobs.submit import REFUSALS
 
 _JOB, _ASSET = "/api/v2/jobs/{job_id:uuid}", "/api/v2/assets/{file_id:uuid}"
@@ -22,7 +22,12 @@ _FORM = {
         "required": ["file"],
     }
 }
-_endpoint = partial(Endpoint, tag="comfy", errors_as=comfy_problem, door=Door("comfy_api", "The Comfy API", "/api/v2/"))
+_endpoint = partial(
+    Endpoint,
+    tag="comfy",
+    errors_as=comfy_problem,
+    compat_api=CompatApi("comfy_api", "The Comfy API", "/api/v2/"),
+)
 _job = partial(Answer, content={JSON: ComfyJobView})
 _asset = partial(Answer, content={JSON: AssetView})
 

@@ -14,9 +14,9 @@ from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import State
 
 _KINDS = ("image", "video", "audio", "text")
-# A job without a time of its own is told to be kept for so long after now, if retention keeps it for ever.
+# `expires_at` of a job that retention never removes is this long after now, because the field is required.
 FOR_EVER_DAYS = 3650.0
-# What this API calls our codes; others are told as they are.
+# Error codes of this API for codes of vidqueue; all others are passed unchanged.
 _CODES = {
     "unauthenticated": "unauthorized",
     "limit_reached": "queue_full",
@@ -32,7 +32,7 @@ _CODES = {
 
 
 class ComfyError(BaseModel):
-    """What went wrong with a request."""
+    """The error of a request that failed."""
 
     code: str
     message: str
@@ -40,7 +40,7 @@ class ComfyError(BaseModel):
 
 
 class ComfyProblem(Problem):
-    """A problem document with what the SDKs read."""
+    """A problem document with the fields that the SDKs read."""
 
     error: ComfyError
 
@@ -137,7 +137,7 @@ class ComfyJobSummary(BaseModel):
 
 
 def comfy_problem(problem: Problem) -> ComfyProblem:
-    """The problem with what the SDKs of the Comfy API read."""
+    """Add the fields that the SDKs of the Comfy API read to a problem document."""
     details = {"errors": [fault.model_dump() for fault in problem.errors]} if problem.errors else None
     message = f"{problem.detail} {problem.hint}".strip()
     error = ComfyError(code=_CODES.get(problem.code, problem.code), message=message, details=details)
@@ -145,7 +145,7 @@ def comfy_problem(problem: Problem) -> ComfyProblem:
 
 
 def asset_view(file: FileRow, *, base: str, created_new: bool | None = None) -> AssetView:
-    """A file's row as an asset. Its address holds as long as the file."""
+    """Return a file's row as an asset."""
     return AssetView(
         id=str(file.id),
         hash=f"blake3:{file.blake3}" if file.blake3 else None,
@@ -160,7 +160,7 @@ def asset_view(file: FileRow, *, base: str, created_new: bool | None = None) -> 
 
 
 def comfy_job_view(job: JobRow, *, base: str, kept_days: float) -> ComfyJobView:
-    """A job's row as the Comfy API tells it."""
+    """Return a job's row as a job of the Comfy API."""
     path = f"/api/v2/jobs/{job.id}"
     ends = job.kept_until or (job.finished_at or datetime.now(UTC)) + timedelta(days=kept_days or FOR_EVER_DAYS)
     return ComfyJobView(
@@ -181,7 +181,7 @@ def comfy_job_view(job: JobRow, *, base: str, kept_days: float) -> ComfyJobView:
 
 
 def job_summary(job: JobRow) -> ComfyJobSummary:
-    """A job's row as an item of a list."""
+    """Return a job's row as an item of a list."""
     updated = job.finished_at or job.started_at or job.created_at
     return ComfyJobSummary(
         id=str(job.id), status=status_of(job), create_time=job.created_at, update_time=updated, metadata=_metadata(job)
@@ -189,14 +189,14 @@ def job_summary(job: JobRow) -> ComfyJobSummary:
 
 
 def status_of(job: JobRow) -> str:
-    """The word of the Comfy API for the state of a job."""
+    """Return the status in the Comfy API for the state of a job."""
     if job.state is State.RUNNING and job.cancel_requested_at is not None:
         return "canceling"
     return "expired" if job.error_code == "expired" else job.state.value
 
 
 def progress_of(job: JobRow) -> ProgressView | None:
-    """How far a job is; null before it has begun."""
+    """Return the progress of a job; null before it has begun."""
     if job.started_at is None:
         return None
     graph = job.input.get("graph") or {}

@@ -1,4 +1,4 @@
-"""The models that the doors offer: every processor, and what some of them run by name (Cog endpoints, workflows)."""
+"""The models of the compatible APIs: every processor, and what some of them run by name (Cog endpoints, workflows)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidqueue.processors.media import schema_of
 from vidqueue.processors.remote.cog_settings import document_of
 
 OURS, COG, COMFYUI, GENERATE = "vidqueue", "cog", "comfyui", "generate"
-# Processors whose output `result` says what the model returned.
+# Processors whose output `result` is the JSON value that the model returned.
 RETURNING = (COG, "replicate")
 
 Document = dict[str, Any]

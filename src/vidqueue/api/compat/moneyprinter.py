@@ -1,4 +1,4 @@
-"""The MoneyPrinterTurbo door (`/api/v1`): short films as tasks, for its clients with their address set to us."""
+"""The API that is compatible with MoneyPrinterTurbo (`/api/v1`): short films as tasks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from vidqueue.jobs.submit import JobRequest, submit
 
 # How long a delete waits for a running task to stop, in seconds.
 STOP_S = 25.0
-# Pages reach so far back, and so many tasks are counted.
+# The highest number of tasks that pages reach back to, and that are counted.
 FURTHEST, MOST_COUNTED = 1000, 10_000
 
 _FILM = re.compile(r"(final|combined)-(\d{1,2})\.mp4")
@@ -155,7 +155,7 @@ async def _created(request: Request, body: SpeechRequest, stop_at: StopAt) -> Re
 
 
 async def _any_music(request: Request, key: str | None) -> str:
-    """Any music of the owner, or none; for a request that is sent again, the one of its task."""
+    """Choose music of the owner at random; a request that is sent again gets the music of its task."""
     if key is not None:
         async with services_of(request).database.statement() as connection:
             known = await jobs.of_key(connection, owner_of(request), key)
@@ -187,7 +187,7 @@ async def _view(request: Request, job: JobRow) -> TaskView:
     services = services_of(request)
     reached = 0.0
     if job.attempt > 1 or (job.attempt and job.state is State.QUEUED):
-        # An attempt that follows another one begins at the beginning; clients expect a progress that never falls.
+        # A later attempt begins at 0 again, but clients expect that progress never falls.
         async with services.database.statement() as connection:
             reached = await tasks.furthest(connection, job.id)
     queued = services.settings.moneyprinter.queued_state

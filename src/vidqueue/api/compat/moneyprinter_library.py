@@ -1,4 +1,4 @@
-"""The library of the MoneyPrinterTurbo door: music and materials that requests name."""
+"""The library of the MoneyPrinterTurbo API: music and materials that requests name."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _name_of(filename: str, kind: LibraryKind) -> str:
 
 
 async def references(request: Request, names: Sequence[str]) -> Reference:
-    """What turns the names of a request into references: names of the library, and references as they are.
+    """Return a function that turns the names of files in a request into media references.
 
     It raises `input_not_found` for a name that nothing has.
     """
@@ -113,7 +113,7 @@ async def references(request: Request, names: Sequence[str]) -> Reference:
 
 
 async def any_music(request: Request) -> str | None:
-    """A music of the owner by chance; None if there is none."""
+    """Return music of the owner, chosen at random; None if there is none."""
     async with services_of(request).database.statement() as connection:
         found = await library.page(connection, owner_of(request), "music", limit=MOST_LISTED)
     return random.choice(found).name if found else None  # noqa: S311 - a tune, no secret

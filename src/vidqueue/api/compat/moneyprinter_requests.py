@@ -1,4 +1,4 @@
-"""Requests of MoneyPrinterTurbo's clients, and what they are as parameters of the processor `compose`."""
+"""Requests of the MoneyPrinterTurbo API, and their conversion to parameters of the processor `compose`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _as_material(given: Any) -> Any:
 
 
 class SpeechRequest(BaseModel):
-    """What all requests have; unknown fields are ignored."""
+    """The fields that all requests have; unknown fields are ignored."""
 
     video_subject: str = Field("", max_length=500)
     video_script: str = Field("", max_length=20_000)
@@ -71,13 +71,13 @@ class FilmRequest(SpeechRequest):
 
 
 def names_of(body: SpeechRequest) -> list[str]:
-    """Every name of a file in a request."""
+    """Return the names of all files in a request."""
     materials = body.video_materials or [] if isinstance(body, FilmRequest) else []
     return [name for name in (body.custom_audio_file, body.bgm_file, *(one.url for one in materials)) if name]
 
 
 def parameters_of(body: SpeechRequest, stop_at: StopAt, reference: Reference) -> dict[str, Any]:
-    """The parameters of `compose`.
+    """Return the parameters of `compose` for a request.
 
     Raises:
         VidqueueError: `invalid_params`, the request can never work.

@@ -1,4 +1,4 @@
-"""The endpoints of the MoneyPrinterTurbo door."""
+"""The HTTP endpoints of the API that is compatible with MoneyPrinterTurbo (`/api/v1`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidqueue.api.compat.moneyprinter_views import (
     TaskPageAnswer,
     enveloped_problem,
 )
-from vidqueue.api.http.endpoint import JSON, Answer, Door, Endpoint, Handler, download_answers
+from vidqueue.api.http.endpoint import JSON, Answer, CompatApi, Endpoint, Handler, download_answers
 from vidqueue.api.v1.file_routes import FORM, UPLOAD_ERRORS
 from vidqueue.jobs.submit import REFUSALS
 
@@ -25,7 +25,7 @@ _endpoint = partial(
     Endpoint,
     tag="moneyprinter",
     errors_as=enveloped_problem,
-    door=Door("moneyprinter", "The door for MoneyPrinterTurbo", "/api/v1/"),
+    compat_api=CompatApi("moneyprinter", "The MoneyPrinterTurbo API", "/api/v1/"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Scripts and search terms for the MoneyPrinterTurbo door: the service that `compose` uses writes them at once."""
+"""Scripts and search terms of the MoneyPrinterTurbo API, written by the service that `compose` uses (`script_url`)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from vidqueue.sanitize import Redactor
 
 Written = TypeVar("Written")
 
-_threads = ThreadPool("scripts of the doors", size=4)
+_threads = ThreadPool("MoneyPrinterTurbo scripts", size=4)
 
 
 class ScriptRequest(BaseModel):
-    """What a script is about; unknown fields are ignored."""
+    """The request for a script; unknown fields are ignored."""
 
     video_subject: str = Field(min_length=1, max_length=500, pattern=r"\S")
     video_language: str | None = Field("", max_length=64, description="That of the subject if not given.")
@@ -34,7 +34,7 @@ class ScriptRequest(BaseModel):
 
 
 class TermsRequest(BaseModel):
-    """What terms are searched for; unknown fields are ignored."""
+    """The request for search terms; unknown fields are ignored."""
 
     video_subject: str = Field("", max_length=500)
     video_script: str = Field("", max_length=20_000)

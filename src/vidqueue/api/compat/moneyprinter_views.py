@@ -1,4 +1,4 @@
-"""What the MoneyPrinterTurbo door answers: tasks, files, and the envelope around everything."""
+"""Responses of the MoneyPrinterTurbo API: tasks, files, and the envelope around every response."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vidqueue.job import State
 
 TAG = "moneyprinter"
 COMPLETE, PROCESSING, FAILED = 1, 4, -1
-# HTTP statuses as its clients know them.
+# HTTP statuses of MoneyPrinterTurbo for codes of vidqueue.
 _STATUSES = {"idempotency_mismatch": 409, "not_found": 404}
 
 
 class Envelope(BaseModel):
-    """Around every answer."""
+    """The envelope of every response."""
 
     status: int = 200
     message: str = "success"
@@ -32,7 +32,7 @@ class TaskCreated(BaseModel):
 
 
 class TaskView(BaseModel):
-    """A task: what a client of MoneyPrinterTurbo reads, and why it failed."""
+    """A task with the fields of MoneyPrinterTurbo, and the reason if it failed."""
 
     task_id: str
     state: int = Field(description="4 while it waits or runs, 1 when it is complete, -1 when it has failed.")
@@ -60,7 +60,7 @@ class TaskPage(BaseModel):
 
 
 class NamedFile(BaseModel):
-    """A file of the library: what to give as `file` or by its name."""
+    """A file of the library; requests name it with `file` or `name`."""
 
     name: str
     size: int

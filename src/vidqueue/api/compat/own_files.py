@@ -1,4 +1,4 @@
-"""References to the store in place of addresses of our own files, which clients of other systems send back."""
+"""Replaces URLs of this daemon's files by media references; clients of other systems send such URLs as inputs."""
 
 from __future__ import annotations
 

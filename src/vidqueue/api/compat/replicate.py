@@ -1,4 +1,4 @@
-"""The Replicate door: predictions and models, for the official `replicate` client with REPLICATE_BASE_URL set to us."""
+"""The API that is compatible with Replicate: predictions, for the official client with REPLICATE_BASE_URL set."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ PAGE = 100
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*(\d{1,4}))?\s*(?:$|[,;])", re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 _KINDS = {"start": "started", "output": "output", "logs": "progress", "completed": "completed"}
-# A Cog server may have to be asked for its schema, and workflows are files.
-asking = ThreadPool("models of the doors", size=4)
+# The schema of a model may need a request to a Cog server, and workflows are files.
+model_threads = ThreadPool("models", size=4)
 
 
 class PredictionRequest(BaseModel):
@@ -75,14 +75,14 @@ async def create_prediction(request: Request, body: PredictionRequest, headers: 
     if body.version is None:
         fault = {"pointer": "/version", "detail": "Field required"}
         raise VidqueueError("invalid_request", "The request names no version.", errors=[fault])
-    return await _created(request, await asking.run(models.find_version, body.version), body, headers)
+    return await _created(request, await model_threads.run(models.find_version, body.version), body, headers)
 
 
 async def create_prediction_of(
     request: Request, owner: str, name: str, body: PredictionRequest, headers: PredictionHeaders
 ) -> Response:
     """Create a prediction of a model."""
-    return await _created(request, await asking.run(models.find, owner, name), body, headers)
+    return await _created(request, await model_threads.run(models.find, owner, name), body, headers)
 
 
 async def create_prediction_of_deployment(
@@ -147,7 +147,7 @@ async def prediction_of(base: str, services: Services, job: JobRow) -> Predictio
         async with services.database.statement() as connection:
             rows = await attempts.read_log(connection, job.id, job.attempt, after=0, limit=MOST_LINES)
             lines = [row.text for row in rows]
-    version = await asking.run(_version_of, job)
+    version = await model_threads.run(_version_of, job)
     result = await services.storage.threads.run(_result, services, job)
     return prediction_view(job, base=base, version=version, lines=lines, result=result)
 

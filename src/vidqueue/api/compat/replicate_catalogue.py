@@ -1,4 +1,4 @@
-"""The Replicate door: the models with their versions, and the account."""
+"""The API that is compatible with Replicate: the models with their versions, and the account."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 import vidqueue
 from vidqueue.api.compat import models
 from vidqueue.api.compat.models import Model
-from vidqueue.api.compat.replicate import asking
+from vidqueue.api.compat.replicate import model_threads
 from vidqueue.api.compat.video_catalogue import VideoModelView, video_models_of
 from vidqueue.api.http.context import base_of, owner_of, services_of
 from vidqueue.api.http.endpoint import json_answer
@@ -83,27 +83,27 @@ class SecretKeyView(BaseModel):
 async def list_models(request: Request) -> Response:
     """List the models: `vidqueue/<processor>`, `cog/<endpoint>`, `comfyui/<workflow>` and others, and their aliases."""
     base, settings = base_of(request), services_of(request).settings
-    found = await asking.run(lambda: list(models.models())) if settings.replicate.enabled else []
-    listed = await asking.run(lambda: list(video_models_of(settings.videos)))
+    found = await model_threads.run(lambda: list(models.models())) if settings.replicate.enabled else []
+    listed = await model_threads.run(lambda: list(video_models_of(settings.videos)))
     return json_answer(ModelPage(results=[_model_view(model, base, None) for model in found], data=listed))
 
 
 async def get_model(request: Request, owner: str, name: str) -> Response:
     """Read a model."""
     base = base_of(request)
-    model = await asking.run(models.find, owner, name)
-    return json_answer(_model_view(model, base, await asking.run(_version_view, model)))
+    model = await model_threads.run(models.find, owner, name)
+    return json_answer(_model_view(model, base, await model_threads.run(_version_view, model)))
 
 
 async def list_versions(request: Request, owner: str, name: str) -> Response:
     """List the versions of a model."""
-    model = await asking.run(models.find, owner, name)
-    return json_answer(VersionPage(results=[await asking.run(_version_view, model)]))
+    model = await model_threads.run(models.find, owner, name)
+    return json_answer(VersionPage(results=[await model_threads.run(_version_view, model)]))
 
 
 async def get_version(request: Request, owner: str, name: str, version: str) -> Response:
     """Read the version of a model."""
-    view = await asking.run(_version_view, await asking.run(models.find, owner, name))
+    view = await model_threads.run(_version_view, await model_threads.run(models.find, owner, name))
     if view.id != version:
         raise VidqueueError("not_found", f"{owner}/{name} has no version {version[:100]!r}.")
     return json_answer(view)

@@ -43,7 +43,7 @@ async def stream_prediction(request: Request, prediction_id: UUID, headers: Stre
 
 @dataclass(slots=True)
 class _Telling:
-    """What one client was told of a prediction. `number` is that of the newest event that it knows."""
+    """What one client has received of a prediction. `number` is that of the newest event that it knows."""
 
     services: Services
     job: JobRow
@@ -75,7 +75,7 @@ class _Telling:
         return self._output(url)
 
     async def _log(self) -> bytes:
-        """The lines that have come since."""
+        """Return the log lines that have been written since the last call."""
         async with self.services.database.statement() as connection:
             rows = await attempts.read_log(connection, self.job.id, self.attempt, after=self.line, limit=LINES)
         if not rows:

@@ -1,4 +1,4 @@
-"""The endpoints of the doors for clients of other systems."""
+"""The HTTP endpoints of the APIs that are compatible with other systems; those of Replicate are defined here."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from vidqueue.api.compat.replicate_catalogue import (
     VersionView,
 )
 from vidqueue.api.compat.replicate_views import PredictionPage, PredictionView
-from vidqueue.api.http.endpoint import JSON, Answer, Door, Endpoint, Handler
+from vidqueue.api.http.endpoint import JSON, Answer, CompatApi, Endpoint, Handler
 from vidqueue.jobs.submit import REFUSALS
 from vidqueue.principal import Role
 
 _ID = "/v1/predictions/{prediction_id:uuid}"
 _MODEL = "/v1/models/{owner}/{name}"
 
-DOOR = Door("replicate", "The Replicate door")
+REPLICATE = CompatApi("replicate", "The Replicate API")
 # Clients of OpenAI's video API ask for models at the same addresses.
-_SHARED = replace(DOOR, also="videos")
-_endpoint = partial(Endpoint, tag="replicate", door=DOOR)
+_SHARED = replace(REPLICATE, also="videos")
+_endpoint = partial(Endpoint, tag="replicate", compat_api=REPLICATE)
 
 
-def _get(path: str, handler: Handler, model: type[BaseModel], description: str, door: Door = DOOR) -> Endpoint:
+def _get(path: str, handler: Handler, model: type[BaseModel], description: str, compat_api: CompatApi = REPLICATE) -> Endpoint:
     answers = {200: Answer(description, {JSON: model})}
-    return _endpoint(method="GET", path=path, handler=handler, answers=answers, door=door)
+    return _endpoint(method="GET", path=path, handler=handler, answers=answers, compat_api=compat_api)
 
 
 def _create(path: str, handler: Handler) -> Endpoint:

@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from vidqueue.api.compat import models, video_models
 from vidqueue.api.compat.models import OURS
-from vidqueue.api.compat.replicate import asking
+from vidqueue.api.compat.replicate import model_threads
 from vidqueue.api.http.context import services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
-from vidqueue.settings.doors import VideosSettings
+from vidqueue.settings.compat import VideosSettings
 
 
 class VideoModelView(BaseModel):
@@ -29,7 +29,7 @@ class VideoModelView(BaseModel):
 
 
 def video_models_of(settings: VideosSettings) -> Iterator[VideoModelView]:
-    """Every name that `model` of a video may be, aliases first; none if the door is closed. It may block."""
+    """Every name that `model` of a video may be, aliases first; none if the API is disabled. It may block."""
     if settings.enabled:
         there = registry.catalogue()
         for name, alias in settings.models.items():
@@ -42,7 +42,7 @@ async def get_video_model(request: Request, model: str) -> Response:
     """Read a model of `/v1/videos` by its alias."""
     settings = services_of(request).settings.videos
     try:
-        await asking.run(video_models.find, model, settings)
+        await model_threads.run(video_models.find, model, settings)
     except VidqueueError as error:
         raise VidqueueError("not_found", error.message) from None
     return json_answer(VideoModelView(id=model, owned_by=OURS))

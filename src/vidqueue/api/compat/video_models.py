@@ -12,9 +12,9 @@ from vidqueue.api.compat import models
 from vidqueue.api.compat.models import OURS, Model, model_of
 from vidqueue.errors import VidqueueError
 from vidqueue.processors.media import media_places
-from vidqueue.settings.doors import ModelAlias, VideosSettings
+from vidqueue.settings.compat import ModelAlias, VideosSettings
 
-# What parameters are called that take a field of a request; the first that a model has gets it.
+# Names of the parameters that may take a field of a request; the first one that the model has gets the value.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "text"),
     "negative_prompt": ("negative_prompt",),
@@ -30,7 +30,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "lora": ("lora",),
     "input_reference": ("input_reference", "image", "video", "media"),
 }
-# Every client may send these, whatever the model is; one that has no use for them is run without.
+# Clients send these for every model; they are ignored if the model has no such parameter.
 ALWAYS_POSSIBLE = ("prompt", "seconds", "size")
 USUAL_FPS = 16.0
 LONGEST_LIST = 1000
@@ -44,7 +44,7 @@ class VideoModel:
     """A model that makes videos.
 
     Attributes:
-        name: as clients say it.
+        name: the name that clients use.
         processor: the processor of its jobs.
         fixed: what the input has in any case.
         within: where the parameters stand in the input.
@@ -101,7 +101,7 @@ class VideoModel:
         try:
             _put(made, place, self._typed(place, value))
         except (TypeError, ValueError) as error:
-            message = f"The model {self.name} is configured with a place that its input does not have: {error}."
+            message = f"The model {self.name} is configured with a place that does not exist in its input: {error}."
             raise VidqueueError("unknown_model", message) from None
 
     def _only_media(self) -> Place | None:
@@ -109,7 +109,7 @@ class VideoModel:
         return (*self.within, found[0]) if len(found) == 1 else None
 
     def _settled(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields in the words of the model: it may want width and height, or a number of frames."""
+        """Convert the size to width and height, and the length to a number of frames, if the model takes those."""
         settled = dict(fields)
         size = settled.get("size")
         if size is not None and self.place("size") is None and self.place("width") is not None:
@@ -124,7 +124,7 @@ class VideoModel:
         return settled
 
     def _typed(self, place: Place, value: Any) -> Any:
-        """A value that came as text, as its parameter wants it."""
+        """Convert a value that came as text to the type of its parameter."""
         if not isinstance(value, str):
             return value
         schema = self.properties.get(str(place[-1]), {}) if place[:-1] == self.within else {}
@@ -155,7 +155,7 @@ def find(name: str, settings: VideosSettings) -> VideoModel:
 
 
 def of_job(processor: str, given: Mapping[str, Any], settings: VideosSettings, alias: str | None) -> VideoModel | None:
-    """The model that a job runs; None if it is not there any more. It may block."""
+    """Return the model that a job runs; None if it no longer exists. It may block."""
     try:
         if alias in settings.models and settings.models[alias].processor == processor:
             return find(alias, settings)
@@ -169,7 +169,7 @@ def _of_alias(name: str, alias: ModelAlias) -> VideoModel:
     try:
         model = models.find(*full_name.split("/", 1))
     except VidqueueError:
-        message = f"The model {name} is configured for {full_name}, which is not there."
+        message = f"The model {name} is configured for {full_name}, which does not exist."
         raise VidqueueError("unknown_model", message) from None
     made = _of_catalogue(name, model, alias.parameters)
     return replace(made, fixed={**made.fixed, **alias.input})

@@ -25,10 +25,10 @@ from vidqueue.errors import VidqueueError
 # A picture may come inside a field, as a data: URL.
 LARGEST_FIELD = 16 << 20
 REFERENCE = "input_reference"
-# Fields that say nothing here, and that clients send all the same.
+# Fields that clients send and that have no meaning here.
 IGNORED = ("user", "n", "response_format")
 
-# How clients write an object into a form: `input_reference[image_url]`.
+# The notation in forms for a field of an object: `input_reference[image_url]`.
 _INNER = re.compile(r"([a-z_]{1,64})\[([A-Za-z0-9_]{1,64})\]")
 
 
@@ -43,7 +43,7 @@ def _object(value: Any) -> Any:
 
 
 class ReferenceObject(BaseModel):
-    """A reference that is no file of the form."""
+    """A reference to a picture by URL or by the id of a file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,11 +58,11 @@ def _reference(value: Any) -> Any:
 
 
 class VideoRequest(BaseModel):
-    """What a client asks for. Further fields go to the parameter of the same name."""
+    """The request that creates a video. Other fields are passed to the parameter of the same name."""
 
     model_config = ConfigDict(extra="allow")
 
-    prompt: str = Field(min_length=1, max_length=32_000, description="What the video shall show.")
+    prompt: str = Field(min_length=1, max_length=32_000, description="Description of the video.")
     model: str | None = Field(None, max_length=200, description="An alias, `owner/name`, or a processor.")
     seconds: float | None = Field(None, gt=0, le=86_400, allow_inf_nan=False, description="Length of the video.")
     size: str | None = Field(None, pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", description="Width and height: `1280x720`.")
@@ -101,7 +101,7 @@ class VideoRequest(BaseModel):
             raise _fault(f"{given.file_id[:64]!r} is not the id of a file") from None
 
     def fields(self, own: str) -> dict[str, Any]:
-        """What was given, but the model; `own` is the daemon's own host and port."""
+        """Return the fields that were given, except the model; `own` is the daemon's own host and port."""
         given = self.model_dump(exclude_none=True, exclude={"model", "extra_params", *IGNORED})
         if reference := self.reference:
             given[REFERENCE] = with_references(reference, own)
@@ -117,7 +117,7 @@ class Received:
 
 
 async def received(request: Request) -> Received:
-    """Read the request. A file is stored; whoever refuses the request then should delete it.
+    """Read the request and store its file, which the caller should delete if it refuses the request.
 
     Raises:
         VidqueueError: the body cannot be read.

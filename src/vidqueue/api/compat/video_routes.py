@@ -1,4 +1,4 @@
-"""The endpoints of the OpenAI-shaped video door."""
+"""The HTTP endpoints of the API that is compatible with OpenAI's video API (`/v1/videos`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vidqueue.api.compat import video_catalogue, videos
 from vidqueue.api.compat.video_catalogue import VideoModelView
 from vidqueue.api.compat.video_requests import REFERENCE, VideoRequest
 from vidqueue.api.compat.video_views import VideoDeleted, VideoPage, VideoView, openai_problem
-from vidqueue.api.http.endpoint import JSON, Answer, Door, Endpoint, download_answers
+from vidqueue.api.http.endpoint import JSON, Answer, CompatApi, Endpoint, download_answers
 from vidqueue.jobs.submit import REFUSALS
 
 _VIDEO = "/v1/videos/{video_id:uuid}"
-_POLL = {"openai-poll-after-ms": "When to look again, in milliseconds."}
+_POLL = {"openai-poll-after-ms": "Time after which a client should poll again, in milliseconds."}
 
 
 def _body() -> dict[str, dict[str, Any]]:
@@ -24,7 +24,7 @@ def _body() -> dict[str, dict[str, Any]]:
     return {"multipart/form-data": {**schema, "properties": form}, JSON: {**schema, "properties": properties}}
 
 
-_endpoint = partial(Endpoint, tag="videos", errors_as=openai_problem, door=Door("videos", "The door for videos"))
+_endpoint = partial(Endpoint, tag="videos", errors_as=openai_problem, compat_api=CompatApi("videos", "The video API"))
 _UPLOAD = ("payload_too_large", "request_timeout", "input_empty", "no_space", "unsupported_media_type", "invalid_json")
 _video = partial(Answer, content={JSON: VideoView}, headers=_POLL)
 

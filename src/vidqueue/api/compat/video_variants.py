@@ -26,14 +26,14 @@ _NOTHING = {"poster": False, "sheet": False, "sprite": False, "preview": "none"}
 
 
 async def variant_of(request: Request, job: JobRow, made: dict[str, Any], variant: str) -> tuple[UUID, str]:
-    """The job and the output that have a picture of a video; it is made if there is none.
+    """Return the job and the output with a picture of a video; a job is submitted if there is none.
 
     Raises:
         VidqueueError: `not_found`, there is none of this file; `not_ready`, it takes longer than one may wait.
     """
     services, maker = services_of(request), MAKERS[variant]
     if not made["media_type"].startswith("video/"):
-        raise VidqueueError("not_found", f"There is no {variant} of a file that is no video.")
+        raise VidqueueError("not_found", f"The output is not a video, so it has no {variant}.")
     key = _key(job.id, variant)
     async with services.database.statement() as connection:
         known = await jobs.of_key(connection, job.owner, key)
@@ -66,7 +66,7 @@ async def _submitted(request: Request, job: JobRow, output: str, maker: str, key
     principal, services = principal_of(request), services_of(request)
     if not principal.role.includes(Role.SUBMIT):
         hint = "Use a key with the role submit."
-        raise VidqueueError("forbidden", "This key may not have pictures made of a video.", hint=hint)
+        raise VidqueueError("forbidden", "This key may not submit the job that makes pictures of a video.", hint=hint)
     wanted = JobRequest(
         processor=PROCESSOR,
         input={"video": f"vq:jobs/{job.id}/{output}", **_NOTHING, maker: True},

@@ -12,7 +12,7 @@ from vidqueue.api.http.problems import Problem
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import FINAL, State
 
-# A client takes any other word for a fault of the server.
+# Clients treat any other status as an error of the server.
 _STATUS: dict[State, Literal["queued", "in_progress", "completed", "failed"]] = {
     State.QUEUED: "queued",
     State.RUNNING: "in_progress",
@@ -23,7 +23,7 @@ _STATUS: dict[State, Literal["queued", "in_progress", "completed", "failed"]] = 
 
 
 class VideoError(BaseModel):
-    """Why there is no video."""
+    """The error of a video that could not be made."""
 
     code: str = Field(description="Stable code; `canceled` for a job that was canceled.")
     message: str
@@ -41,8 +41,8 @@ class VideoView(BaseModel):
     completed_at: int | None
     expires_at: int | None = Field(description="When it is removed, if that is known.")
     prompt: str | None
-    seconds: str | None = Field(description="Length that was asked for; once there is a video, its own.")
-    size: str | None = Field(description="Width and height that were asked for; once there is a video, its own.")
+    seconds: str | None = Field(description="Requested length; once the video is finished, its actual length.")
+    size: str | None = Field(description="Requested width and height; once the video is finished, its actual ones.")
     remixed_from_video_id: str | None = None
     error: VideoError | None
 
@@ -58,7 +58,7 @@ class VideoPage(BaseModel):
 
 
 class VideoDeleted(BaseModel):
-    """A video that is gone."""
+    """A deleted video."""
 
     id: str
     object: Literal["video.deleted"] = "video.deleted"
@@ -75,13 +75,13 @@ class OpenaiError(BaseModel):
 
 
 class OpenaiProblem(Problem):
-    """A problem document, which also says what the clients of OpenAI read."""
+    """A problem document with the fields that the clients of OpenAI read."""
 
     error: OpenaiError
 
 
 def openai_problem(problem: Problem) -> OpenaiProblem:
-    """The problem with what the clients of OpenAI read."""
+    """Add the fields that the clients of OpenAI read to a problem document."""
     kind = "invalid_request_error" if problem.status < 500 else "server_error"
     param = problem.errors[0].pointer.lstrip("/?") if problem.errors else None
     message = f"{problem.detail} {problem.hint}".strip()
@@ -118,7 +118,7 @@ def video_of(job: JobRow) -> dict[str, Any] | None:
 
 
 def poll_after_ms(job: JobRow, age_s: float) -> int | None:
-    """When to look again: a tenth of the time that the job has taken so far."""
+    """Return the polling interval for clients: a tenth of the time that the job has taken so far."""
     return None if job.state in FINAL else int(min(5000, max(250, age_s * 100)))
 
 

@@ -1,4 +1,4 @@
-"""The OpenAI-shaped video door (`/v1/videos`), for the official `openai` client with its base URL set to us."""
+"""The API that is compatible with OpenAI's video API (`/v1/videos`), for the official `openai` client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vidqueue.api.compat import video_models, video_requests
-from vidqueue.api.compat.replicate import asking
+from vidqueue.api.compat.replicate import model_threads
 from vidqueue.api.compat.video_requests import Received, VideoRequest
 from vidqueue.api.compat.video_variants import remove_variants, variant_of
 from vidqueue.api.compat.video_views import (
@@ -35,16 +35,16 @@ from vidqueue.job import FINAL
 from vidqueue.jobs import control
 from vidqueue.jobs.submit import JobRequest, submit
 from vidqueue.services import Services
-from vidqueue.settings.doors import VideosSettings
+from vidqueue.settings.compat import VideosSettings
 
-# The jobs of this door have this tag, and one for the alias that they were asked for by.
+# The jobs of this API have this tag, and one for the alias that the request named.
 TAG, ALIAS_TAG = "videos", "model:"
 # How long a delete waits for a running job to stop, in seconds.
 STOP_S = 25.0
 
 
 class ListQuery(BaseModel):
-    """Which videos."""
+    """The query of the list of videos."""
 
     after: UUID | None = Field(None, description="The last id of the page before.")
     limit: int = Field(20, ge=1, le=100, description="Videos on one page.")
@@ -52,10 +52,10 @@ class ListQuery(BaseModel):
 
 
 class ContentQuery(BaseModel):
-    """What of a video."""
+    """The query of a download."""
 
     variant: Literal["video", "thumbnail", "spritesheet"] = Field(
-        "video", description="A thumbnail or a spritesheet is made when it is asked for the first time."
+        "video", description="A thumbnail or a spritesheet is made at the first request."
     )
 
 
@@ -90,7 +90,7 @@ async def get_video(request: Request, video_id: UUID) -> Response:
 
 
 async def list_videos(request: Request, query: ListQuery) -> Response:
-    """List the videos that were asked for at this address."""
+    """List the videos that were created at this address."""
     settings = services_of(request).settings.videos
     services, owner = services_of(request), scope_of(request)
     oldest = query.order == "asc"
@@ -142,8 +142,8 @@ async def _submitted(request: Request, body: VideoRequest, key: str | None, sett
     if not name:
         fault = {"pointer": "/model", "detail": "Field required"}
         raise VidqueueError("invalid_request", "The request names no model.", errors=[fault])
-    model = await asking.run(video_models.find, name, settings)
-    given = await asking.run(model.input_of, body.fields(request.url.netloc))
+    model = await model_threads.run(video_models.find, name, settings)
+    given = await model_threads.run(model.input_of, body.fields(request.url.netloc))
     job_request = JobRequest(
         processor=model.processor,
         input=given,
@@ -169,7 +169,7 @@ async def _content(request: Request, job: JobRow, variant: str, headers: RangeHe
     if made is None:
         (view,) = await _views([job], services_of(request).settings.videos)
         why = f": {view.error.message}" if view.error else ""
-        raise VidqueueError("not_found", f"There is no video; it is {view.status}{why}.")
+        raise VidqueueError("not_found", f"The video is not available: its status is {view.status}{why}.")
     if variant == "video":
         return await get_output(request, job.id, made["name"], headers)
     job_id, name = await variant_of(request, job, made, variant)
@@ -183,7 +183,7 @@ async def _answer(job: JobRow, settings: VideosSettings, status: int = 200) -> R
 
 
 async def _views(found: Sequence[JobRow], settings: VideosSettings) -> list[VideoView]:
-    return await asking.run(lambda: [video_view(job, _model_of(job, settings)) for job in found])
+    return await model_threads.run(lambda: [video_view(job, _model_of(job, settings)) for job in found])
 
 
 def _model_of(job: JobRow, settings: VideosSettings) -> video_models.VideoModel | None:

@@ -1,6 +1,6 @@
-"""Audit of requests: writes down who changed what, for every address that changes something, whatever it is.
+"""The audit log: records who changed what, for every endpoint that changes something.
 
-What makes work (submits, uploads, doors of other systems) is not written: jobs and files have their owner. A row
+Submits, uploads and the APIs of other systems are not recorded, because jobs and files have their owner. A row
 is written once the change is done, in a statement of its own; if the database is away by then, the log has it.
 """
 
@@ -17,7 +17,7 @@ from vidqueue.api.http.context import principal_of, services_of
 from vidqueue.db.tables import audit
 from vidqueue.errors import VidqueueError
 
-# Addresses of other tags belong to clients of other systems, who submit by them.
+# Endpoints with other tags belong to the APIs of other systems, whose clients submit jobs with them.
 TAGS = frozenset({"jobs", "bulk actions", "batches", "webhooks", "schedules", "keys", "machine", "files", "pages"})
 MAKES_WORK = frozenset({"/v1/jobs", "/v1/batches", "/v1/files", "/submit/{name}"})
 UPLOADS = "/v1/uploads"
@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 
 
 def is_audited(method: str, path: str, tag: str, public: bool) -> bool:
-    """True if a request to an address is written down."""
+    """True if requests to an endpoint are recorded in the audit log."""
     if method not in METHODS or public or tag not in TAGS or path.startswith(UPLOADS):
         return False
     return method != "POST" or path not in MAKES_WORK
 
 
 async def record(request: Request, path: str, arguments: dict[str, Any]) -> None:
-    """Write down what a request has changed; a form that was refused with a notice has changed nothing."""
+    """Record what a request has changed; a form that was refused with a notice has changed nothing."""
     if getattr(request.state, "refused", False):
         return
     values = {name: str(value) for name, value in arguments.items() if name in request.path_params}

@@ -50,7 +50,7 @@ class Description:
             return self._built
 
     async def forget(self) -> None:
-        """Have it built again at the next reading, because the processors have changed."""
+        """Discard the document, so that it is built again when it is next read, because the processors have changed."""
         async with self._lock:  # a build that runs now still has the old processors
             self._built = None
 

@@ -42,47 +42,47 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """The addresses that clients of another system know; the operator closes them by `<section>.enabled`.
+class CompatApi:
+    """An API in the shape of another system's, which the operator can disable with `<section>.enabled`.
 
-    `beginning` is that of all addresses there are in the other system, also of those that are unknown here. Addresses
-    that a second system has too are open as long as one of both is: `also` names its section.
+    `prefix` is the common prefix of its addresses; unknown addresses below it get its form of errors too. Addresses that
+    a second API has too are enabled if one of both is: `also` names its section.
     """
 
     section: str
     name: str
-    beginning: str = ""
+    prefix: str = ""
     also: str = ""
 
-    def is_open(self, request: Request) -> bool:
-        """False if the operator has closed the door."""
+    def is_enabled(self, request: Request) -> bool:
+        """False if the operator has disabled the API."""
         settings = services_of(request).settings
         return any(getattr(settings, one).enabled for one in (self.section, self.also) if one)
 
-    def require_open(self, request: Request) -> None:
-        """Refuse a request if the operator has closed the door.
+    def require_enabled(self, request: Request) -> None:
+        """Refuse a request if the operator has disabled this API.
 
         Raises:
             VidqueueError: `not_found`.
         """
-        if not self.is_open(request):
-            hint = f"Set {self.section}.enabled to open it."
-            raise VidqueueError("not_found", f"{self.name} is closed.", hint=hint)
+        if not self.is_enabled(request):
+            hint = f"Set {self.section}.enabled to true to enable it."
+            raise VidqueueError("not_found", f"{self.name} is disabled.", hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A method of an address.
+    """An HTTP endpoint: a method of an address, its handler, and what the OpenAPI document says about it.
 
     Attributes:
-        path: in Starlette's words, `/v1/jobs/{job_id:uuid}`.
-        answers: what it answers by status.
-        errors: codes it may refuse with, besides those that every address has.
+        path: a path of Starlette, such as `/v1/jobs/{job_id:uuid}`.
+        answers: its responses by status.
+        errors: codes of errors that it may respond with, besides those that every address has.
         raw_body: media types of a body that the handler streams itself.
         public: answered without a key.
-        role: what the key of a request must allow; by default reading for GET, else submitting.
-        errors_as: adds to a problem what the clients of another system read.
-        door: what it belongs to, if that can be closed.
+        role: the role that the key of a request must have; by default READ for GET, else SUBMIT.
+        errors_as: adds the fields of another system's errors to a problem document.
+        compat_api: the API of another system that it belongs to, if any.
     """
 
     method: str
@@ -95,7 +95,7 @@ class Endpoint:
     public: bool = False
     role: Role | None = None
     errors_as: ErrorShape | None = None
-    door: Door | None = None
+    compat_api: CompatApi | None = None
 
     @property
     def needs(self) -> Role | None:
@@ -115,13 +115,13 @@ class Endpoint:
         return model
 
     async def call(self, request: Request) -> Response:
-        """Find out who asks, read the handler's arguments from the request, and call it."""
+        """Authenticate the request, read the handler's arguments from it, and call the handler."""
         request.state.errors_as = self.errors_as
         if self.needs is not None:
-            # Before the body: whoever may not ask is not read.
+            # Before the body, so that no body of a client without permission is read.
             await require_role(request, self.needs)
-        if self.door is not None:
-            self.door.require_open(request)
+        if self.compat_api is not None:
+            self.compat_api.require_enabled(request)
         arguments: dict[str, Any] = dict(request.path_params)
         if "\0" in request.url.path or "%00" in request.url.path:
             # No database keeps a NUL, so nothing can have this name.

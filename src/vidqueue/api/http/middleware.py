@@ -87,7 +87,7 @@ class RequestLog:
 
 
 def _owner(scope: Scope) -> str | None:
-    """Return who asked; None where nobody needed to be known."""
+    """Return the owner of the request; None for endpoints that need no key."""
     principal: Principal | None = scope.get("state", {}).get("principal")
     return principal.owner if principal else None
 

@@ -91,7 +91,7 @@ def answer(request: Request, error: VidqueueError, more: Mapping[str, str] | Non
 
 
 def _shape_at(request: Request) -> ErrorShape | None:
-    """The shape of the errors of the door that an address belongs to, where the address itself is unknown."""
+    """Return how errors of an unknown address are written, if its prefix belongs to the API of another system."""
     shapes: Mapping[str, ErrorShape] = getattr(request.app.state, "error_shapes", {}) if "app" in request.scope else {}
     return next((shape for beginning, shape in shapes.items() if request.url.path.startswith(beginning)), None)
 

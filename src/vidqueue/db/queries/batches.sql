@@ -30,7 +30,7 @@ LEFT JOIN vidqueue.processors p ON p.name = m.processor
 ORDER BY m.id
 
 -- name: forget_uploads
-SELECT vidqueue.forget_uploads(VARIADIC %(job_ids)s::uuid[]) AS leaving
+SELECT vidqueue.forget_uploads(VARIADIC %(job_ids)s::uuid[]) AS forgotten
 
 -- name: add_owner
 INSERT INTO vidqueue.owners (name) VALUES (%(owner)s) ON CONFLICT DO NOTHING

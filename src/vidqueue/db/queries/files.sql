@@ -18,7 +18,7 @@ WHERE sha256 = %(hash)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND n
 -- name: renew_by_sha256
 -- Begin the age of an upload anew, so that retention does not take what somebody has just asked for. A row that retention has
 -- locked is passed over.
-UPDATE vidqueue.files SET created_at = clock_timestamp(), leaves = false WHERE id = (
+UPDATE vidqueue.files SET created_at = clock_timestamp(), expires_with_jobs = false WHERE id = (
     SELECT id FROM vidqueue.files
     WHERE sha256 = %(hash)s AND owner = %(owner)s AND NOT published AND node = %(node)s AND missing_at IS NULL
       AND (%(name)s::text IS NULL OR name = %(name)s) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
@@ -32,7 +32,7 @@ WHERE blake3 = %(hash)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND n
 -- name: renew_by_blake3
 -- Begin the age of an upload anew, so that retention does not take what somebody has just asked for. A row that retention has
 -- locked is passed over.
-UPDATE vidqueue.files SET created_at = clock_timestamp(), leaves = false WHERE id = (
+UPDATE vidqueue.files SET created_at = clock_timestamp(), expires_with_jobs = false WHERE id = (
     SELECT id FROM vidqueue.files
     WHERE blake3 = %(hash)s AND owner = %(owner)s AND NOT published AND node = %(node)s AND missing_at IS NULL
       AND (%(name)s::text IS NULL OR name = %(name)s) LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
@@ -101,7 +101,7 @@ WHERE f.id = ANY (%(ids)s)
 -- name: left
 -- Those that are to leave, and that no job needs any more: one that has succeeded is never run again. Asked after the lock.
 SELECT f.id FROM vidqueue.files f
-WHERE f.id = ANY (%(ids)s) AND f.leaves
+WHERE f.id = ANY (%(ids)s) AND f.expires_with_jobs
   AND NOT EXISTS (SELECT FROM vidqueue.outputs o WHERE o.file_id = f.id)
   AND NOT EXISTS (SELECT FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
                   WHERE u.file_id = f.id AND j.state <> 'succeeded')

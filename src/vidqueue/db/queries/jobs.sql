@@ -13,7 +13,7 @@ SELECT a.job_id, a.created,
        CASE WHEN a.created THEN vidqueue.keep_for(vidqueue.run_after(
            vidqueue.require_labels(a.job_id, %(labels)s::text[]), VARIADIC %(after)s::uuid[]), %(keep_s)s) END AS done,
        CASE WHEN a.created AND NOT %(cache)s THEN vidqueue.run_anew(a.job_id) END AS anew,
-       CASE WHEN a.created AND %(forget_uploads)s THEN vidqueue.forget_uploads(a.job_id) END AS leaving
+       CASE WHEN a.created AND %(forget_uploads)s THEN vidqueue.forget_uploads(a.job_id) END AS forgotten
 FROM vidqueue.accept(
     processor => %(processor)s, input => %(input)s, title => %(title)s, tags => %(tags)s, priority => %(priority)s,
     run_at => %(run_at)s, expires_at => %(expires_at)s, max_attempts => %(max_attempts)s, timeout_s => %(timeout_s)s,

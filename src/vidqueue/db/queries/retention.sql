@@ -117,10 +117,10 @@ WHERE j.kept_until <= %(before)s AND (j.kept_until, j.id) > (%(after)s, %(after_
 ORDER BY j.kept_until, j.id LIMIT %(limit)s
 FOR UPDATE OF j SKIP LOCKED
 
--- name: lock_leaving
--- The next uploads that are to leave with their last job, whether it has ended or not.
+-- name: lock_expiring
+-- The next uploads that expire with their jobs, whether those have ended or not.
 SELECT f.id, f.created_at FROM vidqueue.files f
-WHERE f.leaves AND NOT f.published AND (f.created_at, f.id) > (%(after)s, %(after_id)s)
+WHERE f.expires_with_jobs AND NOT f.published AND (f.created_at, f.id) > (%(after)s, %(after_id)s)
   AND NOT EXISTS (SELECT FROM vidqueue.lanes l WHERE l.node = f.node AND l.state = 'online' AND f.node <> %(node)s)
 ORDER BY f.created_at, f.id LIMIT %(limit)s
 FOR UPDATE OF f SKIP LOCKED

@@ -131,10 +131,10 @@ async def lock_jobs(
     return [Place(one["finished_at"], one["id"]) for one in found]
 
 
-async def lock_leaving(connection: Connection, after: Place, *, node: UUID, limit: int) -> list[Place]:
-    """Lock the next uploads that are to leave with their last job; as with `lock_uploads`, none of another daemon."""
+async def lock_expiring(connection: Connection, after: Place, *, node: UUID, limit: int) -> list[Place]:
+    """Lock the next uploads that expire with their jobs; as with `lock_uploads`, none of another daemon."""
     found = await rows(
-        connection, "retention", "lock_leaving", after=after.at, after_id=after.id, node=node, limit=limit
+        connection, "retention", "lock_expiring", after=after.at, after_id=after.id, node=node, limit=limit
     )
     return [Place(one["created_at"], one["id"]) for one in found]
 

@@ -1,4 +1,4 @@
-"""What doors ask about their tasks, which are jobs with a tag: how many there are, and how far one has come."""
+"""Queries of the compatible APIs about tasks, which are jobs with a tag: their number, and the progress of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section `replicate` of the configuration: beside the door, the accounts that the processor `replicate` uses."""
+"""The section `replicate` of the configuration: settings of the compatible API, and accounts of the processor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.processors.configured import EntryName, Url
 from vidqueue.processors.remote.documents import Documents
 from vidqueue.processors.remote.peer import Peer, PeerError
-from vidqueue.settings.doors import ReplicateSettings
+from vidqueue.settings.compat import ReplicateSettings
 from vidqueue.settings.entries import Section
 
 ASK_S = 5.0

@@ -1,4 +1,4 @@
-"""The section `videos` of the configuration: beside the door, the servers that the processor `videos` runs jobs on."""
+"""The section `videos` of the configuration: settings of the compatible API, and servers of the processor `videos`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from vidqueue.processors.configured import EntryName, Url
 from vidqueue.processors.peers import ManagedSettings
-from vidqueue.settings.doors import VideosSettings
+from vidqueue.settings.compat import VideosSettings
 
 
 class VideoServer(ManagedSettings):

@@ -1,25 +1,25 @@
--- Uploads that leave once the last job that names them has succeeded or is removed, because a job asked for that.
+-- Uploads that expire with their jobs: removed once the last job that names them has succeeded or is removed, at the request of a job.
 -- Expand only: an older program goes on with this schema while it drains; it keeps such uploads as it keeps all.
 
-ALTER TABLE vidqueue.files ADD COLUMN leaves boolean NOT NULL DEFAULT false;
-COMMENT ON COLUMN vidqueue.files.leaves IS
+ALTER TABLE vidqueue.files ADD COLUMN expires_with_jobs boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN vidqueue.files.expires_with_jobs IS
     'True for an upload that is removed once every job that names it has succeeded or is removed, and no schedule names it.';
 
 CREATE FUNCTION vidqueue.forget_uploads(VARIADIC job_ids uuid[]) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    leaving bigint;
+    marked bigint;
 BEGIN
     -- Locked in the order of their ids, so that two batches that name the same files do not deadlock. A file of somebody else
     -- is not for this job's owner to remove.
-    UPDATE vidqueue.files f SET leaves = true
+    UPDATE vidqueue.files f SET expires_with_jobs = true
     FROM (SELECT g.id FROM vidqueue.files g
           WHERE g.id IN (SELECT u.file_id FROM vidqueue.job_files u JOIN vidqueue.jobs j ON j.id = u.job_id
                          WHERE u.job_id = ANY (job_ids) AND j.owner = g.owner)
             AND NOT g.published
           ORDER BY g.id FOR NO KEY UPDATE) asked
-    WHERE f.id = asked.id AND NOT f.leaves;
-    GET DIAGNOSTICS leaving = ROW_COUNT;
-    RETURN leaving;
+    WHERE f.id = asked.id AND NOT f.expires_with_jobs;
+    GET DIAGNOSTICS marked = ROW_COUNT;
+    RETURN marked;
 END $$;
 COMMENT ON FUNCTION vidqueue.forget_uploads IS
     'Let the uploads that these jobs name be removed once every job that names them has succeeded or is removed; returns how many.';

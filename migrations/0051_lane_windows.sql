@@ -1,4 +1,4 @@
--- Lanes with manners: time windows, and a GPU that others use too.
+-- Time windows of lanes, and lanes whose GPU is shared with other programs.
 -- Expand only: an older program goes on with this schema while it drains.
 
 ALTER TABLE vidqueue.lanes
