@@ -138,9 +138,9 @@ KINDS: dict[str, Kind] = {
     "output_incomplete": Kind(
         500, False, "The result is not what it must be; see the attempt's log, and try another container or encoder."
     ),
-    "ffmpeg_failed": Kind(500, True, "The attempt's log has ffmpeg's last words."),
+    "ffmpeg_failed": Kind(500, True, "The attempt's log has the last output of ffmpeg."),
     # The lane.
-    "executor_crashed": Kind(500, True, "The lane's process died; the attempt's log shows its last words."),
+    "executor_crashed": Kind(500, True, "The lane's process died; the attempt's log shows its last output."),
     "no_result": Kind(500, True, "The lane's process ended without a result; see the attempt's log."),
     "processor_error": Kind(500, True, "The processor raised an error it did not expect; see the attempt's log."),
     "program_failed": Kind(500, True, "A program that the processor ran has failed; the attempt's log has its words."),
@@ -161,7 +161,9 @@ KINDS: dict[str, Kind] = {
     "no_face": Kind(422, False, "Give a picture in which a face is well visible."),
     "peer_lost": Kind(500, True, "The server that did the work died or forgot it; see its log."),
     "peer_setup_failed": Kind(
-        500, True, "The attempt's log has the server's last words; check its command, directory and setup_timeout_s."
+        500,
+        True,
+        "The attempt's log has the last output of the server; check its command, directory and setup_timeout_s.",
     ),
     # The limit of waiting is reached, and nothing was burned on the way; a retry waits anew.
     "peer_unavailable": Kind(

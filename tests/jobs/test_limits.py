@@ -121,7 +121,7 @@ async def test_a_limit_is_429_over_http_and_an_upload_is_refused_before_it_is_re
         (token,) = set(re.findall(r'name="token" value="([^"]+)"', page))
         form = {"data": {"token": token}, "files": [("f.media", ("a.txt", b"x", "text/plain"))]}
         by_page = await client.post("/submit/zoo", headers=ann, **form)  # type: ignore[arg-type]
-        assert (by_page.status_code, "ann may store 0 bytes more" in by_page.text) == (429, True)
+        assert (by_page.status_code, "ann may store at most 0 more bytes" in by_page.text) == (429, True)
         listed = (await client.get("/v1/limits", headers=boss)).json()["limits"]
         assert [one["owner"] for one in listed] == ["ann"]
         assert (await client.delete("/v1/limits/ann", headers=boss)).status_code == 204

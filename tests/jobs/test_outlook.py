@@ -62,7 +62,7 @@ async def test_a_job_that_no_lane_could_ever_take_is_refused_with_the_reason(any
 async def test_jobs_with_labels_run_on_lanes_that_have_them_all_and_wait_with_the_reason(any_queue: Queue) -> None:
     plain = await any_queue.lane("cpu0")
     job_id = await any_queue.submit(labels=("fast", "studio"))
-    with pytest.raises(VidqueueError, match="No lane that takes cpu jobs has the labels: fast, studio"):
+    with pytest.raises(VidqueueError, match="No lane that accepts cpu jobs has the labels: fast, studio"):
         await refuse_what_no_lane_takes(any_queue.database, [asked(labels=("fast", "studio"))])
     fast = await any_queue.lane("cpu1", labels=("fast",))
     assert (await any_queue.job(job_id)).labels == ["fast", "studio"]

@@ -161,7 +161,7 @@ def test_a_crash_of_the_worker_is_a_restart_and_the_job_succeeds(daemon: Daemon,
     job_id = submit(daemon, act="crash_once", marker=str(tmp_path / "crashed"))
     assert daemon.ended(job_id)["state"] == "succeeded"
     assert outcomes(daemon, job_id) == [("failed", "peer_lost"), ("succeeded", None)]
-    assert "is started again" in log_of(daemon, job_id, 2)
+    assert "Restarting the server" in log_of(daemon, job_id, 2)
 
 
 def test_a_server_that_is_killed_is_started_again(daemon: Daemon, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def suspend(daemon: Daemon, job_id: str) -> None:
 def test_a_run_that_does_not_hear_its_cancel_is_ended_with_its_server(daemon: Daemon, deaf: str) -> None:
     assert daemon.ended(deaf)["state"] == "canceled"
     until(lambda: not servers(daemon, lane="cpu1"))
-    until(lambda: peer(daemon, lane="cpu1")["problem"] == "it went on with work that had ended")
+    until(lambda: peer(daemon, lane="cpu1")["problem"] == "it kept working on a job that had ended")
 
 
 def test_an_idle_server_is_stopped(daemon: Daemon) -> None:
@@ -220,7 +220,7 @@ def test_one_card_is_for_one_server_at_a_time(daemon: Daemon) -> None:
     ("endpoint", "words"),
     [
         ("absent", "its command /opt/nobody/python does not exist"),
-        ("dying", "it ended with exit code 3. Its last words: the weights are missing"),
+        ("dying", "it ended with exit code 3. Its last output: the weights are missing"),
         ("broken", "nothing.py"),
         ("slow", "it was not ready after 0.5 s"),
     ],

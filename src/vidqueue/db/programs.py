@@ -28,7 +28,7 @@ SCHEMAS = ("procrastinate", "vidqueue", "vidqueue_report")
 
 
 class ProgramError(Exception):
-    """A program of PostgreSQL failed; the message has its last words."""
+    """A program of PostgreSQL failed; the message has its last output."""
 
 
 @dataclass(frozen=True, slots=True)

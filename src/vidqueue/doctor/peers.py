@@ -42,5 +42,5 @@ def check_running(found: list[LaneRow]) -> list[Check]:
     told = [(lane.name, one) for lane in found for one in lane.peers]
     said = "; ".join(map(_state_of, told))
     if any(one["state"] == "resting" for _, one in told):
-        return [Check("servers", "warning", said, "The log of the attempts that needed them has their last words.")]
+        return [Check("servers", "warning", said, "The log of the attempts that needed them has their last output.")]
     return [Check("servers", "ok", said)] if told else []

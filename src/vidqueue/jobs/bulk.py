@@ -1,4 +1,4 @@
-"""Bulk actions: cancel, retry, delete or reprioritise all jobs that match; each is a row that can be undone.
+"""Bulk actions: cancel, retry, delete or reprioritize all jobs that match a filter; each is a row that can be undone.
 
 `bulk_runner` does them in the background, a few hundred jobs in a transaction. Jobs that were submitted after the
 request are not touched, and a job whose state does not allow the act is left as it is.
@@ -67,7 +67,7 @@ class BulkRequest(BaseModel):
 
 
 async def ask(database: Database, request: BulkRequest, principal: Principal) -> BulkActionRow:
-    """Write a bulk action, durably; it begins after its delay.
+    """Create a bulk action, durably; it begins after its delay.
 
     Raises:
         VidqueueError: `invalid_request` if no job of these states can be meant; `limit_reached`.
@@ -92,7 +92,7 @@ async def ask(database: Database, request: BulkRequest, principal: Principal) ->
     async with database.transaction() as connection:
         action_id = await bulk_actions.add(connection, new)
         if action_id is None:
-            raise VidqueueError("limit_reached", "There are 100 bulk actions that have not ended.", retry_after_s=10)
+            raise VidqueueError("limit_reached", "There are 100 unfinished bulk actions already.", retry_after_s=10)
         return await _require(connection, action_id, None)
 
 

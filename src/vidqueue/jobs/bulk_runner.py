@@ -30,7 +30,7 @@ from vidqueue.storage.local import Storage
 
 # Jobs per transaction, and the pause between transactions: dispatch and finish need the database too.
 STEP, PAUSE_S = 200, 0.02
-# Ids that are counted by one query, and how long counting may take.
+# How many ids one query counts, and for how many seconds jobs are counted.
 COUNTED, COUNTING_S = 5000, 5.0
 # A search for a text looks at this many jobs in one query.
 SEARCHED = 1000
@@ -49,7 +49,7 @@ class BulkRunner:
         self._heartbeat = heartbeat
 
     async def run(self) -> None:
-        """Run actions for ever; an unavailable database is waited for."""
+        """Run bulk actions until cancelled; wait while the database is unavailable."""
         while True:
             self._heartbeat()
             wait_s = TICK_S

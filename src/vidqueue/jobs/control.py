@@ -41,7 +41,7 @@ async def cancel(database: Database, job_id: UUID, *, owner: str | None) -> JobR
 
 
 async def suspend(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
-    """Ask for the suspension of a running job: it keeps its lane and its memory, and uses no processor.
+    """Request the suspension of a running job: it keeps its lane and its memory, and uses no CPU or GPU time.
 
     Raises:
         VidqueueError: `not_found`; `conflict` unless the job runs, or if it is being canceled.
@@ -56,7 +56,7 @@ async def suspend(database: Database, job_id: UUID, *, owner: str | None) -> Job
 
 
 async def resume(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
-    """Let a suspended job go on; one that is not suspended stays as it is.
+    """Resume a suspended job; a running job that is not suspended is left unchanged.
 
     Raises:
         VidqueueError: `not_found`; `conflict` unless the job runs.
@@ -87,7 +87,7 @@ async def retry(database: Database, job_id: UUID, *, owner: str | None) -> JobRo
 
 
 async def run_next(database: Database, job_id: UUID, *, owner: str | None) -> JobRow:
-    """Put a waiting job before all others: its priority is raised as far as that needs, to 1000 at most.
+    """Move a waiting job to the front of the queue by raising its priority as far as necessary, to 1000 at most.
 
     Raises:
         VidqueueError: `not_found`; `conflict` if it does not wait.

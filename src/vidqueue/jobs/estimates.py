@@ -30,7 +30,8 @@ LEARNED_S = 60.0
 FORETOLD_S = 5.0
 # Attempts of the nearest sizes that an estimate is made from.
 NEAREST = 9
-# Newest attempts of a processor that show how time grows with size; pairs whose sizes differ by a factor of 1.6 tell.
+# Number of newest attempts from which the growth of time with size is learned, and the factor by which two sizes must
+# differ to be compared.
 OF_GROWTH, TELLING, LEAST_PAIRS = 60, 0.5, 5
 # Newest attempts of all processors that show how fast the machine is now, how old they may be, how many are needed.
 OF_PACE, PACE_S, LEAST_OF_PACE = 9, 3600.0, 5
@@ -114,7 +115,7 @@ def foretell(line: Sequence[InLine], online: Sequence[LaneRow], times: RunTimes,
 
     A job that no lane can take at present, or whose processor has never run, has no time.
     """
-    # Nobody knows when a suspended job leaves its lane.
+    # A suspended job occupies its lane for an unknown time.
     working = [lane for lane in online if not lane.paused and lane.blocked_by is None and lane.suspended_at is None]
     free_s = {lane.id: _left_s(lane, times, now) for lane in working}
     done: dict[UUID, float] = {}

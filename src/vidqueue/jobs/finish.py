@@ -232,7 +232,7 @@ def _message(outcome: Outcome, state: State) -> str | None:
 
 
 async def _remove_taken_back(database: Database, storage: Storage) -> None:
-    """Remove the bytes of what the attempt had published early; files that remain are removed in the next round."""
+    """Remove the files of outputs that the attempt had published early; reconciliation removes those that remain."""
     with contextlib.suppress(VidqueueError):
         await remove_discarded(database, storage)
 

@@ -144,7 +144,7 @@ class Keyring:
         return any(one == principal and _lasts(one) for one in copy.principals.values())
 
     def changed(self) -> None:
-        """Read the keys again before the next answer: this process has changed one of them."""
+        """Read the keys again before the next request is authenticated: this process has changed one."""
         self._changed_at, self._tried_at, self._reading = time.monotonic(), float("-inf"), None
 
     async def _read(self, at_most_s: float) -> _Copy:

@@ -1,7 +1,7 @@
-"""Files by their hash, so that bytes that the daemon has are not sent twice.
+"""Lookup of stored files by hash, so that bytes that the daemon has are not uploaded twice.
 
-A hash alone shows and gives nothing of another owner: only files that the request may read anyway are found by it. So
-nobody learns whether somebody else has stored certain bytes, and whoever knows a hash cannot read the bytes by it.
+Only files that the request may read anyway are found. So a client cannot find out whether another owner has stored
+certain bytes, and cannot read bytes by knowing their hash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parse_hash(text: str) -> Hashed:
     """
     found = _HASH.fullmatch(text)
     if found is None:
-        message = f"{text[:80]!r} is no hash. Write sha256: or blake3: and 64 lower-case hexadecimal digits."
+        message = f"{text[:80]!r} is not a hash. Write sha256: or blake3: and 64 lower-case hexadecimal digits."
         raise VidqueueError("invalid_request", message)
     return Hashed(cast("files.HashKind", found[1]), found[2])
 
@@ -44,7 +44,7 @@ async def find(database: Database, storage: Storage, hashed: Hashed, *, scope: s
 async def take(
     database: Database, storage: Storage, hashed: Hashed, *, scope: str | None, owner: str, name: str | None
 ) -> tuple[FileRow, bool] | None:
-    """Store known bytes for an owner without having them sent; None if `scope` has no such file here.
+    """Store known bytes for an owner without an upload; None if `scope` has no such file here.
 
     Returns:
         The file, and whether it is a new one. An upload that the owner has under this name is taken as it is, and

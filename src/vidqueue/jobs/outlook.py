@@ -1,4 +1,4 @@
-"""The outlook of a job that is not submitted yet: which lanes take it, what memory it needs, and how long it runs."""
+"""The dry run of a submit: which lanes would take the job, what memory it needs, and how long it would take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidqueue.processors.media import MediaField, file_of
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a job would meet if it were submitted now. Memory in MiB; times in seconds, None where nothing is known.
+    """What would happen to a job that is submitted now. Memory in MiB; times in seconds, None if unknown.
 
     `expected_s` is how long it runs, `done_s` when it would be done, behind the jobs that wait already. `wait_reason`
     is None if a lane would take it at once.
@@ -47,14 +47,14 @@ async def look(
 
 
 async def refuse_what_no_lane_takes(database: Database, wanted: Sequence[NewJob]) -> None:
-    """Refuse jobs that none of the lanes that there are could ever take, whatever is paused or offline now.
+    """Refuse jobs that no existing lane could ever take, including lanes that are paused or offline.
 
     A lane whose name is not known may still come, and so may the first lane for a kind of work.
 
     Raises:
         VidqueueError: `no_lane`.
     """
-    # Most jobs ask for nothing that a lane could lack.
+    # Most jobs require nothing that a lane could lack.
     asking = [job for job in wanted if job.lane is not None or job.vram_mb > 0 or job.labels]
     if not asking:
         return
@@ -64,11 +64,11 @@ async def refuse_what_no_lane_takes(database: Database, wanted: Sequence[NewJob]
         named = [lane for lane in known if job.lane in (None, lane.name)]
         taking = [lane for lane in named if job.device in lane.takes]
         if job.lane is not None and named and not taking:
-            raise VidqueueError("no_lane", f"The lane {job.lane} takes no {job.device} jobs.")
+            raise VidqueueError("no_lane", f"The lane {job.lane} does not accept {job.device} jobs.")
         labeled = [lane for lane in taking if set(job.labels) <= set(lane.labels)]
         if taking and not labeled:
             words = ", ".join(sorted(set(job.labels)))
-            raise VidqueueError("no_lane", f"No lane that takes {job.device} jobs has the labels: {words}.")
+            raise VidqueueError("no_lane", f"No lane that accepts {job.device} jobs has the labels: {words}.")
         if taking and not any(lane.device == "cpu" or job.vram_mb <= lane.vram_mb for lane in labeled):
             largest = max(lane.vram_mb for lane in labeled)
             which = f"the lane {job.lane} has" if job.lane else "the largest GPU lane has"

@@ -1,6 +1,6 @@
 """Pause, resume and drain everything, a processor, or a lane; time windows of lanes. Each is one transaction.
 
-All of it outlives every daemon.
+They are stored in the database and survive restarts.
 """
 
 from __future__ import annotations

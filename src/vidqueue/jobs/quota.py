@@ -1,4 +1,4 @@
-"""The quota of an owner: the bytes that may still be stored, asked before they arrive."""
+"""The storage quota of an owner, checked before the bytes arrive."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ async def require_room(connection: Connection, owner: str, size: int) -> None:
     """
     left = await limits.storage_left(connection, owner)
     if left is not None and left < size:
-        raise VidqueueError("limit_reached", f"{owner} may store {left} bytes more.", retry_after_s=60)
+        raise VidqueueError("limit_reached", f"{owner} may store at most {left} more bytes.", retry_after_s=60)

@@ -59,7 +59,7 @@ async def give_back(database: Database, storage: Storage, node: UUID, why: Inter
 
 @dataclass(slots=True)
 class Reaper:
-    """Watches the attempts of all daemons, from one of them.
+    """Reaps dead attempts: gives back those whose daemon has ended or whose lease has expired, of any daemon.
 
     An expired lease is ignored while its holder had no chance to renew it. So after a time in which this daemon had no
     database, or stood still itself, or was not there at all, lanes first get time to renew their leases; after a start

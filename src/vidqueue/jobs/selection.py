@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from vidqueue.db.tables.jobs import JobFilter
 from vidqueue.job import State
 
-# `+` means a space in a query, and people write +02:00 all the same.
+# `+` in a query string is decoded to a space, but clients often send an unescaped +02:00.
 _ZONE = re.compile(r" (\d\d:\d\d)\Z", re.ASCII)
 
 QueryTime = Annotated[
@@ -21,7 +21,7 @@ QueryTime = Annotated[
 
 
 class Selection(BaseModel):
-    """Which jobs are meant; what is left out does not narrow."""
+    """Filters that select jobs; all of them must match."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class Selection(BaseModel):
 
     @property
     def is_impossible(self) -> bool:
-        """True if no query answers it: a text cannot be searched within a batch."""
+        """True if no query supports this combination: text cannot be searched within a batch."""
         return self.text is not None and self.batch is not None
 
     def within(

@@ -171,7 +171,7 @@ async def submit(
 
 
 async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None) -> NewJob:
-    """Check everything about a job that can be known before it is queued, and return it as the queue takes it.
+    """Check everything about a job that can be known before it is queued, and return it as a row for the queue.
 
     Raises:
         VidqueueError: the request cannot be accepted.

@@ -1,4 +1,4 @@
-"""Resumable uploads: files of any size that arrive in pieces, over any number of connections and lives of the daemon.
+"""Resumable uploads: files that arrive in pieces, over any number of connections and restarts of the daemon.
 
 The database says how much has arrived, and only of bytes that are synced. The lock of the partial file keeps two
 writers apart, in whatever processes they are. A whole upload becomes the stored file with its id.
@@ -28,9 +28,9 @@ from vidqueue.storage.digests import Digests, Hashes
 from vidqueue.storage.local import OLD_S, Storage
 from vidqueue.storage.partial import Partial
 
-# What has arrived is synced and written down after so many bytes or seconds: the most that a killed daemon loses.
+# Received bytes are synced and recorded after this many bytes or seconds, the most that a killed daemon can lose.
 SAVE_BYTES, SAVE_S = 16 << 20, 2.0
-# Hashes of uploads between two requests: whoever is not among them is read once more when it is whole.
+# How many hash states are kept between requests; an upload without one is read again when it is complete.
 HASHES_KEPT = 256
 BATCH = 200
 DAY_S = 86_400
@@ -52,7 +52,7 @@ class _Writing:
 
 
 class Uploads:
-    """Takes uploads in pieces."""
+    """Receives resumable uploads."""
 
     def __init__(self, database: Database, storage: Storage, *, days: float, max_mib: int) -> None:
         self._database = database
@@ -136,7 +136,7 @@ class Uploads:
 
     @asynccontextmanager
     async def _writing(self, row: UploadRow) -> AsyncIterator[_Writing]:
-        """Lock the upload for the block, and read again what has arrived."""
+        """Lock the upload for the block, and read again how many bytes have arrived."""
         partial = Partial(self._storage.upload_path(row.id))
         writing = None
         try:
@@ -156,14 +156,14 @@ class Uploads:
         clock = asyncio.get_running_loop().time
         async for chunk in body:
             if writing.received + len(chunk) > writing.row.length:
-                raise VidqueueError("payload_too_large", f"The upload has {writing.row.length} bytes, and more came.")
+                raise VidqueueError("payload_too_large", f"The upload has {writing.row.length} bytes; more were sent.")
             await self._storage.threads.run(writing.partial.write, chunk, writing.digests)
             writing.received += len(chunk)
             if writing.received - writing.saved >= SAVE_BYTES or clock() - writing.saved_at >= SAVE_S:
                 await self._save(writing)
 
     async def _save(self, writing: _Writing) -> None:
-        """Sync what was written, and write down how much that is."""
+        """Sync the bytes that were written, and record their number."""
         if writing.received == writing.saved:
             return
         await self._storage.long_threads.run(writing.partial.sync)

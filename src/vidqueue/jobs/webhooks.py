@@ -42,7 +42,7 @@ class Receiver(BaseModel):
 class PredictionReceiver(Receiver):
     """A webhook whose payload is a prediction of Replicate. Only the compatible API of Replicate makes one.
 
-    `prediction_base` is scheme, host and port of the addresses in what it is told.
+    `prediction_base` is the scheme, host and port of the URLs in the payload.
     """
 
     prediction_base: str

@@ -100,7 +100,7 @@ def failure_of(ended: Ended) -> VidqueueError:
         return VidqueueError("timed_out", "ffmpeg used up its processor time.")
     if ended.returncode == -signal.SIGKILL and ended.by == "itself":
         return VidqueueError("out_of_memory", "The system killed ffmpeg, most likely for memory.")
-    said = cause_in(ended.tail) or "no last words"
+    said = cause_in(ended.tail) or "no output"
     return VidqueueError("ffmpeg_failed", f"ffmpeg ended with status {ended.returncode}: {said[:300]}")
 
 

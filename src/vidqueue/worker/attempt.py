@@ -1,4 +1,4 @@
-"""Runs attempts on a lane: each is staged, worked, judged, published, settled.
+"""Runs attempts on a lane: stages the inputs, runs the executor, judges and publishes the outcome, and settles it.
 
 One delivery starts a series of attempts: the transaction that ends one also gives the lane its next one, until no job
 fits.
@@ -108,7 +108,7 @@ async def _worked(
 ) -> Outcome | Lost:
     """Return the outcome of the executor, or of the guard that ended the attempt first."""
     if lane.drain.begun.is_set():
-        guard.end(Interrupted("the daemon shuts down"))
+        guard.end(Interrupted("the daemon is shutting down"))
     if guard.ended.done():
         return guard.ended.result()
     running = services.settings.running
@@ -169,7 +169,7 @@ async def _work(
         return staged
     await failpoints.reach("run.staged")
     if known := await results.reuse(staged.key, begun, services, workspace):
-        reporter.hear(LogLine(f"Job {known.source} has done the same work; its outputs are taken.", "info"))
+        reporter.hear(LogLine(f"The outputs of job {known.source}, which did the same work, are reused.", "info"))
         return known
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
@@ -225,8 +225,8 @@ async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Ou
         return outcome
     await lane.executor.kill()
     if lane.gpu_uuid is not None:
-        # The next attempt gets the whole card.
-        await lane.peers.stop_idle("a job ran out of the memory of the card")
+        # So that the next attempt can use all of the GPU's memory.
+        await lane.peers.stop_idle("a job ran out of GPU memory")
     if lane.gpu_uuid is None or await gpus.answers_in_time(lane.gpu_uuid):
         return outcome
     # The lane is blocked before the job is queued again, or the job would be dispatched to it again.

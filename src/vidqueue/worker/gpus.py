@@ -1,6 +1,6 @@
 """NVML: which GPUs this machine has, whether they respond, how busy they are, and what others use of them.
 
-torch is never imported for it. A driver that has lost a GPU may never come back from a question.
+torch is never imported here. A call to a driver that has lost its GPU may never return.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from vidqueue.ops import processes
 
 # A healthy driver answers within milliseconds.
 PATIENCE_S = 10.0
-# What a driver keeps of a GPU for itself, at most.
+# The most memory of a GPU that a driver reserves for itself, in MiB.
 RESERVED_MIB = 512
-# How far back samples of the use by processes count.
+# The age of utilization samples by process that are still used, in microseconds.
 SAMPLED_S = 2.0
 _MEBIBYTE = 1 << 20
 
@@ -106,7 +106,7 @@ def read(uuid: str) -> Readings | None:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What processes that are not vidqueue's use of a GPU: MiB, and percent of its time (None where nobody knows).
+    """Usage of a GPU by processes that are not vidqueue's: MiB, and percent of its time (None if unknown).
 
     Attributes:
         ours_mib: what our own processes hold, by their mark; empty if the driver names no processes.
@@ -121,12 +121,12 @@ class Others:
     ours_mib: Mapping[str, int] = field(default_factory=dict)
 
     def held_mib(self, mark: str) -> int:
-        """Return what a lane holds: the processes with its mark, and its servers, whose marks begin with it."""
+        """Return the MiB that a lane and its servers hold; the marks of its servers begin with that of the lane."""
         return sum(mib for theirs, mib in self.ours_mib.items() if theirs == mark or theirs.startswith(f"{mark}/"))
 
 
 def read_others(uuid: str) -> Others | None:
-    """Return what others use of a GPU; None without a driver."""
+    """Return the usage of a GPU by other processes; None without a driver."""
     import pynvml  # noqa: PLC0415 - only a daemon with GPU lanes asks
 
     try:
@@ -155,7 +155,7 @@ def read_others(uuid: str) -> Others | None:
 
 
 def _memory_of_processes(pynvml: Any, handle: Any) -> dict[int, int] | None:
-    """Return the MiB that each process holds; None if the driver does not tell, or names those of another system."""
+    """Return the MiB of each process; None if the driver reports none, or ids of another PID namespace."""
     held: dict[int, int] = {}
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
         try:
@@ -187,12 +187,12 @@ def _utilization(pynvml: Any, handle: Any) -> int | None:
 
 
 def _utilization_of(pynvml: Any, handle: Any, pids: Collection[int]) -> int | None:
-    """Return the percent of its time that a GPU worked for these processes lately; None if the driver does not tell."""
+    """Return the recent utilization of a GPU by these processes in percent; None if the driver does not report it."""
     since = int((time.time() - SAMPLED_S) * 1e6)
     try:
         samples = pynvml.nvmlDeviceGetProcessUtilization(handle, since)
     except pynvml.NVMLError as error:
-        # No process had any work for the GPU.
+        # NVML raises NotFound if no process has used the GPU.
         return 0 if error.value == pynvml.NVML_ERROR_NOT_FOUND else None
     newest = {one.pid: int(one.smUtil) for one in sorted(samples, key=lambda one: one.timeStamp) if one.pid in pids}
     return min(100, sum(newest.values()))
@@ -218,7 +218,7 @@ def latest(uuid: str) -> Readings | None:
 
 
 def others(uuid: str) -> Others | None:
-    """Return what others used of a GPU when it last answered."""
+    """Return the latest known usage of a GPU by other processes."""
     return _others.get(uuid)
 
 

@@ -62,7 +62,7 @@ class Guard:
     Its timers follow the clock of the attempt (`now`), which stands still while the attempt is suspended.
 
     Attributes:
-        suspended: whether somebody wants the attempt suspended.
+        suspended: whether the suspension of the attempt was requested.
         suspend_changed: set when `suspended` has changed.
         on_suspend: called then.
     """
@@ -89,7 +89,7 @@ class Guard:
         return (self._suspended_at if self.suspended else self._loop.time()) - self._stood_still_s
 
     def suspend(self, wanted: bool) -> None:
-        """Stop the clock of the attempt, or let it go on; `suspend_changed` tells whoever stops the work."""
+        """Stop the clock of the attempt, or let it go on; `suspend_changed` wakes the task that stops the processes."""
         if wanted == self.suspended:
             return
         self.stop()
@@ -193,7 +193,7 @@ class Guards:
             guard.stop()
 
     async def _keep_leases(self) -> None:
-        """Renew all leases periodically, and at once after a request: the renewal returns what is wanted."""
+        """Renew all leases periodically, and at once after a request: the renewal returns the requests."""
         loop = asyncio.get_running_loop()
         with self._event_feed.wakes_on(REQUEST_EVENTS) as asked:
             while True:
@@ -225,7 +225,7 @@ class Guards:
             return
 
     def _apply_request(self, guard: Guard, wanted: Wanted | None) -> None:
-        """Do what somebody wants of an attempt; None if it is not ours any more."""
+        """Apply a request to an attempt; None means that the attempt no longer belongs to this daemon."""
         if wanted is None:
             guard.end(Lost())
         elif wanted.cancel:
@@ -233,14 +233,14 @@ class Guards:
         else:
             guard.suspend(wanted.suspended)
             if wanted.suspended and self._drain.begun.is_set():
-                guard.end(Interrupted("the daemon shuts down"))
+                guard.end(Interrupted("the daemon is shutting down"))
 
     async def _end_for_drain(self) -> None:
         """Give running jobs back when a drain is hurried, or when its time is over; suspended ones at once."""
         await self._drain.begun.wait()
         for guard in self._guards:
             if guard.suspended:
-                guard.end(Interrupted("the daemon shuts down"))
+                guard.end(Interrupted("the daemon is shutting down"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._running.drain_timeout_s):
                 await self._drain.hurried.wait()

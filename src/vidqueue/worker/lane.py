@@ -1,4 +1,4 @@
-"""A lane of this daemon: its executor, its managed peers, and what its attempts share with those of other lanes."""
+"""A lane of this daemon: its executor, its managed peers, and the state that its attempts share with other lanes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Lane:
         came_to_rest: set when a series of attempts has ended, so that dispatch looks for work again.
         gpu_uuid: the lane's GPU, where it has one.
         warm: processors the present executor has run.
-        slots: what jobs of all lanes use that only so many may use at a time.
+        slots: resources with a limited number of users, shared by the jobs of all lanes.
         turn: locked during a series of attempts.
-        free_wanted: somebody wants what the executor holds; the lane takes no work until it is free.
+        free_wanted: the executor's memory was requested; the lane takes no work until it is free.
         rested_at: when it last came to rest, by the clock of the event loop.
     """
 
@@ -60,12 +60,12 @@ class Lane:
         self.came_to_rest.set()
 
     async def unload(self) -> None:
-        """Stop the executor, so that what its models hold is free; the next job starts another one."""
+        """Stop the executor to free the memory of its models; the next job starts another one."""
         await self.executor.stop()
         self.warm = []
 
     async def release(self, *, peers: bool = True) -> bool:
-        """Stop the executor and the servers of an idle lane, so that what they hold is free; False if it is at work."""
+        """Stop the executor and the servers of an idle lane to free their memory; False if the lane is busy."""
         if self.turn.locked():
             return False
         async with self.turn:

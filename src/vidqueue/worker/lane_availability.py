@@ -1,4 +1,4 @@
-"""Decides when lanes may work: they keep time windows, and leave the machine to others who use it.
+"""Decides when lanes may work: inside their time windows, and while no other program needs the machine.
 
 A lane is closed while its windows are, while a named program runs, or while others keep its GPU busy. `LaneHealth`
 writes the reason into the lane's row. An executor that stands idle gives back what it holds: at once where its lane
@@ -37,13 +37,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Busy:
-    """Whether others keep one GPU busy."""
+    """Whether other programs keep a GPU busy, with hysteresis."""
 
     is_busy: bool = False
     against: int = 0
 
     def see(self, busy: bool | None) -> bool:
-        """Count one look; None if it could not tell."""
+        """Add a sample; None if the utilization is unknown."""
         self.against = self.against + 1 if busy is not None and busy != self.is_busy else 0
         if self.against >= LOOKS:
             self.is_busy, self.against = not self.is_busy, 0
@@ -52,10 +52,10 @@ class _Busy:
 
 @dataclass(slots=True)
 class LaneAvailability:
-    """Looks after the lanes of one daemon.
+    """Opens and closes the lanes of one daemon.
 
     Attributes:
-        closed: why lanes take no work at present, by their ids.
+        closed: the reasons why lanes take no work at present, by their ids.
         changed: set when `closed` has changed.
     """
 
@@ -69,11 +69,11 @@ class LaneAvailability:
     _read_at: float = field(default=float("-inf"), init=False)
     _busy: dict[UUID, _Busy] = field(default_factory=dict, init=False)
     _noted: dict[UUID, Noted] = field(default_factory=dict, init=False)
-    # Attempts that a window has suspended, by lane: a person may have resumed them since.
+    # Attempts that the end of a window has suspended, by lane. A user may have resumed them since.
     _suspended: dict[UUID, set[int]] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
-        """Look once a second, and after each request, until cancelled."""
+        """Check all lanes once a second, and after each request, until cancelled."""
         with self.event_feed.wakes_on(frozenset({"windows", "free_requested"})) as wake:
             while True:
                 if wake.is_set():
@@ -88,7 +88,7 @@ class LaneAvailability:
                         await wake.wait()
 
     async def look(self) -> None:
-        """Look at everything once, and do what follows from it.
+        """Check all lanes once, and close, open, suspend or unload them.
 
         Raises:
             VidqueueError: `database_unavailable`.
@@ -124,20 +124,20 @@ class LaneAvailability:
             self._read_at = loop.time()
 
     async def _program(self) -> bool:
-        """True if one of the programs runs that GPU lanes yield to."""
+        """True if one of `neighbours.programs` runs."""
         names = frozenset(self.neighbours.programs)
         if not names or not any(lane.gpu_uuid for lane in self.lanes):
             return False
         return bool(await asyncio.to_thread(processes.running, names))
 
     async def _others_mb(self, lane: Lane) -> int:
-        """Return the MiB that others hold of a lane's GPU, as it was told last."""
+        """Return the MiB that other programs hold of a lane's GPU, by the latest sample."""
         if lane.gpu_uuid is None:
             return 0
         usage = lane.executor.meter.measured
         await gpus.answers_in_time(lane.gpu_uuid)
         others = gpus.others(lane.gpu_uuid)
-        # Not if another attempt was begun meanwhile.
+        # Not if another attempt has begun in the meantime.
         if others is not None and usage is not None and usage is lane.executor.meter.measured:
             usage.device_mb = max(usage.device_mb or 0, others.held_mib(lane.queue)) or None
         if others is None or not self.neighbours.yield_memory:
@@ -169,7 +169,7 @@ class LaneAvailability:
             self._noted = seen
 
     async def _keep_windows(self, openings: dict[UUID, windows.Opening]) -> None:
-        """Suspend what runs in lanes whose window has ended, if that is wanted; let it go on in the next one."""
+        """Suspend jobs in lanes whose window has ended, if so configured; resume them in the next window."""
         for lane in self.lanes:
             wanted, opening = self._wanted.get(lane.id), openings.get(lane.id)
             if wanted is None or opening is None or lane.idle:
@@ -185,13 +185,13 @@ class LaneAvailability:
                 known.clear()
 
     async def _unload(self, lane: Lane) -> None:
-        """Stop the executor of an idle lane that shall hold nothing."""
+        """Stop the executor of an idle lane that should free its memory."""
         wanted = self._wanted.get(lane.id)
         lane.free_wanted = wanted is not None and wanted.free_requested
         asked = lane.free_wanted or lane.id in self.closed
         if not (lane.free_wanted or (lane.holds and asked and self._is_idle_gpu_lane(lane)) or self._stands_long(lane)):
             return
-        # Servers of the lane have a time of their own after which they are stopped.
+        # Managed servers are stopped after their own `idle_stop_s`.
         if await lane.release(peers=asked):
             lane.warm = []
             async with self.database.statement() as connection:
@@ -205,7 +205,7 @@ class LaneAvailability:
         return lane.gpu_uuid is not None and lane.idle
 
     def _stands_long(self, lane: Lane) -> bool:
-        """True if the executor of an idle lane has had no work for long."""
+        """True if the executor of an idle lane has been idle for longer than `unload_after_s`."""
         after_s = self.neighbours.unload_after_s
         rested_s = asyncio.get_running_loop().time() - lane.rested_at
         return lane.executor.alive and self._is_idle_gpu_lane(lane) and 0 < after_s <= rested_s

@@ -1,7 +1,7 @@
 """Lane health: blocks the lanes of this daemon while its disk is full, their GPU is lost, or they are closed.
 
-The reason stands in the lane's row, so a job that waits for the lane says so. Lanes are unblocked when it is over. The
-gauges of the lanes are written here too.
+The reason is written to the lane's row, from which waiting jobs get their `wait_reason`. A lane is unblocked when the
+reason is gone. The gauges of the lanes are written here too.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class WatchedLane:
 
 @dataclass(slots=True)
 class LaneHealth:
-    """Watches the lanes of one daemon. With less free space than `low_water_mib` no new work begins; 0 is no bound.
+    """Blocks and unblocks the lanes of one daemon; with less free space than `low_water_mib`, all (0: never).
 
-    `closed` says which lanes are closed for another reason, and `closed_changed` that this is not as before.
+    `closed` has the lanes that are closed for another reason; `closed_changed` is set when that changes.
     """
 
     database: Database

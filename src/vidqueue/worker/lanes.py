@@ -216,7 +216,7 @@ async def _register_processors(database: Database) -> None:
     async with database.transaction() as connection:
         for processor in registry.catalogue().values():
             await lanes.register_processor(connection, described(processor))
-            # Checks of what it needs, such as the flags of a program, begin now, in the background.
+            # Starts the checks of its requirements, such as the flags of a program, in the background.
             processor.unavailable()
 
 

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reporter:
-    """Writes the reports of one attempt. `hear` never blocks; without reports there are no statements.
+    """Writes progress and log lines of one attempt to the database. `hear` never blocks.
 
     The newest progress is always written in the end: a report that comes too soon after another one is delayed.
     `heard_at` is the time of the last step forward, by `clock`.

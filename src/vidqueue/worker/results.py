@@ -1,4 +1,4 @@
-"""The result cache: finds the outputs of an earlier job that did the same work, and remembers those of this one.
+"""The result cache: reuses the outputs of an earlier job that did the same work, and records those of this one.
 
 A job whose result is known is an attempt like any other, on a lane, which ends as soon as its inputs are staged. To
 have it succeed without a lane would be quicker where all are busy, but then two ways would lead to an end: the fence,
@@ -42,7 +42,7 @@ from vidqueue.services import Services
 from vidqueue.settings.secrets import revealed
 from vidqueue.storage.local import Storage
 
-# Larger files that lie under inputs.roots are not read twice. Of stored files the digest is known.
+# Larger files under inputs.roots are not read a second time for their digest. The digests of stored files are known.
 LARGEST_READ = 16 << 30
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResultKey:
-    """What results are found by, and the files under inputs.roots that it was made of, as they were then."""
+    """The key of a result, and the state of the files under inputs.roots from which it was computed."""
 
     text: str
     files: Mapping[Path, tuple[int, ...]]
@@ -60,15 +60,15 @@ async def key_of(
     begun: Begun, params: Parameters, media: Sequence[MediaField], staged: Mapping[str, StagedInput],
     *, inputs: Inputs, touch: Callable[[], None],
 ) -> ResultKey | None:  # fmt: skip
-    """Return the key of a result; None if its processor is not deterministic, or a file cannot be read.
+    """Return the cache key of a result; None if its processor is not deterministic, or a file cannot be read.
 
     Args:
         begun: the attempt.
-        params: what it is asked for.
+        params: the parameters of the job.
         media: every place of the parameters that names a file.
         staged: the local file of each reference.
         inputs: reads files under inputs.roots.
-        touch: called while a file is read, because that is no standstill.
+        touch: called while a file is read, so that this does not count as a stall.
     """
     processor = registry.find(begun.processor)
     if not processor.deterministic_for(params):
@@ -129,7 +129,7 @@ async def remembered(outcome: Outcome, key: ResultKey | None, services: Services
 
 
 async def _read(path: Path, inputs: Inputs, touch: Callable[[], None]) -> tuple[tuple[int, ...], str | None]:
-    """Return what a file looks like, and its sha256; None if it is too large, or changes while it is read."""
+    """Return the state of a file and its sha256; None if it is too large, or changes while it is read."""
     threads = await inputs.roots.threads_of(path)
     looks = await threads.run(_looks, path)
     if looks[0] > LARGEST_READ:
@@ -138,13 +138,13 @@ async def _read(path: Path, inputs: Inputs, touch: Callable[[], None]) -> tuple[
 
 
 def _looks(path: Path) -> tuple[int, ...]:
-    """Size, and times of the last change of the bytes and of anything else, and which file it is."""
+    """Return size, mtime, ctime and identity of a file."""
     facts = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - as `digest` does
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev
 
 
 def _text(processor: Processor, params: Parameters, media: Sequence[MediaField], digests: Mapping[str, str]) -> str:
-    """The sha256 of all that decides what comes out, in hex: each reference is replaced by the digest of its bytes."""
+    """Return the sha256 of everything that determines the result, with references replaced by digests, in hex."""
     asked: Any = params.model_dump(mode="json", by_alias=True)
     for one in media:
         asked = with_reference(asked, one.path, digests[one.reference])
@@ -154,14 +154,14 @@ def _text(processor: Processor, params: Parameters, media: Sequence[MediaField],
 
 @lru_cache(maxsize=64)
 def _made_by(kind: type[Processor]) -> tuple[str, ...]:
-    """The name and version of a processor, and the digest of its source: whoever writes one does not count each try."""
+    """Return name and version of a processor and the digest of its source, because authors forget to raise versions."""
     source = getattr(sys.modules.get(kind.__module__), "__file__", None)
     code = Path(source).read_bytes() if source else b""
     return kind.name, registry.versions().get(kind.name, ""), hashlib.sha256(code).hexdigest()
 
 
 def _linked(storage: Storage, outputs: Sequence[KnownFile], workspace: Path) -> list[KnownOutput] | None:
-    """Give each of these outputs a name in the workspace; None, and nothing left there, if one is gone. Blocks."""
+    """Hard-link these outputs into the workspace; None, and nothing left there, if one is gone. It blocks."""
     made = list[KnownOutput]()
     for number, one in enumerate(outputs):
         path = workspace / f".known-{number}{Path(one.filename).suffix}"

@@ -43,7 +43,7 @@ CACHE = "cache"
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """The order for the executor, and what its result is found by, if another job may have it."""
+    """The order for the executor, and the cache key of its result, if other jobs may reuse it."""
 
     order: RunJob
     key: ResultKey | None

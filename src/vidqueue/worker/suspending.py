@@ -1,4 +1,4 @@
-"""Suspends the work of an attempt while its guard says so."""
+"""Suspends and resumes the processes of an attempt as its guard requests."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def suspends(guard: Guard, suspension: Suspension) -> AsyncIterator[None]:
-    """Suspend and resume the work inside the block as the guard says. After it nothing is stopped.
+    """Suspend and resume the work inside the block as the guard requests. After the block no process is stopped.
 
-    Work that shall end is asked to, and stopped processes hear nothing.
+    The processes are resumed before a cancel, because stopped processes cannot react to it.
     """
     heeding: asyncio.Task[None] | None = None
 
@@ -50,7 +50,7 @@ async def _heed(guard: Guard, suspension: Suspension) -> None:
 
 
 async def _suspended(guard: Guard, suspension: Suspension) -> None:
-    """Keep the processes stopped until the guard says otherwise."""
+    """Keep the processes stopped until the guard resumes them."""
     log.info("attempt_suspended")
     stopping = asyncio.create_task(suspension.suspend(), name="suspension-stops")
     try:

@@ -58,7 +58,7 @@ def _spoken(script: str, params: ComposeParams, config: ComposeSettings, ctx: Co
     for line in words.splitlines():
         ctx.log(line)
     if status != 0 or not out.is_file() or not out.stat().st_size:
-        last = next((line for line in reversed(words.splitlines()) if line.strip()), "no last words")
+        last = next((line for line in reversed(words.splitlines()) if line.strip()), "no output")
         how = f"status {status}" if status else f"status 0 and wrote no sound to {out.name}"
         raise VidqueueError("model_failed", f"The program that speaks ended with {how}: {last[:300]}")
     return out
@@ -70,7 +70,7 @@ def _filled(word: str, values: dict[str, str]) -> str:
 
 
 def _run(argv: list[str], timeout_s: float, ctx: Context) -> tuple[int, str]:
-    """Run a program to its end, or end it with everything that it started; its status and its last words."""
+    """Run a program to its end, or end it with everything that it started; return its exit status and last output."""
     log = ctx.output_path("speech.log")
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     until = active_time.now() + timeout_s

@@ -58,7 +58,7 @@ OOM_SCORE = 800
 
 
 def main() -> None:
-    """Serve orders until told to exit; the process dies with the lane."""
+    """Run jobs until the lane sends Exit; the process dies with the lane."""
     arguments = _arguments()
     _die_with(arguments.parent)
     _die_first_of_memory()
@@ -175,7 +175,7 @@ def _as_reported(drafts: list[OutputDraft]) -> list[dict[str, Any]]:
 def _work(
     order: RunJob, worker: _Worker, report: Callable[[Progress], None], degraded: list[dict[str, Any]]
 ) -> list[OutputDraft]:
-    """Return the outputs; `degraded` gets the rungs of the ladder that did not fit."""
+    """Run the processor and return its outputs; `degraded` gets the rungs of the ladder that did not fit."""
     wire = worker.wire
     kind = type(registry.find(order.processor))
     processor = kind(kind.Settings.model_validate(order.settings))

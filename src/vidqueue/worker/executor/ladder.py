@@ -35,11 +35,11 @@ def run(
 
     Args:
         processor: does the work.
-        params: what is asked for.
-        context: each run gets one of its own, made of this.
+        params: the parameters of the job.
+        context: the context from which that of each run is made.
         degraded: gets the rungs that did not fit, also where none does: the parameters that were changed then, and the
             code of the error. Each output has them as `facts.degraded`.
-        explain: what an error means.
+        explain: turns an error into the one that is reported.
         has_published: whether outputs are public already; then the work is not begun again.
 
     Returns:

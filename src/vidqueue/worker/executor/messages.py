@@ -32,7 +32,7 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w-]{1,50}=[\w.+-
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """Run this job.
+    """Order to run a job.
 
     `inputs` maps the place of each media reference to a local path; weights lie in `models_dir`, and
     what processors keep from job to job in `cache_dir`. `settings` has the
@@ -91,7 +91,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What the job used, just before it ends.
+    """The resources that the job used, sent just before it ends.
 
     How large its inputs were, how long those that were probed, in seconds, and the GPU memory of torch, in MiB. `cpu_s`
     is the CPU time of the executor and its children since the executor began, in seconds.

@@ -62,7 +62,7 @@ class Meter:
         """The executor told what the attempt has used, because it ends; to read that in /proc would cost more."""
         self._take(_amount(used.cpu_s))
         self.usage.input_bytes, self.usage.video_s = int(_amount(used.input_bytes)), _amount(used.video_s)
-        # What torch tells is of this job; NVML also counts what its process has kept of earlier ones.
+        # torch's figure is of this job; NVML also counts memory that the process has kept from earlier jobs.
         if device_mb := min(MOST_MIB, int(_amount(used.device_mb))):
             self.usage.device_mb = device_mb
 

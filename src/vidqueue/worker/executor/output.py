@@ -1,4 +1,4 @@
-"""The output of an executor's process beside its messages: lines of the running job's log, and its last words."""
+"""Standard output and error of an executor: lines of the running job's log, and the last lines before a crash."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ProcessOutput:
             await asyncio.sleep(0)
 
     def append(self, text: str) -> None:
-        """Count a line that came by another way among the last words."""
+        """Add a line that did not come through the pipe to the last lines."""
         self.last.append(text[:LONGEST])
 
     def _take(self, line: PrintedLine) -> None:
@@ -91,7 +91,7 @@ class ProcessOutput:
             self.on_line(LogLine(text))
 
     def _waiting(self) -> int:
-        """Bytes in the pipe."""
+        """Return the number of bytes in the pipe."""
         with contextlib.suppress(OSError, ValueError):  # it is not open yet, or not any more
             return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
         return 0

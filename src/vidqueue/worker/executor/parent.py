@@ -150,7 +150,7 @@ class Executor:
             return await self._not_started(str(error) or f"it was not ready after {START_PATIENCE_S} s")
         # An idle executor costs nothing, so one that was started meanwhile waits here.
         await self.suspension.may_work.wait()
-        if self._process is None:  # it was killed meanwhile
+        if self._process is None:  # it was killed in the meantime
             return Canceled()
         self.meter.start(self._process.pid)
         on_start()
@@ -235,7 +235,7 @@ class Executor:
         except ConnectionError:
             return None
         except ValueError as error:
-            self._output.append(f"The executor sent what is no message: {error}")
+            self._output.append(f"The executor sent an invalid message: {error}")
             self._signal_group()
             return None
 

@@ -1,4 +1,4 @@
-"""Suspension of an executor: SIGSTOP to it and to everything that it has started, SIGCONT to all of them later.
+"""Suspension of an executor: SIGSTOP to it and to all processes that it has started, SIGCONT to resume them.
 
 The managed peer that works for the same job is stopped with it.
 """
@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from vidqueue.ops import processes
 from vidqueue.ops.active_time import Stopwatch
 
-# A process that is in a system call stops when it leaves it, so the tree is looked at again.
+# A process that is in a system call stops when the call returns, so the process tree is checked repeatedly.
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.5
 
 
 class Suspension:
-    """Stops the processes of one lane, and lets them go on.
+    """Stops and continues the processes of one lane.
 
     Attributes:
         subreapers: the processes above the servers that work for the job. They are not stopped themselves, because they
@@ -42,11 +42,11 @@ class Suspension:
         return (time.monotonic() if self._since is None else self._since) - self._stood_still_s
 
     def take(self, pid: int) -> None:
-        """The executor with this process id works on the job from now on."""
+        """Include the executor with this process id in the suspension."""
         self._pid = pid
 
     def drop(self) -> None:
-        """The executor does not work on the job any more."""
+        """Exclude the executor from the suspension; it no longer works on the job."""
         self.resume()
         self._pid = None
 
@@ -57,12 +57,12 @@ class Suspension:
         await self.heed()
 
     async def heed(self) -> None:
-        """Stop the processes if work is suspended, also those that have begun since."""
+        """Stop the processes if work is suspended, including those that were started since."""
         look_s = FIRST_LOOK_S
         while not (self.may_work.is_set() or self._stop_all()):
             await asyncio.sleep(look_s)
             look_s = min(look_s * 2, LONGEST_LOOK_S)
-        # What has left the tree, because its parent has ended, still has the mark.
+        # A process that left the tree because its parent ended still has the mark.
         for stray in await asyncio.to_thread(lambda: list(processes.marked(self._mark, whole=True))):
             if self._stopped and self._pid is not None and stray not in self._stopped:
                 self._stop([stray])
@@ -79,7 +79,7 @@ class Suspension:
         return all(found.values())
 
     def resume(self) -> None:
-        """Let the processes go on; nothing happens if they were not stopped."""
+        """Continue the processes; nothing happens if they were not stopped."""
         if self._since is not None:
             stood_still_s, self._since = time.monotonic() - self._since, None
             self._stood_still_s += stood_still_s

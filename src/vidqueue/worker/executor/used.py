@@ -1,4 +1,4 @@
-"""What one job has used, as only its executor knows it: the size of its inputs, and GPU memory of torch."""
+"""Resource usage of one job as measured in its executor: the size of its inputs, and the GPU memory of torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MEBIBYTE = 1 << 20
 
 
 class UsageOfJob:
-    """Measures one job from here to its end."""
+    """Measures one job from its creation to the end of the job."""
 
     def __init__(self) -> None:
         self._pool = 0
@@ -24,7 +24,7 @@ class UsageOfJob:
             self._pool = cuda.memory_reserved()
 
     def total(self, order: RunJob, seen_s: Mapping[Path, float]) -> Used:
-        """Return what the job has used; outputs that a processor probed too are no inputs."""
+        """Return the usage of the job; outputs that a processor probed do not count as inputs."""
         inputs = set(map(Path, order.inputs.values()))
         size = 0
         for path in inputs:
@@ -38,7 +38,7 @@ class UsageOfJob:
         if (cuda := _cuda()) is None:
             return 0
         reserved = cuda.max_memory_reserved()
-        # A pool that did not grow is as large as an earlier job has made it: then only what the tensors took counts.
+        # If the pool did not grow, its size is that of an earlier job, so only the memory of tensors counts.
         peak = reserved if reserved > self._pool else cuda.max_memory_allocated()
         return int(peak) // _MEBIBYTE
 

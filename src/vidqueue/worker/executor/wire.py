@@ -1,4 +1,4 @@
-"""The executor's end of the socket to its lane: orders come in, reports go out, one line of JSON each."""
+"""The executor's end of the socket to its lane: it receives orders and sends reports, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Wire:
             die_with_the_lane()
 
     def orders(self) -> Iterator[Order]:
-        """Orders until the lane closes the socket."""
+        """Yield orders until the lane closes the socket."""
         with self._connection.makefile("rb") as lines:
             for line in lines:
                 yield decode(line)

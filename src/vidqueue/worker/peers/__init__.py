@@ -1,1 +1,1 @@
-"""Managed peers: servers of other programs that the daemon starts for a lane, watches and stops."""
+"""Managed peers: servers of other programs that the daemon starts, monitors and stops for a lane."""

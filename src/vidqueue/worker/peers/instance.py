@@ -1,4 +1,4 @@
-"""A managed peer on one lane: started when a job needs it, asked how it is, and stopped."""
+"""The lifecycle of one managed peer on one lane: start, health checks, restart, stop."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vidqueue.worker.peers.health import BUSY_S, Health
 from vidqueue.worker.peers.process import PeerProcess, free_port, release_port
 
 TICK_S = 0.2
-# After a start that failed the server rests: this long, twice as long each time, up to the longest.
+# Backoff after a failed start: first this long, then twice as long each time, up to the longest.
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0
-# So many jobs that fail one after the other may be the server's fault.
+# After this many consecutive failed jobs the server is restarted, because it may be the cause.
 MOST_FAILURES = 3
 FAILURES_OF_PEERS = frozenset({"model_failed", "peer_lost", "stalled"})
 SPOILS_PEER = frozenset({"gpu_out_of_memory", "gpu_error"})
@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 
 
 class Instance:
-    """One server of one lane. Only the event loop's thread looks at it.
+    """One server of one lane. It is used only in the event loop's thread.
 
     Attributes:
-        server: what it is an instance of; another one after a change of the configuration.
-        at_work: True while a job has it, from before it is started for that job.
-        last_job: the job that had it last.
+        server: its configuration; replaced when the configuration changes.
+        at_work: True while a job uses it, including its start for that job.
+        last_job: the job that used it last.
         problem: why it could not be started or had to be stopped; empty once it is ready.
-        starts: how often it became ready.
+        starts: the number of times that it became ready.
     """
 
     def __init__(self, server: PeerServer, lane: str, mark: str, gpu_uuid: str | None, suspension: Suspension) -> None:
@@ -54,7 +54,7 @@ class Instance:
         self._gpu_uuid = gpu_uuid
         self._suspension = suspension
         self._process: PeerProcess | None = None
-        # A server that is started again while a job has it listens where it did.
+        # A server that is restarted during a job listens on the same port again.
         self._port = 0
         self._starting: asyncio.Task[None] | None = None
         # Whoever starts or stops its process; the next one has to find the port free and nothing of the last one alive.
@@ -81,27 +81,27 @@ class Instance:
 
     @property
     def subreaper(self) -> int | None:
-        """The process above it and all that it starts; None if it does not run."""
+        """The process id of its subreaper; None if it does not run."""
         return self._process.subreaper if self._process is not None else None
 
     @property
     def rests_s(self) -> float:
-        """How long it is not started again, in seconds."""
+        """The remaining backoff before it is started again, in seconds."""
         return max(0.0, self._rests_until - time.monotonic())
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL at which it listens."""
         return self._process.url if self._process is not None else ""
 
     @property
     def launch(self) -> Launch:
-        """How it is started."""
+        """The command, environment and timeouts of its start."""
         assert self.server.launch is not None
         return self.server.launch
 
     def listen(self, on_line: Callable[[LogLine], None] | None, redactor: Redactor | None = None) -> None:
-        """Pass the lines of its log to a job, without the secrets that the redactor knows."""
+        """Send the lines of its log to a job, with the redactor's secrets removed."""
         readable = self.server.readable
         self._output.redactor = redactor or self._output.redactor
 
@@ -113,7 +113,7 @@ class Instance:
 
     @contextmanager
     def serving(self, job: str) -> Iterator[None]:
-        """Keep it for a job for the time of the block."""
+        """Reserve it for a job during the block."""
         self.at_work = True
         self._changed()
         try:
@@ -125,19 +125,19 @@ class Instance:
             self._changed()
 
     async def up(self) -> None:
-        """Start it unless it runs, and wait until it takes work. Whoever is cancelled does not stop the start.
+        """Start it unless it runs, and wait until it is ready. Cancelling the caller does not stop the start.
 
         Raises:
             VidqueueError: `peer_setup_failed`.
         """
         if self._starting is None or (self._starting.done() and not self.alive):
             self._starting = asyncio.create_task(self._start(), name=f"start-{self.server.name}")
-            # The job that asked may have gone; the next one starts it again.
+            # The job that needed it may have ended; the next one starts it again.
             self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._starting)
 
     async def keep_up(self) -> None:
-        """Start it again each time it dies, with pauses, until cancelled or until a start fails."""
+        """Restart it each time it dies, with backoff, until cancelled or until a start fails."""
         pause_s = FIRST_REST_S
         while self._process is not None:
             how = await self._process.ended()
@@ -151,7 +151,7 @@ class Instance:
                 return
 
     async def is_sound(self, job: str) -> bool:
-        """True if it can take a job now. One that is still at work for an earlier one gets a moment to end that."""
+        """True if it can take a job now. If it is still busy with an earlier job, it gets a few seconds to end that."""
         until = self._suspension.now() + BUSY_S
         while self.alive:
             # One that is suspended with its job does not answer.
@@ -166,7 +166,7 @@ class Instance:
         return False
 
     async def judge(self, outcome: Outcome) -> None:
-        """Stop it after a job that has spoiled it, or after several failures one after the other."""
+        """Stop it after a job whose error makes it unusable, or after several consecutive failures."""
         if isinstance(outcome, Succeeded):
             self._failures = 0
         if not isinstance(outcome, Failed):
@@ -175,10 +175,10 @@ class Instance:
         if outcome.failure.code in SPOILS_PEER:
             await self.stop(f"the job failed with {outcome.failure.code}")
         elif self._failures >= MOST_FAILURES:
-            await self.stop(f"{self._failures} jobs failed one after the other")
+            await self.stop(f"{self._failures} consecutive jobs failed")
 
     async def check(self) -> None:
-        """Stop it if it was idle for long, or does not answer well."""
+        """Stop it if it was idle for too long, or is unhealthy."""
         if self.at_work or self.state == "starting" or self._process is None:
             return
         if not self.alive:
@@ -191,9 +191,9 @@ class Instance:
             await self.stop(why)
 
     async def stop(self, why: str) -> None:
-        """Stop it, for a reason that is shown; without one nothing is wrong.
+        """Stop it. `why` is shown as its problem; empty if there is none.
 
-        Whoever is cancelled meanwhile does not leave it half stopped.
+        Cancelling the caller does not interrupt the stop.
         """
         starting, self._starting = self._starting, None
         if starting is not None:
@@ -224,7 +224,7 @@ class Instance:
     async def _start_alone(self) -> None:
         if self._process is not None:
             await self._process.stop()
-        # A server that has died while its job is suspended is started when that goes on.
+        # A server that died while its job was suspended is restarted when the job is resumed.
         await self._suspension.may_work.wait()
         self._output.last.clear()
         self._port = self._port or free_port()
@@ -267,7 +267,7 @@ class Instance:
                 if condition.state == "broken":
                     for line in condition.words.splitlines()[-LAST_WORDS:]:
                         self._output.append(line)
-                    raise OSError("it says that its setup failed")
+                    raise OSError("it reports that its setup failed")
                 if self._suspension.now() >= until:
                     raise TimeoutError
                 await asyncio.wait([ended], timeout=TICK_S)
@@ -275,7 +275,7 @@ class Instance:
             ended.cancel()
 
     async def _failed(self, process: PeerProcess, why: str) -> NoReturn:
-        """End a start that failed, and let the server rest.
+        """Clean up a failed start, and begin the backoff.
 
         Raises:
             VidqueueError: `peer_setup_failed`.
@@ -291,7 +291,7 @@ class Instance:
 
     def _told(self, why: str) -> str:
         last = " | ".join(list(self._output.last)[-LAST_WORDS:])
-        told = f" Its last words: {last}" if last else ""
+        told = f" Its last output: {last}" if last else ""
         return f"The server {self.server.name} did not become ready: {why}.{told}"
 
     def _changed(self) -> None:

@@ -1,4 +1,4 @@
-"""The managed peers of one lane: gives a job the server that it needs, and stops those that nobody needs."""
+"""The managed peers of one lane: provides the server that a job needs, and stops idle ones."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ STAGE = "start"
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a job needs of peers.
+    """The request of an attempt for a managed peer.
 
     Attributes:
-        hear: gets progress, and the lines of the server's log.
+        hear: receives progress, and the lines of the server's log.
         touch: called while the server starts, because a long setup is no stall.
-        ended: done when the attempt shall end.
-        unload: stops the executor, which may hold models on the card.
+        ended: done when the attempt should end.
+        unload: stops the executor, whose models may hold GPU memory.
     """
 
     processor: Processor | None
@@ -46,7 +46,7 @@ class Demand:
 
 @dataclass(slots=True)
 class LanePeers:
-    """Starts and stops servers for one lane. Only the event loop's thread looks at it."""
+    """Starts and stops the servers of one lane. It is used only in the event loop's thread."""
 
     lane: str
     mark: str
@@ -57,7 +57,7 @@ class LanePeers:
     _instances: dict[str, Instance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Let the server that works for a job be suspended with the executor."""
+        """Register the servers with the suspension, so that they are stopped with the executor."""
         self.suspension.subreapers = self._subreapers
 
     @property
@@ -71,7 +71,7 @@ class LanePeers:
         wanted = self._wanted(demand.processor, params)
         if not wanted:
             if await self._needs_card(demand.processor, params):
-                await self.stop_idle("a job needs the memory of the card")
+                await self.stop_idle("a job needs the GPU memory")
             return await work({})
         instance = self._chosen(wanted)
         instance.listen(demand.hear, Redactor(secret_values(demand.processor.config if demand.processor else None)))
@@ -92,7 +92,7 @@ class LanePeers:
         return outcome
 
     async def check(self) -> None:
-        """Stop servers that were idle for long, are unwell, or are configured in another way now."""
+        """Stop servers that were idle for too long, are unhealthy, or whose configuration has changed."""
         configured = {one.name: one for one in self.configured()}
         for name, instance in list(self._instances.items()):
             if instance.at_work:
@@ -104,13 +104,13 @@ class LanePeers:
                 await instance.check()
 
     async def stop_idle(self, why: str, *, but: str = "") -> None:
-        """Stop every server that no job has."""
+        """Stop every server that no job uses."""
         idle = [one for name, one in self._instances.items() if name != but and not one.at_work]
         await asyncio.gather(*(one.stop(why) for one in idle))
 
     async def close(self) -> None:
         """Stop every server."""
-        await asyncio.gather(*(one.stop("the lane ends") for one in self._instances.values()))
+        await asyncio.gather(*(one.stop("the lane is closing") for one in self._instances.values()))
 
     def configured(self) -> list[PeerServer]:
         """Every managed server that this lane may run."""
@@ -118,7 +118,7 @@ class LanePeers:
         return [one for one in found.values() if one.launch and one.device in self.takes and one.runs_on(self.lane)]
 
     def described(self) -> list[dict[str, Any]]:
-        """What people see of each server."""
+        """Return the state of each server, as lists of lanes show it."""
         return [_described(self._instances.get(one.name), one) for one in self.configured()]
 
     def _parsed(self, demand: Demand) -> Parameters | None:
@@ -139,19 +139,19 @@ class LanePeers:
         return [one for one in found if one.launch is not None and one.runs_on(self.lane)]
 
     async def _needs_card(self, processor: Processor | None, params: Parameters | None) -> bool:
-        """True if a job may need the memory of the card that idle servers hold."""
+        """True if a job may need the GPU memory that idle servers hold."""
         if processor is None or params is None or self.gpu_uuid is None or not self.alive:
             return False
         need_mb = processor.vram_mb(params)
         if not need_mb:
-            # A model of unknown size. Others use the card for encoding at most.
+            # The processor loads a model of unknown size. Other processors use the GPU for encoding at most.
             return processor.device == "gpu"
         readings = gpus.latest(self.gpu_uuid) if await gpus.answers_in_time(self.gpu_uuid) else None
         used_mb = readings.memory_used_mib if readings is not None else None
         return used_mb is None or need_mb > self.vram_mb - used_mb
 
     def _chosen(self, wanted: list[PeerServer]) -> Instance:
-        """The instance of a server that runs, else of the first one."""
+        """Return the instance of a server that runs, else that of the first one."""
         up = [one for one in wanted if one.name in self._instances and self._instances[one.name].alive]
         server = (up or wanted)[0]
         if server.name not in self._instances:
@@ -162,7 +162,7 @@ class LanePeers:
         return [one.subreaper for one in self._instances.values() if one.at_work and one.subreaper is not None]
 
     async def _started(self, instance: Instance, demand: Demand) -> Outcome | None:
-        """Bring the server up; return the outcome of an attempt for which it cannot be had."""
+        """Start the server; return the outcome of the attempt if that fails."""
         starting = asyncio.create_task(self._bring_up(instance, demand), name=f"{self.lane}-peer")
         try:
             while not starting.done() and not demand.ended.done():
@@ -184,16 +184,16 @@ class LanePeers:
             await instance.stop(instance.problem)
         if not instance.alive:
             if instance.rests_s > 0:
-                message = f"The server {name} could not be started ({instance.problem}); it is tried again in a moment."
+                message = f"The server {name} could not be started ({instance.problem}); the job will be retried."
                 return Waiting("peer_unavailable", message, retry_after_s=instance.rests_s)
             if instance.server.device == "gpu":
-                # The card is for one of them at a time.
-                await self.stop_idle(f"the card is needed for {name}", but=name)
+                # Only one server at a time may use the GPU.
+                await self.stop_idle(f"the GPU is needed for {name}", but=name)
                 if self.gpu_uuid is not None:
                     await demand.unload()
-            demand.hear(Progress(0.0, STAGE, f"Starts the server {name}"))
+            demand.hear(Progress(0.0, STAGE, f"Starting the server {name}"))
             if instance.problem:
-                demand.hear(LogLine(f"The server {name} is started again: {instance.problem}", "warning"))
+                demand.hear(LogLine(f"Restarting the server {name}: {instance.problem}", "warning"))
         try:
             await instance.up()
         except VidqueueError as error:

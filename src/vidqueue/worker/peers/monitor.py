@@ -1,4 +1,4 @@
-"""Monitors managed peers: stops those that are idle or unwell, and writes the state of each for people."""
+"""Monitors managed peers: stops those that are idle or unhealthy, and writes the state of each to its lane's row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class PeerMonitor:
-    """Looks after the peers of each lane, by the lane's id."""
+    """Monitors the peers of each lane, by the lane's id."""
 
     database: Database
     lanes: Mapping[UUID, LanePeers]
@@ -31,7 +31,7 @@ class PeerMonitor:
     _written: dict[UUID, list[dict[str, Any]]] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
-        """Look every second, until cancelled."""
+        """Check all peers every second, until cancelled."""
         while True:
             self.heartbeat()
             await asyncio.gather(*(one.check() for one in self.lanes.values()))
@@ -42,7 +42,7 @@ class PeerMonitor:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _write(self) -> None:
-        """Write what has changed; a lane starts with an empty list."""
+        """Write the states that have changed."""
         described = {lane_id: one.described() for lane_id, one in self.lanes.items()}
         changed = {lane_id: one for lane_id, one in described.items() if one != self._written.get(lane_id, [])}
         if changed:

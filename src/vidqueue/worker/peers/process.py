@@ -18,10 +18,10 @@ from vidqueue.processors.peers import PORT, UPLOAD_PORT, Launch
 from vidqueue.worker.executor.output import ProcessOutput
 
 HOST = "127.0.0.1"
-# What a server may take to end by itself, and what the subreaper may take to kill what it leaves.
+# Seconds for a server to exit after SIGTERM, and for the subreaper to kill its remaining processes.
 GRACE_S = 5.0
 SUBREAPER_S = 10.0
-# Of so many two are chosen for a server.
+# The range from which the two ports of a server are chosen.
 PORTS = 8000
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -42,7 +42,7 @@ class PeerProcess:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL at which it listens."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -59,7 +59,7 @@ class PeerProcess:
         """Start it.
 
         Raises:
-            OSError: there is no room for a process.
+            OSError: the process cannot be created.
         """
         words, words_end = os.pipe()
         with os.fdopen(words_end, "wb") as output:
@@ -72,11 +72,11 @@ class PeerProcess:
                     cwd=self._launch.directory or "/", start_new_session=True,
                 )  # fmt: skip
             except RuntimeError as error:
-                # asyncio waits for a child in a thread; where there is no room for one, it says so in its own way.
+                # asyncio waits for a child in a thread, and raises RuntimeError if it cannot start one.
                 raise OSError(str(error)) from error
 
     async def ended(self) -> str:
-        """Wait for its end, and say how it ended."""
+        """Wait until it ends, and return how it ended as text."""
         if self._process is None:
             return "it was not started"
         code = await self._process.wait()
@@ -84,7 +84,7 @@ class PeerProcess:
         return f"signal {_signal_name(code - 128)}" if code > 128 else f"exit code {code}"
 
     async def stop(self) -> None:
-        """End it and everything that it has started; SIGKILL does it if its subreaper does not."""
+        """Stop it and all processes that it has started, with SIGKILL if its subreaper does not."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -93,7 +93,7 @@ class PeerProcess:
                     await self._process.wait()
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        # The subreaper has left nothing, unless it was killed itself.
+        # Nothing is left here unless the subreaper itself was killed.
         await asyncio.to_thread(processes.kill_marked, self._mark, whole=True)
         await self._read_the_rest()
 
@@ -108,12 +108,12 @@ class PeerProcess:
         return [reduce(lambda text, one: text.replace(*one), ports, word) for word in self._launch.command]
 
     def _environment(self) -> dict[str, str]:
-        """A few names of the daemon's environment, the operator's, and those that belong to the lane."""
+        """Return a few variables of the daemon's environment, the configured ones, and those of the lane."""
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         found = {**kept, **self._launch.environment}
         program = self._launch.command[0]
         if "/" in program:
-            # Servers start programs of their virtual environment by name: Cog its worker, as `python`.
+            # Servers start programs of their virtual environment by name, as Cog does its worker (`python`).
             folder = str(Path(self._launch.directory or "/", program).parent)
             found["PATH"] = os.pathsep.join(filter(None, (folder, found.get("PATH"))))
         return found | {
@@ -143,7 +143,7 @@ def free_port() -> int:
 
 
 def release_port(port: int) -> None:
-    """Let another peer have the port, and the one above it."""
+    """Release the port, and the one above it, for other peers."""
     _ports_in_use.difference_update((port, port + 1))
 
 
