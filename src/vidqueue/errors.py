@@ -31,37 +31,37 @@ KINDS: dict[str, Kind] = {
     "bad_request": Kind(400, False, "Send well-formed HTTP/1.1."),
     "uri_too_long": Kind(414, False, "Send fewer or shorter parameters."),
     "headers_too_large": Kind(431, False, "Send fewer or shorter headers."),
-    "invalid_json": Kind(400, False, "Send a JSON object; the position of the first fault is in the detail."),
+    "invalid_json": Kind(400, False, "Send a JSON object; the detail has the position of the first error."),
     "invalid_request": Kind(
-        422, False, "Correct what the detail says; `errors` names the fields, where fields are at fault."
+        422, False, "Correct the request as the detail says; `errors` names the invalid fields, if any."
     ),
     "invalid_params": Kind(422, False, "Correct the input; GET /v1/processors shows its schema."),
     "processor_fault": Kind(
         422,
         False,
-        "The processor's own checks have a fault; tell its author, who finds the traceback in the daemon's log.",
+        "The processor's own checks failed; report it to its author, with the traceback in the daemon's log.",
     ),
     "unknown_processor": Kind(422, False, "GET /v1/processors lists the processors of this daemon."),
-    "not_found": Kind(404, False, "Check the id; a deleted job or file is gone."),
+    "not_found": Kind(404, False, "Check the id; the job or file may have been deleted."),
     "method_not_allowed": Kind(405, False, "The `Allow` header names the methods of this address."),
     "payload_too_large": Kind(413, False, "Send a smaller body or raise inputs.max_upload_mib."),
     "unsupported_media_type": Kind(415, False, "Send application/json, multipart/form-data or the raw bytes."),
     "request_timeout": Kind(408, True, "The request stalled; send it again over a steadier connection."),
     "conflict": Kind(409, False, "Read the job again; its state does not allow this."),
     "precondition_failed": Kind(412, False, "The job changed since it was read; read it again and repeat."),
-    "range_not_satisfiable": Kind(416, False, "Ask for a range inside the size that Content-Range tells."),
+    "range_not_satisfiable": Kind(416, False, "Request a range within the size given in Content-Range."),
     "idempotency_mismatch": Kind(422, False, "This Idempotency-Key was used for another body; choose a new key."),
-    "upload_offset": Kind(409, True, "Ask for Upload-Offset with HEAD, and go on from there."),
-    "upload_locked": Kind(423, True, "Wait until the other request has ended, ask for Upload-Offset, and go on."),
-    "upload_damaged": Kind(422, False, "The bytes were changed on their way; upload the file again."),
-    "hash_mismatch": Kind(
-        409, False, "The bytes were changed on their way, or the hash is of others; send them again."
+    "upload_offset": Kind(409, True, "Read Upload-Offset with HEAD, and continue from there."),
+    "upload_locked": Kind(
+        423, True, "Wait until the other request has ended, read Upload-Offset, and continue from there."
     ),
-    "blob_not_found": Kind(404, False, "Upload the bytes; only what you have stored yourself is known by its hash."),
+    "upload_damaged": Kind(422, False, "The bytes were corrupted in transit; upload the file again."),
+    "hash_mismatch": Kind(409, False, "The bytes were corrupted in transit, or the hash is wrong; send them again."),
+    "blob_not_found": Kind(404, False, "Upload the bytes; only your own files are found by their hash."),
     "missing_asset": Kind(422, False, "Upload the asset, and name it by its id where the workflow loads media."),
     "workflow_format_ui": Kind(422, False, 'In ComfyUI use "Export (API)" and send that file.'),
     "idempotency_key_reuse": Kind(
-        422, False, "A key is used once here: look for the job that it made, or choose another."
+        422, False, "Each key can be used only once here; look for the job that it created, or choose another key."
     ),
     "tus_version": Kind(412, False, "Send `Tus-Resumable: 1.0.0`; it is the only version."),
     "unauthenticated": Kind(
@@ -74,8 +74,8 @@ KINDS: dict[str, Kind] = {
     "host_not_allowed": Kind(400, False, "Call the daemon by a name listed in api.allowed_hosts."),
     "database_unavailable": Kind(503, True, "Try again shortly; with the same Idempotency-Key nothing is done twice."),
     "overloaded": Kind(503, True, "The daemon is busy; try again after the time in Retry-After."),
-    "query_timeout": Kind(503, True, "The database was too slow; try again, or ask for less at once."),
-    "not_ready": Kind(503, True, "The detail names what is missing; `vidqueue doctor` tells more."),
+    "query_timeout": Kind(503, True, "The database was too slow; try again, or request less at once."),
+    "not_ready": Kind(503, True, "The detail names what is missing; `vidqueue doctor` has more details."),
     # Inputs.
     "unsupported_input": Kind(
         422, False, "Give an https:// URL or a path under inputs.roots, or upload the bytes and use vq:files/<id>."
@@ -85,7 +85,9 @@ KINDS: dict[str, Kind] = {
     "input_not_a_file": Kind(422, False, "Give a regular file, not a folder, link, pipe or device."),
     "input_empty": Kind(422, False, "The file has no bytes; check that it was copied completely."),
     "input_is_a_playlist": Kind(422, False, "Playlists name other files and are never opened; give the video itself."),
-    "invalid_url": Kind(422, False, "Give a URL like https://example.com/video.mp4, without a user name or password."),
+    "invalid_url": Kind(
+        422, False, "Give a URL such as https://example.com/video.mp4, without a user name or password."
+    ),
     "address_forbidden": Kind(422, False, "Give a public address; an operator may add ranges to fetch.allow."),
     "url_not_found": Kind(422, False, "Check the URL; its server has no such file, or does not exist."),
     "fetch_refused": Kind(
@@ -93,7 +95,7 @@ KINDS: dict[str, Kind] = {
     ),
     "fetch_too_large": Kind(422, False, "Give a smaller file or raise fetch.max_mib."),
     "fetch_timed_out": Kind(422, False, "The server is too slow; upload the file, or raise fetch.timeout_s."),
-    "fetch_failed": Kind(502, False, "The URL's server did not answer for long; retry the job when it does."),
+    "fetch_failed": Kind(502, False, "The URL's server did not respond; retry the job when it is available again."),
     "input_unreachable": Kind(
         503, True, "The folder's disk or server does not respond; check its mount. Jobs that need it wait."
     ),
@@ -103,11 +105,11 @@ KINDS: dict[str, Kind] = {
         410, False, "Upload it again or repeat the job; or put the bytes back from a backup and restart the daemon."
     ),
     "file_elsewhere": Kind(
-        409, True, "The bytes lie in the data folder of another daemon; ask that one, or upload them to this one."
+        409, True, "The file is in another daemon's data folder; use that daemon, or upload the file to this one."
     ),
     "input_changed": Kind(409, True, "Wait until the file is complete; the job is tried again."),
     "no_lane": Kind(
-        422, False, "GET /v1/lanes shows what each lane takes; ask for less memory or another lane, or add a lane."
+        422, False, "GET /v1/lanes shows what each lane accepts; request less memory or another lane, or add a lane."
     ),
     "dependency_failed": Kind(422, False, "The job whose output is the input did not succeed; retry that one first."),
     # Media.
@@ -131,41 +133,41 @@ KINDS: dict[str, Kind] = {
         422, False, "The result exceeds limits.max_output_mib; choose a lower quality or raise it."
     ),
     "media_too_long": Kind(422, False, "The video exceeds limits.max_duration_s; trim it or raise the limit."),
-    "media_damaged": Kind(422, False, "Part of the file cannot be decoded; get a whole copy."),
+    "media_damaged": Kind(422, False, "Part of the file cannot be decoded; get an intact copy."),
     "trim_out_of_range": Kind(422, False, "Choose a trim inside the duration of the video."),
     "encoder_unavailable": Kind(422, False, "`vidqueue doctor` lists the encoders that work here."),
-    # The same program makes the same of the same file, so another attempt would encode it for nothing.
+    # Not retryable: the same program would produce the same result from the same file.
     "output_incomplete": Kind(
-        500, False, "The result is not what it must be; see the attempt's log, and try another container or encoder."
+        500, False, "The result failed its verification; see the attempt's log, and try another container or encoder."
     ),
     "ffmpeg_failed": Kind(500, True, "The attempt's log has the last output of ffmpeg."),
     # The lane.
     "executor_crashed": Kind(500, True, "The lane's process died; the attempt's log shows its last output."),
     "no_result": Kind(500, True, "The lane's process ended without a result; see the attempt's log."),
-    "processor_error": Kind(500, True, "The processor raised an error it did not expect; see the attempt's log."),
-    "program_failed": Kind(500, True, "A program that the processor ran has failed; the attempt's log has its words."),
+    "processor_error": Kind(500, True, "The processor raised an unexpected error; see the attempt's log."),
+    "program_failed": Kind(500, True, "A program that the processor ran has failed; the attempt's log has its output."),
     "program_missing": Kind(422, False, "Install the program where the daemon's user finds it, and retry the job."),
     "weights_missing": Kind(422, False, "Put the file of weights into the folder of `models_dir`, and retry the job."),
     "input_refused": Kind(422, False, "Give an input that suits this processor; the message says what it expects."),
     "poison": Kind(500, False, "This job killed its executor too often; look at its log before you retry it."),
-    "timed_out": Kind(500, False, "The job ran longer than timeout_s; raise it or give less work."),
-    "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is really that slow."),
+    "timed_out": Kind(500, False, "The job ran longer than timeout_s; raise it, or use a smaller input."),
+    "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is that slow."),
     "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mib."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
-    "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has its words. The lane's process was started anew."),
-    "unknown_model": Kind(422, False, "The detail names those that are configured; an operator adds others."),
+    "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has the message. The lane's process was restarted."),
+    "unknown_model": Kind(422, False, "The detail names the configured models; an operator can add others."),
     "missing_model": Kind(422, False, "Install the node or the model on the server that does the work."),
-    "processor_unavailable": Kind(422, False, "Install what the processor needs; `vidqueue processors` says what."),
-    "model_failed": Kind(500, False, "The model's own error: change the parameters, or look at the server's log."),
-    "content_refused": Kind(422, False, "Give another prompt or input; the model's own check refused this one."),
-    "no_face": Kind(422, False, "Give a picture in which a face is well visible."),
-    "peer_lost": Kind(500, True, "The server that did the work died or forgot it; see its log."),
+    "processor_unavailable": Kind(422, False, "Install what the processor needs; `vidqueue processors` names it."),
+    "model_failed": Kind(500, False, "The model reported an error: change the parameters, or see the server's log."),
+    "content_refused": Kind(422, False, "Change the prompt or the input; the model's content check refused it."),
+    "no_face": Kind(422, False, "Give a picture in which a face is clearly visible."),
+    "peer_lost": Kind(500, True, "The server that did the work died or lost it; see its log."),
     "peer_setup_failed": Kind(
         500,
         True,
         "The attempt's log has the last output of the server; check its command, directory and setup_timeout_s.",
     ),
-    # The limit of waiting is reached, and nothing was burned on the way; a retry waits anew.
+    # The limit of waiting is reached. Waiting used no attempts, and a retry may wait for the whole limit again.
     "peer_unavailable": Kind(
         503,
         False,
@@ -175,7 +177,7 @@ KINDS: dict[str, Kind] = {
     "bad_output": Kind(
         500, False, "The message says what is wrong with the outputs that were reported; correct the processor."
     ),
-    "internal_error": Kind(500, True, "This is a fault in vidqueue; the daemon's log has the details."),
+    "internal_error": Kind(500, True, "This is a bug in vidqueue; the daemon's log has the details."),
 }
 
 

@@ -75,7 +75,7 @@ class OutputDraft:
 
 @dataclass(frozen=True, slots=True)
 class KnownOutput(OutputDraft):
-    """An output of an earlier job: a further name, in the workspace, of bytes in storage whose sha256 is known."""
+    """An output of an earlier job: a further name, in the workspace, of stored bytes whose sha256 is known."""
 
     sha256: str = ""
 
@@ -84,7 +84,8 @@ class KnownOutput(OutputDraft):
 class Succeeded:
     """The processor returned, or its result was known; its outputs are in the workspace.
 
-    `key` is what later jobs find the outputs by, if they may. `source` is the job that made them, if not this one.
+    `key` is the key of the result cache, if later jobs may reuse the outputs. `source` is the job that made
+    them, if it is another one.
     """
 
     outputs: tuple[OutputDraft, ...]
@@ -98,7 +99,7 @@ class Failed:
     """The attempt failed by itself.
 
     `crashed`: the executor ended during the attempt. After three crashes the job fails with the code `poison`.
-    `metrics` has what the executor told of the work until then.
+    `metrics` has what the executor reported up to then.
     """
 
     failure: Failure
@@ -148,7 +149,7 @@ Outcome = Succeeded | Failed | Canceled | Interrupted | Waiting
 
 @dataclass(slots=True)
 class Usage:
-    """What an attempt has used; None where nobody could measure it.
+    """The resource usage of an attempt; None where it could not be measured.
 
     `cpu_s` is the time of its executor and of everything that this started, `input_bytes` the size of its inputs,
     `video_s` the length of those that were probed, `expected_s` how long it was expected to take, in seconds;
@@ -199,7 +200,7 @@ MAX_CRASHES = 3
 MAX_LOSSES = 10
 # The minimum delay between attempts, because each adds a row to the history.
 SHORTEST_WAIT_S = 1.0
-# Error codes with a longer backoff: nobody frees a full disk within seconds.
+# Error codes with a longer backoff: a full disk is not freed within seconds.
 BACKOFF_BY_CODE = {"no_space": Backoff(15, 600)}
 
 

@@ -28,7 +28,7 @@ class Limits(LimitSettings):
 
     Attributes:
         formats: names of formats and codecs that may be opened; `safe` and `wide` stand for many.
-        low_water_mib: free disk space, in MiB, that what a job reserves leaves alone.
+        low_water_mib: free disk space, in MiB, that reservations of jobs must leave.
     """
 
     formats: tuple[str, ...] = ("safe",)

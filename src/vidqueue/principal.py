@@ -56,6 +56,6 @@ class Principal:
         return owner
 
 
-# Who sends a request while there are no keys: a person at this machine. The user who runs the daemon is `local`; others
-# have their own names, so that limits, shares and reports tell them apart, and see and change the same.
+# Principals of requests while there are no keys. The owner is `local` for the user who runs the daemon, and for others
+# their name, so that limits, shares and reports distinguish them. All of them have the same permissions.
 LOCAL = Principal(LOCAL_OWNER, Role.ADMIN)

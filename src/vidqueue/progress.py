@@ -75,7 +75,7 @@ def eta_s(fraction: float, elapsed_s: float) -> float | None:
 
 
 def share_of(told: object) -> float:
-    """Return the share of the work, 0 to 1, that is nearest to what a processor told; 0 for what is no number."""
+    """Clamp a reported progress to a number from 0 to 1; 0 if it is not a number."""
     number = _number(told)
     return 0.0 if math.isnan(number) else min(max(number, 0.0), 1.0)
 
@@ -93,9 +93,9 @@ def _number(told: object) -> float:
 
 
 def eta_of_whole(left_s: float | None, fraction: float, end: float) -> float | None:
-    """Return the seconds left of the whole work, given those of a step that ends at the share `end`.
+    """Return the remaining seconds of the whole work, given those of a step that ends at the share `end`.
 
-    The rest is taken to go on as fast as the step. None where the step has ended and more comes after it.
+    The rest is assumed to proceed as fast as the step. None if the step has ended and others follow.
     """
     if left_s is None or end >= 1:
         return left_s

@@ -122,7 +122,7 @@ def test_a_failed_job_ends_the_waiting_with_3_and_retry_runs_the_failed_ones_aga
         (("--processor", "transcode", "jobs.json", "--qualty", "low"), "[]", 2, "--qualty"),
         (("--processor", "transcode", "jobs.json", "--quality", "best"), "[]", 2, "best"),
         (("--processor", "trancsode", "jobs.json"), "[]", 2, "no processor 'trancsode'"),
-        (("jobs.json", "--quality", "low"), "[]", 2, "--quality is not a known flag here."),
+        (("jobs.json", "--quality", "low"), "[]", 2, "Unknown flag --quality."),
         ((), "", 2, "A batch has 1 to 1000 jobs; this one has 0."),
     ],
 )  # fmt: skip

@@ -55,12 +55,15 @@ def test_many_jobs_are_acted_on_only_after_a_yes(vidqueue: CommandLine, daemon: 
 def test_states_for_which_a_command_makes_no_sense_are_refused(vidqueue: CommandLine, daemon: Daemon) -> None:
     (waiting,) = _waiting(vidqueue, 1, "--tag", "senseless")
     for words, said in (
-        (("suspend", "--all", "--state", "queued"), "Suspend takes jobs that are running, and none that is queued."),
+        (
+            ("suspend", "--all", "--state", "queued"),
+            "Suspend applies to jobs that are running, not to jobs that are queued.",
+        ),
         (
             ("retry", "--state", "succeeded"),
-            "Retry takes jobs that are failed or canceled, and none",
+            "Retry applies to jobs that are failed or canceled, not",
         ),
-        (("cancel", "--tag", "senseless", "--state", "failed"), "Cancel takes jobs that are queued or running"),
+        (("cancel", "--tag", "senseless", "--state", "failed"), "Cancel applies to jobs that are queued or running"),
     ):
         ran = vidqueue(*words, "--yes")
         assert (ran.code, ran.out) == (2, ""), ran

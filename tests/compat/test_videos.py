@@ -175,7 +175,7 @@ def test_a_failure_and_a_cancel_are_told_with_a_code(daemon: Daemon, client: Ope
     with pytest.raises(openai.NotFoundError, match="failed: The zoo refuses"):
         client.videos.download_content(failed.id)
     canceled = client.videos.create(prompt="x", model="hang")
-    with pytest.raises(openai.NotFoundError, match="it is"):
+    with pytest.raises(openai.NotFoundError, match="its status is"):
         client.videos.download_content(canceled.id)
     daemon.http.post(f"/v1/jobs/{canceled.id}/cancel")
     told = until(lambda: (seen := client.videos.retrieve(canceled.id)).status == "failed" and seen)

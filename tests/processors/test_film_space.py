@@ -86,7 +86,7 @@ def test_a_film_that_finds_its_space_reserved_waits_and_one_that_cannot_fit_is_r
         until(lambda: daemon.job(waiting)["wait_reason"] == "no_space", what="it waits")
         job = daemon.job(waiting)
         assert job["state"] == "queued", "no attempt was burned, and it had one"
-        assert "Other jobs have reserved some" in job["message"]
+        assert "Other jobs have reserved space" in job["message"]
     other.rmdir()
     daemon.sql(f"UPDATE vidqueue.jobs SET run_at = now() WHERE id = '{waiting}'")
     assert daemon.ended(waiting)["state"] == "succeeded"

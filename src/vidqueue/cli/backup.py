@@ -37,7 +37,7 @@ def dump(
     source: Source = SOURCE,
     look: Look = LOOK,
 ) -> int:
-    """Write the database and the stored files into one archive. The daemon may go on working meanwhile.
+    """Write the database and the stored files into one archive. The daemon may keep running.
 
     The archive is a tar file that `vidqueue db restore` reads. It holds the files of this data folder only.
 
@@ -45,14 +45,14 @@ def dump(
         target: File to write, or `-` for standard output.
         without_files: Leave out the stored files.
         force: Replace a file that exists.
-        programs: Folder of the server's programs, such as /usr/lib/postgresql/17/bin, for an embedded database that an
-            older major version has made.
+        programs: Folder of PostgreSQL's programs, such as /usr/lib/postgresql/17/bin, for an embedded database that an
+            older major version created.
         source: The configuration to read.
         look: The format of the output.
     """
     settings, screen = _prepared(source, look)
     if programs is not None and settings.database.url is not None:
-        raise CommandError("--programs is for the embedded database; database.url is set.", exit=Exit.USAGE)
+        raise CommandError("--programs applies only to the embedded database; database.url is set.", exit=Exit.USAGE)
     if str(target) == "-":
         scratch = Path(tempfile.gettempdir())
         dumping = _dump(settings, screen, sys.stdout.buffer, scratch, programs, with_files=not without_files)

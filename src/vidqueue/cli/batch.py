@@ -194,7 +194,7 @@ def _jobs(sources: Sequence[str], flags: BatchFlags) -> tuple[str | None, list[d
         files, given, media = flags_on(flags.processor, sources, _TAKEN)
     if stray := [one for one in files if is_flag(one)]:
         hint = "" if flags.processor else "The flags of a processor need --processor."
-        raise CommandError(f"{stray[0]} is not a known flag here.", exit=Exit.USAGE, hint=hint)
+        raise CommandError(f"Unknown flag {stray[0]}.", exit=Exit.USAGE, hint=hint)
     title, jobs = flags.title, list[dict[str, Any]]()
     for source in files:
         if job_list.is_list(source):

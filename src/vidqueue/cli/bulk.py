@@ -1,4 +1,4 @@
-"""`vidqueue bulk`: act on all jobs that match, in the daemon; it can be undone before it begins."""
+"""`vidqueue bulk`: bulk actions on all matching jobs, which the daemon runs; they can be undone before they begin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.selection import NO_CHOICE, Choice, confirm
 from vidqueue.cli.terminal import Screen, age_text
 
-app = App(name="bulk", help="Act on all jobs that match, in the daemon; it can be undone before it begins.")
+app = App(name="bulk", help="Change all matching jobs in the background; can be undone before it begins.")
 
 Delay = Annotated[str, Parameter(name="--delay")]
 LOOKS_EVERY_S = 0.5
@@ -145,7 +145,7 @@ def _followed(client: Client, screen: Screen, action: dict[str, Any]) -> dict[st
             time.sleep(LOOKS_EVERY_S)
             action = client.get(f"/v1/bulk-actions/{action['id']}")
     except KeyboardInterrupt:
-        screen.say(f"Detached; it goes on. Stop it with: vidqueue bulk undo {action['id']}")
+        screen.say(f"Detached; the bulk action continues. Stop it with: vidqueue bulk undo {action['id']}")
         raise
     return action
 

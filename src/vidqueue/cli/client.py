@@ -31,7 +31,7 @@ class Client:
     def __init__(self, url: str, *, api_key: str | None = None, owner: str | None = None) -> None:
         self.url = url.rstrip("/")
         self.owner = owner
-        # Probably the daemon sees the files of this machine then; a tunnel may lead elsewhere.
+        # A daemon at a loopback address probably runs on this machine, but a tunnel may lead to another one.
         self.is_local = _is_local(_host(self.url))
         key = api_key or os.environ.get("VIDQUEUE_API_KEY")
         headers = {"User-Agent": f"vidqueue-cli/{__version__}"} | ({"Authorization": f"Bearer {key}"} if key else {})

@@ -1,6 +1,6 @@
-"""What completes an id, a processor or a lane on the command line: what the daemon has at this moment.
+"""Completers for ids, processors and lanes on the command line, from what the daemon has at this moment.
 
-Whatever goes wrong, a completer offers nothing: the shell must not show an error in the middle of a line.
+After an error a completer returns nothing, because the shell must not print errors into the command line.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     Completer: TypeAlias = Callable[[CompletionContext], list[tuple[str, str]]]
 
-# So many of the newest jobs are offered.
+# How many of the newest jobs are offered.
 NEWEST = 100
 PATIENCE_S = 5.0
 
 
 def jobs_in(*states: str) -> Completer:
-    """Return what completes ids of jobs in these states; in any state where none is given."""
+    """Return a completer for ids of jobs in these states; of all jobs if none is given."""
 
     def complete(context: CompletionContext) -> list[tuple[str, str]]:
         given = {"limit": NEWEST} | ({"state": ",".join(states)} if states else {})
@@ -35,18 +35,18 @@ def jobs_in(*states: str) -> Completer:
 
 
 def processors(context: CompletionContext) -> list[tuple[str, str]]:
-    """Names of processors."""
+    """Complete names of processors."""
     found = _ask(context, "/v1/processors").get("processors", ())
     return [(processor["name"], processor["description"]) for processor in found]
 
 
 def lanes(context: CompletionContext) -> list[tuple[str, str]]:
-    """Names of lanes."""
+    """Complete names of lanes."""
     return [(lane["name"], lane["state"]) for lane in _ask(context, "/v1/lanes").get("lanes", ())]
 
 
 def uploads(context: CompletionContext) -> list[tuple[str, str]]:
-    """Ids of uploads."""
+    """Complete ids of uploads."""
     found = _ask(context, "/v1/files", {"limit": NEWEST}).get("files", ())
     return [(file["id"], file["name"]) for file in found]
 

@@ -1,6 +1,6 @@
 """`vidqueue completion`: scripts that complete commands, flags, ids and processors in bash, zsh and fish.
 
-A script asks the program at each key, by the protocol of cyclopts (`vidqueue __complete`), so flags of processors, ids
+A script runs `vidqueue __complete` at each press of the tab key (cyclopts' protocol), so flags of processors, ids
 and names are those that the daemon has at this moment.
 """
 

@@ -1,4 +1,4 @@
-"""Where the results of many jobs go: a folder that keeps names and tree, or beside each source."""
+"""Destination paths for the results of many jobs: in a folder that keeps names and tree, or beside each source."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vidqueue.cli.target import Identity, Target, make_folder
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.transfer import Source, download
 
-# The output that carries the name of the source alone.
+# The output that gets the plain name of the source, without the output's name appended.
 USUAL = "video"
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Names for results.
+    """Chooses the paths of results.
 
     Attributes:
         folder: the folder for all results; None puts each beside its source.
-        suffix: what is added to the name of the source, before its extension.
-        force: an existing file may be replaced. An input never is.
+        suffix: added to the name of the source, before its extension.
+        force: whether an existing file may be replaced. An input is never replaced.
         inputs: files that must not be overwritten, whatever name leads to them.
-        only: names of the outputs that are wanted; all where it is empty.
-        there: results that an earlier command had written, which were not written again.
+        only: names of the outputs to save; all of them if empty.
+        there: results that an earlier command has written already.
     """
 
     folder: Path | None
@@ -58,7 +58,7 @@ class Places:
             Target(str(path), force=self.force, inputs=self.inputs).check()
 
     def tell_apart(self, names: Collection[PurePosixPath]) -> None:
-        """Let results of names that differ in their extension only, such as a.mov and a.mp4, have it in their names."""
+        """Keep the source's extension in the names of results where two sources differ only in it (a.mov, a.mp4)."""
         stems = Counter(map(_without_suffix, set(names)))
         self._alike.update(name for name in names if stems[_without_suffix(name)] > 1)
 
@@ -73,7 +73,7 @@ class Places:
 
     def _save(self, client: Client, screen: Screen, job: Job, output: dict[str, Any], path: Path) -> Path:
         if self._taken.setdefault(path, job["id"]) != job["id"]:
-            # Two sources of one name: the second one is told apart by the end of its job's id.
+            # If two sources have the same name, the end of the job's id is added to the second result.
             path = path.with_name(f"{path.stem}-{job['id'][-6:]}{path.suffix}")
         if has_content(path, output["size"], output["sha256"]):
             self.there.add(path)
@@ -98,7 +98,7 @@ class Places:
             stem = stem.with_name(f"{stem.name}-{name.suffix[1:]}")
         if self.folder is None:
             return Path(stem)
-        # A title comes from other people: it leads nowhere but into the folder.
+        # Titles are untrusted: the path must stay inside the folder.
         parts = [part for part in stem.parts if part not in ("", "/", "..", ".")] or ["result"]
         return self.folder.joinpath(*parts)
 

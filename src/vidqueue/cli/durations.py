@@ -14,7 +14,7 @@ def seconds_of(duration: str, *, may_be_zero: bool = False) -> float:
     """Return the seconds of a duration such as `90s`, `30m`, `2h` or `1d`.
 
     Raises:
-        CommandError: it is none, or it is zero and may not be.
+        CommandError: it is not a duration, or it is zero where that is not allowed.
     """
     found = _DURATION.fullmatch(duration.strip().lower())
     if found is None or (float(found[1]) == 0 and not may_be_zero):

@@ -1,7 +1,4 @@
-"""What is wrong with a command line, in the words of the command line.
-
-The parser speaks of tokens and the daemon of requests; a person has written flags and files.
-"""
+"""Error messages of the command line: rewrites errors of the parser and of the daemon in terms of flags and files."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ from cyclopts.exceptions import (
 
 from vidqueue.cli.exits import CommandError, Exit
 
-# Fields of requests whose flag has another name.
+# Request fields whose flag has another name.
 _FLAGS = {
     "timeout_s": "timeout", "stall_timeout_s": "stall-timeout", "keep_s": "keep", "tags": "tag", "depends_on": "after",
     "for_s": "for", "delay_s": "delay", "labels": "label",
 }  # fmt: skip
 # Request fields without a flag; messages about them show the value instead.
 _NO_FLAGS = frozenset({"open"})
-# What pydantic says, and what is said of a flag.
+# Messages of pydantic, and their wording for flags.
 _PHRASES = (
     (re.compile(r"^(?:Input|Value) should be (?:a )?valid (.*)"), r"must be a valid \1"),
     (re.compile(r"^(?:Input|Value) should (.*)"), r"must \1"),
@@ -42,22 +39,22 @@ _PHRASES = (
 
 
 def from_parser_error(error: CycloptsError) -> CommandError:
-    """Return what the parser has refused."""
+    """Return the message for an error of the parser."""
     command = " ".join(("vidqueue", *(error.command_chain or ())))
-    see = f"`{command} --help` shows what it takes."
+    see = f"`{command} --help` lists the flags and arguments."
     match error:
         case UnknownCommandError(unused_tokens=[word, *_]):
             return _unknown_command(error, str(word), command)
         case UnknownOptionError(token=token, argument_collection=known):
             flag = (token.keyword or token.value).partition("=")[0]
             near = nearest(flag, (name for argument in known if argument.show for name in argument.names))
-            return CommandError(f"{flag} is not a known flag.", exit=Exit.USAGE, hint=near or see)
+            return CommandError(f"Unknown flag {flag}.", exit=Exit.USAGE, hint=near or see)
         case UnusedCliTokensError(unused_tokens=[word, *_]):
-            return CommandError(f"{word!r} is one argument too many.", exit=Exit.USAGE, hint=see)
+            return CommandError(f"Unexpected argument {word!r}.", exit=Exit.USAGE, hint=see)
         case MissingArgumentError(argument=argument) if argument is not None:
             name = error.keyword or argument.name
             positional = error.keyword is None and argument.index is not None
-            what = f"{name.lstrip('-')} is missing." if positional else f"{name} needs a value."
+            what = f"{name.lstrip('-')} is missing." if positional else f"{name} requires a value."
             return CommandError(what, exit=Exit.USAGE, hint=see)
         case ValidationError(exception_message=said) if said:
             return CommandError(said, exit=Exit.USAGE)
@@ -78,13 +75,13 @@ def from_problem(status: int, problem: Mapping[str, Any], path: str) -> tuple[st
     faults = [_fault(one) for one in problem.get("errors") or () if isinstance(one, Mapping)]
     if code == "not_found" and message.startswith("There is nothing at"):
         kind, _, name = path.removeprefix("/v1/").partition("/")
-        hint = "`vidqueue list --all` shows all ids." if kind == "jobs" else "Check the id; what was deleted is gone."
+        hint = "`vidqueue list --all` shows all ids." if kind == "jobs" else "Check the id; it may have been deleted."
         return f"There is no {_KINDS.get(kind, kind)} {name.partition('/')[0]!r}.", [], hint
     if code == "invalid_request" and faults:
         return "The daemon does not accept these values.", faults, ""
     if faults:
         message = _FIRST_FAULT.sub("", message)
-    # What the message says already is not said again.
+    # Details that the message contains already are left out.
     return message, [fault for fault in faults if not fault.endswith(message)], hint
 
 
@@ -93,7 +90,7 @@ _FIRST_FAULT = re.compile(r" /(?:input|jobs/\d+)\b.*", re.DOTALL)
 
 
 def describe_fault(pointer: str, detail: str) -> str:
-    """Return a fault in words: the flag or the parameter that a pointer names, and what is wrong with it."""
+    """Return the message for one invalid value: the flag or parameter that the pointer names, and the error."""
     name = _name(pointer)
     for pattern, words in _PHRASES:
         if pattern.search(detail):

@@ -43,7 +43,7 @@ class CommandError(Exception):
     Attributes:
         code: the daemon's stable error code, where the daemon refused.
         details: further lines of the message, such as one for each error.
-        faults: what is wrong with which field of a request, by its JSON pointer, where the daemon said so.
+        faults: the errors of fields of a request by JSON pointer, if the daemon named them.
     """
 
     def __init__(

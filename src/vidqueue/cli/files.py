@@ -1,4 +1,4 @@
-"""`vidqueue files`: lists, shows and deletes uploads, and says how much is stored."""
+"""`vidqueue files`: lists, shows and deletes uploads, and shows storage usage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidqueue.cli.terminal import Screen, age_text, count_text, duration_text, s
 PAGE = 200
 FileId = Annotated[str, Parameter(name="ID", completer=uploads)]
 
-app = App(name="files", help="List, show and delete uploads; show how much is stored.")
+app = App(name="files", help="List, show and delete uploads; show storage usage.")
 
 
 @app.command(name="list")
@@ -28,7 +28,7 @@ def list_files(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """List uploads, newest first. The outputs of jobs go with their jobs and are not listed.
+    """List uploads, newest first. Outputs belong to their jobs and are not listed.
 
     Args:
         limit: Largest number of files.
@@ -50,7 +50,7 @@ def list_files(
 
 @app.command
 def show(file_id: FileId, *, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Show one file: its name, size, sha256, and what a probe found.
+    """Show one file: its name, size, sha256, and media facts.
 
     Args:
         file_id: The file, by its id or a piece of it.
@@ -66,7 +66,7 @@ def show(file_id: FileId, *, door: Door = DOOR, look: Look = LOOK) -> int:
     screen.write(f"{file['id']}  {file['name']}")
     screen.write(f"{file['media_type']}, {size_text(file['size'])}, uploaded {age_text(file['created_at'])}")
     screen.write(f"sha256 {file['sha256']}")
-    screen.write(_facts(file) or "no media that can be read, or not examined yet")
+    screen.write(_facts(file) or "no readable media, or not probed yet")
     return Exit.OK
 
 
@@ -82,7 +82,7 @@ def delete(
 
     Args:
         ids: The files, by their ids or pieces of them.
-        unused: All uploads that nothing unfinished needs.
+        unused: All uploads that no unfinished job and no schedule needs.
         yes: Do not ask before deleting many files.
         door: The daemon to talk to.
         look: The format of the output.
@@ -164,7 +164,7 @@ def _uploads(client: Client, limit: int | None) -> Iterator[dict[str, Any]]:
 
 
 def _facts(file: dict[str, Any]) -> str:
-    """What a probe found, in a few words."""
+    """Return the facts of a probe as one line."""
     facts = file["facts"] or {}
     video, audio = facts.get("video") or {}, facts.get("audio") or {}
     picture = f"{video['width']}x{video['height']}" if video.get("width") and video.get("height") else ""

@@ -20,7 +20,7 @@ from vidqueue.processors.media import WHERE, Kind
 
 PARAMETERS = Group("Parameters of the processor", sort_key=10)
 _SCALARS = (bool, int, float, str)
-# As the marks of a field name its bounds.
+# The names of bounds in pydantic's metadata, and their signs.
 _BOUNDS = ("ge", "le", "gt", "lt")
 
 
@@ -31,7 +31,7 @@ class Flag:
     Attributes:
         field: its name in the model.
         argument: the parser's description of it.
-        kind: what media its value names, such as video or any; None where it names none.
+        kind: the kind of media that its value names, such as video or any; None if it names none.
         as_json: whether its value is written as JSON, for shapes that flags cannot have.
     """
 
@@ -49,7 +49,7 @@ class Flag:
         """The value of the parameter from the value that the parser returned.
 
         Raises:
-            CommandError: it takes JSON, and this is none.
+            CommandError: it takes JSON, and the value is not JSON.
         """
         if self.as_json and isinstance(value, str):
             try:
@@ -147,7 +147,7 @@ def _plain(value: Any) -> Any:
 
 
 def _help(info: FieldInfo, kind: Kind | None) -> str:
-    """What the field means, with its bounds. The usual words for media are meant for requests."""
+    """Return the help of a flag, with its bounds. The default description of media is written for requests."""
     description = info.description or _inner(info).description or ""
     if kind is not None and description.endswith(WHERE):
         said = description.removesuffix(f": {WHERE}")

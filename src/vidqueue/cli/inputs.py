@@ -25,9 +25,9 @@ from vidqueue.processors.media import Kind, MediaField, media_in, schema_of
 from vidqueue.processors.media import Path as Place
 
 STDIN = "-"
-# From this size on, a file is not copied where that can be helped.
+# Files of this size and more are read in place if the daemon can read them.
 IN_PLACE_FROM = 64 << 20
-# Problems of an upload with which a job may succeed all the same: its probe is not finished.
+# Problems of an upload that do not prevent a job: its probe is not finished.
 _NOT_YET = frozenset({"probe_pending", "overloaded"})
 # What the daemon resolves itself; anything else names a file of this machine.
 _REFERENCE = re.compile(r"vq:|data:|[a-z][a-z0-9+.-]*://")
@@ -39,7 +39,7 @@ def is_reference(value: str) -> bool:
 
 
 def media_of_input(processor: Processor, values: dict[str, Any]) -> list[MediaField]:
-    """The media that the input of a job names, wherever it stands: `video`, or `clips.0.media`."""
+    """Return all media references in the input of a job, such as those at `video` or `clips.0.media`."""
     return list(media_in(schema_of(processor.Params), values))
 
 
@@ -78,7 +78,7 @@ class Inputs:
         return frozenset(one for one in found if one is not None)
 
     def reference(self, client: Client, screen: Screen, value: str, *, kind: Kind = "any") -> str:
-        """What the daemon is told: a reference as it is, a local file by its bytes or by its path.
+        """Return the reference for a request: references stay as they are; local files are uploaded or named by path.
 
         Raises:
             CommandError: media of the `kind` is wanted, and the daemon's probe could not read the file.
@@ -109,16 +109,14 @@ class Inputs:
         try:
             found = client.call("POST", "/v1/inputs/check", json=seen)
         except CommandError:
-            return False  # an upload says what is the matter
+            return False  # the upload reports the error
         if found["readable"]:
-            screen.say(f"{path.name} is read in place; keep it until its job has ended, or copy it with --upload.")
+            screen.say(f"{path.name} is read in place; keep it until its job has ended, or use --upload to copy it.")
             return True
         if found["code"] == "input_forbidden" and path.parent not in self._hinted:
             self._hinted.add(path.parent)
             size = size_text(facts.st_size)
-            screen.say(
-                f"{path.name} ({size}) is copied. With {path.parent} in inputs.roots of the daemon it is read in place."
-            )
+            screen.say(f"{path.name} ({size}) is uploaded. It is read in place if {path.parent} is in inputs.roots.")
         return False
 
 
@@ -126,7 +124,7 @@ def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind) -> None
     """Refuse an upload that the daemon's probe could not read, or found to be of another kind; leave nothing of it.
 
     Raises:
-        CommandError: with the words of the probe.
+        CommandError: with the message of the probe.
     """
     problem = uploaded.get("problem")
     if problem and problem["code"] not in _NOT_YET:
@@ -190,7 +188,7 @@ def has_content(path: Path, size: int, sha256: str) -> bool:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
-        return False  # writing says what is the matter
+        return False  # writing reports the error
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -47,7 +47,7 @@ class JobFlags:
     keep: Annotated[str | None, Parameter(group=JOB)] = None
     """Remove the job with its outputs so long after its end, such as 90s, 30m, 2h or 7d."""
     cache: Annotated[bool | None, Parameter(group=JOB)] = None
-    """Take the outputs of an earlier job that did the same work, if the daemon has them. --no-cache does it again."""
+    """Reuse the outputs of an earlier job that did the same work. --no-cache does the work again."""
     webhook: Annotated[str | None, Parameter(group=JOB)] = None
     """A URL that is told of the job by POST requests."""
     webhook_event: Annotated[tuple[str, ...] | None, Parameter(group=JOB)] = None

@@ -93,7 +93,7 @@ def suspend(*ids: Unended, choice: Choice = NO_CHOICE, door: Door = DOOR, look: 
 
     Args:
         ids: The jobs.
-        choice: Jobs that run, chosen by what they are.
+        choice: Filters that select running jobs.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -102,7 +102,7 @@ def suspend(*ids: Unended, choice: Choice = NO_CHOICE, door: Door = DOOR, look: 
 
 
 def resume(ids: Sequence[str], door: Door, look: Look) -> int:
-    """Let suspended jobs go on."""
+    """Resume suspended jobs."""
     verb = Verb("Resume", ("running",), lambda client, one: client.call("POST", f"/v1/jobs/{one}/resume"))
     return _each(ids, NO_CHOICE, door, look, verb)
 
@@ -132,8 +132,8 @@ def priority(
     Args:
         words: The jobs, and at the end the priority from -1000 to 1000; higher goes first, and one point outweighs a
             minute of waiting.
-        first: Raise it as far as needed to stand before all others; no priority is given then.
-        choice: Jobs that wait, chosen by what they are, instead of ids.
+        first: Move the jobs to the front of the queue; no priority is given then.
+        choice: Filters that select waiting jobs, instead of ids.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -141,7 +141,7 @@ def priority(
     for word in ids:
         if word.startswith("-"):
             hint = nearest(word, ("--all", "--state", "--tag", "--processor", "--batch", "--yes", "--next"))
-            raise CommandError(f"{word} is not a known flag.", exit=Exit.USAGE, hint=hint)
+            raise CommandError(f"Unknown flag {word}.", exit=Exit.USAGE, hint=hint)
     if first:
         verb = Verb("Change", ("queued",), lambda client, one: client.call("POST", f"/v1/jobs/{one}/run-next"))
         return _each(ids, choice, door, look, verb)
@@ -151,7 +151,7 @@ def priority(
 
 
 def _level(words: Sequence[str]) -> int:
-    hint = "Write the jobs first, then the priority: vidqueue priority ID 10. --next has them run next."
+    hint = "Give the ids first, then the priority: vidqueue priority ID 10. --next runs them next."
     if not words:
         raise CommandError("No priority was given.", exit=Exit.USAGE, hint=hint)
     try:
@@ -173,7 +173,7 @@ def delete(
     Args:
         ids: The jobs.
         with_uploads: Delete the files too that were uploaded for them, once no other job names them.
-        choice: Jobs that have ended, chosen by what they are.
+        choice: Filters that select finished jobs.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -202,7 +202,7 @@ def show(screen: Screen, job: Job) -> None:
 
 
 def _tell_list(screen: Screen, jobs: Iterable[Job]) -> None:
-    """A table of jobs, one a line where it is piped: scripts want the id first, people the state and the name."""
+    """Print a table of jobs. On a terminal it begins with the state and the name, in a pipe with the id."""
     columns = {
         "ID": lambda job: job["id"],
         "PROCESSOR": lambda job: job["processor"],

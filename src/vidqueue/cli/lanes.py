@@ -11,7 +11,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen, age_text
 
-app = App(name="lanes", help="Show the lanes and the jobs they run; free their memory; set when they work.")
+app = App(name="lanes", help="Show lanes and their jobs; free their memory; set their time windows.")
 Lane = Annotated[str, Parameter(name="LANE")]
 
 
@@ -37,7 +37,7 @@ def lanes(*, door: Door = DOOR, look: Look = LOOK) -> int:
 
 @app.command
 def free(lane: Lane, *, host: str | None = None, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Free the memory of the models that a lane keeps: at once, or as soon as its job has ended. It goes on working.
+    """Free the memory of the models that a lane keeps loaded, as soon as its job has ended. The lane stays online.
 
     Args:
         lane: The lane.
@@ -62,25 +62,25 @@ def windows(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Set when a lane works, such as `vidqueue lanes windows gpu0 22:00-07:00 sat-sun --timezone Europe/Berlin`.
+    """Set a lane's time windows, such as `vidqueue lanes windows gpu0 22:00-07:00 sat-sun --timezone Europe/Berlin`.
 
     Args:
         lane: The lane.
         rules: Times such as 22:00-07:00, sat-sun or "mon-fri 20:00-08:00".
-        always: Let it work at any time.
+        always: Remove the windows, so that the lane works at any time.
         timezone: The time zone of these times.
-        at_end: What a running job does when a window ends: finish, or be suspended until the next one.
+        at_end: Whether a running job finishes at the end of a window, or is suspended until the next one.
         host: The host of the lane, where several hosts have one of that name.
         door: The daemon to talk to.
         look: The format of the output.
     """
     if always == bool(rules):
-        raise CommandError("Give times, or --always.", exit=Exit.USAGE)
+        raise CommandError("Give time windows, or --always.", exit=Exit.USAGE)
     body = {"open": list(rules), "timezone": timezone, "at_end": at_end}
     with Client(door.url) as client:
         path = f"/v1/lanes/{lane}/windows"
         found = client.call("PUT", path, json=body, params={"host": host} if host else {})["lanes"]
-    # Its daemon heeds the windows a moment later, so the state of before would contradict them.
+    # The daemon applies the windows a moment later, so its present state would contradict the answer.
     _show(Screen(look), [(lane, _times(lane)) for lane in found])
     return Exit.OK
 

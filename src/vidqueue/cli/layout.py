@@ -12,7 +12,7 @@ from rich.text import Text
 
 GAP = 2
 INDENT = 4
-# Of a narrow terminal, a column takes at most this share; a longer cell moves those after it to the next line.
+# The largest share of a narrow terminal for one column; after a longer cell the row continues on the next line.
 LARGEST_SHARE = 0.4
 
 
@@ -34,7 +34,7 @@ def lines_of(console: Console, row: Sequence[Text], widths: Sequence[int], width
     line, start, continued = Text(), 0, False
     for cell, column in zip(row, widths, strict=True):
         if cell.cell_len:
-            # On a further line nothing stands below its heading, so the columns are not kept there.
+            # Continuation lines do not follow the columns, because the headings do not apply to them.
             at = line.cell_len + GAP * bool(line.cell_len) if continued else start
             if continued or line.cell_len + GAP * bool(line.cell_len) <= at:
                 *whole, line = _placed(console, line, cell, at, width, hangs=not continued)

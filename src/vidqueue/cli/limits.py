@@ -1,4 +1,4 @@
-"""`vidqueue limits`: what owners and processors may have at most."""
+"""`vidqueue limits`: limits of owners and processors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen, size_text
 
-app = App(name="limits", help="Show or set how many jobs and bytes each owner, and each processor, may have.")
+app = App(name="limits", help="Show, set or remove the limits of owners and processors.")
 
 GIBIBYTE = 1 << 30
 
@@ -24,7 +24,7 @@ Processor = Annotated[str | None, Parameter(name="--processor", completer=proces
 
 @app.command(name="list")
 def list_limits(*, door: Door = DOOR, look: Look = LOOK) -> int:
-    """List what owners and processors may have at most; `*` is everybody who has no limits of his own."""
+    """List the limits of owners and processors; `*` applies to owners without limits of their own."""
     screen = Screen(look)
     with Client(door.url) as client:
         found = client.get("/v1/limits")
@@ -44,7 +44,7 @@ def list_limits(*, door: Door = DOOR, look: Look = LOOK) -> int:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Most:
-    """What an owner, or all jobs of a processor together, may have at most."""
+    """The limits of an owner, or of all jobs of a processor together."""
 
     queued: int | None = None
     """Jobs that wait; more are refused with exit code 75."""
@@ -57,7 +57,7 @@ class Most:
     gpu_hours: float | None = None
     """Hours of GPU lanes within 24 hours; then jobs for a GPU wait."""
     weight: float | None = None
-    """Share of the lanes of an owner beside others who wait; 1 unless said."""
+    """Weight of an owner when lanes are shared with other owners; 1 by default."""
 
 
 NOTHING = Most()
@@ -73,14 +73,14 @@ def set_limits(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Set what an owner or a processor may have at most, in place of what was set before.
+    """Set the limits of an owner or a processor, replacing earlier ones.
 
-    What is left out is not limited.
+    Limits that are not given are removed.
 
     Args:
-        owner: The owner, or `*` for everybody who has no limits of his own.
+        owner: The owner, or `*` for all owners without limits of their own.
         processor: All jobs of this processor together, instead of those of an owner.
-        most: What it may have.
+        most: The limits.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -98,7 +98,7 @@ def set_limits(
     if owner is not None:
         body |= of_owners
     elif any(value is not None for value in of_owners.values()):
-        raise CommandError("A processor has neither a weight nor stored bytes; owners have.", exit=Exit.USAGE)
+        raise CommandError("--weight and --stored apply to owners, not to processors.", exit=Exit.USAGE)
     screen = Screen(look)
     with Client(door.url) as client:
         written = client.call("PUT", address, json=body)
@@ -109,7 +109,7 @@ def set_limits(
 
 @app.command
 def remove(owner: Owner = None, /, *, processor: Processor = None, door: Door = DOOR) -> int:
-    """Delete the limits of an owner, for whom those of `*` hold then if there are any, or of a processor.
+    """Remove the limits of an owner, to whom those of `*` apply then, or of a processor.
 
     Args:
         owner: The owner, or `*`.

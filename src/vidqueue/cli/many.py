@@ -72,7 +72,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What all jobs of a command line have in common.
+    """The request that all jobs of a command line share.
 
     Attributes:
         request: the part of each job's request that the flags give, with its processor.
@@ -88,7 +88,7 @@ class Batch:
 
 
 def are_many(sources: Sequence[str], flags: ManyFlags, output: str | None) -> bool:
-    """True if the command line may stand for more than one job, or a folder gets results with the names of sources."""
+    """True if the command line may mean several jobs, or results go to a folder under the names of their sources."""
     if len(sources) > 1 or flags.beside or flags.source_list is not None:
         return True
     if not sources:
@@ -178,7 +178,7 @@ def tell(screen: Screen, lines: Sequence[Line], *, strict: bool) -> Exit:
             screen.object(_as_json(line))
     else:
         rows = [("NAME", "STATE", "RESULT"), *map(_row, lines)]
-        # People want the state first; where it is piped, the name is what scripts look for.
+        # The state comes first on a terminal; in a pipe the name does, because scripts search for it.
         first, *others = [(state, name, what) for name, state, what in rows] if screen.width else rows
         screen.table(tuple(map(str, first)), others)
         screen.say(in_all(lines))

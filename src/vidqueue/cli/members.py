@@ -22,7 +22,7 @@ FAULTS_TOLD = 20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One job of a batch: its parameters, which of them name media, and what is remarkable about them."""
+    """One job of a batch: its parameters, which of them name media, and remarks about them."""
 
     input: dict[str, Any]
     media: tuple[MediaField, ...]
@@ -65,7 +65,7 @@ def check(jobs: Sequence[dict[str, Any]]) -> list[Member]:
 
 
 def flags_on(name: str, words: Sequence[str], taken: Container[str]) -> tuple[list[str], dict[str, Any], str | None]:
-    """What is left of a command line for a processor: the files, the parameters, and the field that a file goes to.
+    """Parse the part of a command line that belongs to a processor: files, parameters, and the field for a file.
 
     Raises:
         CommandError: there is no such processor here, or a value is not JSON where it must be.

@@ -52,7 +52,7 @@ def not_a_flag(kind: object, value: object) -> None:
     """
     del kind
     if value is not None and str(value).startswith("-") and str(value) != "-":
-        raise ValueError(f"{value} is not a known flag; write ./{value} for a file of that name.")
+        raise ValueError(f"Unknown flag {value}; write ./{value} for a file of that name.")
 
 
 # A place where `-` means standard input or output.

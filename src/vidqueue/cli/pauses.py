@@ -51,10 +51,10 @@ def resume(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """End a pause, or let suspended jobs go on. Pauses of lanes and of other processors stay; they are shown.
+    """End a pause, or resume suspended jobs. Pauses of lanes and of other processors remain, and are shown.
 
     Args:
-        ids: Suspended jobs, which go on; without one, a pause ends.
+        ids: Suspended jobs to resume; without ids a pause ends.
         processor: End the pause of this processor.
         lane: End the pause or the draining of this lane.
         host: The host of the lane, where several hosts have one of that name.
@@ -63,7 +63,7 @@ def resume(
     """
     if ids:
         if lane or processor or host:
-            raise CommandError("Give jobs, --lane or --processor, not more than one of them.", exit=Exit.USAGE)
+            raise CommandError("Job ids, --lane and --processor exclude each other.", exit=Exit.USAGE)
         return jobs.resume(ids, door, look)
     return _tell("resume", {"processor": processor}, lane, host, {}, door=door, look=look)
 

@@ -30,7 +30,7 @@ def reload(*, source: Source = SOURCE, look: Look = LOOK) -> int:
     before = daemon_of(data_dir)
     if before is None:
         hint = (
-            "The daemon is found by its data folder, and not by its address: give the --data-dir or --config of "
+            "The daemon is found by its data folder, not by its address: pass the --data-dir or --config of "
             "`vidqueue serve`, and run this as the user of the daemon, or as root."
         )
         raise CommandError(f"No daemon runs on {data_dir}.", exit=Exit.UNAVAILABLE, hint=hint)

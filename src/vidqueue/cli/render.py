@@ -18,7 +18,7 @@ from vidqueue.cli.terminal import Screen, age_text, count_text, duration_text, s
 from vidqueue.sanitize import visible
 
 LINE_EVERY_S = 10.0
-# The width of a bar, from a terminal's width on.
+# The widths of bars for terminals of at least a width.
 BAR_WIDTHS = {100: 24, 0: 12}
 _ORDER = {"running": 0, "queued": 1}
 
@@ -75,7 +75,7 @@ class Lines:
 
 
 class Bars:
-    """Draws each job with a bar: running jobs first, then waiting jobs, then the latest that ended."""
+    """Draws a progress bar for each job: running jobs first, then waiting jobs, then the latest finished ones."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -123,7 +123,7 @@ def situation(job: Job) -> str:
 
 
 def _suspended(job: Job) -> list[str]:
-    # Nobody can tell when a suspended job ends.
+    # The end of a suspended job cannot be estimated.
     return ["the window of its lane has ended"] if job.get("suspended_by") == "window" else []
 
 
@@ -157,7 +157,7 @@ def ran_text(job: Job) -> str:
 
 
 def name_of(job: Job) -> str:
-    """What a person calls a job: title and source, else its processor and the end of its id, where ids differ most."""
+    """Return the display name of a job: title and source, else its processor and the end of its id."""
     title, source = job.get("title") or "", job.get("source") or ""
     # The name of an upload is kept without control characters, such as the end of a line.
     if title and source and source not in "".join(filter(str.isprintable, title)):

@@ -1,4 +1,4 @@
-"""Resumable uploads (tus 1.0): a large file goes on where it stopped, after a lost connection or in the next command.
+"""Client of resumable uploads (tus 1.0): continues a large file after a lost connection or in a later command.
 
 No state is kept on this side: the daemon is asked for an unfinished upload of the same owner, size and sha256.
 """
@@ -17,9 +17,9 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 
 CHUNK = 1 << 20
-# How long the daemon may take to sync what it was sent.
+# Timeout of a request, in which the daemon syncs the bytes to disk.
 SETTLE_S = 300.0
-# Tries in a row that bring no new byte. A daemon that restarts is back by then.
+# Consecutive attempts without a new byte before giving up; enough for a restart of the daemon.
 TRIES = 8
 LONGEST_PAUSE_S = 8.0
 _TUS = {"Tus-Resumable": "1.0.0"}
@@ -30,7 +30,7 @@ Advance = Callable[[int], None]
 
 @dataclass(slots=True)
 class _Sent:
-    """How far an upload has got, and what the progress bar shows of it."""
+    """The progress of an upload, and what the progress bar has been given of it."""
 
     advance: Advance
     offset: int = -1
@@ -58,13 +58,13 @@ def send(client: Client, source: BinaryIO, *, name: str, size: int, sha256: str,
         except CommandError as error:
             failures = 1 if sent.offset > before else failures + 1
             if not _may_pass(error) or failures > TRIES:
-                hint = "Run the command again: it goes on where it stopped."
+                hint = "Run the command again; the upload continues where it stopped."
                 raise CommandError(error.message, exit=error.exit, hint=hint, code=error.code) from None
             time.sleep(min(2.0 ** (failures - 2), LONGEST_PAUSE_S))
 
 
 def chunks(source: BinaryIO, advance: Advance) -> Iterator[bytes]:
-    """Yield the rest of a file in pieces; `advance` is told of each that was taken."""
+    """Yield the rest of a file in pieces, and call `advance` with the size of each."""
     while chunk := source.read(CHUNK):
         yield chunk
         advance(len(chunk))
@@ -90,7 +90,7 @@ def _send_rest(client: Client, path: str, source: BinaryIO, size: int, sent: _Se
 
 
 def _unfinished(client: Client, size: int, sha256: str) -> str | None:
-    """The address of an upload of these bytes that was broken off."""
+    """Return the URL of an interrupted upload of these bytes."""
     found = client.get("/v1/uploads", sha256=sha256, owner=client.owner)["uploads"]
     return next((f"/v1/uploads/{one['id']}" for one in found if one["length"] == size), None)
 

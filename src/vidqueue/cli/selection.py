@@ -29,7 +29,7 @@ SHOWN = 5
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What jobs have in common."""
+    """Filters by tag, processor and batch."""
 
     tag: Annotated[str | None, Parameter(group=CHOICE, allow_leading_hyphen=True)] = None
     """Only jobs with this tag."""
@@ -67,7 +67,7 @@ class Choice(Filters):
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class ManyJobs(Filters):
-    """Which jobs a command is about, where it is not one: of those that succeeded."""
+    """Filters that select jobs that succeeded."""
 
     every: Annotated[bool, Parameter(name="--all", group=CHOICE, negative="", show_default=False)] = False
     """All jobs that succeeded."""
@@ -102,7 +102,7 @@ def chosen(
         )
     if choice.state and not set(choice.state) & set(states):
         given, fit = " or ".join(choice.state), " or ".join(states)
-        raise CommandError(f"{act} takes jobs that are {fit}, and none that is {given}.", exit=Exit.USAGE)
+        raise CommandError(f"{act} applies to jobs that are {fit}, not to jobs that are {given}.", exit=Exit.USAGE)
     wanted = ",".join(choice.state or states)
     found = list(client.jobs(limit=None, state=wanted, **choice.query))
     if not found:
@@ -196,7 +196,7 @@ def _confirm(screen: Screen, found: Sequence[Job], act: str) -> None:
 
 
 def confirm(screen: Screen, question: str) -> None:
-    """Ask a person.
+    """Ask for confirmation.
 
     Raises:
         CommandError: the answer was no, or nobody can be asked.

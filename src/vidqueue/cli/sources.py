@@ -116,7 +116,7 @@ def refuse_flag(source: str, known: Iterable[str]) -> None:
     if is_flag(source):
         flag = source.partition("=")[0]
         hint = nearest(flag, known) or f"Write -- {source} for a file of that name."
-        raise CommandError(f"{flag} is not a known flag.", exit=Exit.USAGE, hint=hint)
+        raise CommandError(f"Unknown flag {flag}.", exit=Exit.USAGE, hint=hint)
 
 
 def title_of(source: str) -> str | None:
@@ -161,10 +161,10 @@ def _in_folder(folder: Path, choice: Choice) -> Iterator[Entry]:
         folders[:] = sorted(one for one in folders if choice.recursive and not one.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            # A link that leads nowhere is told as what cannot be read, and not passed over.
+            # A dangling link is reported as unreadable instead of being skipped.
             if not name.startswith(".") and choice.takes(name, named=False) and (path.is_file() or not path.exists()):
                 yield Entry(str(path), PurePosixPath(path.relative_to(folder)))
-    # What is in a folder below that cannot be read is not known; it is told beside the files.
+    # A subfolder that cannot be read is reported beside the files, because its content is unknown.
     yield from (Entry(str(path), PurePosixPath(path.relative_to(folder))) for path in closed)
 
 

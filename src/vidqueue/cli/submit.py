@@ -153,7 +153,7 @@ class SubmitCommand:
         except VidqueueError as error:
             faults = [describe_fault(fault["pointer"], fault["detail"]) for fault in error.errors]
             refused = error.code == "invalid_params"
-            see = f"`vidqueue submit {self._processor.name} --help` shows them all."
+            see = f"`vidqueue submit {self._processor.name} --help` lists all parameters."
             raise CommandError(
                 f"{self._processor.name} does not accept these parameters." if faults or refused else error.message,
                 exit=Exit.USAGE,

@@ -1,4 +1,4 @@
-"""The command that shows the daemon's processors: `processors`."""
+"""`vidqueue processors`: lists the daemon's processors, and shows the parameters of one."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class Target:
 
     @property
     def is_folder(self) -> bool:
-        """Whether files are written into a folder, under names of their own; one that ends in a slash is made."""
-        # Unlike Path.is_dir, it tells of no name that is too long.
+        """True if the target is a folder, which gets several files; a path with a trailing slash is created as one."""
+        # Unlike Path.is_dir, it does not raise for a name that is too long.
         return not self.is_stdout and (self.given.endswith("/") or os.path.isdir(self.given))  # noqa: PTH112
 
     @property
@@ -140,15 +140,15 @@ class Target:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, if it is missing.
+    """Create a folder and its parents if it is missing.
 
     Raises:
-        CommandError: it cannot be made.
+        CommandError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None
+        raise CommandError(f"Cannot create the folder {folder}: {error.strerror}.") from None
 
 
 def identity_of(place: str | Path | int) -> Identity | None:

@@ -38,7 +38,7 @@ class Screen:
 
     def __init__(self, look: Look) -> None:
         if look.no_color:
-            # For errors and for the help too, which know nothing of the flags of a command.
+            # Errors and the help use it too; they do not know the flags of the command.
             os.environ[NO_COLOR] = "1"
         self.json = look.json
         self.out = console(stderr=False)
@@ -51,7 +51,7 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """The columns of the terminal that the answer goes to; None where rows stay whole, because they are piped."""
+        """The width of the terminal of standard output; None for a pipe, in which rows are not wrapped."""
         return self.out.width if self.out.is_terminal else None
 
     def say(self, text: str) -> None:
@@ -78,7 +78,7 @@ class Screen:
         sys.stdout.write(line + "\n")
 
     def table(self, headings: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> None:
-        """A table without frames. Rows that are too long for a terminal go on in further lines."""
+        """Print a table without frames. Rows that are wider than the terminal continue on further lines."""
         heading = [Text(visible(name), style="bold") for name in headings]
         rows = [heading, *([_harmless(cell) for cell in line] for line in lines)]
         widths = widths_of(rows, self.width)

@@ -13,7 +13,7 @@ _TIME_OF_DAY = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 
 
 def moment_of(given: str, *, now: datetime | None = None) -> datetime:
-    """Return the time that a person means, with its zone; the local zone unless they name one.
+    """Parse a time in one of the accepted notations; its zone is the local one unless it names another.
 
     Args:
         given: `2027-01-31T22:00`; `23:00`, the next one that is not past; `+2h`, from now; `tonight`, which is 22:00
@@ -21,7 +21,7 @@ def moment_of(given: str, *, now: datetime | None = None) -> datetime:
         now: the present time, in the local zone.
 
     Raises:
-        CommandError: it is none of these.
+        CommandError: it is in none of these notations.
     """
     now, text = now or datetime.now().astimezone(), given.strip()
     try:

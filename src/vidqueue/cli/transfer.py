@@ -26,10 +26,10 @@ from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, size_text
 from vidqueue.sanitize import visible
 
-# Files of this size and more are sent so that a broken connection costs little.
+# Files of this size and more are sent as resumable uploads.
 RESUMABLE_FROM = 32 << 20
 LINE_EVERY_S = 10.0
-# From this width on, a terminal has room for a long bar.
+# The least width of a terminal for a long bar.
 WIDE = 100
 
 
@@ -61,7 +61,7 @@ def upload(client: Client, screen: Screen, path: Path) -> dict[str, Any]:
 
 
 def _send(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None) -> dict[str, Any]:
-    """Have the file stored by its hash if the daemon knows it; send it in one piece, or resumably if it is large."""
+    """Store the file by its hash if the daemon has the bytes; else upload it, resumably if it is large."""
     if not size:
         return _send_whole(client, screen, source, name=name, size=size)
     with _bar(screen, f"read {name}", size) as advance:
@@ -165,7 +165,7 @@ def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: st
 
 @contextmanager
 def _bar(screen: Screen, label: str, size: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Shows progress during the block: a bar on a terminal, otherwise lines; yields what takes further bytes."""
+    """Show progress during the block, as a bar on a terminal or as lines; yield the function that counts bytes."""
     if quiet or screen.json:
         yield lambda count: None
         return
@@ -186,7 +186,7 @@ def _bar(screen: Screen, label: str, size: int | None, *, quiet: bool = False) -
 
 
 class _Lines:
-    """Says every ten seconds how far a transfer is."""
+    """Prints the progress of a transfer every ten seconds."""
 
     def __init__(self, screen: Screen, label: str, size: int | None) -> None:
         self._screen, self._label, self._size = screen, label, size

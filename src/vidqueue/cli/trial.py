@@ -133,7 +133,7 @@ def _inputs(processor: Processor, values: dict[str, Any]) -> dict[str, Path]:
     except VidqueueError as error:
         faults = [describe_fault(fault["pointer"], fault["detail"]) for fault in error.errors]
         if error.code == "processor_fault":
-            # Its author is the one who tries it.
+            # No address is guarded, because the user of `try` is the processor's author.
             raise CommandError(
                 error.message, exit=Exit.ERROR, code=error.code,
                 details=traceback_of(error.__cause__).splitlines(),
@@ -158,7 +158,7 @@ def _file(reference: str) -> Path:
 
 @contextmanager
 def _folder(given: str) -> Iterator[Path]:
-    """A folder for results. What of it is made here is removed again if the block fails and has left nothing in it."""
+    """Create a folder for results, which is removed again if the block fails and leaves nothing in it."""
     folder = Path(given)
     made = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
     try:
@@ -213,7 +213,7 @@ def _require_success(outcome: Outcome) -> None:
             raise CommandError(f"It was interrupted: {outcome.reason}.")
 
 
-# The codes of failures that the detail explains: a traceback, or the last words of a process. That of `processor_error`
+# The codes of failures that the detail explains: a traceback, or the last output of a process. `processor_error`
 # was shown among the lines of the log.
 _WITH_DETAIL = frozenset({"executor_crashed", "no_result", "bad_output"})
 

@@ -31,14 +31,14 @@ def watch(
 
     Args:
         ids: The jobs. The default is all jobs that wait or run now.
-        filters: Of the jobs that wait or run now only these.
+        filters: Filters that select among the jobs that wait or run now.
         follow_all: Every job, new ones too, until Ctrl-C.
         door: The daemon to talk to.
         look: The format of the output.
     """
     screen = Screen(look)
     if bool(ids) + bool(filters.query) + follow_all > 1:
-        raise CommandError("Give ids, a choice such as --tag, or --all; not several of them.", exit=Exit.USAGE)
+        raise CommandError("Job ids, filters such as --tag, and --all exclude each other.", exit=Exit.USAGE)
     with Client(door.url) as client:
         wanted: Collection[str] | None = None
         if not follow_all:

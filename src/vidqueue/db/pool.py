@@ -57,7 +57,7 @@ STATEMENT_SHARE = 0.9
 
 
 class EventLoopConnection(psycopg.AsyncConnection[DictRow]):
-    """psycopg's connection for an event loop: it sleeps until its socket has something to read or its time is up."""
+    """A psycopg connection that waits on the event loop until its socket is readable or its timeout expires."""
 
     async def wait(  # the signature is psycopg's
         self,
@@ -65,7 +65,7 @@ class EventLoopConnection(psycopg.AsyncConnection[DictRow]):
         interval: float = WAIT_S,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> T:
-        """Run one exchange with the server to its end."""
+        """Run one exchange with the server until it is complete."""
         return await super().wait(gen, interval=interval, timeout=timeout)
 
 

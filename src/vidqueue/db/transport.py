@@ -1,4 +1,4 @@
-"""procrastinate lives here, and nowhere else: one worker per lane, one procrastinate job per series of attempts.
+"""The transport (procrastinate, used nowhere else): one worker for each lane, one delivery for each series of attempts.
 
 Its row carries ids and the fence only and is deleted when the lane's series ends, so its table stays tiny and its
 status cannot contradict ours. Retries, timeouts and fencing are vidqueue's own.
@@ -26,7 +26,7 @@ from vidqueue.job import AttemptRef
 
 # The same name as in vidqueue.deliver().
 TASK = "vidqueue.run_attempt"
-# How long a delivery waits of which the daemon does not know, because the answer to the COMMIT was lost.
+# The polling interval, for a delivery that the daemon does not know of because the answer to the COMMIT was lost.
 POLL_S = 5.0
 
 Handler = Callable[[AttemptRef], Awaitable[None]]
@@ -64,7 +64,7 @@ class Transport:
             await connection.execute("DELETE FROM procrastinate_jobs WHERE starts_with(queue_name, %s)", (queues,))
 
     def wake(self, queue: str) -> None:
-        """Let the lane's worker fetch its delivery now. A worker that is not there yet fetches when it starts."""
+        """Wake the lane's worker, so that it fetches its delivery now. A worker always fetches when it starts."""
         if worker := self._workers.get(queue):
             worker.wake()
 
@@ -113,7 +113,7 @@ class LaneWorker(Worker):
     """A procrastinate worker that survives the loss of its database and keeps its heartbeat during a drain.
 
     Stock 3.10 stops its heartbeat before it waits for running jobs (PR #1585), forgets that it was woken during an
-    empty fetch, and leaves when a fetch fails. Each override below mends one of these; a contract test names the
+    empty fetch, and ends when a fetch fails. Each override below fixes one of these; a contract test names the
     private methods, and they go when upstream has the fixes.
     """
 

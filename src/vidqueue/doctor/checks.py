@@ -242,7 +242,7 @@ async def examine_database(url: str, *, kind: str) -> list[Check]:
     except migrate.MigrationError as error:
         return [server, Check("migrations", "error", str(error), "Run the vidqueue that this database belongs to.")]
     if len(missing) == len(migrate.known()):
-        return [server, Check("migrations", "ok", "the database is empty; the first start makes the schema")]
+        return [server, Check("migrations", "ok", "the database is empty; the first start creates the schema")]
     if missing:
         found = f"{len(missing)} to apply: {', '.join(missing)}"
         return [server, Check("migrations", "warning", found, "`vidqueue db migrate`, or simply start the daemon.")]

@@ -1,4 +1,4 @@
-"""Checks of peers: whether external servers answer, managed ones can be started, and how those that ran are."""
+"""Checks of peers: external servers respond, managed servers can be started, running ones are healthy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vidqueue.processors.peers import PeerServer
 
 
 def check_peers(processors: Iterable[Processor]) -> Check:
-    """Check that external servers answer, and that managed ones can be started."""
+    """Check that external servers respond, and that managed servers can be started."""
     found = {one.name: one for processor in processors for one in processor.peers()}
     told = {name: _told_of(one) for name, one in found.items()}
     said = "; ".join(f"{name}: {words}" for name, (_, words) in told.items())
     if all(well for well, _ in told.values()):
-        return Check("peers", "ok", said or "no server of another program is configured")
-    return Check("peers", "warning", said, "Start them, or correct url, command or directory; their jobs wait or fail.")
+        return Check("peers", "ok", said or "no peers are configured")
+    return Check("peers", "warning", said, "Start them, or correct their url, command or directory.")
 
 
 def _told_of(server: PeerServer) -> tuple[bool, str]:
-    """Whether a server is well, and what is known of it."""
+    """Return whether a server is healthy, and its description."""
     if server.launch is not None:
         fault = server.launch.fault()
         return not fault, fault or "can be started by the daemon"
@@ -38,7 +38,7 @@ def _state_of(told: tuple[str, dict[str, Any]]) -> str:
 
 
 def check_running(found: list[LaneRow]) -> list[Check]:
-    """Say how each managed server of the lanes is; no check where there are none."""
+    """Check the managed servers of the lanes; no check if there are none."""
     told = [(lane.name, one) for lane in found for one in lane.peers]
     said = "; ".join(map(_state_of, told))
     if any(one["state"] == "resting" for _, one in told):

@@ -1,7 +1,7 @@
 """Active time: a monotonic clock of a process that stands still while the process is suspended (SIGSTOP).
 
-The monotonic clock of the system goes on meanwhile, and nothing tells a process how long it was stopped. Whoever stops
-it writes that into eight bytes of shared memory before it lets the process go on, so no timer can be late by it.
+The system's monotonic clock continues meanwhile, and a process cannot find out how long it was stopped. So the parent
+writes that into eight bytes of shared memory before it sends SIGCONT, and timers of the child subtract it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @contextmanager
     def handed_over(self) -> Iterator[int]:
-        """Begin anew for a child that is started in the block; the descriptor is for its `follow`."""
+        """Reset the stopwatch for a child that is started in the block; the child passes the descriptor to `follow`."""
         descriptor = os.memfd_create("suspended", os.MFD_CLOEXEC)
         try:
             os.ftruncate(descriptor, mmap.PAGESIZE)
@@ -36,14 +36,14 @@ class Stopwatch:
             os.close(descriptor)
 
     def add(self, seconds: float) -> None:
-        """Count that the child was stopped for so many seconds more. Only while it is stopped."""
+        """Add seconds for which the child was stopped. Call it only while the child is stopped."""
         if self._memory is not None:
             (before,) = _SECONDS.unpack_from(self._memory)
             _SECONDS.pack_into(self._memory, 0, before + seconds)
 
 
 def follow(descriptor: int) -> None:
-    """Let `now` of this process follow the stopwatch of its parent."""
+    """Make `now` of this process subtract the stopwatch of its parent."""
     _followed.append(mmap.mmap(descriptor, mmap.PAGESIZE, prot=mmap.PROT_READ))
     os.close(descriptor)
 

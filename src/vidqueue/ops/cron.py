@@ -79,7 +79,7 @@ def among_last(expression: str, timezone: str, moment: datetime, count: int, *, 
     It costs no more where there are many times in between.
     """
     tz = zone(timezone)
-    # By the clock on the wall first, which may be off by a change of the clocks; then exactly, from a little before.
+    # First in local time, which may be wrong by a change of the clocks; then exactly, from a little earlier.
     wall, times = (
         moment.astimezone(tz).replace(tzinfo=None),
         croniter(expression, moment.astimezone(tz).replace(tzinfo=None)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-# Enough for thousands of event streams; some machines would allow a billion, which nobody needs.
+# Enough for thousands of event streams; some machines have a hard limit of a billion.
 DESCRIPTORS = 65_536
 
 

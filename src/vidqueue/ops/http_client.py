@@ -24,7 +24,7 @@ CONNECT_S = 10.0
 
 
 class ExchangeError(Exception):
-    """An exchange broke off.
+    """An HTTP exchange failed before the response was complete.
 
     `refused` says that the same request would break off again, `unsent` that there was no connection to send it over.
     """
@@ -133,18 +133,18 @@ def exchange(
     """Send a request and yield the response; the connection is closed after the block.
 
     Args:
-        url: what is asked.
+        url: the URL of the request.
         guard: decides which addresses may be connected to.
         stop: ends the exchange from another thread.
         method: of the request.
         headers: of the request.
         body: of the request.
         idle_s: longest time between two pieces of the response, in seconds.
-        within_s: longest time for all of it, which a server that drips does not exceed; None for any.
+        within_s: longest time for the whole exchange, against servers that send very slowly; None for no limit.
 
     Raises:
         VidqueueError: `address_forbidden`.
-        ExchangeError: there was no whole response.
+        ExchangeError: the response was not complete.
     """
     overdue = threading.Event()
 

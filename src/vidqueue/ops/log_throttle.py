@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 EVERY_S = 60.0
-# Of one event in `EVERY_S` seconds; further tracebacks would say the same.
+# Tracebacks of one event in `EVERY_S` seconds; further ones would be the same.
 MOST_LINES, MOST_TRACEBACKS = 100, 5
 MOST_KINDS = 1000
 
@@ -27,7 +27,7 @@ class ThrottledEvent:
         self._untold = 0
 
     def tell(self, **facts: Any) -> None:
-        """Log the fault, or count it."""
+        """Log the error, or count it."""
         now = time.monotonic()
         if now - self._told_at < EVERY_S:
             self._untold += 1
@@ -48,7 +48,7 @@ class _Count:
 
 
 class Limiter:
-    """Thins the warnings and errors of one event, whoever logs them. What is left out is counted in the next line."""
+    """Rate limit for the warnings and errors of one event; the next line says how many were suppressed."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[tuple[str, str, str], _Count] = OrderedDict()

@@ -29,7 +29,7 @@ _NAMED_SECRET = re.compile(
     ( \\?["']? \s? [:=] \s? \\?["']? ) (?: (?: bearer | basic | token ) \s )? [^\s"'&,;)}\]\\]+"""
 )
 _BEARER = re.compile(r"(?i)\b(bearer) [\w.~+/=-]{8,}")
-# A text without any of these has nothing that the two patterns above match, and to look for words is 20 times as fast.
+# Text without any of these words cannot match the two patterns above, and searching words is 20 times as fast.
 _WORDS_OF_SECRETS = ("pass", "pwd", "secret", "token", "key", "credential", "signature", "authorization", "bearer")
 DEEPEST = 8
 
@@ -67,7 +67,7 @@ def configure(
     root.setLevel(level.upper())
     for noisy in ("procrastinate", "uvicorn.access", "uvicorn.error", "psycopg.pool", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns of every odd byte of a client's form; the answer to the client says what matters.
+    # It logs a warning for each invalid byte in a client's form; the response to the client reports the error.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     # Python would print the traceback as it is.
     sys.excepthook = _log_uncaught
@@ -131,7 +131,7 @@ def _final(mask: Mask, *, json: bool) -> list[Any]:
 
     def harmless(logger: Any, method: str, event: Event) -> Event:
         del logger, method
-        # People read a traceback below the line, wherever it comes from.
+        # Text logs have tracebacks below the line.
         if "traceback" in event and "exception" not in event:
             event["exception"] = event.pop("traceback")
         return {visible(key): _visible(key, value) for key, value in event.items()}
@@ -152,7 +152,7 @@ def _visible(key: str, value: Any) -> Any:
 
 
 def _words(value: Any) -> str:
-    """A value as people write it, and not as Python does."""
+    """Format a value without Python's quotes and brackets."""
     match value:
         case Mapping():
             return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items())

@@ -1,7 +1,7 @@
 """Peer credentials of a loopback TCP connection: the Unix user at its other end.
 
-TCP has no SO_PEERCRED, but the other end of a connection over loopback is a socket of this kernel, which says whose it
-is when it is asked for that one socket (sock_diag(7)). `/proc/net/tcp` would say the same after a walk over all.
+TCP has no SO_PEERCRED, but the other end of a loopback connection is a socket of this kernel, so a netlink query for
+that socket (sock_diag(7)) returns its user id. `/proc/net/tcp` has it too, but lists all sockets.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _OWNER_AT = _HEADER.size + 4 + _SOCKET.size + len(_NO_COOKIE) + 12
 
 
 def uid_of(client: Address, server: Address) -> int | None:
-    """Return the user id of the process at the client's end of an open connection; None where it cannot be told.
+    """Return the user id of the process at the client's end of an open connection; None if it is unknown.
 
-    It cannot be told of connections from other machines or network namespaces, nor once the client has closed its end.
+    It is unknown for connections from other machines or network namespaces, and once the client has closed its end.
     """
     try:
         if not ipaddress.ip_address(client[0]).is_loopback:
@@ -47,7 +47,7 @@ def uid_of(client: Address, server: Address) -> int | None:
     if len(answer) < _OWNER_AT + _OWNER.size or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
         return None
     uid, inode = _OWNER.unpack_from(answer, _OWNER_AT)
-    # A socket that no process has open any more has no inode, and the kernel would say that it is root's.
+    # A socket that no process holds open has inode 0, and the kernel reports uid 0 for it.
     return int(uid) if inode else None
 
 
@@ -60,7 +60,7 @@ def _ask(request: bytes) -> bytes:
 
 
 async def name_of(uid: int) -> str:
-    """Return the name of a user, or `uid-<number>` of one without a name. A directory service may take its time."""
+    """Return the name of a user, or `uid-<number>` for one without a name. It may block on a directory service."""
     return await asyncio.to_thread(_name, uid)
 
 

@@ -118,7 +118,7 @@ def exists(pid: int) -> bool:
 
 
 def running(names: Collection[str]) -> set[str]:
-    """Return those of these program names that a process of this machine has: as its file, its command, or its name."""
+    """Return those of these program names that run on this machine, by executable, command or process name."""
     found: set[str] = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -157,7 +157,7 @@ def children_of(pid: int) -> set[int]:
 def stop_tree(pid: int) -> dict[int, bool]:
     """Send SIGSTOP to a process and all below it, parents first; return whether each of them had stopped before.
 
-    A stopped process starts no child, so a look that finds all of them stopped has found all of them.
+    A stopped process starts no child, so the tree is complete once every process in it was found stopped.
     """
     found: dict[int, bool] = {}
     waiting = [pid]

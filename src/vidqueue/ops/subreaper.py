@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-# The kernel sends it when the parent dies; SIGTERM is a polite request.
+# The signal that the kernel sends when the parent dies (PR_SET_PDEATHSIG); SIGTERM requests a clean stop.
 PARENT_DIED = signal.SIGUSR1
 WAITED_FOR = {signal.SIGTERM, PARENT_DIED, signal.SIGCHLD}
 LOOK_EVERY_S = 1.0
 KILL_S = 10.0
-# Of 1000 (proc(5), oom_score_adj), as that of an executor: the kernel ends it before the daemon and PostgreSQL.
+# oom_score_adj (proc(5)) as for executors: the OOM killer chooses them before the daemon and PostgreSQL.
 OOM_SCORE = "800"
 
 
@@ -35,7 +35,7 @@ def main(parent: int, grace_s: float, command: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _prctl(PR_SET_PDEATHSIG, PARENT_DIED)
-    if os.getppid() != parent:  # it died before prctl() took effect
+    if os.getppid() != parent:  # the parent died before prctl() took effect
         return 1
     folder = tempfile.mkdtemp(prefix="vidqueue-peer-")
     os.environ["TMPDIR"] = folder
@@ -97,7 +97,7 @@ def _reaped(child: int) -> int | None:
 
 
 def kill_all(but: int = 0) -> None:
-    """Kill every process below this one, but one, until none is left."""
+    """Kill every descendant process, except one, until none is left."""
     until = time.monotonic() + KILL_S
     while time.monotonic() < until:
         for pid in (found := _below(os.getpid()) - {but}):

@@ -26,7 +26,7 @@ AtEnd = Literal["finish", "suspend"]
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """When something works, as rules in a time zone, and what work does that goes on at the end of a window."""
+    """Time windows as rules in a time zone, and whether running work is finished or suspended at their end."""
 
     open: tuple[str, ...] = ()
     zone: str = "UTC"
@@ -61,7 +61,7 @@ def parse(rule: str) -> Window:
     """
     found = _RULE.fullmatch(" ".join(rule.lower().split()))
     if found is None or not any(found.groups()):
-        raise ValueError(f"{rule[:50]!r} is no time window; write one like 22:00-07:00, sat-sun or mon-fri 20:00-08:00")
+        raise ValueError(f"{rule[:50]!r} is not a time window, such as 22:00-07:00, sat-sun or mon-fri 20:00-08:00")
     start, end = (_minutes(found[name], rule) for name in ("start", "end")) if found["start"] else (0, _DAY_MINUTES)
     if start == end:
         raise ValueError(f"{rule[:50]!r} begins and ends at the same time; 00:00-24:00 is the whole day")

@@ -1,4 +1,4 @@
-"""The section `neighbours` of the configuration: others who use this machine."""
+"""The section `neighbours` of the configuration: how GPU lanes share the machine with other programs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from vidqueue.settings.entries import Section
 
 
 class NeighboursSettings(Section):
-    """How GPU lanes behave towards others who use the machine."""
+    """How GPU lanes share the machine with other programs."""
 
     yield_memory: bool = Field(
-        True, description="Whether a job waits while processes of others hold the GPU memory that it needs."
+        True, description="Whether a job waits while other programs hold the GPU memory that it needs."
     )
     busy_percent: int = Field(
         50,
         ge=0,
         le=100,
-        description="A GPU lane takes no job while processes of others use so much of the GPU's time, in percent; 0 "
-        "means that it always does.",
+        description="A GPU lane takes no job while other programs use at least this share of the GPU's time, in "
+        "percent; 0 disables the check.",
     )
     programs: list[str] = Field(
-        [], description="GPU lanes take no job, and free their memory, while a program of one of these names runs."
+        [], description="GPU lanes take no job, and free their memory, while one of these programs runs."
     )
     unload_after_s: float = Field(
         600,

@@ -102,7 +102,7 @@ class LanesSettings(Section):
     )
     windows: dict[str, list[str]] = Field(
         {},
-        description='When lanes work, by their names: `{gpu0 = ["22:00-07:00", "sat-sun"]}`. `*` stands for those '
+        description='Time windows of lanes by name: `{gpu0 = ["22:00-07:00", "sat-sun"]}`. `*` stands for those '
         "that are not named; a lane without windows always works.",
     )
     windows_timezone: TimeZone = Field("UTC", description="Time zone of the windows, such as Europe/Berlin.")

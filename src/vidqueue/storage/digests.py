@@ -1,4 +1,4 @@
-"""Hashes of files that arrive: SHA-256, by which vidqueue knows bytes, and BLAKE3, by which clients of ComfyUI do."""
+"""Hashes of uploads: SHA-256, which vidqueue uses, and BLAKE3, which the clients of the Comfy API use."""
 
 from __future__ import annotations
 

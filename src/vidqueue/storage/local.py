@@ -117,7 +117,7 @@ class Storage:
         return Stored(file_id, size, hashes.sha256, hashes.blake3)
 
     def link(self, source: UUID) -> UUID:
-        """Give stored bytes a second id, and return it; they stay locked until `release`. Blocks.
+        """Hard-link stored bytes under a second id, and return it; they stay locked until `release`. It blocks.
 
         Raises:
             FileNotFoundError: the bytes are gone.

@@ -1,7 +1,7 @@
-"""The bytes of an upload that arrives in pieces: one file that grows, locked (flock) by the one request that writes it.
+"""The partial file of a resumable upload, locked (flock) by the request that writes it.
 
-What the database says was received is on the disk for certain. The file may have more, from a writer that was killed
-before it could say so; those bytes are cut off, because after a loss of power they may be anything.
+The bytes that the database counts as received are synced. The file may have more, from a writer that was killed before
+it could record them; those are cut off, because after a loss of power they may be anything.
 """
 
 from __future__ import annotations

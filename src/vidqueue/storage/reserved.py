@@ -1,4 +1,4 @@
-"""Disk space that an attempt reserves before it begins to write, so that two large ones do not both run out of it."""
+"""Reservation of disk space by an attempt before it writes, so that two large ones do not both run out of space."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Self
 from vidqueue.errors import VidqueueError, WaitingError, is_no_space
 from vidqueue.storage.disk_space import MARGIN, MEBIBYTE
 
-# Says in a workspace that its attempt has reserved space.
+# The name of an empty file in a workspace which shows that its attempt has reserved space.
 MARKER = ".reserved"
-# What is allocated at a time, because some file systems write it.
+# The size of one allocation: some file systems write the blocks, so that a large one would take long.
 _STEP = 256 * MEBIBYTE
 _AGAIN_S = 20.0
 
@@ -47,7 +47,7 @@ class ReservedSpace:
         self.close()
 
     def hold(self, size: int) -> None:
-        """Have this many bytes reserved from now on, more or less than before.
+        """Change the reservation to this many bytes.
 
         Raises:
             WaitingError: there is not enough space now, and others have reserved some.
@@ -93,7 +93,7 @@ class ReservedSpace:
         )
         if self._others_reserve():
             return WaitingError(
-                "no_space", f"{message} Other jobs have reserved some.", retry_after_s=_AGAIN_S, for_jobs=True
+                "no_space", f"{message} Other jobs have reserved space.", retry_after_s=_AGAIN_S, for_jobs=True
             )
         return VidqueueError(
             "no_space", message, hint="Free disk space under the data folder, or ask for a shorter or smaller film."

@@ -41,7 +41,7 @@ def put(storage: Storage, file_id: UUID, content: IO[bytes], *, sha256: str) -> 
 
 
 def put_again(storage: Storage, file_id: UUID, earlier: UUID, *, sha256: str) -> bool:
-    """Store under a second id what was stored before it; True if its bytes have the sha256 (hex) of its row.
+    """Restore a file that shares its bytes with an earlier one; True if they have the sha256 (hex) of its row.
 
     Two files of the same bytes share them on the disk, as they did where the backup was made.
     """

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs for the embedded server: where they are, and of which major version."""
+"""The PostgreSQL programs of the embedded server: their folder, and a check of their major version."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def bundled_programs() -> Path:
 
 
 def require_same_major(folder: Path, programs: Path) -> None:
-    """Refuse a database of another major version, which the server itself refuses in its log only.
+    """Refuse a data folder of another major version; the server would report that only in its log.
 
     Raises:
-        EmbeddedError: with what to do.
+        EmbeddedError: the versions differ; the message says what to do.
     """
     made_by = (folder / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
     ours = _major_of(programs)
@@ -41,7 +41,7 @@ def require_same_major(folder: Path, programs: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return a few harmless variables: no secret of the daemon and no variable of libpq reaches the server."""
+    """Return a minimal environment, so that no secret of the daemon and no variable of libpq reaches the server."""
     kept = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | {name: os.environ[name] for name in kept if name in os.environ}
 

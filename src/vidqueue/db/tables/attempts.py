@@ -32,7 +32,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What somebody wants of a running attempt: that it ends as canceled, or that it is suspended."""
+    """Requests for a running attempt: to be canceled, or to be suspended."""
 
     cancel: bool
     suspended: bool
@@ -96,7 +96,7 @@ async def resume(connection: Connection, lane: UUID, *, lease_s: float) -> Begun
 
 
 async def renew(connection: Connection, refs: Sequence[AttemptRef], *, lease_s: float) -> dict[int, Wanted]:
-    """Renew leases. Returns, by fence, what is wanted of the attempt; outdated fences are missing."""
+    """Renew leases, and return the requests for each attempt by fence; outdated fences are missing."""
     job_ids, fences = [ref.job_id for ref in refs], [ref.fence for ref in refs]
     found = await rows(connection, "attempts", "renew", job_ids=job_ids, fences=fences, lease_s=lease_s)
     return {one["fence"]: Wanted(one["cancel_requested"], one["suspended"]) for one in found}

@@ -1,4 +1,4 @@
-"""Rows of the audit: who changed what."""
+"""Rows of the audit log: who changed what."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AuditRow:
 
 
 async def add(connection: Connection, who: Principal, *, act: str, target: str | None, detail: dict[str, Any]) -> None:
-    """Write down a change."""
+    """Record a change."""
     values = {"owner": who.owner, "role": who.role.value, "key_id": who.key_id, "act": act, "target": target}
     await execute(connection, "audit", "add", **values, detail=Jsonb(detail))
 

@@ -1,4 +1,4 @@
-"""Rows of bulk actions: what somebody does to all jobs that match, and how far it is; and the job that runs next."""
+"""Rows of bulk actions and their progress; and `run_next`, which moves one job to the front of the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BulkState = Literal["pending", "running", "done", "undone", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBulkAction:
-    """What shall be done to which jobs, and in how many seconds; `scope` is their owner, None for everybody's."""
+    """A bulk action to create: the verb, the jobs, and the delay in seconds. `scope` is their owner, None for all."""
 
     owner: str
     scope: str | None
@@ -33,7 +33,7 @@ class NewBulkAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkActionRow:
-    """A bulk action as people see it. `matched` is None until the jobs are counted, or if that took too long."""
+    """A bulk action. `matched` is None until the jobs are counted, or if that took too long."""
 
     id: UUID
     owner: str
@@ -53,7 +53,7 @@ class BulkActionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a bulk action does to which jobs; it goes on after the job `reached`."""
+    """The verb and the selection of a bulk action; it continues after the job `reached`."""
 
     id: UUID
     scope: str | None
@@ -75,7 +75,7 @@ class Open:
 
 
 async def add(connection: Connection, new: NewBulkAction) -> UUID | None:
-    """Write a bulk action; None if there are as many open ones as there may be."""
+    """Insert a bulk action; None if the highest number of unfinished ones is reached."""
     values = {name: getattr(new, name) for name in new.__slots__} | {"selection": Jsonb(new.selection)}
     found = await row(connection, "bulk_actions", "add", **values)
     return found["id"] if found else None
@@ -103,7 +103,7 @@ async def unfinished(connection: Connection) -> list[Open]:
 
 
 async def work_of(connection: Connection, action_id: UUID) -> Work | None:
-    """Return what a bulk action does."""
+    """Return the verb and the selection of a bulk action."""
     found = await row(connection, "bulk_actions", "work_of", id=action_id)
     return Work(**found) if found else None
 
@@ -115,14 +115,14 @@ async def lock(connection: Connection, action_id: UUID) -> Work | None:
 
 
 async def counted(connection: Connection, action_id: UUID, matched: int) -> None:
-    """Write how many jobs match."""
+    """Record the number of jobs that match."""
     await execute(connection, "bulk_actions", "counted", id=action_id, matched=matched)
 
 
 async def advance(
     connection: Connection, action_id: UUID, *, looked: int, changed: int, reached: UUID | None, ends: bool
 ) -> None:
-    """Write what a step has done."""
+    """Record the progress of a step."""
     values = {"looked": looked, "changed": changed, "reached": reached, "ends": ends}
     await execute(connection, "bulk_actions", "advance", id=action_id, **values)
 
@@ -139,7 +139,7 @@ async def ids(connection: Connection, wanted: JobFilter) -> list[UUID]:
 
 
 async def run_next(connection: Connection, job_id: UUID, *, owner: str | None) -> bool:
-    """Put a waiting job before all others by its priority; False if it does not wait."""
+    """Move a waiting job to the front of the queue by raising its priority; False if it does not wait."""
     return await execute(connection, "jobs", "run_next", id=job_id, owner=owner) > 0
 
 

@@ -1,4 +1,4 @@
-"""Rows for the dashboard: why jobs failed lately, related jobs, and previews."""
+"""Queries of the dashboard: causes of recent failures, related jobs, previews, and gauges of lanes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Related:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A job comes before another one: as what it depends on, or as its parent."""
+    """An edge of the graph: a job depends on another one, or is its child."""
 
     before: UUID
     after: UUID
@@ -63,7 +63,7 @@ class Gauges:
 
 
 async def related(connection: Connection, job_id: UUID) -> tuple[list[Related], list[Edge]]:
-    """Return a job with those before and after it over several steps, and what comes before what among them."""
+    """Return the graph of jobs related to a job, over several steps: the jobs and the edges."""
     found = await rows(connection, "dashboard", "related", id=job_id)
     jobs = [Related(**{**one, "state": State(one["state"])}) for one in found]
     edges = await rows(connection, "dashboard", "edges", ids=[job.id for job in jobs]) if len(jobs) > 1 else []

@@ -17,7 +17,7 @@ HashKind = Literal["sha256", "blake3"]
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """The hash by which somebody names a file: its kind and the digest in hex."""
+    """A hash that identifies file content: its algorithm and the digest in hex."""
 
     kind: HashKind
     digest: str
@@ -150,7 +150,7 @@ async def unused(connection: Connection, ids: list[UUID], *, since: datetime | N
 
 
 async def left(connection: Connection, ids: list[UUID]) -> set[UUID]:
-    """The ones among locked files that are to leave with their last job, where no job needs them any more."""
+    """Return those of the locked files that expire with their jobs and that no job needs any more."""
     return {found["id"] for found in await rows(connection, "files", "left", ids=ids)}
 
 

@@ -1,4 +1,4 @@
-"""Rows of lanes: their time windows, what others hold of their GPU, and requests to free what they hold."""
+"""Columns of lanes about availability: time windows, GPU memory of other programs, and requests to free memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vidqueue.ops.windows import Windows
 
 @dataclass(frozen=True, slots=True)
 class WantedOfLane:
-    """What people want of a lane."""
+    """Requests of users for a lane."""
 
     windows: Windows
     free_requested: bool
 
 
 async def wanted(connection: Connection, lanes: Sequence[UUID]) -> dict[UUID, WantedOfLane]:
-    """Return what people want of these lanes."""
+    """Return the requests of users for these lanes."""
     found = await rows(connection, "lane_availability", "of_lanes", ids=list(lanes))
     return {
         one["id"]: WantedOfLane(
@@ -32,36 +32,36 @@ async def wanted(connection: Connection, lanes: Sequence[UUID]) -> dict[UUID, Wa
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What a daemon sees of a lane: the MiB that others hold of its GPU, and when its next window begins."""
+    """Observations of a lane: the MiB that other programs hold of its GPU, and when its next window begins."""
 
     others_mb: int = 0
     opens_at: datetime | None = None
 
 
 async def note(connection: Connection, seen: dict[UUID, Noted]) -> None:
-    """Write what was seen of lanes."""
+    """Write the observations of lanes."""
     noted = seen.values()
     values = {"others_mb": [one.others_mb for one in noted], "opens_at": [one.opens_at for one in noted]}
     await execute(connection, "lane_availability", "note", ids=list(seen), **values)
 
 
 async def set_windows(connection: Connection, lane: UUID, windows: Windows) -> None:
-    """Set when a lane works, because a person says so."""
+    """Set a lane's time windows at the request of a user."""
     await execute(connection, "lane_availability", "set_windows", id=lane, by="person", **_columns(windows))
 
 
 async def configure_windows(connection: Connection, lane: UUID, windows: Windows) -> None:
-    """Set when a lane works as the configuration says; what a person has set stays where it says nothing."""
+    """Set a lane's time windows from the configuration; without an entry there, those of a user stay."""
     await execute(connection, "lane_availability", "configure_windows", id=lane, **_columns(windows))
 
 
 async def request_free(connection: Connection, lane: UUID) -> None:
-    """Ask the daemon of a lane to free what its executor holds."""
+    """Request that the daemon of a lane frees the memory of its executor."""
     await execute(connection, "lane_availability", "free", id=lane)
 
 
 async def freed(connection: Connection, lane: UUID) -> None:
-    """Write that a lane's executor holds nothing any more."""
+    """Record that the memory of a lane's executor is free."""
     await execute(connection, "lane_availability", "freed", id=lane)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the library: uploads that an owner's jobs may name."""
+"""Rows of library_files: uploads that jobs may refer to by name (music and materials of MoneyPrinterTurbo)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rows of what owners and processors may have at most, and of weights.
+"""Rows of the limits of owners and processors, and of the weights of owners.
 
-The database keeps them (migrations 0026, 0053 and 0087).
+The database enforces them (migrations 0026, 0053 and 0087).
 """
 
 from __future__ import annotations

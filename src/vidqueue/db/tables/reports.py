@@ -53,7 +53,7 @@ async def lanes_with_busiest(
 
 
 async def settle_usage(connection: Connection) -> bool:
-    """Count the usage of one hour that is over, so that reports need not; False if none is left, or another counts."""
+    """Aggregate the usage of one past hour for reports; False if none is left, or another daemon is doing it."""
     found = await row(connection, "reports", "settle_usage")
     assert found is not None
     return bool(found["settled"])

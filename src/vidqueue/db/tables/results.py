@@ -1,4 +1,4 @@
-"""Rows of vidqueue.results: jobs whose outputs another job with the same work may take."""
+"""Rows of vidqueue.results, the result cache: jobs whose outputs a job with the same work may reuse."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KnownFile:
 async def known(
     connection: Connection, key: str, *, job_id: UUID, owner: str, node: UUID
 ) -> list[tuple[UUID, list[KnownFile]]]:
-    """Return the outputs of the newest jobs that have done this work, by job, newest first."""
+    """Return the outputs of the newest jobs with this key, by job, newest first."""
     found = await rows(connection, "results", "known", key=key, job_id=job_id, owner=owner, node=node, limit=NEWEST)
     return list(_by_job(found))
 

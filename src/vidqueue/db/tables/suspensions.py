@@ -1,4 +1,4 @@
-"""Suspensions of running jobs, which stand in the rows of the jobs."""
+"""Suspensions of running jobs: the columns suspended_at and suspended_by of jobs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vidqueue.db.pool import Connection, execute, rows
 
 
 async def suspend(connection: Connection, ids: list[UUID], *, owner: str | None) -> None:
-    """Ask for the suspension of running jobs; any other is left as it is."""
+    """Request the suspension of running jobs; other jobs are left unchanged."""
     await execute(connection, "suspensions", "suspend", ids=ids, owner=owner)
 
 
 async def resume(connection: Connection, ids: list[UUID], *, owner: str | None) -> None:
-    """Let suspended jobs go on; any other is left as it is."""
+    """Resume suspended jobs; other jobs are left unchanged."""
     await execute(connection, "suspensions", "resume", ids=ids, owner=owner)
 
 
@@ -24,5 +24,5 @@ async def suspend_lane(connection: Connection, lane: UUID, *, but: set[int]) -> 
 
 
 async def resume_lane(connection: Connection, lane: UUID) -> None:
-    """Let the job of a lane go on that was suspended at the end of a window."""
+    """Resume the job of a lane that was suspended at the end of a window."""
     await execute(connection, "suspensions", "resume_lane", lane=lane)

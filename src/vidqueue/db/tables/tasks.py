@@ -10,12 +10,12 @@ MOST_EVENTS = 2000
 
 
 async def count(connection: Connection, tag: str, *, owner: str | None, limit: int) -> int:
-    """How many jobs have a tag; counted up to a limit."""
+    """Return the number of jobs with a tag, counted up to a limit."""
     found = await row(connection, "tasks", "count", tag=tag, owner=owner, limit=limit)
     return int(found["jobs"]) if found else 0
 
 
 async def furthest(connection: Connection, job_id: UUID) -> float:
-    """The largest share of the work that any attempt of a job has done."""
+    """Return the highest progress that any attempt of a job has reached."""
     found = await row(connection, "tasks", "furthest", job_id=job_id, limit=MOST_EVENTS)
     return float(found["progress"]) if found else 0.0

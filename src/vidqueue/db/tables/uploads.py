@@ -1,4 +1,4 @@
-"""Rows of uploads that arrive in pieces, until some time after they have become files."""
+"""Rows of resumable uploads, which are kept for some time after they have become files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from uuid import UUID
 
 from vidqueue.db.pool import Connection, execute, row, rows
 
-# An owner may have so many unfinished uploads at a time.
+# The highest number of unfinished uploads of an owner.
 MOST_UNFINISHED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUpload:
-    """An upload of which nothing has arrived. `length` in bytes; `metadata` is what the client sent."""
+    """A new resumable upload. `length` in bytes; `metadata` as the client sent it."""
 
     id: UUID
     owner: str
@@ -55,12 +55,12 @@ async def unfinished(connection: Connection, *, owner: str, sha256: str | None, 
 
 
 async def received(connection: Connection, upload_id: UUID, size: int, *, keep_s: float) -> bool:
-    """Write how many bytes are on the disk; False if the upload has been removed."""
+    """Record how many bytes are synced; False if the upload has been removed."""
     return await execute(connection, "uploads", "received", id=upload_id, received=size, keep_s=keep_s) > 0
 
 
 async def finish(connection: Connection, upload_id: UUID) -> bool:
-    """Write that the upload has become a file; False if it has been removed."""
+    """Record that the upload has become a file; False if it has been removed."""
     return await execute(connection, "uploads", "finish", id=upload_id) > 0
 
 
