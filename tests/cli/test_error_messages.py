@@ -36,7 +36,7 @@ FOREIGN = re.compile(
         ("priority", ("No priority was given.",)),
         ("priority 01a2 high", ("'high' is not a priority",)),
         ("priority --al 5", ("Unknown flag --al", 'Did you mean "--all"?')),
-        ("watch 01a2 --all", ("not several of them",)),
+        ("watch 01a2 --all", ("exclude each other",)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

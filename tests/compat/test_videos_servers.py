@@ -154,7 +154,7 @@ def test_a_job_that_the_server_forgot_is_interrupted_and_not_failed(daemon: Daem
     (first, reason), (second, _) = attempts(daemon, job_id)
     assert (first, second) == ("interrupted", "succeeded")
     assert reason is not None
-    assert reason.startswith("peer_lost: The video server forgetful does not know the work any more")
+    assert reason.startswith("peer_lost: The video server forgetful no longer has the work")
     assert daemon.sql(f"SELECT failures FROM vidqueue.jobs WHERE id = '{job_id}'") == [{"failures": 0}]
     keys = {one.headers["idempotency-key"] for one in asked(web, "/forgetful/videos")}
     assert len(keys) == 2

@@ -156,7 +156,7 @@ def test_without_a_source_there_is_no_face_to_put_in(daemon: Daemon, target: str
 def test_where_it_is_not_installed_that_is_said(daemon: Daemon, home: Path, tmp_path: Path) -> None:
     listed = {one["name"]: one for one in daemon.http.get("/v1/processors").json()["processors"]}
     assert listed["facefusion"]["available"] is True
-    assert Facefusion(FacefusionSettings()).unavailable() == "no folder is configured as facefusion.home"
+    assert Facefusion(FacefusionSettings()).unavailable() == "facefusion.home is not configured"
     nowhere = FacefusionSettings(home=tmp_path, python=Path(sys.executable))
     with pytest.raises(VidqueueError) as raised:
         INSTALLED.of(nowhere)

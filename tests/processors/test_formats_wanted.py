@@ -81,7 +81,7 @@ def test_animated_pictures_are_upright_square_and_fit(tmp_path: Path) -> None:
     assert (video_of(facts_of(output)).upright, output.facts["warnings"]) == ((320, 90), [])
     small = made(source, tmp_path, container="gif", audio="drop", max_size_mb=0.06)
     assert output.path.stat().st_size > 60_000 >= small.path.stat().st_size
-    assert ["so that the result is within 0.06 MB" in said for said in small.facts["warnings"]] == [True]
+    assert ["to fit into 0.06 MB" in said for said in small.facts["warnings"]] == [True]
 
 
 def test_transparency_is_kept_in_webp_and_blended_in_gif(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_cannot_be_copied_is_encoded_and_said(samples: Samples, tmp_path: P
     output = made(samples("plain.mp4"), tmp_path, container="webm", codec="copy")
     assert video_of(facts_of(output)).codec == "vp9"
     assert output.facts["warnings"] == [
-        "The pictures could not be copied and were encoded anew: webm does not hold h264."
+        "The pictures could not be copied and were re-encoded: webm does not hold h264."
     ]
     hidden = edited(tmp_path)
     for container, copied in {"mp4": True, "mkv": False}.items():
@@ -198,7 +198,9 @@ def test_a_preset_of_handbrake_becomes_parameters(tmp_path: Path) -> None:
     output = made(CASES / "langs.mkv", tmp_path, handbrake=FAST_1080P30)
     facts = facts_of(output)
     assert (facts.container, facts.subtitles, len(facts.audios)) == ("mov", 0, 1)
-    assert output.facts["warnings"] == ["Of the HandBrake preset is not applied: VideoProfile, PictureCropMode."]
+    assert output.facts["warnings"] == [
+        "Settings of the HandBrake preset that are not applied: VideoProfile, PictureCropMode."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,9 @@ def test_a_picture_becomes_smaller_but_not_below_a_quarter_of_what_the_model_was
     ("params", "code", "told"),
     [
         ({"model": "other"}, "unknown_model", "Known: mini-sd, tiny-wan-i2v, tiny-wan-t2v"),
-        ({"model": "tiny-wan-i2v"}, "invalid_params", "give `image`"),
-        ({"model": "mini-sd", "image": "vq:files/1"}, "invalid_params", "leave `image` out"),
-        ({"model": "mini-sd", "frames": 9}, "invalid_params", "leave `frames` out"),
+        ({"model": "tiny-wan-i2v"}, "invalid_params", "`image` is required"),
+        ({"model": "mini-sd", "image": "vq:files/1"}, "invalid_params", "`image` is not accepted"),
+        ({"model": "mini-sd", "frames": 9}, "invalid_params", "`frames` is not accepted"),
         ({"model": "tiny-wan-t2v", "frames": 8}, "invalid_params", "/input/frames"),
         ({"model": "tiny-wan-t2v", "width": 24}, "invalid_params", "multiple of 16"),
         ({"model": "mini-sd", "width": 20}, "invalid_params", "multiple of 8"),

@@ -172,7 +172,7 @@ def test_what_a_processor_says_and_its_traceback_are_in_the_log_and_on_the_attem
 def test_where_no_daemon_runs_a_reload_says_so(house: House, tmp_path: Path) -> None:
     ran = house.line("reload", "--data-dir", str(tmp_path / "nothing"))
     assert (ran.code, "No daemon runs" in ran.err) == (69, True)
-    assert "found by its data folder, and not by its address" in " ".join(ran.err.split())
+    assert "found by its data folder, not by its address" in " ".join(ran.err.split())
 
 
 def test_a_daemon_whose_terminal_was_closed_drains_and_ends(tmp_path: Path) -> None:

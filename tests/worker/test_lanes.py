@@ -361,7 +361,7 @@ async def test_odd_words_are_kept_as_far_as_they_can_be(zoo: Queue) -> None:
     await ended(zoo, await act(zoo, "odd_words"))
     assert await zoo.sql("SELECT level, text FROM vidqueue.attempt_logs") == [
         {"level": "info", "text": "a word\ufffd \ufffd"},
-        {"level": "warning", "text": "Progress is a share from 0 to 1; nan was taken as 0."},
+        {"level": "warning", "text": "Progress must be a number from 0 to 1; nan was replaced by 0."},
     ]
 
 

@@ -87,8 +87,8 @@ class Processor(ABC):
     backoff: ClassVar[Backoff] = Backoff()
     # How long its jobs are kept after their end; None for as long as retention keeps all jobs.
     keep_s: ClassVar[float | None] = None
-    # Whether it always makes the same bytes of the same parameters and bytes of inputs, whatever their names. Then a
-    # job gets the outputs of an earlier one that did the same work, unless it asks for its own (`cache: false`).
+    # Whether equal parameters and input bytes always give equal output bytes, whatever the names of the files. Then a
+    # job gets the outputs of an earlier one that did the same work, unless it has `cache: false`.
     deterministic: ClassVar[bool] = False
     # How long the work may take to stop once it is canceled, where that is longer than running.cancel_grace_s; seconds.
     # At most 20, because a cancel takes effect within half a minute.
@@ -125,7 +125,7 @@ class Processor(ABC):
         return None
 
     def deterministic_for(self, params: Any) -> bool:
-        """Whether this job always makes the same bytes; override it where that depends on its parameters."""
+        """Return whether this job is deterministic; override it if that depends on the parameters."""
         del params
         return self.deterministic
 
@@ -148,11 +148,11 @@ class Processor(ABC):
         return None
 
     def peers(self) -> Sequence[PeerServer]:
-        """The servers of other programs that are configured for this processor."""
+        """Return the servers of other programs that are configured for this processor."""
         return ()
 
     def peers_for(self, params: Any) -> Sequence[PeerServer]:
-        """The servers that can do this job, best first. The daemon starts one of those that it manages."""
+        """Return the servers that can do this job, best first. The daemon starts one of those that it manages."""
         del params
         return ()
 

@@ -51,7 +51,7 @@ class Cog(Processor):
         return _endpoint(self.config, params.endpoint).device
 
     def vram_mb(self, params: Any) -> int:
-        """What the endpoint is configured for; 0 for an external server, which holds its memory all the time."""
+        """Return the configured memory of the endpoint; 0 for an external server, whose memory is always in use."""
         endpoint = _endpoint(self.config, params.endpoint)
         return 0 if endpoint.url else endpoint.vram_mb
 
@@ -67,15 +67,15 @@ class Cog(Processor):
         return Resource(f"cog:{endpoint.url}", endpoint.concurrency, f"the endpoint {params.endpoint}")
 
     def peers(self) -> list[PeerServer]:
-        """The server of each endpoint."""
+        """Return the server of each endpoint."""
         return [_server(name, endpoint) for name, endpoint in self.config.endpoints.items()]
 
     def peers_for(self, params: Any) -> list[PeerServer]:
-        """The server of its endpoint."""
+        """Return the server of the job's endpoint."""
         return [_server(params.endpoint, _endpoint(self.config, params.endpoint))]
 
     def unavailable(self) -> str:
-        """An endpoint is needed that can be started, if it has a command."""
+        """Return why no configured endpoint can be used; empty if one can."""
         return why_unavailable(self.peers(), "no endpoint is configured under [cog.endpoints]")
 
     def check(self, params: Any) -> None:

@@ -46,13 +46,13 @@ class ComposeParams(Parameters):
     quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
     effort: Effort = Field("medium", description="Time spent on making the files small.")
     stop_at: Literal["film", "audio", "subtitle"] = Field(
-        "film", description="Make the film, or only the narration, or the narration and its subtitles."
+        "film", description="What to make: the film, only the narration, or the narration and its subtitles."
     )
 
     @model_validator(mode="after")
     def _has_something_to_show(self) -> Self:
         if self.stop_at == "film" and not self.materials:
-            raise ValueError("give at least one video or picture (materials)")
+            raise ValueError("at least one video or picture is required (materials)")
         return self
 
     @model_validator(mode="after")

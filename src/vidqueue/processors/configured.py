@@ -1,4 +1,4 @@
-"""Named entries of the configuration that jobs choose: endpoints, servers, accounts, pipelines."""
+"""Lookup of named entries of the configuration that jobs refer to: endpoints, servers, accounts, pipelines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def readable_url(url: str) -> str:
     """Return a URL of the configuration.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a valid URL.
     """
     try:
         parse_url(url)
@@ -31,13 +31,13 @@ Url = Annotated[str, AfterValidator(readable_url)]
 
 
 def entry(entries: Mapping[str, Entry], name: str, *, kind: str, section: str, field: str) -> Entry:
-    """Return the entry that a job names in `field`.
+    """Return the entry of the configuration that a job names in the parameter `field`.
 
     Args:
-        entries: those of the configuration.
-        name: what the job names.
-        kind: what such an entry is, for the message.
-        section: where an operator adds some.
+        entries: the configured entries by name.
+        name: the name that the job gives.
+        kind: the kind of entry, for the message.
+        section: the section of the configuration with these entries.
         field: the parameter that names it.
 
     Raises:
@@ -45,7 +45,7 @@ def entry(entries: Mapping[str, Entry], name: str, *, kind: str, section: str, f
     """
     found = entries.get(name)
     if found is None:
-        known = ", ".join(sorted(entries)) or f"none; an operator adds some under [{section}]"
+        known = ", ".join(sorted(entries)) or f"none; an operator can add one under [{section}]"
         message = f"There is no {kind} {name!r}. Known: {known}."
         raise VidqueueError("unknown_model", message, errors=[{"pointer": f"/input/{field}", "detail": message}])
     return found

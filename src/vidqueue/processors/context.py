@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the API loads this module, and nothing of media with it
     from vidqueue.media.ffmpeg import Tally
 
 _TEXT_TYPES = {".srt": "application/x-subrip", ".vtt": "text/vtt", ".md": "text/markdown", ".mkv": "video/x-matroska"}
-# Rounding may carry a share so far out of 0..1; what is further outside is a mistake of the processor.
+# The tolerance for rounding errors of progress outside 0..1; larger deviations are reported as a mistake.
 _ROUNDING = 0.01
 # The part of the whole work that one step is, from 0 to 1.
 Span = tuple[float, float]
@@ -36,7 +36,7 @@ _FILENAME = re.compile(r"[^/\0]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a processor gets to run one attempt.
+    """The context of one attempt: everything that a processor may use in `run`.
 
     Attributes:
         inputs: local file of each media reference, by its place: `video`, or `clips.0.media`. A file that was stored
@@ -50,13 +50,13 @@ class Context:
         settings: the values of the processor's section of the configuration.
         lane: name of the lane.
         peers: the address of each server that the daemon runs for this job, by the name in `Processor.peers_for`.
-        cache_dir: a folder that stays from job to job, shared by the lanes. Whoever uses it bounds what it keeps there,
-            and does without it where it is None or has been emptied.
+        cache_dir: a folder that is kept from job to job and shared by the lanes. Its users limit the size of what they
+            keep there, and must work if it is None or was emptied.
         redact: hides a secret that the processor has read elsewhere, as from a file, from its log and its errors.
         publish_output, show_preview: what `publish` and `preview` call.
         outputs: outputs that were declared with `output` and not published yet.
-        degraded: the parameters that memory was too small for before this run, each with the code of its error; every
-            output gets them into its facts.
+        degraded: the parameters for which memory was insufficient before this run, each with the code of its error;
+            they are added to the facts of every output.
     """
 
     inputs: Mapping[str, Path]
@@ -85,8 +85,8 @@ class Context:
         Args:
             progress: a report, or the share of the work that is done (0..1). A number outside counts as the nearest
                 one inside, with a warning in the log.
-            stage: a short word for what happens now, beside a share.
-            message: a sentence for people, beside a share.
+            stage: a short name of the current step, if `progress` is a share.
+            message: a sentence for users, if `progress` is a share.
 
         Raises:
             CanceledError: the job was canceled.
@@ -99,7 +99,7 @@ class Context:
         if not is_share(told.fraction, _ROUNDING) and "share" not in self._warned:
             self._warned.add("share")
             said = str(told.fraction)[:40]
-            self.log(f"Progress is a share from 0 to 1; {said} was taken as {share:g}.", "warning")
+            self.log(f"Progress must be a number from 0 to 1; {said} was replaced by {share:g}.", "warning")
         self.report(told if share == told.fraction else replace(told, fraction=share))
 
     def log(self, text: str, level: str = "info") -> None:
@@ -210,12 +210,12 @@ class Context:
         """Run ffmpeg in the jail: it can open the named files and nothing else. Its messages are lines of the log.
 
         Args:
-            arguments: without the program. What follows `-i` is an input; another path in the workspace is an output,
-                whose extension says the format unless `-f` does.
-            stage: the stage of the progress that is reported.
+            arguments: the arguments without the program. The word after `-i` is an input; another path in the workspace
+                is an output, whose format follows from its extension unless `-f` is given.
+            stage: the stage in progress reports.
             span: the part of the whole work that this run is, such as (0.5, 1.0) for its second half.
-            duration_s: of the output, for the progress; that of the longest input if not given. Raw pictures and
-                samples (`-f rawvideo`, `-f f32le`) do not tell theirs.
+            duration_s: the length of the output, for the progress; that of the longest input if not given. Raw pictures
+                and samples (`-f rawvideo`, `-f f32le`) have no known length.
             gpu: whether the run may use the GPU.
 
         Raises:

@@ -88,12 +88,12 @@ class EnhanceParams(Parameters):
 
     @property
     def changes_nothing(self) -> bool:
-        """True if no operation was asked for."""
+        """True if no operation is enabled."""
         return all(getattr(self, name) == type(self).model_fields[name].default for name in OPERATIONS)
 
     @property
     def level(self) -> Quality | int:
-        """The quality of the encoder: what is not to be changed at all should not be changed by it either."""
+        """Return the quality of the encoder: without an operation it should not change the pictures visibly either."""
         if self.crf is not None:
             return self.crf
         return _FAITHFUL if self.changes_nothing and self.quality != "low" else self.quality
@@ -108,12 +108,12 @@ class Enhance(Processor):
     Params: ClassVar[type[Parameters]] = EnhanceParams
 
     def deterministic_for(self, params: EnhanceParams) -> bool:
-        """Encoders of GPUs promise nothing."""
+        """Return False for encoders of GPUs, whose output may differ between runs."""
         return params.encoder in ("auto", "software")
 
     def remark(self, params: EnhanceParams) -> str:
-        """That nothing was asked for."""
-        asked = f"none of {', '.join(OPERATIONS)} was asked for"
+        """Return a remark if no operation is enabled."""
+        asked = f"none of {', '.join(OPERATIONS)} is set"
         return f"Nothing is enhanced, because {asked}." if params.changes_nothing else ""
 
     def run(self, params: EnhanceParams, ctx: Context) -> list[OutputDraft]:

@@ -21,10 +21,10 @@ from vidqueue.processors.media import MediaField, json_pointer, visual_at
 from vidqueue.progress import Progress
 
 FAULTS_TOLD = 50
-# Between the interrupt and SIGKILL; it removes its temporary files meanwhile.
+# Seconds between SIGINT and SIGKILL, in which it removes its temporary files.
 STOP_S = 5.0
 NEEDS_SOURCES = frozenset({"face_swapper"})
-# By the extension, as FaceFusion itself tells pictures from videos.
+# FaceFusion distinguishes pictures and videos by extension.
 PICTURES = {".bmp": "image/bmp", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".tif": "image/tiff",
             ".tiff": "image/tiff", ".webp": "image/webp"}  # fmt: skip
 VIDEOS = {".avi": "video/x-msvideo", ".m4v": "video/mp4", ".mkv": "video/x-matroska", ".mov": "video/quicktime",
@@ -34,25 +34,27 @@ VIDEOS = {".avi": "video/x-msvideo", ".m4v": "video/mp4", ".mkv": "video/x-matro
 class FacefusionParams(Parameters):
     """Parameters of `facefusion`."""
 
-    sources: list[ImageInput] = Field([], max_length=50, description="Pictures of the face that is put in.")
-    target: MediaInput = Field(description="The picture or video that is changed.")
+    sources: list[ImageInput] = Field([], max_length=50, description="Pictures of the new face.")
+    target: MediaInput = Field(description="The picture or video to change.")
     processors: list[str] = Field(
-        ["face_swapper"], min_length=1, max_length=20, description="What FaceFusion does, in this order."
+        ["face_swapper"], min_length=1, max_length=20, description="FaceFusion processors to run, in this order."
     )
     options: dict[str, Any] = Field(
-        {}, max_length=100, description="Flags of `headless-run` of the installed version, without dashes at the front."
+        {},
+        max_length=100,
+        description="Other flags of `headless-run` of the installed version, without leading dashes.",
     )
     quality: int = Field(80, ge=0, le=100, description="Quality of the result.")
     encoder: str = Field("libx264", pattern=r"^[a-z0-9_]{1,32}$", description="Video encoder of FaceFusion's ffmpeg.")
     trim_frame_start: int | None = Field(None, ge=0, description="First frame of a video.")
-    trim_frame_end: int | None = Field(None, ge=0, description="Frame of a video before which the result ends.")
+    trim_frame_end: int | None = Field(None, ge=0, description="Frame before which the result ends.")
 
     @model_validator(mode="after")
     def _fit(self) -> FacefusionParams:
         if self.trim_frame_end is not None and (self.trim_frame_start or 0) >= self.trim_frame_end:
             raise ValueError("trim_frame_end must be greater than trim_frame_start")
         if not self.sources and NEEDS_SOURCES.intersection(self.processors):
-            raise ValueError("face_swapper needs a picture in sources")
+            raise ValueError("face_swapper requires a picture in sources")
         _refuse("invalid_params", [("options", *fault) for fault in command.malformed(self.options)])
         return self
 
@@ -65,21 +67,21 @@ class Facefusion(Processor):
     settings = "facefusion"
     Settings: ClassVar[type[BaseModel]] = FacefusionSettings
     Params = FacefusionParams
-    # Its help takes seconds.
+    # Running its --help takes seconds.
     asks_peer = True
     stall_timeout_s = 1800
     cancel_grace_s = 10
 
     def unavailable(self) -> str:
-        """It must be installed, with the flags that a run needs."""
+        """Return why FaceFusion cannot be run here; empty if it can."""
         return self.config.fault() or INSTALLED.fault(self.config)
 
     def media(self, params: Any) -> Iterable[MediaField]:
-        """Each file; the target is a video or a picture."""
+        """Return the media references; the target is a video or a picture."""
         return visual_at(super().media(params), "target")
 
     def check(self, params: Any) -> None:
-        """Compare processors, encoder and options with what the installed version knows.
+        """Check processors, encoder and options against the flags of the installed version.
 
         Raises:
             VidqueueError: `processor_unavailable`, `missing_model`, `invalid_params`.
@@ -93,7 +95,7 @@ class Facefusion(Processor):
         _refuse("invalid_params", [("options", *fault) for fault in command.not_among_choices(params.options, flags)])
 
     def run(self, params: Any, ctx: Context) -> Sequence[OutputDraft]:
-        """Run FaceFusion with folders of its own, and keep what it made."""
+        """Run FaceFusion with folders of its own, and return its result."""
         if fault := self.config.fault():
             raise VidqueueError("processor_unavailable", f"FaceFusion cannot be run: {fault}.")
         folder = ctx.temporary()
@@ -106,7 +108,7 @@ class Facefusion(Processor):
         try:
             ctx.probe(result)
         except VidqueueError as error:
-            message = f"FaceFusion says that it is done, and its result cannot be read. {error.message}"
+            message = f"FaceFusion reported success, but its result cannot be read. {error.message}"
             raise VidqueueError("program_failed", message) from None
         return [OutputDraft(name, result, (PICTURES | VIDEOS)[target.suffix])]
 

@@ -27,7 +27,7 @@ MUXERS = {
 }  # fmt: skip
 # The muxer image2pipe writes whatever the encoder makes, and its default is JPEG.
 ENCODERS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
-# What a processor computes and hands back: pictures and sound without a container. Their demuxers parse nothing.
+# Formats of raw pictures and samples that processors compute. Their demuxers parse nothing, so they are safe.
 RAW = {
     "rawvideo": "rawvideo", "u8": "pcm_u8", "s16le": "pcm_s16le", "s24le": "pcm_s24le", "s32le": "pcm_s32le",
     "f32le": "pcm_f32le", "f64le": "pcm_f64le",
@@ -163,7 +163,7 @@ class _Command:
 
 
 def _raw_format(options: Sequence[str]) -> str | None:
-    """The format of an input that its options say to be raw, or None."""
+    """Return the raw format that the options of an input name, or None."""
     return next((name for flag, name in itertools.pairwise(options) if flag == "-f" and name in RAW), None)
 
 

@@ -1,4 +1,4 @@
-"""Generate: pictures and videos of a prompt or a picture, by pipelines of diffusers that the operator lists."""
+"""Processor `generate`: makes pictures and videos from a prompt or a picture with configured pipelines of diffusers."""
 
 from __future__ import annotations
 
@@ -20,36 +20,52 @@ _MOST_LORAS = 8
 
 
 class Lora(Parameters):
-    """A LoRA: a change of a model's weights, from the folder that the operator lists for the model."""
+    """A LoRA from the model's configured folder."""
 
     name: str = Field(min_length=1, max_length=200, description="Name of the file without `.safetensors`.")
-    scale: float = Field(1.0, ge=-4, le=4, description="How much it counts.")
+    scale: float = Field(1.0, ge=-4, le=4, description="Weight of the LoRA.")
 
 
 class GenerateParams(Parameters):
     """Parameters of `generate`."""
 
     model: str = Field(max_length=32, description="Name of a pipeline in `generate.models`.")
-    prompt: str = Field(max_length=20_000, description="What is to be seen.")
-    negative_prompt: str = Field("", max_length=20_000, description="What is not to be seen.")
-    image: ImageInput | None = Field(None, description="The picture that an image-to-video pipeline begins with.")
-    width: int | None = Field(None, ge=16, le=8192, description="In pixels; what the model was made for if not given.")
-    height: int | None = Field(None, ge=16, le=8192, description="In pixels; see `width`.")
-    frames: int | None = Field(None, ge=1, le=2000, description="Pictures of a video; the model's own if not given.")
-    fps: float = Field(16, ge=1, le=120, description="Pictures per second of a video.")
-    steps: int | None = Field(None, ge=1, le=1000, description="Steps of the sampler; the model's own if not given.")
-    guidance: float | None = Field(
-        None, ge=0, le=100, description="How closely the prompt is followed; the model's own if not given."
+    prompt: str = Field(max_length=20_000, description="Description of the result.")
+    negative_prompt: str = Field(
+        "", max_length=20_000, description="Description of what the result should not contain."
     )
-    seed: int | None = Field(None, ge=0, lt=2**63, description="Drawn if not given, and told in `facts.seed`.")
+    image: ImageInput | None = Field(None, description="The picture that an image-to-video pipeline begins with.")
+    width: int | None = Field(
+        None, ge=16, le=8192, description="Width in pixels; the model's native width if not given."
+    )
+    height: int | None = Field(
+        None, ge=16, le=8192, description="Height in pixels; the model's native height if not given."
+    )
+    frames: int | None = Field(
+        None, ge=1, le=2000, description="Number of pictures of a video; the model's default if not given."
+    )
+    fps: float = Field(16, ge=1, le=120, description="Pictures per second of a video.")
+    steps: int | None = Field(
+        None, ge=1, le=1000, description="Number of inference steps; the model's default if not given."
+    )
+    guidance: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="How closely the prompt is followed (guidance scale); the model's default if not given.",
+    )
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="Seed of the noise; random if not given, and recorded in `facts.seed`."
+    )
     loras: list[Lora] = Field([], max_length=_MOST_LORAS, description="LoRAs from the model's folder of them.")
-    dtype: Dtype = Field("auto", description="Precision; as the model is configured if not given.")
+    dtype: Dtype = Field("auto", description="Precision of the weights; that of the configuration if not given.")
     tiling: bool = Field(False, description="Decode in tiles and slices: less memory, more time.")
     offload: Literal["none", "model", "layers"] = Field(
         "none", description="Keep parts of the model, or its layers, outside the GPU until they are needed."
     )
     allow_degrade: bool = Field(
-        True, description="Whether it may be made with less memory where that runs out, at last smaller or shorter."
+        True,
+        description="Whether parameters that need less memory may be tried, in the end a smaller or shorter result.",
     )
 
     @model_validator(mode="after")
@@ -58,11 +74,11 @@ class GenerateParams(Parameters):
             return self
         task = pipeline_of(self.model, config).task
         if task == "image-to-video" and not self.image:
-            raise ValueError(f"{self.model} makes a video of a picture: give `image`")
+            raise ValueError(f"{self.model} makes a video from a picture: `image` is required")
         if task != "image-to-video" and self.image:
-            raise ValueError(f"{self.model} makes its pictures of text alone: leave `image` out")
+            raise ValueError(f"{self.model} makes pictures from text only: `image` is not accepted")
         if task == "text-to-image" and self.frames not in (None, 1):
-            raise ValueError(f"{self.model} makes one picture: leave `frames` out")
+            raise ValueError(f"{self.model} makes one picture: `frames` is not accepted")
         return self
 
 
@@ -74,19 +90,19 @@ class Generate(Processor):
     settings: ClassVar[str] = "generate"
     Settings: ClassVar[type[BaseModel]] = GenerateSettings
     Params: ClassVar[type[Parameters]] = GenerateParams
-    # Loading, encoding of the prompt and decoding of the pictures tell nothing while they go on.
+    # Loading, encoding the prompt and decoding the pictures report no progress.
     stall_timeout_s = 1800
     # The disk of the models may be slow to answer.
     asks_peer = True
-    # Of the pictures of the run that goes on: it may follow a picture that `degrade` does not see.
+    # The size of the current run: it may follow from the input picture, which `degrade` does not get.
     _size: tuple[int, int] | None = None
 
     def vram_mb(self, params: Any) -> int:
-        """What the model is configured for."""
+        """Return the configured memory of the model."""
         return self._pipeline(params).vram_mb
 
     def unavailable(self) -> str:
-        """The extra and a pipeline are needed."""
+        """Return why `generate` cannot be used; empty if it can."""
         if missing := [name for name in _NEEDED if find_spec(name) is None]:
             return f"{', '.join(missing)} not installed: {EXTRA}"
         if not self.config.models:
@@ -96,7 +112,7 @@ class Generate(Processor):
         return "" if there else "; ".join(without)
 
     def check(self, params: Any) -> None:
-        """Check the files of the model, and what it can make.
+        """Check the files of the model, and that it can make what the parameters say.
 
         Raises:
             VidqueueError: `processor_unavailable`, `missing_model`, `unknown_model`, `invalid_params`.
@@ -115,7 +131,7 @@ class Generate(Processor):
             raise VidqueueError("invalid_params", message, errors=faults)
 
     def degrade(self, params: Any, error: VidqueueError) -> Any:
-        """Less precision, then tiles, then layers outside the GPU, then a smaller picture, then fewer frames."""
+        """Return parameters that need less memory: less precision, tiles, offloading, smaller, fewer frames."""
         pipeline = self._pipeline(params)
         try:
             native = folder.read(pipeline.path).native

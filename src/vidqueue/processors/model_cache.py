@@ -27,7 +27,7 @@ class ModelCache:
 
     Attributes:
         folder: the value of `models_dir` of the configuration. It need not exist.
-        limit_bytes: how much the values may hold together; None for no limit.
+        limit_bytes: the limit of the total size of the values; None for no limit.
     """
 
     def __init__(self, folder: Path = Path("models"), limit_bytes: int | None = None) -> None:
@@ -36,14 +36,14 @@ class ModelCache:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def get(self, key: str, load: Callable[[], Any], *, size: int | None = None, pinned: bool = False) -> Any:
-        """The value under `key`; `load` is called if it is not in the cache.
+        """Return the value under `key`; call `load` if it is not in the cache.
 
         Args:
-            key: names the value with everything that decides what it is, such as the device and the precision.
-            load: makes the value.
+            key: identifies the value, with everything that determines it, such as the device and the precision.
+            load: creates the value.
             size: how many bytes it holds; room for them is made before it is loaded. Without it, a value of torch is
                 measured once it is there.
-            pinned: keep it, however much others need, until `drop` or `clear`.
+            pinned: never evict it, until `drop` or `clear`.
         """
         kept = self._kept.get(key)
         if kept is None:
@@ -65,7 +65,7 @@ class ModelCache:
 
     @property
     def size(self) -> int:
-        """How many bytes the values hold together, as far as that is known."""
+        """Return the total size of the values in bytes, as far as it is known."""
         return sum(kept.size for kept in self._kept.values())
 
     def _make_room(self, size: int, *, but: str | None = None) -> None:
@@ -111,7 +111,7 @@ def size_of(value: Any) -> int:
 
 
 def _give_back() -> None:
-    """Let torch give back what it keeps of the memory of values that are gone."""
+    """Make torch release the cached memory of dropped values."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

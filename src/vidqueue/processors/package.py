@@ -1,4 +1,4 @@
-"""Package: HLS with a ladder of renditions, as fragmented MP4 files and playlists that name ranges of their bytes."""
+"""Processor `package`: makes HLS with several renditions, as fragmented MP4 files and byte-range playlists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MOST_KBIT: dict[str, int] = {
     "240p": 400,
 }  # fmt: skip
 _KBIT_A_PIXEL = 0.005
-# Of sound and of text.
+# The most tracks of sound, and of text.
 _MOST_TRACKS = 8
 
 
@@ -57,7 +57,7 @@ class PackageParams(Parameters):
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """The source of one job, what becomes of it, and a sentence for each loss."""
+    """The source of one job, its renditions, and its warnings."""
 
     facts: MediaFacts
     video: VideoFacts
@@ -137,7 +137,7 @@ def _texts(params: PackageParams, facts: MediaFacts, warnings: list[str]) -> lis
 
 
 def _rungs(params: PackageParams, video: VideoFacts, ctx: Context) -> list[Rung]:
-    """The renditions, the largest first: those that are asked for and not above the source, else the source's size."""
+    """Return the renditions, largest first: the requested ones up to the source's size, else that size."""
     from vidqueue.media.sampling import shown_size
 
     size = shown_size(video)

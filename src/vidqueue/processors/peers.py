@@ -1,7 +1,7 @@
-"""Peers: servers of other programs that do a job's work, external (only a URL) or managed (a command of the daemon's).
+"""Peers: servers of other programs that do a job's work, external (a URL) or managed (a command that the daemon runs).
 
-A processor tells which peers it is configured for (`Processor.peers`) and which of them a job can use
-(`Processor.peers_for`). The daemon starts, watches and stops those that have a command.
+A processor names its configured peers (`Processor.peers`) and those that a job can use (`Processor.peers_for`). The
+daemon starts, monitors and stops those that have a command.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from vidqueue.ops.processes import MARK
 from vidqueue.settings.entries import Section
 
 PORT = "{port}"
-# The port above that of the server, where the run of a job takes what it uploads.
+# The offset from a server's port to the port at which the run of a job receives its uploads.
 UPLOAD_PORT = "{upload_port}"
-# What the daemon sets itself: the port, the lane's GPU, and what every process of a lane bears.
+# Variables that the daemon sets itself: the port, the lane's GPU, and the mark of the lane.
 OWN_VARIABLES = frozenset({"PORT", "CUDA_VISIBLE_DEVICES", MARK})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a server says of itself, and its words. `broken` is a server that only a restart helps."""
+    """The state of a server and its message. A `broken` server must be restarted."""
 
     state: Literal["away", "starting", "ready", "busy", "broken"]
     words: str = ""
@@ -47,7 +47,7 @@ class Launch:
     idle_stop_s: float = 300
 
     def fault(self) -> str:
-        """Why the command cannot be started on this machine; empty if it can, as far as that is known."""
+        """Return why the command cannot be started on this machine; empty if no reason is known."""
         program = self.command[0]
         if self.directory is not None and not self.directory.is_dir():
             return f"its directory {self.directory} does not exist"
@@ -65,11 +65,11 @@ class PeerServer:
     """One configured server.
 
     Attributes:
-        name: of the processor and of the server, as in `cog:flux`.
+        name: processor and server, as in `cog:flux`.
         urls: the addresses of an external server; empty for a managed one.
         launch: how to start a managed one; None for an external server.
-        ask: asks the server at an address how it is. It may block for seconds.
-        readable: makes a line of the server's log readable; None leaves the line out.
+        ask: returns the condition of the server at an address. It may block for seconds.
+        readable: formats a line of the server's log; None drops the line.
     """
 
     name: str
@@ -86,7 +86,7 @@ class PeerServer:
 
 
 class ManagedSettings(Section):
-    """Keys of the configuration of a server that vidqueue starts itself; `url` is that of one which it does not."""
+    """Keys of the configuration of a managed server; `url` is for an external one instead."""
 
     command: list[str] = Field(
         [],
@@ -101,7 +101,7 @@ class ManagedSettings(Section):
         600, gt=0, le=86_400, description="Time until the command must be ready for work, in seconds."
     )
     idle_stop_s: float = Field(
-        300, ge=0, le=31_536_000, description="The command is stopped after so many seconds without work; 0 never."
+        300, ge=0, le=31_536_000, description="Seconds without work after which the command is stopped; 0 for never."
     )
 
     @field_validator("directory")
@@ -133,12 +133,12 @@ class ManagedSettings(Section):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if bool(getattr(self, "url", None)) == bool(self.command):
-            raise ValueError("exactly one of url and command is needed")
+            raise ValueError("exactly one of url and command is required")
         return self
 
     @property
     def launch(self) -> Launch | None:
-        """How to start it; None for an external server."""
+        """Return how to start it; None for an external server."""
         if not self.command:
             return None
         return Launch(
@@ -147,7 +147,7 @@ class ManagedSettings(Section):
 
 
 def why_unavailable(servers: Sequence[PeerServer], without: str) -> str:
-    """Why none of the servers can do a job: `without` if there is none; empty if one may."""
+    """Return why none of the servers can be used: `without` if there is none; empty if one can."""
     if not servers:
         return without
     faults = [f"{one.name}: {one.launch.fault()}" for one in servers if one.launch is not None and one.launch.fault()]

@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 FAULTS_TOLD = 50
 FAULTS_LISTED = 5000
-# Characters of what a processor raises that a refusal repeats.
+# The most characters of a processor's exception in an error message.
 SAID = 500
 
 
@@ -205,7 +205,7 @@ def find(name: str) -> Processor:
 
 
 def accept(processor: Processor, raw: dict[str, Any]) -> Parameters:
-    """Check raw parameters as at submission: by their model, and by what only a peer of the processor knows.
+    """Check raw parameters as at submission: by their model, and by the processor's `check`, which may use peers.
 
     Raises:
         VidqueueError: `invalid_params`, `processor_fault`, or another code with which the job would fail.
@@ -218,16 +218,16 @@ def accept(processor: Processor, raw: dict[str, Any]) -> Parameters:
 
 @contextlib.contextmanager
 def blaming(processor: Processor) -> Iterator[None]:
-    """Refuse a request with `processor_fault` where the code of the processor itself raises what it should not.
+    """Convert unexpected exceptions of a processor's own code in the block to `processor_fault`.
 
-    A fault of a package from elsewhere is not one of the daemon, and must not look like one.
+    A bug in an installed processor package must not look like one of the daemon.
     """
     try:
         yield
     except (VidqueueError, ValidationError):
         raise
     except (Exception, SystemExit) as error:
-        if structlog.is_configured():  # not so on the command line, which has no log
+        if structlog.is_configured():  # not on the command line, which has no log
             log.exception("processor_fault", processor=processor.name)
         said = Redactor(secret_values(processor.config)).text(f"{type(error).__name__}: {error}")
         raise VidqueueError(

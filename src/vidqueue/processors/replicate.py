@@ -1,4 +1,4 @@
-"""Processor `replicate`: runs a model at Replicate, or at a server that answers like it."""
+"""Processor `replicate`: runs a model at Replicate, or at a compatible server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ReplicateParams(Parameters):
 
 
 class Replicate(Processor):
-    """Run a model at Replicate, or at a server that answers like it."""
+    """Run a model at Replicate, or at a compatible server."""
 
     name = "replicate"
     settings = "replicate"

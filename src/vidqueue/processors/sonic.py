@@ -76,9 +76,9 @@ class Sonic(OnComfyui):
     Params = SonicParams
 
     def vram_mb(self, params: Any) -> int:
-        """An estimate from the smallest resolution that is tried; 0 for an external server.
+        """Estimate the memory from the smallest resolution that is tried; 0 for an external server.
 
-        What that one holds of a card is told as the memory of others, also for the next job of its own.
+        The memory of an external server counts as that of other programs, so its next job must not require it again.
         """
         if not any(one.launch for one in self.peers_for(params)):
             return 0

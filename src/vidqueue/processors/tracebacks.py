@@ -1,4 +1,4 @@
-"""Tracebacks for the author of a processor: without the frames of what imports and calls it."""
+"""Tracebacks for authors of processors, without the frames of the import system and of the caller."""
 
 from __future__ import annotations
 

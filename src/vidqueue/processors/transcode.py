@@ -1,4 +1,4 @@
-"""Transcode: one jailed ffmpeg turns a video into another container, codec, size, rate or length, or copies it."""
+"""Processor `transcode`: converts a video to another container, codec, size, rate or length with one jailed ffmpeg."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Transcode(Processor):
     Params: ClassVar[type[Parameters]] = TranscodeParams
 
     def deterministic_for(self, params: TranscodeParams) -> bool:
-        """Encoders of GPUs promise nothing; those of CPUs, with a bound on their rate, hang on how threads meet."""
+        """Return False for GPU encoders, and for CPU encoders with a rate limit (VBV): they depend on timing."""
         return self.device_for(params) == "cpu" and params.bitrate_kbit is None
 
     def run(self, params: TranscodeParams, ctx: Context) -> list[OutputDraft]:
@@ -155,7 +155,7 @@ def _copied(
             return found.facts.as_json()
         output.unlink()
         reason = found.notes[0]
-    warnings.append(f"The pictures could not be copied and were encoded anew: {reason}")
+    warnings.append(f"The pictures could not be copied and were re-encoded: {reason}")
     encoders.require(plan.encoder)
     return None
 

@@ -1,4 +1,4 @@
-"""Verify: decode every picture and all sound of a media file, and report which parts are damaged or missing."""
+"""Processor `verify`: decodes every picture and all sound of a file, and reports damaged and missing parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vidqueue.processors.base import Context, MediaInput, Parameters, Processor
 from vidqueue.processors.parts.reporting import remarks_logged, stage_reporter
 from vidqueue.progress import Progress
 
-# So many ranges are in the report for each stream, and in the facts for all.
+# The most ranges in the report for each stream, and in the facts for all streams.
 _MOST_RANGES = 1000
 _MOST_IN_FACTS = 100
 
@@ -102,7 +102,7 @@ def _decodable(facts: MediaFacts, ctx: Context) -> list[VideoFacts | AudioFacts]
 
 
 def _lost(facts: MediaFacts) -> list[Range]:
-    """What the header promises beyond the end of the file."""
+    """Return what the header announces beyond the end of the file."""
     declared = facts.declared_duration_s
     if not facts.damage or not declared or facts.duration_s >= declared * 0.98 - 0.1:
         return []

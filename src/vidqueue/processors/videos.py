@@ -1,4 +1,4 @@
-"""Processor `videos`: runs a video model on a server of the OpenAI-shaped video API (vLLM-Omni, SGLang, LocalAI)."""
+"""Processor `videos`: makes a video on a server of OpenAI's video API (vLLM-Omni, SGLang, LocalAI)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ class VideosParams(Parameters):
     """Parameters of the processor `videos`. What is not given is not sent."""
 
     server: str = Field(max_length=32, description="Name of a server in `videos.servers`.")
-    model: str | None = Field(None, max_length=200, description="Model on the server; else what it is configured for.")
-    prompt: str = Field(min_length=1, max_length=32_000, description="What the video shall show.")
-    negative_prompt: str | None = Field(None, max_length=32_000, description="What it shall not show.")
+    model: str | None = Field(None, max_length=200, description="Model on the server; the configured one if not given.")
+    prompt: str = Field(min_length=1, max_length=32_000, description="Description of the video.")
+    negative_prompt: str | None = Field(
+        None, max_length=32_000, description="Description of what the video should not show."
+    )
     image: MediaInput | None = Field(None, description="A picture to begin with, or a video where the model takes one.")
     seconds: float | None = Field(None, gt=0, le=86_400, allow_inf_nan=False, description="Length of the video.")
     size: str | None = Field(None, pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", description="Width and height: `1280x720`.")
@@ -62,7 +64,7 @@ class VideosParams(Parameters):
 
 
 class Videos(Processor):
-    """Make a video on a server of the OpenAI-shaped video API."""
+    """Make a video on a server of OpenAI's video API."""
 
     name = "videos"
     settings = "videos"

@@ -67,7 +67,7 @@ class Line:
 
 
 class Client:
-    """One server. It may leave a question open for `idle_s` seconds; a whole answer has three times that."""
+    """HTTP client of one server. `idle_s` is the longest gap in a response, which may take 3 times that."""
 
     def __init__(self, url: str, *, idle_s: float = IDLE_S) -> None:
         self.url = url.rstrip("/")

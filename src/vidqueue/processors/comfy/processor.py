@@ -29,15 +29,15 @@ class OnComfyui(Processor):
         return device_of(params.server, self.config)
 
     def unavailable(self) -> str:
-        """A server is needed that can be started, if it has a command."""
+        """Return why no configured server can be used; empty if one can."""
         return why_unavailable(self.peers(), "no server is configured under [comfyui.servers]")
 
     def peers(self) -> list[PeerServer]:
-        """The servers."""
+        """Return the configured servers."""
         return peers_of(None, self.config)
 
     def peers_for(self, params: Any) -> list[PeerServer]:
-        """The server that it names, or all."""
+        """Return the server that the job names, or all."""
         return peers_of(params.server, self.config)
 
     def resource_for(self, params: Any) -> Resource | None:

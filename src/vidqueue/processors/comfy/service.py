@@ -18,9 +18,9 @@ from vidqueue.processors.comfy.settings import ComfyuiSettings
 from vidqueue.processors.comfy.templates import Filled
 from vidqueue.processors.peers import Condition, PeerServer
 
-# Somebody waits for the answer to a submission.
+# A short timeout, because a client waits for the response to its submission.
 ASK_S = 4.0
-# Where each managed server was last, whichever lane runs it: while it is there, it can be asked at a submission.
+# The last address of each managed server on any lane; while it runs, submissions are checked with it.
 _LAST_AT = dict[str, str]()
 
 
@@ -40,17 +40,17 @@ def check_server(name: str | None, config: ComfyuiSettings) -> None:
 
 
 def clients_of(name: str | None, config: ComfyuiSettings) -> dict[str, Client]:
-    """The servers that can be asked, whatever the lane of a job is: the one that it names, or any."""
+    """Return clients of the servers that are reachable without a lane: the one that a job names, or all."""
     return _clients(peers_of(name, config), _LAST_AT, idle_s=ASK_S)
 
 
 def clients_on_lane(name: str | None, config: ComfyuiSettings, ctx: Context) -> dict[str, Client]:
-    """The servers that a job may use on its lane, with those that the daemon runs for it."""
+    """Return clients of the servers that a job may use on its lane, including those that the daemon runs for it."""
     return _clients([one for one in peers_of(name, config) if one.runs_on(ctx.lane)], ctx.peers)
 
 
 def peers_of(name: str | None, config: ComfyuiSettings) -> list[PeerServer]:
-    """The configured servers: the one of this name, or all."""
+    """Return the configured servers: the one of this name, or all."""
     return [
         PeerServer(f"comfyui:{known}", one.device, one.lane, tuple(one.urls), one.launch, partial(_condition, known))
         for known, one in config.servers.items()
@@ -69,7 +69,7 @@ def _clients(servers: Iterable[PeerServer], managed: Mapping[str, str], *, idle_
 
 
 def _condition(name: str, url: str) -> Condition:
-    """Ask the server at an address how it is; it may block for seconds."""
+    """Return the condition of the server at an address; it may block for seconds."""
     try:
         empty = Client(url).line().empty
     except (AwayError, DeniedError) as error:
@@ -94,11 +94,11 @@ def device_of(name: str | None, config: ComfyuiSettings) -> Device:
 
 
 def resource_of(name: str | None, config: ComfyuiSettings) -> Resource | None:
-    """The servers that a job may use, as what its daemon shares out: one job for each address.
+    """Return the servers that a job may use as a resource with one job for each address.
 
     None where the daemon can start one for each lane.
 
-    Jobs that find no server free would else wait on their lanes, and be counted as waiting for work of others.
+    Without it, jobs that find no free server would wait on their lanes, and seem to wait for other users of the server.
     """
     if any(server.launch for server in peers_of(name, config)):
         return None
@@ -114,7 +114,7 @@ def lane_of(name: str | None, config: ComfyuiSettings) -> str | None:
 
 
 def check_with_servers(filled: Filled, name: str | None, config: ComfyuiSettings) -> None:
-    """Refuse a graph that each server that a job may use would refuse; one that cannot be asked refuses nothing.
+    """Refuse a graph that every server that the job may use would refuse; unreachable servers refuse nothing.
 
     Raises:
         VidqueueError: `missing_model`, `invalid_params`.

@@ -13,10 +13,10 @@ from vidqueue.settings.entries import Section
 
 
 class ServerSettings(ManagedSettings):
-    """One ComfyUI server, or several that are alike: external ones, or one that vidqueue starts for each lane."""
+    """One ComfyUI server or several equal ones: external ones, or one that vidqueue starts for each lane."""
 
     url: str | list[str] | None = Field(
-        None, description="Address of an external server; a list of addresses for several that are alike."
+        None, description="Address of an external server, or a list of addresses of several equal ones."
     )
     device: Literal["gpu", "cpu"] = Field("gpu", description="Kind of lane that its jobs need.")
     lane: str | None = Field(None, description="The only lane that uses it, such as gpu0: the one of its card.")
@@ -32,7 +32,7 @@ class ServerSettings(ManagedSettings):
 
     @property
     def urls(self) -> list[str]:
-        """The addresses of external servers."""
+        """Return the addresses of external servers."""
         return [self.url] if isinstance(self.url, str) else self.url or []
 
 

@@ -1,1 +1,1 @@
-"""What the processor `generate` is made of: pipelines of diffusers, loaded from folders that the operator lists."""
+"""The implementation of the processor `generate`: pipelines of diffusers from configured folders."""

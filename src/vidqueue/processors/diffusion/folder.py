@@ -1,4 +1,4 @@
-"""Reads the folder of a diffusers pipeline without diffusers: its class, what it was made for, and its weights.
+"""Reads the folder of a diffusers pipeline without importing diffusers: class, native size, and files of weights.
 
 The API checks jobs with this, and never loads torch.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from vidqueue.errors import VidqueueError
 
 INDEX = "model_index.json"
-# Formats of weights that can run code when they are read.
+# Formats of weights that can execute code when they are loaded.
 _PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl"})
 _RULE = re.compile(r"(\d+)k(?:\+(\d+))?")
 # An index of shards names every tensor of a large model.
@@ -27,7 +27,7 @@ _SMALLEST_VIDEO = 5
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """What a kind of pipeline was made for: width, height and frames, and of what the sides are multiples."""
+    """The native sizes of a kind of pipeline: width, height and frames; the sides are multiples of `multiple`."""
 
     width: int
     height: int
@@ -36,7 +36,7 @@ class Native:
     frames_rule: str = ""
 
 
-# By the beginning of the name of the class; what its documentation and its defaults say.
+# By the prefix of the class name; the values are those of the documentation and the defaults.
 _KINDS: Mapping[str, Native] = {
     "Wan": Native(832, 480, 81, 16, "4k+1"),
     "LTX": Native(704, 480, 97, 32, "8k+1"),
@@ -70,7 +70,7 @@ def read(path: Path) -> Folder:
     if not isinstance(class_name, str) or not class_name:
         raise VidqueueError(
             "missing_model",
-            f"{path} has no {INDEX} of a diffusers pipeline.",
+            f"{path} is not the folder of a diffusers pipeline: it has no {INDEX}.",
             hint="Save a pipeline there with save_pretrained, or download one completely.",
         )
     files = tuple(sorted(_weights(path, index)))
@@ -78,7 +78,7 @@ def read(path: Path) -> Folder:
 
 
 def _weights(path: Path, index: Mapping[str, Any]) -> list[Path]:
-    """The files of weights of each part that the index names.
+    """Return the files of weights of each part that the index names.
 
     Raises:
         VidqueueError: `missing_model`, a part is missing, or has weights that are no safetensors.
@@ -160,7 +160,7 @@ def fits_rule(frames: int, rule: str) -> bool:
 
 
 def fewer_frames(frames: int, rule: str) -> int | None:
-    """About three quarters of these frames, as the rule allows; None where too few for a video would be left."""
+    """Return about three quarters of a number of frames, as the rule allows; None if too few would be left."""
     step, rest = _parsed(rule)
     fitting = (frames * 3 // 4 - rest) // step * step + rest
     return fitting if fitting >= _SMALLEST_VIDEO else None

@@ -1,4 +1,4 @@
-"""The pictures that go into a diffusion pipeline and come out of it, read and written by a jailed ffmpeg."""
+"""Reads the input picture of a diffusion pipeline and writes its results, with a jailed ffmpeg."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ONLY_ONE_S = 1e9
 
 
 def shape_of(path: Path, ctx: Context) -> tuple[int, int]:
-    """Width and height of a picture as it is shown.
+    """Return the width and height of a picture as it is shown.
 
     Raises:
         VidqueueError: `not_an_image`, or that the file cannot be read.
@@ -35,7 +35,7 @@ def shape_of(path: Path, ctx: Context) -> tuple[int, int]:
 
 
 def read_picture(path: Path, size: tuple[int, int], ctx: Context) -> Picture:
-    """A picture in this size: scaled so that it covers it, and cut at the edges.
+    """Read a picture in this size: scaled to cover it, and cropped.
 
     Raises:
         VidqueueError: it cannot be decoded.
@@ -57,21 +57,21 @@ def read_picture(path: Path, size: tuple[int, int], ctx: Context) -> Picture:
 
 
 def as_pixels(made: Any) -> Picture:
-    """The pictures of a pipeline, which are numbers from 0 to 1, as bytes.
+    """Convert the pictures of a pipeline, which are numbers from 0 to 1, to bytes.
 
     Raises:
         VidqueueError: `model_failed`, they are no numbers.
     """
     values = np.asarray(made, dtype=np.float32)
     if not np.isfinite(values).all():
-        message = "The model made pictures that are no numbers."
+        message = "The model produced NaN or infinite pixels."
         raise VidqueueError("model_failed", message, hint="Try another dtype: float16 is too small for some models.")
     pixels: Picture = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
     return pixels
 
 
 def write_png(picture: Picture, path: Path, ctx: Context) -> dict[str, Any]:
-    """Write a picture; what is in the file."""
+    """Write a picture, and return the facts of the file."""
     write_image(picture, path, "png", bounds_of(ctx))
     return {"width": picture.shape[1], "height": picture.shape[0]}
 
@@ -79,10 +79,10 @@ def write_png(picture: Picture, path: Path, ctx: Context) -> dict[str, Any]:
 def write_mp4(
     pictures: Picture, path: Path, fps: float, ctx: Context, on_progress: Callable[[ffmpeg.Seen], None]
 ) -> dict[str, Any]:
-    """Write a video; what is in the file."""
+    """Write a video, and return the facts of the file."""
     return write_video(pictures, path, fps, bounds_of(ctx), on_progress=on_progress).as_json()
 
 
 def bounds_of(ctx: Context) -> SandboxLimits:
-    """The bounds of a run of ffmpeg."""
+    """Return the limits of a run of ffmpeg."""
     return SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)

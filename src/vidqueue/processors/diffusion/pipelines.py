@@ -1,4 +1,4 @@
-"""Loads pipelines of diffusers and keeps them warm, one at a time, with the LoRAs and the offloading of a job."""
+"""Loads pipelines of diffusers and keeps one loaded, with the LoRAs and the offloading of a job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidqueue.processors.diffusion.folder import Folder
 from vidqueue.processors.diffusion.settings import Task
 
 _KEPT = "generate/pipeline"
-# The names that pipelines of videos have for the number of frames.
+# The names of the argument for the number of frames in video pipelines.
 _LENGTHS = frozenset({"num_frames", "video_length"})
 # Read by huggingface_hub and by CUDA when they are imported.
 _ENVIRONMENT = {
@@ -28,7 +28,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a loaded pipeline is made of: another value is another pipeline."""
+    """The properties of a loaded pipeline; a job with other values needs it loaded anew."""
 
     path: Path
     precision: str
@@ -38,7 +38,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Warm:
-    """The pipeline that this process has loaded, and the LoRAs that it has."""
+    """The pipeline that this process has loaded, and its LoRAs."""
 
     wanted: Wanted | None = None
     pipe: Any = None
@@ -46,7 +46,7 @@ class Warm:
 
 
 def libraries() -> Any:
-    """Diffusers, imported so that it never asks the network and prints no bars.
+    """Import diffusers without network access and without progress bars.
 
     Raises:
         VidqueueError: `processor_unavailable`.
@@ -65,14 +65,14 @@ def libraries() -> Any:
 
 
 def loaded(wanted: Wanted, folder: Folder, loras: list[tuple[Path, float]], ctx: Context) -> Any:
-    """The pipeline, warm from an earlier job or loaded now; another one that is loaded makes room.
+    """Return the pipeline, loaded by an earlier job or now; another loaded pipeline is dropped first.
 
     Raises:
         VidqueueError: `processor_unavailable`, `missing_model`.
     """
     warm: Warm = ctx.models.get(_KEPT, Warm)
     if warm.wanted != wanted:
-        # It is kept again once it is whole.
+        # It is put into the cache again once it is complete.
         ctx.models.drop(_KEPT)
         warm.pipe = None
         del warm
@@ -112,7 +112,7 @@ def _placed(pipe: Any, wanted: Wanted) -> Any:
 
 
 def _change_loras(warm: Warm, loras: list[tuple[Path, float]]) -> None:
-    """Give the pipeline these LoRAs in place of those that it has.
+    """Replace the LoRAs of the pipeline.
 
     Raises:
         VidqueueError: `model_failed`, the pipeline takes none, or not these.
@@ -139,16 +139,16 @@ def _change_loras(warm: Warm, loras: list[tuple[Path, float]]) -> None:
 
 
 def accepted(pipe: Any, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments that this pipeline takes, and the names of those that it does not."""
+    """Return the arguments that this pipeline accepts, and the names of those that it does not."""
     known = inspect.signature(type(pipe).__call__).parameters
     return {name: value for name, value in values.items() if name in known}, [n for n in values if n not in known]
 
 
 def check_task(pipe: Any, task: Task) -> None:
-    """Check that a pipeline does what the configuration says of it.
+    """Check that a pipeline fits the task that the configuration gives.
 
     Raises:
-        VidqueueError: `missing_model`, it does something else.
+        VidqueueError: `missing_model`, it has another task.
     """
     known = inspect.signature(type(pipe).__call__).parameters
     makes_video = not _LENGTHS.isdisjoint(known)
@@ -167,7 +167,7 @@ def check_task(pipe: Any, task: Task) -> None:
 
 
 def set_tiling(pipe: Any, *, wanted: bool) -> None:
-    """Let the pipeline decode in tiles and slices, or at once."""
+    """Enable or disable decoding in tiles and slices."""
     vae = getattr(pipe, "vae", None)
     for what in ("tiling", "slicing"):
         method = getattr(vae, f"{'enable' if wanted else 'disable'}_{what}", None)

@@ -1,4 +1,4 @@
-"""Makes a rough picture of latents: what a diffusion model has so far, without the cost of decoding it."""
+"""Previews of a diffusion run: a rough picture of the latents, without the cost of decoding them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from vidqueue.progress import is_preview
 
-# How much red, green and blue is in each of four channels, as for the autoencoder of Stable Diffusion 1.
+# The factors from four latent channels to red, green and blue, for the autoencoder of Stable Diffusion 1.
 _FOUR = ((0.35, 0.23, 0.32), (0.33, 0.50, 0.24), (-0.28, 0.18, 0.27), (-0.21, -0.26, -0.72))
 _LONGER_SIDE = 256
 _QUALITY = 80
@@ -17,7 +17,7 @@ def preview_of(latents: Any, channels: int) -> bytes | None:
 
     Args:
         latents: batch, channels, maybe frames, height, width; or frames before channels.
-        channels: how many there are.
+        channels: the number of latent channels.
     """
     import cv2
     import numpy as np

@@ -19,20 +19,20 @@ _MOST_KEPT = 2000
 
 
 def versions() -> dict[str, str]:
-    """What decides the result beside the model."""
+    """Return the versions of the libraries that determine the result."""
     named = ("torch", "diffusers", "transformers", "accelerate")
     return {"vidqueue": vidqueue.__version__} | {name: version(name) for name in named}
 
 
 def device_name(device: str) -> str:
-    """The GPU's name, or `cpu`."""
+    """Return the GPU's name, or `cpu`."""
     import torch
 
     return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device
 
 
 def hashes(files: Iterable[Path], ctx: Context) -> dict[str, str]:
-    """SHA-256 of each file, by its path. A file that has not changed since another job is not read again.
+    """Return the SHA-256 of each file by path. Files that have not changed since an earlier job are not read again.
 
     Raises:
         CanceledError: the job was canceled.
@@ -74,7 +74,7 @@ def _read(path: Path | None) -> dict[str, str]:
 
 
 def _write(path: Path, known: dict[str, str]) -> None:
-    """Another lane may write at the same moment; then one of both is lost, and its files are read once more."""
+    """Write the cache of hashes. If two lanes write at once, one update is lost, and its files are hashed again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""One run of a diffusion pipeline: its arguments, its steps with progress and previews, and its files."""
+"""Runs a diffusion pipeline for one job: arguments, steps with progress and previews, and the result files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidqueue.processors.parts.reporting import stage_reporter
 from vidqueue.processors.parts.seeds import drawn_seed
 from vidqueue.progress import PREVIEW_EVERY_S, Progress, eta_s
 
-# Shares of the work that are done once the model is loaded, the steps are made, and the pictures are decoded.
+# The progress once the model is loaded, the steps are done, and the pictures are decoded.
 _LOADED, _SAMPLED, _DECODED = 0.05, 0.9, 0.95
 
 
@@ -38,7 +38,7 @@ class Run:
         self._began = self._shown = 0.0
 
     def generate(self) -> list[OutputDraft]:
-        """Load, run and write.
+        """Load the pipeline, run it, and write the result.
 
         Raises:
             VidqueueError: `missing_model`, `model_failed`, `content_refused`, or that memory ran out.
@@ -66,7 +66,7 @@ class Run:
         return [draft]
 
     def _made(self, pipe: Any) -> Any:
-        """The pictures, as bytes.
+        """Run the pipeline, and return the pictures as bytes.
 
         Raises:
             VidqueueError: see `generate`.
@@ -84,7 +84,7 @@ class Run:
             if hasattr(pipe, "maybe_free_model_hooks"):
                 pipe.maybe_free_model_hooks()
         if any(getattr(result, "nsfw_content_detected", None) or ()):
-            raise VidqueueError("content_refused", "The model's own check refused the picture that it had made.")
+            raise VidqueueError("content_refused", "The model's content check refused the generated picture.")
         return pictures.as_pixels(result.images[0] if hasattr(result, "images") else result.frames[0])
 
     def _arguments(self, pipe: Any) -> dict[str, Any]:
@@ -102,15 +102,15 @@ class Run:
             values["num_frames"] = rungs.frames_of(params, self._pipeline, native)
         values |= {"num_inference_steps": params.steps} if params.steps is not None else {}
         values |= {"guidance_scale": params.guidance} if params.guidance is not None else {}
-        # The same numbers on every device.
+        # On the CPU, so that a seed gives the same noise on every device.
         values["generator"] = torch.Generator("cpu").manual_seed(self._seed)
         values |= {"output_type": "np", "callback_on_step_end": self._on_step}
         arguments, ignored = pipelines.accepted(pipe, values)
-        self._warnings += [f"{type(pipe).__name__} takes no {name}; it was left out." for name in ignored]
+        self._warnings += [f"{type(pipe).__name__} does not accept {name}; it was ignored." for name in ignored]
         return arguments
 
     def _on_step(self, pipe: Any, number: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
-        """Report a step, and raise if the job was canceled: every pipeline ends by that."""
+        """Report a step, and raise if the job was canceled, which ends every pipeline of diffusers."""
         steps = max(int(getattr(pipe, "num_timesteps", 0) or 0), number + 1)
         share = (number + 1) / steps
         left = eta_s(share, time.monotonic() - self._began)
@@ -140,7 +140,7 @@ class Run:
         return OutputDraft("video", path, "video/mp4", pictures.write_mp4(made, path, params.fps, ctx, report))
 
     def _record(self, pipe: Any, wanted: pipelines.Wanted, files: dict[str, str]) -> dict[str, Any]:
-        """All that decides the bytes of the result."""
+        """Return the reproducibility record: everything that determines the bytes of the result."""
         asked = self._params.model_dump(mode="json", exclude={"allow_degrade", "image"})
         base = self._pipeline.path
         return {
@@ -161,7 +161,7 @@ def _name_of(path: Path, base: Path) -> str:
 
 
 def _told(error: Exception) -> VidqueueError | None:
-    """What an exception of a pipeline is to people; None where the executor knows better."""
+    """Return the error for an exception of a pipeline; None if the executor should classify it."""
     if isinstance(error, VidqueueError | OSError | MemoryError) or type(error).__name__ in (
         "CanceledError",
         "OutOfMemoryError",
@@ -171,6 +171,6 @@ def _told(error: Exception) -> VidqueueError | None:
     text = str(error)
     if text.startswith("CUDA error"):
         return None
-    if "can't allocate memory" in text:  # the words of torch's allocator of a CPU
+    if "can't allocate memory" in text:  # the message of torch's CPU allocator
         return VidqueueError("out_of_memory", text.split("\n", 1)[0])
     return VidqueueError("model_failed", f"{type(error).__name__}: {text}")

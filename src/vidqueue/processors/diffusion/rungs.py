@@ -1,4 +1,4 @@
-"""What to do with less memory: the rungs of the ladder of `generate`, and the sizes that a job asks for."""
+"""The out-of-memory ladder of `generate`: parameters that need less memory, and the sizes of a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from vidqueue.processors.diffusion.folder import Native, fewer_frames
 from vidqueue.processors.diffusion.settings import Pipeline
 
-# The shorter side is not made smaller than this part of what the model was made for.
+# The smallest shorter side, as a share of the model's native one.
 _SMALLEST_PART = 4
 _HALF = {"float32": "bfloat16"}
 _FURTHER = {"none": "model", "model": "layers"}
@@ -17,14 +17,14 @@ _FURTHER = {"none": "model", "model": "layers"}
 def next_rung(
     params: Any, pipeline: Pipeline, native: Native, code: str, size: tuple[int, int] | None = None
 ) -> dict[str, Any] | None:
-    """Parameters that need less memory than these, as far as they differ; None if there are none.
+    """Return the changes of parameters that reduce the need of memory; None if there are none.
 
     Args:
-        params: of the job.
+        params: the parameters of the job.
         pipeline: its pipeline.
-        native: what that was made for.
-        code: of the error. Only the memory of a GPU is spared by layers that wait outside it.
-        size: of the pictures that were to be made, where it is known already.
+        native: the native sizes of the pipeline.
+        code: the code of the error. Offloading saves GPU memory only.
+        size: the size of the pictures, if it is known already.
     """
     precision = precision_of(params, pipeline)
     if precision in _HALF:
@@ -37,7 +37,7 @@ def next_rung(
 
 
 def precision_of(params: Any, pipeline: Pipeline) -> str:
-    """The precision of the weights: that of the job, else of the pipeline, else what suits the device."""
+    """Return the precision of the weights: that of the job, else of the pipeline, else the default of the device."""
     chosen = pipeline.dtype if params.dtype == "auto" else params.dtype
     if chosen != "auto":
         return str(chosen)
@@ -49,8 +49,8 @@ def size_of(params: Any, native: Native, picture: tuple[int, int] | None = None)
     """The size of the pictures: a side that is not given follows the shape of the first picture, or of the model's own.
 
     Args:
-        params: of the job.
-        native: what its pipeline was made for.
+        params: the parameters of the job.
+        native: the native sizes of its pipeline.
         picture: width and height of the picture that a video begins with.
     """
     shape = native.width / native.height if picture is None else picture[0] / picture[1]
@@ -65,7 +65,7 @@ def size_of(params: Any, native: Native, picture: tuple[int, int] | None = None)
 
 
 def frames_of(params: Any, pipeline: Pipeline, native: Native) -> int:
-    """How many pictures are made."""
+    """Return the number of pictures to make."""
     return 1 if pipeline.task == "text-to-image" else params.frames or native.frames
 
 

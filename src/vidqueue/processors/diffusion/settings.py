@@ -20,13 +20,13 @@ class Pipeline(Section):
     path: Path = Field(
         description="Folder of the pipeline: model_index.json and safetensors. Nothing is ever downloaded."
     )
-    task: Task = Field(description="What it makes of what.")
+    task: Task = Field(description="Task of the pipeline.")
     dtype: Dtype = Field("auto", description="Precision; `auto` is bfloat16 on a GPU and float32 on a CPU.")
-    vram_mb: int = Field(0, ge=0, description="GPU memory that a job needs on its lane, in MiB; 0 if any will do.")
+    vram_mb: int = Field(0, ge=0, description="GPU memory that a job needs on its lane, in MiB; 0 for no requirement.")
     frames_rule: str = Field(
         "",
         pattern=r"^$|^([1-9]\d?)k(\+\d{1,2})?$",
-        description="Numbers of frames that the pipeline can make, such as `4k+1`; known for usual ones if not given.",
+        description="Numbers of frames that the pipeline can make, such as `4k+1`; known for common pipelines.",
     )
     loras: Path | None = Field(None, description="Folder of LoRAs (.safetensors) that jobs may name.")
 
@@ -45,7 +45,7 @@ class GenerateSettings(Section):
 
 
 def pipeline_of(name: str, config: GenerateSettings) -> Pipeline:
-    """The pipeline of this name.
+    """Return the pipeline of this name.
 
     Raises:
         VidqueueError: `unknown_model`.

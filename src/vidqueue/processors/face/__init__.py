@@ -1,1 +1,1 @@
-"""FaceFusion as a program: its flags, its command line, and what its output and exit code mean."""
+"""The implementation of `facefusion`: the program's flags, its command line, and how its output is interpreted."""

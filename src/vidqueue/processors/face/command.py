@@ -1,4 +1,4 @@
-"""The command line of `facefusion.py headless-run` for one job, and which options a job may give. No IO."""
+"""The command line of `facefusion.py headless-run` for one job, and the check of a job's options. No IO."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Fault = tuple[str, str]
 
 
 def name_of(option: str) -> str:
-    """The name of a flag: `face_swapper_model` is `face-swapper-model`."""
+    """Return the flag of an option: `face_swapper_model` is `face-swapper-model`."""
     return option.replace("_", "-")
 
 
 def malformed(options: Mapping[str, Any]) -> Iterator[Fault]:
-    """What is wrong with options, whatever the installed version knows."""
+    """Return the options that are invalid for every version of FaceFusion, with the reasons."""
     for option, value in options.items():
         name = name_of(option)
         if name.startswith("-"):
@@ -40,23 +40,23 @@ def malformed(options: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def unknown(options: Mapping[str, Any], flags: Flags) -> Iterator[Fault]:
-    """Options that the installed version does not have."""
+    """Return the options that the installed version does not have."""
     for option in options:
         if name_of(option) not in flags:
             yield option, f"the installed FaceFusion has no flag --{name_of(option)}"
 
 
 def not_among_choices(options: Mapping[str, Any], flags: Flags) -> Iterator[Fault]:
-    """Options with a value that the installed version does not take."""
+    """Return the options whose value the installed version does not accept."""
     for option, value in options.items():
         choices = flags.choices.get(name_of(option), frozenset())
         wrong = [str(one) for one in (value if isinstance(value, list) else [value]) if not _is_among(one, choices)]
         if choices and wrong and not isinstance(value, bool):
-            yield option, f"{', '.join(wrong)} is none of {', '.join(sorted(choices)[:50])}"
+            yield option, f"{', '.join(wrong)} is not one of {', '.join(sorted(choices)[:50])}"
 
 
 def arguments(options: Mapping[str, Any]) -> Iterator[str]:
-    """The options as words of the command line."""
+    """Return the options as arguments of the command line."""
     for option, value in options.items():
         if value is False or value is None:
             continue

@@ -1,4 +1,4 @@
-"""The flags of the installed FaceFusion, as `headless-run --help` lists them. They differ from version to version."""
+"""The flags of the installed FaceFusion, parsed from `headless-run --help`, because they differ between versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from vidqueue.errors import VidqueueError
 from vidqueue.processors.face.settings import PROGRAM, FacefusionSettings
 
-# What a run needs, whatever its parameters are.
+# Flags that every run needs.
 NEEDED = frozenset({
     "jobs-path", "temp-path", "source-paths", "target-path", "output-path", "processors",
     "output-image-quality", "output-video-quality", "output-video-encoder", "trim-frame-start",
@@ -32,7 +32,7 @@ _WORDS = re.compile(r"\(choices: ([^()]{1,4000})\)")
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """The flags by name without dashes; those that take one of a few values have these."""
+    """The flags by name without dashes, each with its choices if it has any."""
 
     choices: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -40,23 +40,23 @@ class Flags:
         return name in self.choices
 
     def missing(self) -> list[str]:
-        """What a run needs and this version does not have."""
+        """Return the required flags that this version does not have."""
         return sorted(NEEDED - set(self.choices))
 
 
 def parsed(text: str) -> Flags:
-    """The flags in the text of `--help`."""
+    """Parse the text of `--help`."""
     found: dict[str, frozenset[str]] = {name: frozenset() for name in _USAGE.findall(text)}
     for flag in _FLAG.finditer(text):
         listed = _BRACES.search(flag[2]) or _WORDS.search(flag[2])
         words = {word.strip() for word in listed[1].split(",")} if listed else set()
-        # What a size may be depends on the model beside it, and the help tells those of one model.
+        # The valid sizes depend on the model, and the help lists those of one model only.
         found[flag[1]] = frozenset() if flag[1].endswith("-size") else frozenset(words - {"..."})
     return Flags(found)
 
 
 class InstalledFlags:
-    """The flags by place of the program. It is asked once, and again when it has changed."""
+    """A cache of the flags by path of the program, refreshed when the program has changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class InstalledFlags:
         return found
 
     def fault(self, settings: FacefusionSettings) -> str:
-        """Why it cannot be run, as far as that is known now; it is asked beside, and this does not block."""
+        """Return why it cannot be run, as far as is known; the check runs in the background, so this does not block."""
         found = self._known.get(_key(settings))
         if isinstance(found, VidqueueError):
             return found.message
@@ -101,7 +101,7 @@ class InstalledFlags:
 
 
 def _key(settings: FacefusionSettings) -> tuple[object, ...]:
-    """Changes with the program, and with its version, which stands in its metadata."""
+    """Return the cache key: the modification times of the program and of its metadata."""
     home = settings.home or Path("/")
     changed = []
     for file in (home / PROGRAM, home / "facefusion/metadata.py", home / "facefusion/program.py", settings.interpreter):
@@ -136,11 +136,11 @@ def _asked(settings: FacefusionSettings) -> Flags:
 
 def _told_missing(flags: Flags) -> str:
     missing = flags.missing()
-    return f"its headless-run does not know --{', --'.join(missing)}" if missing else ""
+    return f"its headless-run does not have --{', --'.join(missing)}" if missing else ""
 
 
 def environment(settings: FacefusionSettings) -> dict[str, str]:
-    """The environment of the program: that of the caller, with the folder of its Python first on PATH."""
+    """Return the environment of the program: that of the caller, with the folder of its Python first on PATH."""
     path = os.pathsep.join(filter(None, (str(settings.interpreter.parent), os.environ.get("PATH"))))
     # A terminal's width would break the lines of the help.
     return {**os.environ, "PATH": path, "COLUMNS": "10000", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}

@@ -1,4 +1,4 @@
-"""What FaceFusion's output and exit code mean: progress from its bars, and an error from how it ended. No IO."""
+"""Interprets FaceFusion's output and exit code: progress from its bars, errors from its messages. No IO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from vidqueue.errors import VidqueueError
 from vidqueue.progress import Progress
 
-# Each bar is a part of the whole: the content check, the frames taken out, the work, and the frames put together.
+# The share of the whole work of each bar: content check, extracting frames, processing, merging frames.
 SPANS = {"analysing": (0.0, 0.1), "extracting": (0.1, 0.2), "processing": (0.2, 0.9), "merging": (0.9, 1.0)}
 DOWNLOADING = "downloading"
 
@@ -39,14 +39,14 @@ LAST_WORDS = 5
 
 
 class Bars:
-    """Reads progress from lines, and remembers which bar was drawn last and what was said since."""
+    """Reads progress from lines, and keeps the last bar and the lines after it."""
 
     def __init__(self) -> None:
         self.last = ""
         self.said_since = False
 
     def read(self, line: str) -> Progress | None:
-        """The progress that a line tells; None for a line that is none."""
+        """Return the progress in a line; None if it has none."""
         bar = _BAR.match(line)
         if bar is None:
             self.said_since |= bool(line.strip()) and not _SAYS_NOTHING.search(line)
@@ -54,13 +54,13 @@ class Bars:
         self.last, self.said_since = bar[1], False
         share = min(1.0, int(bar[3]) / max(1, int(bar[4])))
         if bar[1] == DOWNLOADING:
-            return Progress(0.0, DOWNLOADING, f"Downloads a model ({bar[2]} %)")
+            return Progress(0.0, DOWNLOADING, f"Downloading a model ({bar[2]} %)")
         begin, end = SPANS[bar[1]]
         return Progress(begin + share * (end - begin), bar[1])
 
 
 def failure_of(code: int, said: Iterable[str], bars: Bars) -> VidqueueError:
-    """The error of a run that ended with this code, without a result.
+    """Return the error of a run that ended with this exit code without a result.
 
     headless-run folds all of its own codes into 1, and tells a refusal of the content check by nothing but that; an
     interrupt ends it with 0. A wrong flag or a missing program is 2.
@@ -69,11 +69,9 @@ def failure_of(code: int, said: Iterable[str], bars: Bars) -> VidqueueError:
     words = " ".join(lines[-LAST_WORDS:])[:2000]
     last = lines[-1][:1000] if lines else "nothing"
     if code < 0 or code > 2:
-        return VidqueueError("program_failed", f"FaceFusion was ended by a signal ({code}). It said: {last}")
+        return VidqueueError("program_failed", f"FaceFusion was killed by a signal ({code}). Last output: {last}")
     if code == 0:
-        return VidqueueError(
-            "program_failed", f"FaceFusion ended without a result; it was interrupted. It said: {last}"
-        )
+        return VidqueueError("program_failed", f"FaceFusion was interrupted and left no result. Last output: {last}")
     for pattern, name in _MEANINGS:
         if pattern.search(words):
             return VidqueueError(name, f"FaceFusion says: {last}", hint=_HINTS.get(name))

@@ -1,4 +1,4 @@
-"""The section `facefusion` of the configuration: where the program is."""
+"""The section `facefusion` of the configuration: the installation of FaceFusion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PROGRAM = "facefusion.py"
 
 
 class FacefusionSettings(Section):
-    """Where FaceFusion is installed."""
+    """The installation of FaceFusion."""
 
     home: Path | None = Field(None, description="Folder of FaceFusion, the one with facefusion.py.")
     python: Path | None = Field(
-        None, description="Python that has its packages; `.venv/bin/python` in `home` if not given."
+        None, description="Python interpreter with its packages; `.venv/bin/python` in `home` if not given."
     )
 
     @field_validator("home", "python")
@@ -33,9 +33,9 @@ class FacefusionSettings(Section):
         return self.python or (self.home or Path("/")) / ".venv/bin/python"
 
     def fault(self) -> str:
-        """Why it cannot be run here, as far as files say; empty if it can."""
+        """Return why it cannot be run, judged by its files; empty if it can."""
         if self.home is None:
-            return "no folder is configured as facefusion.home"
+            return "facefusion.home is not configured"
         if not (self.home / PROGRAM).is_file():
             return f"{self.home} has no {PROGRAM}"
         if not os.access(self.interpreter, os.X_OK):

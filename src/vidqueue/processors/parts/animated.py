@@ -21,7 +21,7 @@ from vidqueue.processors.parts.reporting import log_remarks, stage_reporter
 from vidqueue.processors.parts.transcode_params import TranscodeParams, shown_part, target_size
 from vidqueue.progress import Progress
 
-# Viewers slow pictures down that follow faster.
+# The highest frame rate: viewers slow down faster animations.
 _FASTEST = 50.0
 _USUAL_FPS = 25.0
 _QUALITY: dict[Quality, int] = {"low": 50, "medium": 70, "high": 90}
@@ -30,7 +30,7 @@ _FITS = 0.95
 
 
 def write_moving(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, ctx: Context) -> list[OutputDraft]:
-    """Write the one output; smaller and smaller until it is within the size that is wanted.
+    """Write the output, in smaller and smaller sizes until it is within `max_size_mb`.
 
     Raises:
         VidqueueError: the source cannot be decoded, or the result is not as long as it.
@@ -58,13 +58,15 @@ def write_moving(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, 
         log_remarks(ctx, tally)
         if (found := path.stat().st_size) <= most:
             break
-        # About as many bytes as pixels.
+        # The size of the file is about proportional to the number of pixels.
         size = _smaller(size, math.sqrt(most / found) * _FITS)
         path.unlink()
     else:
-        raise VidqueueError("output_too_large", f"No picture of this length is within {params.max_size_mb:g} MB.")
+        raise VidqueueError(
+            "output_too_large", f"An animation of this length does not fit into {params.max_size_mb:g} MB."
+        )
     if number:
-        warnings.append(f"The picture is {size[0]}x{size[1]}, so that the result is within {params.max_size_mb:g} MB.")
+        warnings.append(f"The picture was reduced to {size[0]}x{size[1]} to fit into {params.max_size_mb:g} MB.")
     warnings += verify.check_decoding(video, tally, complete=not params.trims, begins=not params.start_s)
     ctx.progress(Progress(0.99, "check"))
     shown_s = length_s if params.trims else verify.shown_s(video, tally)

@@ -1,4 +1,4 @@
-"""The subtitles of a transcode: the track that is drawn into the pictures, and the wanted part of each other one."""
+"""Subtitles of `transcode` and `enhance`: burning in one track, and trimming the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidqueue.processors.parts.transcode_params import TranscodeParams
 
 
 def burned(params: TranscodeParams, source: Source, facts: MediaFacts, bounds: SandboxLimits) -> Drawn:
-    """What is drawn into the pictures of the wanted part."""
+    """Return the subtitles to burn in, for the trimmed part."""
     if params.subtitles != "burn":
         return NOTHING_DRAWN
     return drawn(source, facts, bounds, params.start_s, _end_s(params))
@@ -25,7 +25,7 @@ def burned(params: TranscodeParams, source: Source, facts: MediaFacts, bounds: S
 def cut_texts(
     params: TranscodeParams, source: Source, facts: MediaFacts, drawn_track: int | None, bounds: SandboxLimits
 ) -> Mapping[int, str]:
-    """The wanted part of each track of text: ffmpeg cuts between packets, so what is shown at an edge would be lost."""
+    """Trim each text track: ffmpeg cuts between packets, so subtitles that are shown at an edge would be lost."""
     if not params.trims or params.subtitles == "drop":
         return {}
     tracks = [one for one in facts.subtitle_tracks if one.codec in SUBTITLE_CODECS and one.index != drawn_track]

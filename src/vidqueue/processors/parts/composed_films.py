@@ -1,4 +1,4 @@
-"""Making the films of a composition, each by two exports: the montage of the materials, and what is said over it."""
+"""Makes the films of `compose`, each by two exports: the montage of the materials, then voice, music and subtitles."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _MUSIC_FADE_S = 3.0
 # The share of the work that is done before the films are made, as the users of MoneyPrinterTurbo know it.
 _FOUND = 0.5
 _MONTAGE_QUALITY: Quality = "high"
-# Scenes and how long each is shown.
+# Scenes, each with the time for which it is shown.
 Chosen = Sequence[tuple[Scene, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Narration:
-    """What is said: the text, the recording, how long it is, and the subtitles."""
+    """A narration: the text, the recording, its length, and the subtitles."""
 
     script: str
     path: Path
@@ -47,7 +47,7 @@ class Films:
     """The films of one job."""
 
     def __init__(self, params: ComposeParams, ctx: Context, narration: Narration, seed: int) -> None:
-        """Make nothing yet; each film has the next number after `seed` for its order."""
+        """Store the arguments; the order of each film is drawn with the next number after `seed`."""
         self._params, self._ctx, self._narration, self._seed = params, ctx, narration, seed
 
     def made_of(self, scenes: list[Scene]) -> list[OutputDraft]:
@@ -72,7 +72,7 @@ class Films:
         return outputs
 
     def _most_bytes(self, order: Chosen) -> tuple[int, int]:
-        """The sizes that a montage and its film are not expected to exceed."""
+        """Return the largest expected sizes of a montage and its film."""
         params, rate = self._params, Fraction(RATE)
         montage, film = (Canvas(SIZES[params.aspect], rate, quality) for quality in (_MONTAGE_QUALITY, params.quality))
         shown = [(round(shown_s * RATE), scene.byte_rate) for scene, shown_s in order]
@@ -83,7 +83,7 @@ class Films:
         return montage_size + sound, most_bytes(frames, [montage_size / length_s], film) + sound
 
     def _film(self, number: int, order: Chosen, reserved: ReservedSpace, later: Sequence[int]) -> list[OutputDraft]:
-        """The montage alone, and the film with voice, music and subtitles."""
+        """Make the montage, and the film with voice, music and subtitles."""
         params, ctx, narration = self._params, self._ctx, self._narration
         name = number + 1
         ctx.log(f"Film {name}: {len(order)} parts, order by seed {self._seed + number}.")
@@ -111,7 +111,7 @@ class Films:
     def _exported(
         self, name: str, wishes: dict[str, Any], part: tuple[float, float], reserved: ReservedSpace, later: int
     ) -> OutputDraft:
-        """An export into a folder of its own, whose result is moved to the others."""
+        """Run an export in a folder of its own, and move its result."""
         params, ctx = self._params, self._ctx
         width, height = SIZES[params.aspect]
         told = ExportParams.model_validate(

@@ -1,4 +1,4 @@
-"""Composing films: the narration, its subtitles, the parts of the materials, and the films that are made of them."""
+"""The steps of `compose`: the narration, its subtitles, the scenes from the materials, and the films."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vidqueue.processors.parts.narration import narrated
 from vidqueue.processors.parts.seeds import drawn_seed
 from vidqueue.progress import Progress
 
-# Letters of a subtitle: two lines of the frame's width.
+# The most characters of a subtitle: two lines of the frame's width.
 _LETTERS = {"9:16": 44, "1:1": 56, "16:9": 84}
 # Shares of the work that are done before the materials are looked at; as its users know them.
 _SCRIPT, _SPOKEN = 0.1, 0.3
@@ -56,7 +56,7 @@ def tell(params: ComposeParams, ctx: Context) -> list[OutputDraft]:
 
 
 def _said(params: ComposeParams, narration: Narration, ctx: Context, warnings: list[str]) -> list[OutputDraft]:
-    """The narration, and its subtitles if they are asked for."""
+    """Make the narration, and its subtitles if enabled."""
     outputs = [_audio(narration, ctx)]
     outputs += _subtitles(narration, ctx) if params.stop_at == "subtitle" else []
     for warning in warnings:
@@ -77,7 +77,7 @@ def _subtitles(narration: Narration, ctx: Context) -> list[OutputDraft]:
 
 
 def _audio(narration: Narration, ctx: Context) -> OutputDraft:
-    """The narration as an output: a copy, because the recording of a request belongs to somebody else."""
+    """Return the narration as an output: a copy, because the recording may be an input."""
     draft = ctx.output("audio", f"audio{narration.path.suffix.lower()}")
     shutil.copyfile(narration.path, draft.path)
     return draft
@@ -98,7 +98,7 @@ def _narration(params: ComposeParams, ctx: Context) -> Narration:
     except VidqueueError as error:
         if params.audio is not None:
             raise VidqueueError(error.code, f"The narration: {error.message}", hint=error.hint) from error
-        message = f"The program that speaks wrote no sound that can be used: {error.message}"
+        message = f"The speech program wrote no usable sound: {error.message}"
         raise VidqueueError("model_failed", message) from error
     return Narration(script, path, facts.audio, _heard_s(facts, facts.audio))
 
@@ -108,7 +108,7 @@ def _heard_s(facts: MediaFacts, audio: AudioFacts) -> float:
 
 
 def _with_cues(params: ComposeParams, narration: Narration, ctx: Context, warnings: list[str]) -> Narration:
-    """The narration with subtitles that are in time with its pauses."""
+    """Add subtitles to the narration, timed by its pauses."""
     ctx.progress(Progress(_SPOKEN, "subtitle"))
     if not params.subtitles:
         return narration

@@ -74,9 +74,9 @@ def make(params: ExportParams, ctx: Context, reserved: ReservedSpace, later: int
     """Make the film.
 
     Args:
-        params: what it is made of.
-        ctx: of the run.
-        reserved: where its space is reserved.
+        params: the parameters of `export`.
+        ctx: the context of the run.
+        reserved: the reservation of disk space.
         later: bytes that the job will need after this film.
 
     Raises:
@@ -125,7 +125,7 @@ def _rendered(film: Film, look: Look, space: FilmSpace) -> list[join.Rendered]:
     pieces = pieces_of(shots)
     files = [join.Rendered(film.ctx.output_path(f"piece-{n}.mp4"), one.frames) for n, one in enumerate(pieces)]
     names = [film.cache.name_of(piece, look) if film.cache else "" for piece in pieces]
-    # All at once, so that what is still to be written is known, and nobody removes them meanwhile.
+    # All at once, so that the space for the missing pieces is known, and the cache keeps these meanwhile.
     kept = [
         file.path if film.cache and film.cache.take(name, file.path) else None
         for name, file in zip(names, files, strict=True)

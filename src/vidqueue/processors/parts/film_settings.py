@@ -10,7 +10,7 @@ from vidqueue.settings.entries import Section
 
 
 class ComposeSettings(Section):
-    """Where scripts and speech come from for `compose` (both off by default), and the font of drawn text."""
+    """Scripts and speech of `compose` (both off by default), and the font of subtitles and title cards."""
 
     script_url: str = Field(
         "",
@@ -20,7 +20,7 @@ class ComposeSettings(Section):
     script_key_file: Path | None = Field(None, description="File with the key of that API.")
     speech_command: list[str] = Field(
         [],
-        description="Program that speaks and its arguments; {text_file}, {voice}, {rate}, {out} are replaced.",
+        description="Speech program (TTS) and its arguments; {text_file}, {voice}, {rate}, {out} are replaced.",
     )
     speech_timeout_s: float = Field(600, gt=0, description="Longest time that the program may take, in seconds.")
     font_file: str = Field(

@@ -1,4 +1,4 @@
-"""Reserving the disk space of an export: estimated before its first piece is rendered, and corrected as it is used."""
+"""Reservation of disk space for an export: estimated before the first piece is rendered, and corrected afterwards."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TELLING = 50
 
 
 class FilmSpace:
-    """The space that one film needs until it is made. Every method may raise what `ReservedSpace.hold` raises."""
+    """The disk space that one film needs. Every method may raise the errors of `ReservedSpace.hold`."""
 
     def __init__(self, reserved: ReservedSpace, later: int) -> None:
-        """Reserve nothing yet; `later` bytes are needed after this film."""
+        """Store the arguments; `later` bytes are needed after this film."""
         self._reserved, self._later = reserved, later
         self._needs = Needs([], 0, 0)
 
     def begin(self, pieces: Sequence[Piece], look: Look, kept: Sequence[Path | None]) -> None:
-        """Reserve what rendering and joining take. `kept` has the file of each piece that is there already."""
+        """Reserve the space for rendering and joining. `kept` has the files of pieces that exist already."""
         canvas = Canvas(look.size, look.rate, look.quality)
         expected = [
             most_bytes(piece.frames, [byte_rate(part.shot.facts, look.size) for part in piece.parts], canvas)
@@ -39,7 +39,7 @@ class FilmSpace:
         self._hold(0)
 
     def watched(self, file: join.Rendered, on_progress: ffmpeg.ProgressCallback) -> ffmpeg.ProgressCallback:
-        """The callback of a run that writes the next piece: gives back what has been written."""
+        """Return a progress callback for the next piece, which releases the space that has been written."""
 
         def seen(progress: ffmpeg.Seen) -> None:
             share = progress.frame / file.frames if progress.frame >= _TELLING else 0.0
@@ -49,7 +49,7 @@ class FilmSpace:
         return seen
 
     def rendered(self, file: join.Rendered) -> None:
-        """The next piece is there."""
+        """Update the reservation after a piece was rendered."""
         self._needs.rendered(_size(file.path))
         self._hold(0)
 

@@ -19,7 +19,7 @@ _OUTLINE = 0.06  # of the size of the letters
 
 
 def cues_of(params: ExportParams, ctx: Context) -> tuple[list[Cue], list[str]]:
-    """The subtitles of the film, if it has any, and a warning if their encoding was guessed.
+    """Return the subtitles of the film, if any, and a warning if their encoding was guessed.
 
     Raises:
         VidqueueError: `unsupported_format`.
@@ -28,18 +28,18 @@ def cues_of(params: ExportParams, ctx: Context) -> tuple[list[Cue], list[str]]:
         return [], []
     with check_source(ctx.input("subtitles")).opened() as file, open(file, "rb", closefd=False) as reading:
         data = reading.read(MOST_BYTES)
-    guessed = "The subtitles are not UTF-8 and were read as Windows-1252; other letters than Western ones are wrong."
+    guessed = "The subtitles are not UTF-8 and were read as Windows-1252; letters of other scripts are wrong."
     return read_subtitles(data), [guessed] if encoding_of(data) == GUESSED else []
 
 
 def late_cues(cues: Sequence[Cue], length_s: float) -> list[str]:
-    """A sentence about subtitles that the film is too short for."""
+    """Return a warning about subtitles that begin after the end of the film."""
     late = sum(cue.start_s >= length_s for cue in cues)
     return [f"{late} of {len(cues)} subtitles are not shown: the film ends before them."] if late else []
 
 
 def fonts_for(params: ExportParams, cues: Sequence[Cue], ctx: Context) -> tuple[tuple[Font, ...], list[str]]:
-    """The fonts of what is drawn into the film, and a warning of characters that they lack.
+    """Return the fonts for text in the film, and a warning about characters that they lack.
 
     Raises:
         VidqueueError: `processor_unavailable`, the configured font cannot be read.

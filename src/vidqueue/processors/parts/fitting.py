@@ -1,4 +1,4 @@
-"""Encoding a video to fit a size in bytes: first at the quality that is wanted, then at the one that this shows."""
+"""Encodes a video to fit a size in bytes: first at the requested quality, then at qualities found by interpolation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vidqueue.processors.context import Context
 # The encoders' own two passes keep their notes in files, by path, and no path enters the jail. A constant quality
 # shares the bytes out among the pictures as two passes do; which one fits is found from the sizes of earlier runs.
 _AIM = 0.98
-# The share of the size that is enough, after the first result that fits and after each one that was to come closer.
+# The share of the size at which the search stops: after the first result that fits, and after each further one.
 _CLOSE = (0.94, 0.9, 0.85, 0.0)
 _MOST_RUNS = 6
-# By how many times more or less than usual an encoder may answer to a change of its setting.
+# The most by which the response of an encoder to a setting may differ from the usual one, as a factor.
 _ODDEST = 4.0
 
 
@@ -27,11 +27,11 @@ class Dial:
     """A setting of an encoder that decides how large pictures become; a higher one makes them smaller.
 
     Attributes:
-        start: the value that is wanted.
-        halving: by how much it rises for half as many bytes, about.
+        start: the requested value.
+        halving: the increase that about halves the bytes.
         end: the highest value.
         step: the smallest difference between two values.
-        words: what people call a value.
+        words: formats a value for users.
     """
 
     start: float
@@ -60,9 +60,9 @@ def kbit_at(value: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How a result is written: its path, and what writes it with a setting.
+    """An encoding that can be repeated: the path of the result, and the function that writes it with a setting.
 
-    `write` also gets the part of the whole work that it is.
+    `write` also gets its range of the whole progress.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Encoding:
 
 
 def encode_to_fit(encoding: Encoding, max_size_mb: float | None, ctx: Context) -> ffmpeg.Tally:
-    """Write the result, again if it is larger than wanted; the counts of the run that wrote it.
+    """Write the result, again if it is too large; return the counts of the run that wrote it.
 
     Raises:
         VidqueueError: `output_too_large`, it cannot be made small enough; or a run failed.
@@ -108,16 +108,16 @@ def encode_to_fit(encoding: Encoding, max_size_mb: float | None, ctx: Context) -
 
 @dataclass(slots=True)
 class _Search:
-    """Looks for the setting whose result is the largest that fits.
+    """The search for the setting with the largest result that fits.
 
     Attributes:
         most: bytes of a result that fits.
-        others: bytes of the last result that are none of its pictures.
+        others: bytes of the last result that do not belong to pictures.
         runs: settings tried, with the logarithms of the bytes of their pictures.
         large: the highest setting whose result was too large.
         fits: the lowest setting whose result fits.
-        share: of the size, that the best result has.
-        closer: how many results were tried although one fitted already.
+        share: the size of the best result as a share of the limit.
+        closer: the number of results that were tried after one that fits.
         creeps: whether the last two results were both too large.
     """
 
@@ -132,7 +132,7 @@ class _Search:
     creeps: bool = False
 
     def take(self, value: float, size: int, video_bytes: int) -> None:
-        """Learn from one result."""
+        """Record one result."""
         self.others = size - video_bytes
         self.creeps = size > self.most and bool(self.runs) and self.runs[-1][0] == self.large
         self.runs.append((value, math.log2(max(video_bytes, 1))))
@@ -143,7 +143,7 @@ class _Search:
         self.closer += self.fits < math.inf
 
     def next(self, *, last: bool) -> float | None:
-        """The setting to try next; None if there is none, or the best result is close enough."""
+        """Return the setting to try next; None if there is none, or the best result is close enough."""
         pictures = self.most * _AIM - self.others
         first_fits = self.fits == self.dial.start
         if last or first_fits or pictures <= 0 or self.share >= _CLOSE[max(self.closer, 0)]:
@@ -155,7 +155,7 @@ class _Search:
         return value if self.large < value < self.fits else None
 
     def _guess(self, wanted: float) -> float:
-        """The setting that the two results next to the wanted size point to; of one result, what is usual."""
+        """Interpolate between the two results nearest to the limit; with one result, use the usual response."""
         near = sorted(self.runs, key=lambda run: abs(run[1] - wanted))[:2]
         value, bits = near[0]
         halving = self.dial.halving

@@ -1,6 +1,6 @@
-"""Translating presets that HandBrake exports (JSON) into parameters of `transcode`. No IO.
+"""Translates presets that HandBrake exports (JSON) into parameters of `transcode`. No IO.
 
-What has no counterpart here is not passed over in silence: `left_out` names it, and the result says so.
+Settings without a counterpart are not ignored silently: `left_out` names them in a warning of the result.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _CONTAINERS = {"av_mp4": "mp4", "mp4": "mp4", "av_mkv": "mkv", "mkv": "mkv", "av_webm": "webm", "webm": "webm"}
-# Encoder of HandBrake: codec, and who encodes.
+# HandBrake's encoders, with codec and encoder here.
 _ENCODERS = {
     "x264": ("h264", "auto"), "x264_10bit": ("h264", "auto"), "x265": ("h265", "auto"), "x265_10bit": ("h265", "auto"),
     "x265_12bit": ("h265", "auto"), "svt_av1": ("av1", "auto"), "svt_av1_10bit": ("av1", "auto"),
@@ -21,7 +21,7 @@ _FAST = ("ultrafast", "superfast", "veryfast", "faster", "fastest", "8", "9", "1
 _SLOW = ("slow", "slower", "veryslow", "placebo", "slowest", "0", "1", "2", "3", "4", "hq")
 _CHANNELS = {"mono": "mono", "stereo": "stereo", "dpl1": "stereo", "dpl2": "stereo"}
 _OFF = ("", "off", "none", "auto", "angle=0|hflip=0", "disable=1", False, 0, None)
-# Keys that change the result and have no counterpart, with the values that ask for nothing.
+# Keys that change the result and have no counterpart, with the values that disable them.
 _WITHOUT_COUNTERPART = {
     "PictureRotate": _OFF, "PictureDenoiseFilter": _OFF, "PictureSharpenFilter": _OFF, "PictureDeblockPreset": _OFF,
     "PictureDetelecine": _OFF, "PictureChromaSmoothPreset": _OFF, "PictureColorspacePreset": _OFF,
@@ -35,10 +35,10 @@ _DEEPEST = 8
 
 
 def parameters(preset: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of `transcode` that a preset stands for.
+    """Return the parameters of `transcode` for a preset.
 
     Raises:
-        ValueError: it is no preset, or one of a kind that cannot be made here.
+        ValueError: it is not a preset, or needs an unsupported codec or container.
     """
     one = _chosen(preset)
     given: dict[str, Any] = {}
@@ -54,20 +54,20 @@ def parameters(preset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def left_out(preset: Mapping[str, Any]) -> list[str]:
-    """A sentence that names the settings of a preset that have no counterpart; none if all have one."""
+    """Return a warning that names the settings of a preset without a counterpart; none if all have one."""
     one = _chosen(preset)
     names = [name for name, nothing in _WITHOUT_COUNTERPART.items() if one.get(name) not in nothing]
     names += ["the 10 bits of x264"] if one.get("VideoEncoder") == "x264_10bit" else []
     if len(_audio_list(one)) > 1:
         names.append("AudioList beyond its first")
-    return [f"Of the HandBrake preset is not applied: {', '.join(names)}."] if names else []
+    return [f"Settings of the HandBrake preset that are not applied: {', '.join(names)}."] if names else []
 
 
 def _chosen(preset: Mapping[str, Any]) -> Mapping[str, Any]:
     """The default preset of a file, else its first."""
     leaves = list(_leaves(preset, _DEEPEST))
     if not leaves:
-        raise ValueError("it is no preset of HandBrake: it has no VideoEncoder")
+        raise ValueError("it is not a HandBrake preset: it has no VideoEncoder")
     return next((one for one in leaves if one.get("Default") is True), leaves[0])
 
 
@@ -109,7 +109,7 @@ def _quality(one: Mapping[str, Any]) -> dict[str, Any]:
 def _crf(slider: Any) -> int:
     # Anything else taken for 0 would ask for the largest file there is.
     if isinstance(slider, bool) or not isinstance(slider, int | float):
-        raise ValueError(f"the preset has the VideoQualitySlider {str(slider)[:40]!r}, which is no number")
+        raise ValueError(f"the preset has the VideoQualitySlider {str(slider)[:40]!r}, which is not a number")
     return round(max(0, min(63, slider)))
 
 
@@ -146,5 +146,5 @@ def _sound(one: Mapping[str, Any]) -> dict[str, Any]:
 def _audio_list(one: Mapping[str, Any]) -> list[Any]:
     sounds = one.get("AudioList")
     if sounds is not None and not isinstance(sounds, list):
-        raise ValueError("the AudioList of the preset is no list")
+        raise ValueError("the AudioList of the preset is not a list")
     return sounds or []

@@ -1,4 +1,4 @@
-"""The pictures of a composed film: the parts of its materials, in their order, to the length of the narration."""
+"""The montage of a composed film: scenes from the materials, in order, to the length of the narration."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SCENES_FROM = 0.4
 _TRANSITION_S = 0.5
 # How near a time must be to a picture to mean it; more than the roundings of all clips.
 _TOLERANCE_S = 0.001
-# A shorter rest of a video is not shown.
+# A shorter remainder of a video is not used.
 _SHORTEST_S = 0.5
-# Clips of one film; parts are longer where that many would not fill it.
+# The most clips of one film; scenes are longer if that many would not fill it.
 _MOST_CLIPS = 450
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A part of a material that is shown; a still has no beginning. `byte_rate` is that of its file (`film/space`)."""
+    """A part of a material; a still has no start. `byte_rate` is that of its file (see `film/space`)."""
 
     path: Path
     begin_s: float
@@ -40,7 +40,7 @@ class Scene:
     byte_rate: float = 0.0
 
     def clip(self, length_s: float, params: ComposeParams, *, is_first: bool) -> dict[str, Any]:
-        """The clip of an export that shows it for a time."""
+        """Return the clip of an export that shows the scene for a time."""
         times = (
             {"duration_s": length_s}
             if self.is_still
@@ -54,12 +54,12 @@ class Scene:
 
 
 def transition_s(params: ComposeParams) -> float:
-    """How long a transition takes: less where the parts are short."""
+    """Return the length of transitions, which is shorter for short scenes."""
     return min(_TRANSITION_S, params.clip_s / 4)
 
 
 def scenes_of(params: ComposeParams, length_s: float, ctx: Context, warnings: list[str]) -> list[Scene]:
-    """The parts of all materials, in the order of the list."""
+    """Return the scenes of all materials, in the order of the list."""
     longest_s = max(params.clip_s, length_s / _MOST_CLIPS + transition_s(params))
     if longest_s > params.clip_s:
         warnings.append(f"Each part is shown for {longest_s:.1f} s, because the film would have too many.")
@@ -92,7 +92,7 @@ def _parts(path: Path, number: int, longest_s: float, size: tuple[int, int], ctx
 def filled(
     scenes: list[Scene], params: ComposeParams, length_s: float, dice: random.Random
 ) -> list[tuple[Scene, float]]:
-    """Scenes, from the beginning again where they are too few, and how long each is shown, to exactly this length."""
+    """Fill exactly this length with scenes, repeated if they are too few, and return each with its time."""
     chosen: list[tuple[Scene, float]] = []
     length_s, done_s = max(length_s, 1 / RATE), 0.0
     while True:
@@ -101,7 +101,7 @@ def filled(
             shown_s = min(scene.length_s, length_s - done_s + overlap_s)
             chosen.append((scene, shown_s))
             done_s += shown_s - overlap_s
-            # A rest that is no picture of the film would be a clip without one.
+            # A remainder shorter than one picture would be a clip without pictures.
             if _pictures(done_s + _TOLERANCE_S) >= _pictures(length_s):
                 return chosen
 
@@ -115,7 +115,7 @@ def _pictures(seconds: float) -> int:
 
 
 def _long_enough(scenes: list[Scene], params: ComposeParams, ctx: Context, warnings: list[str]) -> list[Scene]:
-    """The scenes that have pictures beside those of the crossfades at both ends.
+    """Return the scenes that are longer than the crossfades at both ends.
 
     Raises:
         VidqueueError: `invalid_params`, there are none.

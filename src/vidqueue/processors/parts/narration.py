@@ -60,7 +60,7 @@ def _spoken(script: str, params: ComposeParams, config: ComposeSettings, ctx: Co
     if status != 0 or not out.is_file() or not out.stat().st_size:
         last = next((line for line in reversed(words.splitlines()) if line.strip()), "no output")
         how = f"status {status}" if status else f"status 0 and wrote no sound to {out.name}"
-        raise VidqueueError("model_failed", f"The program that speaks ended with {how}: {last[:300]}")
+        raise VidqueueError("model_failed", f"The speech program ended with {how}: {last[:300]}")
     return out
 
 

@@ -36,7 +36,7 @@ class Renditions:
 
 
 def master(renditions: Renditions) -> str:
-    """The playlist that a player opens."""
+    """Return the master playlist."""
     lines = [*_HEAD, "#EXT-X-INDEPENDENT-SEGMENTS"]
     sounds = [found for _, found in renditions.sounds]
     lines += [_track("AUDIO", "sound", number, track) for number, (track, _) in enumerate(renditions.sounds, start=1)]
@@ -57,7 +57,7 @@ def master(renditions: Renditions) -> str:
 
 
 def of_fragments(media: str, found: Fragmented) -> str:
-    """The playlist of a rendition whose segments are ranges of one file."""
+    """Return the playlist of a rendition whose segments are byte ranges of one file."""
     lines = [*_opened(max(one.duration_s for one in found.fragments)), "#EXT-X-INDEPENDENT-SEGMENTS"]
     lines.append(f'#EXT-X-MAP:URI="{media}",BYTERANGE="{found.head}@0"')
     for one in found.fragments:
@@ -66,7 +66,7 @@ def of_fragments(media: str, found: Fragmented) -> str:
 
 
 def of_whole(media: str, duration_s: float) -> str:
-    """The playlist of a rendition that is one file, such as WebVTT."""
+    """Return the playlist of a rendition that is one file, such as WebVTT."""
     return "\n".join([*_opened(duration_s), f"#EXTINF:{duration_s:.6f},", media, "#EXT-X-ENDLIST"]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Copying pictures into another container: where that is possible, and whether what came out is right."""
+"""Stream copy into another container: when it is possible, and the check of its result."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.probe import probe
 from vidqueue.processors.context import Context
 
-# By so much a part may be longer because pictures are not stored in the order in which they are shown.
+# How much longer a trimmed copy may be, because pictures are not stored in display order.
 _CUT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """The facts of a copy that is right, with what is to be said of it; or the reason why it is not."""
+    """The facts of a correct copy with its warnings, or the reason why it is not correct."""
 
     facts: MediaFacts | None
     notes: list[str]
 
 
 def why_not_copied(video: VideoFacts, container: Container) -> str:
-    """A sentence if the pictures cannot be copied as they are shown; empty if they can."""
+    """Return why the pictures cannot be copied; empty if they can."""
     if video.codec not in container.copies:
         return f"{container.name} does not hold {video.codec}."
     if video.untimed:
@@ -48,7 +48,7 @@ def is_unofficial(video: VideoFacts, *, copied: bool) -> bool:
 
 
 def copied(output: Path, expected: verify.Expected, ctx: Context, *, start_s: float, trims: bool) -> Copied:
-    """Read a copy back and compare it with its source; a part of the source begins and ends where it can be cut.
+    """Read a copy back and compare it with its source; a trimmed part begins and ends at places that can be cut.
 
     Raises:
         VidqueueError: it could not be read for want of memory, time or space.

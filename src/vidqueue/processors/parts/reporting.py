@@ -35,14 +35,14 @@ def stage_reporter(
 
 
 def log_remarks(ctx: Context, tally: ffmpeg.Tally, *, failed: bool = False) -> None:
-    """Write what ffmpeg remarked into the log of the attempt; its errors are errors only where the run failed."""
+    """Write ffmpeg's messages into the log of the attempt; its errors have the level error only if the run failed."""
     for level, text in tally.remarks:
         ctx.log(text, level if failed else ffmpeg.endured(level))
 
 
 @contextmanager
 def remarks_logged(ctx: Context, tally: ffmpeg.Tally) -> Iterator[None]:
-    """Write what ffmpeg remarked in the block into the log, at its end."""
+    """Write ffmpeg's messages of the block into the log at its end."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Asks an OpenAI-compatible API, at the address that the operator has set, for scripts and for search terms."""
+"""Client of the configured OpenAI-compatible API that writes scripts and search terms."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class ScriptWriter:
 
     Attributes:
         config: the section `compose`; `script_url` is set.
-        check: called ten times a second while it waits for the answer; what it raises ends the wait.
-        redact: told the key of the API, which no log and no error may show.
+        check: called ten times a second while the client waits for the response; an exception from it ends the wait.
+        redact: called with the API key, which must not appear in logs and errors.
 
     Each method may raise:
         WaitingError: the API does not answer, or is too busy to.
@@ -55,7 +55,7 @@ class ScriptWriter:
     redact: Callable[[str], None] = lambda secret: None
 
     def script(self, subject: str, *, language: str = "", paragraphs: int = 1) -> str:
-        """The script about a subject, in its language if no other one is given."""
+        """Return a script about a subject, in its language if no other one is given."""
         asked = _ASKED.format(
             language=f"in this language: {language}" if language else "in its language",
             paragraphs=f", in {paragraphs} paragraphs" if paragraphs > 1 else "",
@@ -63,7 +63,7 @@ class ScriptWriter:
         return self._asked(asked + subject)[:_LONGEST]
 
     def terms(self, subject: str, script: str, amount: int) -> list[str]:
-        """Terms to search stock videos by, at most so many."""
+        """Return search terms for stock videos, at most `amount`."""
         answer = self._asked(_ASKED_TERMS.format(amount=amount, subject=subject, script=script))
         try:
             told: Any = json.loads(answer[answer.index("[") : answer.rindex("]") + 1])
@@ -75,7 +75,7 @@ class ScriptWriter:
         return found[:amount]
 
     def _asked(self, prompt: str) -> str:
-        """What the model says."""
+        """Return the response of the model."""
         messages = [{"role": "user", "content": prompt}]
         asked = {"model": self.config.script_model, "messages": messages, "stream": False}
         stop = Stop()

@@ -1,4 +1,4 @@
-"""The parameters of `transcode`: which go together, and the size and rate of the picture that they ask for."""
+"""The parameters of `transcode`: their validation, and the resulting size, rate and range of the pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Resolution = Literal["source", "2160p", "1440p", "1080p", "720p", "540p", "480p"
 Side = Annotated[int, Field(ge=16, le=16384)]
 
 ANIMATIONS: frozenset[str] = frozenset({"gif", "webp"})
-# What `codec: copy` cannot do, because the pictures stay as they are.
+# Parameters that exclude `codec: copy`, because they change the pictures.
 _CHANGES = (
     "resolution", "width", "height", "max_width", "max_height", "fps", "max_fps", "crf", "bitrate_kbit", "max_size_mb"
 )  # fmt: skip
@@ -46,8 +46,8 @@ class TranscodeParams(Parameters):
     )
     codec: Literal[VideoCodec, "copy"] | None = Field(
         None,
-        description="Video codec; h264, or vp9 in webm, when not given. `copy` takes the pictures over as they are, "
-        "where the container holds them.",
+        description="Video codec; h264, or vp9 in webm, when not given. `copy` copies the pictures, if the container "
+        "supports their codec.",
     )
     encoder: EncoderWish = "auto"
     quality: Quality = Field("medium", description="low, medium or high: crf 28, 23 or 18 with x264.")
@@ -120,34 +120,34 @@ class TranscodeParams(Parameters):
 
     @property
     def film(self) -> ContainerName:
-        """The container, where it is none of an animated picture."""
+        """Return the container; None for animated pictures."""
         assert self.container != "gif"
         assert self.container != "webp"
         return self.container
 
     @property
     def copies(self) -> bool:
-        """True if the pictures are to be taken over as they are."""
+        """True if the pictures should be copied."""
         return self.codec == "copy"
 
     @property
     def trims(self) -> bool:
-        """True if only a part of the source is wanted."""
+        """True if only a part of the source is requested."""
         return self.start_s > 0 or self.end_s is not None
 
     def fitting_encoder(self) -> Encoder:
-        """The encoder that is used; of a copy, the one that is used where copying is impossible."""
+        """Return the encoder; for `codec: copy`, the one that is used if copying is impossible."""
         return fitting_encoder(self.film, None if self.codec == "copy" else self.codec, self.encoder)
 
     def rate(self, video: VideoFacts) -> float | None:
-        """The constant rate that the result shall have; None for the source's own times."""
+        """Return the constant frame rate of the result; None to keep the source's timestamps."""
         if self.fps is None and self.max_fps is not None and video.fps > self.max_fps * 1.001:
             return self.max_fps
         return self.fps
 
 
 def shown_part(params: TranscodeParams, facts: MediaFacts, video: VideoFacts) -> tuple[float, float]:
-    """From when to when pictures of the wanted part are shown, in seconds from the beginning of the file.
+    """Return the range of the requested part, in seconds from the beginning of the file.
 
     Raises:
         VidqueueError: `trim_out_of_range`.
@@ -168,11 +168,11 @@ def shown_part(params: TranscodeParams, facts: MediaFacts, video: VideoFacts) ->
 
 
 def target_size(params: TranscodeParams, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the result in pixels, even; never larger than the source unless that was asked for.
+    """Return width and height of the result in pixels, even; never larger than the source without `upscale`.
 
     Args:
-        params: what is wished.
-        size: of the source, upright.
+        params: the parameters of the job.
+        size: the size of the source, upright.
     """
     width, height = size
     scale = _scale(params, width, height)
@@ -188,7 +188,7 @@ def target_size(params: TranscodeParams, size: tuple[int, int]) -> tuple[int, in
 
 
 def kept_size(params: TranscodeParams, size: tuple[int, int]) -> list[str]:
-    """Return why a wished size above the source's leaves the picture as it is; nothing where that needs no words."""
+    """Return a warning if a requested size is not used because it is above the source's; else None."""
     if params.copies or params.upscale or max(_scale(params, *size)) <= 1.0:
         return []
     wished = params.resolution if params.resolution != "source" else f"{params.width or '?'}x{params.height or '?'}"

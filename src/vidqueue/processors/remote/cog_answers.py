@@ -1,4 +1,4 @@
-"""What the answers of a Cog server mean: a prediction, a refusal, or the error that it failed with. No IO."""
+"""Interprets responses of a Cog server: a prediction, a refusal, or the error of a failed prediction. No IO."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from vidqueue.errors import VidqueueError
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|outofmemoryerror", re.IGNORECASE)
-# What servers say of a worker that died; that it may have been for want of memory is a guess of theirs.
+# The message of servers whose worker died; "possibly out of memory" in it is only a guess.
 _CRASHED = ("Worker crashed", "Prediction failed for an unknown reason")
 
 
 def prediction_of(name: str, status: int, answer: Any) -> dict[str, Any]:
-    """The prediction in an answer of the server that is called `name`.
+    """Return the prediction in a response of the server called `name`.
 
     Raises:
         VidqueueError: `invalid_params`, the input is refused; `peer_lost`, the answer is none.
@@ -22,7 +22,7 @@ def prediction_of(name: str, status: int, answer: Any) -> dict[str, Any]:
     if status in (400, 422):
         raise VidqueueError("invalid_params", f"The model of {name} does not accept this input: {_told(answer)}.")
     if status not in (200, 201) or not isinstance(answer, dict) or "status" not in answer:
-        raise VidqueueError("peer_lost", f"The server of {name} answered {status}, and no prediction.")
+        raise VidqueueError("peer_lost", f"The server of {name} answered {status} without a prediction.")
     return answer
 
 
@@ -35,7 +35,7 @@ def failure_of(name: str, prediction: dict[str, Any], is_lost: Callable[[], bool
 
 
 def _told(answer: Any) -> str:
-    """What a server says is wrong with the input."""
+    """Return a server's reasons for refusing the input."""
     detail = answer.get("detail", answer.get("error")) if isinstance(answer, dict) else None
     if not isinstance(detail, list):
         return str(detail or "it gave no reason")[:1000]

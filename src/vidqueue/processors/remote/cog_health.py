@@ -1,4 +1,4 @@
-"""How a Cog server is, as its health check says, and its log in readable lines."""
+"""The health check of a Cog server, and the formatting of its log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def condition_of(endpoint: Endpoint, url: str) -> Condition:
     if word == "READY" and endpoint.command:
         document_of(endpoint, url)
     states = {"READY": "ready", "BUSY": "busy", "STARTING": "starting"}
-    return Condition(states.get(word, "away"), "" if word in states else "it does not answer as Cog does")  # type: ignore[arg-type]
+    return Condition(states.get(word, "away"), "" if word in states else "its response is not that of a Cog server")  # type: ignore[arg-type]
 
 
 def _words(health: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ def _words(health: dict[str, Any]) -> str:
 
 
 def readable(line: str) -> str | None:
-    """The message of a line that Cog writes as JSON; None for what the model printed, which its reports tell."""
+    """Return the message of a JSON log line of Cog; None for output of the model, which its reports have too."""
     if not line.startswith("{"):
         return line
     try:

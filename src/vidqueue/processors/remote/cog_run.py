@@ -1,4 +1,4 @@
-"""One run on a Cog server: starts the prediction, follows it, cancels it with the job, and fetches what it made.
+"""Runs a job on a Cog server: starts the prediction, follows it, cancels it with the job, and fetches its files.
 
 The request that starts a prediction stays open until it ends. Cog written in Rust (0.17 and newer) cancels the
 prediction when that connection closes, so that none is left on it when this process is killed. For older ones a later
@@ -37,7 +37,7 @@ from vidqueue.progress import Progress
 
 # A small file travels inside the input; the server fetches a larger one.
 LARGEST_INLINE = 256 << 10
-# An answer is held in memory; a server uploads larger files.
+# Responses are held in memory; servers upload larger files.
 LARGEST_ANSWER = 384 << 20
 # Longest time that the server may leave the question open whether it lives, in seconds.
 SILENT_S = 60.0
@@ -46,7 +46,7 @@ CANCEL_S = 8.0
 BUSY_RETRY_S = 1.0
 # Time for the answer that a prediction has begun, in seconds.
 BEGIN_S = 30.0
-# Times in a row that a server says it is idle, before a prediction is lost whose end it has not reported.
+# Consecutive checks that find the server idle before a prediction without a report of its end counts as lost.
 IDLE_TWICE = 2
 
 Answer = tuple[int, Any]
@@ -236,14 +236,14 @@ class CogRun:
 
     def _unreported(self) -> Exception:
         if self._reports.heard:
-            return LostWorkError(f"The server of {self._name} does not know the work any more.")
-        message = f"The server of {self._name} has ended the work, and none of its reports came."
+            return LostWorkError(f"The server of {self._name} has lost the prediction.")
+        message = f"The server of {self._name} is idle again, but no report of the prediction arrived."
         return VidqueueError(
-            "peer_lost", message, hint="Set callback_host to an address that it reaches this machine by."
+            "peer_lost", message, hint="Set callback_host to an address of this machine that the server can reach."
         )
 
     def _away(self, error: PeerError) -> WaitingError:
-        message = f"The server of {self._name} does not take the work: {error}."
+        message = f"The server of {self._name} did not accept the prediction: {error}."
         return WaitingError("peer_unavailable", message, retry_after_s=10)
 
     def _answered(self, answer: Answer | PeerError, *, canceled: bool) -> Answer:

@@ -1,4 +1,4 @@
-"""A Cog server as one run sees it: its health, its version, and what can be asked of it while it works."""
+"""Requests of one run to a Cog server: health, version, cancel."""
 
 from __future__ import annotations
 

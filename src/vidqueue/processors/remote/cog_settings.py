@@ -35,7 +35,7 @@ class Endpoint(ManagedSettings):
     )
     device: Literal["cpu", "gpu"] = Field("gpu", description="Kind of lane that its jobs need.")
     lane: str | None = Field(None, max_length=64, description="Only this lane: the one of the card that it runs on.")
-    concurrency: int = Field(1, ge=1, le=1000, description="Jobs that may be on an external server at a time.")
+    concurrency: int = Field(1, ge=1, le=1000, description="Most jobs on an external server at the same time.")
     vram_mb: int = Field(0, ge=0, description="GPU memory that a server with a command needs, in MiB.")
     busy_timeout_s: float = Field(
         600, ge=0, description="Time that a job waits on its lane for a busy server before it is put back, in seconds."
@@ -57,9 +57,9 @@ class Endpoint(ManagedSettings):
     @model_validator(mode="after")
     def _one_job_each(self) -> Self:
         if self.command and self.concurrency != 1:
-            raise ValueError("concurrency is for a server with a url; a command runs once for each lane")
+            raise ValueError("concurrency applies only to a server with a url; a command runs once for each lane")
         if self.upload_port is not None and (self.command or self.concurrency != 1):
-            raise ValueError("upload_port is for a server with a url and a concurrency of 1")
+            raise ValueError("upload_port applies only to a server with a url and a concurrency of 1")
         return self
 
     @property

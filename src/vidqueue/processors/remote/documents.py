@@ -1,4 +1,4 @@
-"""OpenAPI documents of models, kept for a while, so that each check of a job need not ask a server."""
+"""A cache of the OpenAPI documents of models, so that a check of a job needs no request to a server."""
 
 from __future__ import annotations
 

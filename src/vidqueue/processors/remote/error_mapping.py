@@ -18,7 +18,7 @@ _NO_MODEL = frozenset({"model_not_found", "unknown_model", "missing_model"})
 
 
 def error_for_response(server: str, reply: Reply) -> Exception:
-    """What is raised when a server does not take the work."""
+    """Return the exception for a response with which a server refuses the work."""
     words = message_of(reply.value) or "it gave no reason"
     match reply.status:
         case 401 | 403:
@@ -28,12 +28,11 @@ def error_for_response(server: str, reply: Reply) -> Exception:
                 "peer_busy", f"The {server} takes no work now: {words}.", retry_after_s=retry_after_s(reply)
             )
         case status if 300 <= status < 400:
-            message = (
-                f"The {server} leads elsewhere ({status} {reply.headers.get('location', '')[:200]}). Is its url right?"
-            )
+            location = reply.headers.get("location", "")[:200]
+            message = f"The {server} redirects to another address ({status} {location}). Check its url."
             return WaitingError("peer_unavailable", message, retry_after_s=30)
         case 404 if code_of(reply.value) not in _NO_MODEL:
-            message = f"The {server} answers, but it has no such address. Is its url right? It said: {words}"
+            message = f"The {server} has no such address. Check its url. It said: {words}"
             return WaitingError("peer_unavailable", message, retry_after_s=30)
         case status if status >= 500:
             return failure_of(reply.value, f"The {server} answered {status}", code="peer_lost")

@@ -1,4 +1,4 @@
-"""The API key of a server, which stands in a file."""
+"""Reads the API key of a server from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small HTTP server for the time of one run: the peer fetches its inputs here, sends reports, and uploads files."""
+"""An HTTP server during one run, from which the peer fetches inputs and to which it sends reports and files."""
 
 from __future__ import annotations
 

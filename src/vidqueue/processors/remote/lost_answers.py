@@ -1,4 +1,4 @@
-"""Finds the work that a server began although its answer was lost, in the server's own list of its work.
+"""Finds remote work whose response to the submit was lost, in the server's own list of its work.
 
 A server that knows idempotency keys begins nothing twice, but most do not know them. What is listed is ours if it
 was asked for with the same words, was created since we asked (by the server's own clock), and belongs to no other job.

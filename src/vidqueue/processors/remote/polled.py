@@ -1,4 +1,4 @@
-"""Work on a server that is polled: submits it, follows it to its end, and stops it with the job.
+"""Runs work on a server that is polled: submits it, polls it until it ends, and stops it with the job.
 
 Only the server's answers are believed. Work that it does not know any more was lost by a restart, which interrupts the
 attempt. The next attempt of a job goes on with the work of the one before, if that is there. If the answer that the

@@ -1,4 +1,4 @@
-"""One prediction at Replicate, or at a server that answers like it: its input, its log, and its files.
+"""Runs a prediction at Replicate, or at a compatible server: its input, its log, and its files.
 
 The files are fetched as soon as the prediction has ended: Replicate deletes them after an hour.
 """

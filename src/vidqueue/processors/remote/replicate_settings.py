@@ -25,8 +25,8 @@ class Account(Section):
     url: Url = Field("https://api.replicate.com/v1", description="Base address with the version.")
     token_file: Path | None = Field(None, description="File with the token of the account.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Kind of lane that its jobs need.")
-    lane: str | None = Field(None, max_length=64, description="Only this lane.")
-    concurrency: int = Field(10, ge=1, le=1000, description="Predictions that may run at a time.")
+    lane: str | None = Field(None, max_length=64, description="Run its jobs only on this lane.")
+    concurrency: int = Field(10, ge=1, le=1000, description="Most predictions that may run at the same time.")
     away_timeout_s: float = Field(
         600, ge=0, description="Time without an answer after which a running job is interrupted, in seconds."
     )
@@ -40,7 +40,7 @@ class Account(Section):
 
 
 class ReplicateAccounts(ReplicateSettings):
-    """The addresses that clients of Replicate know, and accounts at Replicate itself."""
+    """The API that is compatible with Replicate, and accounts at Replicate itself."""
 
     accounts: dict[EntryName, Account] = Field({}, description="Accounts of the processor `replicate`, by name.")
 

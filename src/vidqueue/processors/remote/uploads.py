@@ -1,4 +1,4 @@
-"""Files that a Cog server uploads while a prediction runs, instead of returning them inside its answer.
+"""Receives files that a Cog server uploads during a prediction, instead of returning them inside its response.
 
 There are two ways. A server that was started with `--upload-url` sends the bytes alone (PUT <url>/<name>) and takes the
 `Location` of the answer. One of 0.16 or older that finds `output_file_prefix` in an open request sends a form with one

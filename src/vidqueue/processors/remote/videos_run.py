@@ -1,4 +1,4 @@
-"""One video on a server of the OpenAI-shaped video API: what is asked for, what it answers, and the download."""
+"""Runs a job on a server of OpenAI's video API: the request, the progress, and the download of the video."""
 
 from __future__ import annotations
 

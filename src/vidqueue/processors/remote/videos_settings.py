@@ -19,13 +19,15 @@ class VideoServer(ManagedSettings):
         None, description="Base address of an external server, with the version: `http://127.0.0.1:8000/v1`."
     )
     path: str = Field(
-        "/v1", pattern=r"^(/[A-Za-z0-9_.~-]+)*$", description="Where the API begins on a server with a command."
+        "/v1", pattern=r"^(/[A-Za-z0-9_.~-]+)*$", description="Base path of the API on a server with a command."
     )
     model: str = Field("", max_length=200, description="Model of jobs that name none; else the server's own default.")
-    key_file: Path | None = Field(None, description="File with the API key that the server wants.")
+    key_file: Path | None = Field(None, description="File with the API key of the server.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Kind of lane that its jobs need.")
-    lane: str | None = Field(None, max_length=64, description="Only this lane: the one of the card that it runs on.")
-    concurrency: int = Field(1, ge=1, le=1000, description="Jobs that may be on an external server at a time.")
+    lane: str | None = Field(
+        None, max_length=64, description="Run its jobs only on this lane, the one of the GPU that it uses."
+    )
+    concurrency: int = Field(1, ge=1, le=1000, description="Most jobs on an external server at the same time.")
     vram_mb: int = Field(0, ge=0, description="GPU memory that a server with a command needs, in MiB.")
     away_timeout_s: float = Field(
         120, ge=0, description="Time without an answer after which a running job is interrupted, in seconds."
@@ -40,6 +42,6 @@ class VideoServer(ManagedSettings):
 
 
 class VideoServers(VideosSettings):
-    """The addresses that clients of OpenAI's video API know, and servers that answer such addresses themselves."""
+    """The API that is compatible with OpenAI's video API, and servers with such an API."""
 
     servers: dict[EntryName, VideoServer] = Field({}, description="Servers of the processor `videos`, by name.")
