@@ -37,7 +37,7 @@ from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
 from vidqueue.ops import data_folder, failpoints, logs
 from vidqueue.ops.data_folder import RunningDaemon
-from vidqueue.ops.descriptors import allow_descriptors
+from vidqueue.ops.open_files import raise_open_files_limit
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
 from vidqueue.ops.watchdog import Heartbeat, Watchdog
@@ -100,7 +100,7 @@ def serve(
         log.warning("failpoints_armed", points=sorted(failpoints.armed))
     # A watchdog sends SIGABRT to a daemon that hangs: the log then shows where.
     faulthandler.enable()
-    allow_descriptors()
+    raise_open_files_limit()
     try:
         asyncio.run(_serve(settings, role, manager_of(os.environ), read_settings, origins or {}))
     except tuple(REFUSALS) as error:

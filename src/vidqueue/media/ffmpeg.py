@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import subprocess
@@ -180,10 +179,3 @@ def ffmpeg_version() -> str:
     with sandbox.start(["-version"], sandbox.SandboxLimits(Limits(), 30.0), stdout=subprocess.PIPE) as running:
         words = running.stdout.readline().decode("ascii", "replace").split()
     return words[2] if len(words) > 2 else "unknown"
-
-
-@cache
-def ffmpeg_sha256() -> str:
-    """SHA-256 of the ffmpeg binary, for `vidqueue doctor` and bug reports."""
-    with sandbox.ffmpeg_path().open("rb") as binary:
-        return hashlib.file_digest(binary, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vidqueue.job import Device
 from vidqueue.ops.processes import MARK
-from vidqueue.settings.entries import Section
+from vidqueue.settings.entries import AbsolutePath, Section
 
 PORT = "{port}"
 # The offset from a server's port to the port at which the run of a job receives its uploads.
@@ -93,7 +93,7 @@ class ManagedSettings(Section):
         description="Starts the server, instead of `url`: one for each lane that needs it. `{port}` is replaced by a "
         "free port, which PORT has too, and `{upload_port}` by one where files that it uploads are taken (Cog).",
     )
-    directory: Path | None = Field(None, description="Working folder of the command.")
+    directory: AbsolutePath | None = Field(None, description="Working folder of the command.")
     environment: dict[str, str] = Field(
         {}, description="Variables of the command beside PATH, HOME, LANG, TMPDIR and CUDA_VISIBLE_DEVICES."
     )
@@ -103,13 +103,6 @@ class ManagedSettings(Section):
     idle_stop_s: float = Field(
         300, ge=0, le=31_536_000, description="Seconds without work after which the command is stopped; 0 for never."
     )
-
-    @field_validator("directory")
-    @classmethod
-    def _absolute(cls, directory: Path | None) -> Path | None:
-        if directory is not None and not directory.is_absolute():
-            raise ValueError(f"{directory} is not an absolute path")
-        return directory
 
     @field_validator("command")
     @classmethod

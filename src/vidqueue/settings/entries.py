@@ -1,4 +1,4 @@
-"""Entries of the configuration that are lists of tables: schedules."""
+"""The base class of configuration sections, types of values, and entries of lists (schedules, watch folders)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} is not an absolute path")
+    return path
+
+
 CronExpression = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(cron.check)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_known_zone)]
 
 
@@ -47,10 +54,10 @@ class WatchFolderSettings(Section):
     """A watch folder: each complete file of it becomes a job. The daemon checks `job` when it starts."""
 
     name: str = Field(pattern=NAME)
-    path: Path
+    path: AbsolutePath
     job: dict[str, Any]
     parameter: str | None = None
-    outputs: Path | None = None
+    outputs: AbsolutePath | None = None
     recursive: bool = False
     include: list[str] = Field(["*"], min_length=1)
     settle_s: float = Field(10, ge=0, le=86_400)
@@ -58,9 +65,7 @@ class WatchFolderSettings(Section):
 
     @field_validator("path", "outputs")
     @classmethod
-    def _absolute(cls, given: Path | None) -> Path | None:
-        if given is not None and not given.is_absolute():
-            raise ValueError(f"{given} is not an absolute path")
+    def _normalized(cls, given: Path | None) -> Path | None:
         return given and Path(os.path.normpath(given))
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from pydantic import (
 from vidqueue.formats import unknown
 from vidqueue.ops import windows
 from vidqueue.ops.windows import AtEnd, Windows
-from vidqueue.settings.entries import Section, TimeZone
+from vidqueue.settings.entries import AbsolutePath, Section, TimeZone
 
 
 class DatabaseSettings(Section):
@@ -128,7 +128,7 @@ class LanesSettings(Section):
 class InputsSettings(Section):
     """The files that a job may read."""
 
-    roots: list[Path] = Field([], description="Folders whose files jobs may name by absolute path.")
+    roots: list[AbsolutePath] = Field([], description="Folders whose files jobs may name by absolute path.")
     max_upload_mib: int = Field(4096, ge=1, description="Largest size of an upload, in MiB.")
     upload_idle_s: float = Field(30, gt=0, description="Longest time an upload may pause, in seconds.")
     max_resumable_mib: int = Field(
@@ -137,14 +137,6 @@ class InputsSettings(Section):
     resumable_days: float = Field(
         7, gt=0, le=3650, description="Days without new bytes after which an unfinished resumable upload is removed."
     )
-
-    @field_validator("roots")
-    @classmethod
-    def _absolute(cls, roots: list[Path]) -> list[Path]:
-        for root in roots:
-            if not root.is_absolute():
-                raise ValueError(f"{root} is not an absolute path")
-        return roots
 
 
 class FetchSettings(Section):

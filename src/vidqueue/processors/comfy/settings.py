@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from vidqueue.processors.configured import EntryName, readable_url
 from vidqueue.processors.peers import ManagedSettings
-from vidqueue.settings.entries import Section
+from vidqueue.settings.entries import AbsolutePath, Section
 
 
 class ServerSettings(ManagedSettings):
@@ -39,19 +38,12 @@ class ServerSettings(ManagedSettings):
 class ComfyuiSettings(Section):
     """Servers of ComfyUI, and workflows for them."""
 
-    workflows: Path | None = Field(
+    workflows: AbsolutePath | None = Field(
         None, description="Folder of workflows: <name>.json (a graph in API format) with <name>.toml (its parameters)."
     )
     allow_graphs: bool = Field(True, description="Whether jobs may bring a graph of their own.")
     servers: dict[EntryName, ServerSettings] = Field(
         {},
-        description="Servers by name: [comfyui.servers.main] with `url` or `command`, and perhaps `device` (gpu or "
+        description="Servers by name: [comfyui.servers.main] with `url` or `command`, and optionally `device` (gpu or "
         "cpu) and `lane`.",
     )
-
-    @field_validator("workflows")
-    @classmethod
-    def _absolute(cls, folder: Path | None) -> Path | None:
-        if folder is not None and not folder.is_absolute():
-            raise ValueError(f"{folder} is not an absolute path")
-        return folder

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from vidqueue.processors.configured import EntryName, entry
-from vidqueue.settings.entries import Section
+from vidqueue.settings.entries import AbsolutePath, Section
 
 Task = Literal["text-to-image", "text-to-video", "image-to-video"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
@@ -17,7 +16,7 @@ Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 class Pipeline(Section):
     """A pipeline of diffusers."""
 
-    path: Path = Field(
+    path: AbsolutePath = Field(
         description="Folder of the pipeline: model_index.json and safetensors. Nothing is ever downloaded."
     )
     task: Task = Field(description="Task of the pipeline.")
@@ -28,14 +27,7 @@ class Pipeline(Section):
         pattern=r"^$|^([1-9]\d?)k(\+\d{1,2})?$",
         description="Numbers of frames that the pipeline can make, such as `4k+1`; known for common pipelines.",
     )
-    loras: Path | None = Field(None, description="Folder of LoRAs (.safetensors) that jobs may name.")
-
-    @field_validator("path", "loras")
-    @classmethod
-    def _absolute(cls, given: Path | None) -> Path | None:
-        if given is not None and not given.is_absolute():
-            raise ValueError(f"{given} is not an absolute path")
-        return given
+    loras: AbsolutePath | None = Field(None, description="Folder of LoRAs (.safetensors) that jobs may name.")
 
 
 class GenerateSettings(Section):

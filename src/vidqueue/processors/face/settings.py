@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from vidqueue.settings.entries import Section
+from vidqueue.settings.entries import AbsolutePath, Section
 
 PROGRAM = "facefusion.py"
 
@@ -15,17 +15,10 @@ PROGRAM = "facefusion.py"
 class FacefusionSettings(Section):
     """The installation of FaceFusion."""
 
-    home: Path | None = Field(None, description="Folder of FaceFusion, the one with facefusion.py.")
-    python: Path | None = Field(
+    home: AbsolutePath | None = Field(None, description="Folder of FaceFusion, the one with facefusion.py.")
+    python: AbsolutePath | None = Field(
         None, description="Python interpreter with its packages; `.venv/bin/python` in `home` if not given."
     )
-
-    @field_validator("home", "python")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_absolute():
-            raise ValueError(f"{path} is not an absolute path")
-        return path
 
     @property
     def interpreter(self) -> Path:

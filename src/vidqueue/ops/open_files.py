@@ -5,12 +5,12 @@ from __future__ import annotations
 import resource
 
 # Enough for thousands of event streams; some machines have a hard limit of a billion.
-DESCRIPTORS = 65_536
+MOST_FILES = 65_536
 
 
-def allow_descriptors() -> None:
+def raise_open_files_limit() -> None:
     """Raise the soft limit of open files: its default of 1024 is for select(2), which is not used here."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
