@@ -266,5 +266,5 @@ def is_retryable(code: str) -> bool:
 
 
 def fault_text(fault: Mapping[str, Any]) -> str:
-    """Return what pydantic says of a fault, without the words with which it begins what a check of ours has said."""
+    """Return the message of a pydantic error, without the prefix for errors of our own validators."""
     return str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")

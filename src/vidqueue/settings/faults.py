@@ -1,4 +1,4 @@
-"""Messages for what is wrong in a configuration: where the value came from, what is wrong, what was perhaps meant."""
+"""Error messages of the configuration: the origin of the value, the error, and a suggestion for unknown keys."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from vidqueue.errors import fault_text
+
 
 def suggestion(word: str, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:
-    """The end of a message about an unknown word: its new name, or the most similar word that is known."""
+    """Return the end of a message about an unknown word: its new name, or the most similar known word."""
     if renamed and word in renamed:
         return f"; it is now {renamed[word]!r}, with the same value"
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def told(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str]) -> list[str]:
-    """One message for each fault. No message has the value, which may be a secret."""
+def messages(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str]) -> list[str]:
+    """Return a message for each error, without the value, which may be a secret."""
     schema = model.model_json_schema()
-    return [_told(fault["loc"], fault["type"], fault["msg"], schema, origins) for fault in error.errors()]
+    return [_message(fault["loc"], fault["type"], fault_text(fault), schema, origins) for fault in error.errors()]
 
 
-def _told(
-    loc: tuple[int | str, ...], kind: str, message: str, schema: dict[str, Any], origins: Mapping[str, str]
+def _message(
+    loc: tuple[int | str, ...], kind: str, text: str, schema: dict[str, Any], origins: Mapping[str, str]
 ) -> str:
     words = [str(word) for word in loc]
     origin = origins.get(".".join(words[:2])) or origins.get(".".join(words[:1]))
     place = ".".join(words) or "settings"
     if kind == "extra_forbidden":
-        message = f"unknown key {words[-1]!r}{suggestion(words[-1], _names_at(schema, words[:-1]))}"
-    return f"{origin}: {place}: {message}" if origin else f"{place}: {message}"
+        text = f"unknown key {words[-1]!r}{suggestion(words[-1], _names_at(schema, words[:-1]))}"
+    return f"{origin}: {place}: {text}" if origin else f"{place}: {text}"
 
 
 def _names_at(schema: dict[str, Any], words: list[str]) -> list[str]:

@@ -88,7 +88,7 @@ def load(
     try:
         settings = _with_url_file(_reading(_known_only(contents, model), model)(**flags))
     except ValidationError as error:
-        raise ConfigError([*problems, *faults.told(error, model, origins)]) from None
+        raise ConfigError([*problems, *faults.messages(error, model, origins)]) from None
     except SettingsError as error:
         raise ConfigError([*problems, f"environment: {error}: {error.__cause__}"]) from None
     except OSError as error:
