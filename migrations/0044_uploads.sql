@@ -1,4 +1,4 @@
--- Uploads that are sent in pieces (tus 1.0), and a second hash of files by which clients of ComfyUI know them.
+-- Resumable uploads (tus 1.0), and the BLAKE3 of files, which clients of the Comfy API use.
 -- Expand only: an older program goes on with this schema while it drains.
 
 ALTER TABLE vidqueue.files ADD COLUMN blake3 text;
@@ -20,10 +20,10 @@ CREATE TABLE vidqueue.uploads (
 );
 CREATE INDEX uploads_of_owner ON vidqueue.uploads (owner, id) WHERE finished_at IS NULL;
 CREATE INDEX uploads_by_expiry ON vidqueue.uploads (node, expires_at);
-COMMENT ON TABLE vidqueue.uploads IS 'Uploads in pieces. A whole one becomes the file of the same id; its row stays until it expires, for a client that missed the answer.';
-COMMENT ON COLUMN vidqueue.uploads.received IS 'Bytes that are on the disk for certain.';
+COMMENT ON TABLE vidqueue.uploads IS 'Resumable uploads. A complete one becomes the file of the same id; its row stays until it expires, for a client that missed the response.';
+COMMENT ON COLUMN vidqueue.uploads.received IS 'Bytes that are synced to disk.';
 COMMENT ON COLUMN vidqueue.uploads.metadata IS 'Upload-Metadata as the client sent it.';
-COMMENT ON COLUMN vidqueue.uploads.sha256 IS 'What the client says the whole file has, in hex.';
+COMMENT ON COLUMN vidqueue.uploads.sha256 IS 'The sha256 of the whole file as the client announced it, in hex.';
 
 -- As in 0026, with what has arrived of unfinished uploads.
 CREATE OR REPLACE FUNCTION vidqueue.stored_bytes(owner text) RETURNS bigint LANGUAGE sql STABLE AS $$
@@ -34,4 +34,4 @@ $$;
 
 CREATE VIEW vidqueue_report.uploads AS
 SELECT id, owner, name, media_type, length, received, created_at, expires_at FROM vidqueue.uploads WHERE finished_at IS NULL;
-COMMENT ON VIEW vidqueue_report.uploads IS 'Uploads in pieces that are not whole yet.';
+COMMENT ON VIEW vidqueue_report.uploads IS 'Unfinished resumable uploads.';

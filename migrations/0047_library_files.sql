@@ -1,4 +1,4 @@
--- A library of each owner: uploads by a name, which clients of other systems use instead of an id. Expand only.
+-- Files of an owner by name, which clients of MoneyPrinterTurbo use instead of an id. Expand only.
 CREATE TABLE vidqueue.library_files (
     owner    text NOT NULL,
     kind     text NOT NULL CHECK (kind IN ('music', 'material')),
@@ -7,4 +7,4 @@ CREATE TABLE vidqueue.library_files (
     PRIMARY KEY (owner, kind, name)
 );
 CREATE INDEX library_files_by_file ON vidqueue.library_files (file_id);
-COMMENT ON TABLE vidqueue.library_files IS 'Uploads that jobs may name: music and material for films. The newest upload of a name counts.';
+COMMENT ON TABLE vidqueue.library_files IS 'Uploads that requests may refer to by name: music and materials for films. A name refers to its newest upload.';

@@ -6,11 +6,11 @@ ALTER TABLE vidqueue.jobs
     ADD COLUMN suspended_by text CHECK (suspended_by IN ('person', 'window'));
 ALTER TABLE vidqueue.jobs ADD CONSTRAINT suspended_iff_told
     CHECK ((suspended_at IS NULL) = (suspended_by IS NULL) AND (suspended_at IS NULL OR state = 'running')) NOT VALID;
-COMMENT ON COLUMN vidqueue.jobs.suspended_at IS 'Since when the running job is suspended; it ends with the attempt.';
-COMMENT ON COLUMN vidqueue.jobs.suspended_by IS 'person: until somebody resumes it; window: until the time window of its lane opens.';
+COMMENT ON COLUMN vidqueue.jobs.suspended_at IS 'Time since which the running job is suspended. A suspension ends with the attempt.';
+COMMENT ON COLUMN vidqueue.jobs.suspended_by IS 'person: until a user resumes it; window: until the time window of its lane opens.';
 
 ALTER TABLE vidqueue.attempts ADD COLUMN suspended_s double precision NOT NULL DEFAULT 0;
-COMMENT ON COLUMN vidqueue.attempts.suspended_s IS 'How long the attempt was suspended, in seconds, without a suspension that lasts.';
+COMMENT ON COLUMN vidqueue.attempts.suspended_s IS 'Time for which the attempt was suspended, in seconds, without the current suspension.';
 
 ALTER TABLE vidqueue.events DROP CONSTRAINT events_kind_check;
 ALTER TABLE vidqueue.events ADD CONSTRAINT events_kind_check CHECK (kind IN (

@@ -9,16 +9,16 @@ ALTER TABLE vidqueue.lanes
     ADD COLUMN windows_end text NOT NULL DEFAULT 'finish' CHECK (windows_end IN ('finish', 'suspend')),
     ADD COLUMN windows_by text CHECK (windows_by IN ('config', 'person')),
     ADD COLUMN opens_at timestamptz;
-COMMENT ON COLUMN vidqueue.lanes.others_mb IS 'Memory of its GPU that processes of others hold, in MiB.';
-COMMENT ON COLUMN vidqueue.lanes.free_requested_at IS 'Somebody asked for what its executor holds; NULL once that is free.';
-COMMENT ON COLUMN vidqueue.lanes.windows IS 'When it works, such as {mon-fri 22:00-07:00,sat-sun}; always if empty.';
-COMMENT ON COLUMN vidqueue.lanes.windows_end IS 'What a running job does when a window ends: finish, or be suspended until the next one.';
+COMMENT ON COLUMN vidqueue.lanes.others_mb IS 'Memory of its GPU that other programs hold, in MiB.';
+COMMENT ON COLUMN vidqueue.lanes.free_requested_at IS 'When a user requested that its executor frees its memory; NULL once that is done.';
+COMMENT ON COLUMN vidqueue.lanes.windows IS 'Its time windows, such as {mon-fri 22:00-07:00,sat-sun}; without any it is always open.';
+COMMENT ON COLUMN vidqueue.lanes.windows_end IS 'What happens to a running job at the end of a window: finish, or suspend until the next one.';
 COMMENT ON COLUMN vidqueue.lanes.opens_at IS 'When its next window begins; NULL while it is open.';
 ALTER TABLE vidqueue.lanes DROP CONSTRAINT lanes_blocked_by_check;
 ALTER TABLE vidqueue.lanes ADD CONSTRAINT lanes_blocked_by_check
     CHECK (blocked_by IN ('no_space', 'gpu_lost', 'gpu_busy', 'program_runs', 'outside_window')) NOT VALID;
 
--- True if the GPU of a lane has the memory that a job needs, beside what others hold.
+-- True if the GPU of a lane has the memory that a job needs, besides what other programs hold.
 CREATE FUNCTION vidqueue.has_room(l vidqueue.lanes, j vidqueue.jobs) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT l.device = 'cpu' OR j.vram_mb <= greatest(0, l.vram_mb - l.others_mb)
 $$;
@@ -29,7 +29,7 @@ CREATE FUNCTION vidqueue.opens_at(j vidqueue.jobs) RETURNS timestamptz LANGUAGE 
     FROM vidqueue.lanes l WHERE l.state = 'online' AND NOT vidqueue.is_paused(l) AND vidqueue.fits(l, j)
 $$;
 
--- Set when a lane works. No windows: always.
+-- Set the time windows of a lane; without any it is always open.
 CREATE FUNCTION vidqueue.set_windows(lane uuid, windows text[], zone text, at_end text, by_whom text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     changed  vidqueue.lanes;
@@ -42,7 +42,7 @@ BEGIN
         'timezone', changed.windows_zone, 'at_end', changed.windows_end));
 END $$;
 
--- Ask the daemon of a lane for what its executor holds.
+-- Request that the daemon of a lane frees the memory of its executor.
 CREATE FUNCTION vidqueue.free_lane(lane uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     asked  vidqueue.lanes;

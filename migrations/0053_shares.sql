@@ -4,16 +4,16 @@
 ALTER TABLE vidqueue.owner_limits
     ADD COLUMN weight double precision CHECK (weight BETWEEN 0.001 AND 1000),
     ADD COLUMN max_gpu_s_per_day bigint CHECK (max_gpu_s_per_day >= 0);
-COMMENT ON COLUMN vidqueue.owner_limits.weight IS 'Share of the lanes beside others who wait; NULL is 1.';
+COMMENT ON COLUMN vidqueue.owner_limits.weight IS 'Weight of the owner when lanes are shared with other owners; NULL is 1.';
 COMMENT ON COLUMN vidqueue.owner_limits.max_gpu_s_per_day IS 'Seconds on GPU lanes within 24 hours: jobs beyond it wait, with owner_limit as their reason.';
 CREATE OR REPLACE VIEW vidqueue_report.owner_limits AS
 SELECT owner, max_queued, max_running, max_per_minute, max_stored_bytes, changed_at, weight, max_gpu_s_per_day FROM vidqueue.owner_limits;
-COMMENT ON VIEW vidqueue_report.owner_limits IS 'What owners may have at most, and their weights; * is everybody without a row.';
+COMMENT ON VIEW vidqueue_report.owner_limits IS 'Limits and weights of owners; * applies to owners without a row.';
 
 ALTER TABLE vidqueue.owners
     ADD COLUMN charged_s double precision NOT NULL DEFAULT 0,
     ADD COLUMN charged_at timestamptz NOT NULL DEFAULT now();
-COMMENT ON COLUMN vidqueue.owners.charged_s IS 'Seconds of lanes that the owner has had, of which half is forgotten every hour; only while there are weights.';
+COMMENT ON COLUMN vidqueue.owners.charged_s IS 'Lane time of the owner in seconds, decaying by half every hour; maintained only while there are weights.';
 
 CREATE TABLE vidqueue.owner_gpu_hours (
     owner  text NOT NULL,

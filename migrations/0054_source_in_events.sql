@@ -1,4 +1,4 @@
--- Events of a job's state name its source too, so that who follows many jobs by their events can tell them apart.
+-- Events of a job's state have its source too, so that a client that follows many jobs can display their names.
 CREATE OR REPLACE FUNCTION vidqueue.tell_job_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     what text;

@@ -1,4 +1,4 @@
--- Bulk actions: what somebody does to all jobs that match, as a row with its progress. Expand only.
+-- Bulk actions: a change of all jobs that match a filter, as a row with its progress. Expand only.
 
 CREATE TABLE vidqueue.bulk_actions (
     id          uuid PRIMARY KEY DEFAULT vidqueue.new_id(),
@@ -22,12 +22,12 @@ CREATE TABLE vidqueue.bulk_actions (
 CREATE INDEX bulk_actions_open ON vidqueue.bulk_actions (begins_at) WHERE ended_at IS NULL;
 CREATE INDEX bulk_actions_by_owner ON vidqueue.bulk_actions (owner, id);
 COMMENT ON TABLE vidqueue.bulk_actions IS
-    'An act on all jobs that match. It begins at begins_at, so that it can be undone before, and goes on in short transactions.';
-COMMENT ON COLUMN vidqueue.bulk_actions.owner IS 'Who asked for it.';
+    'A change of all jobs that match a filter. It begins at begins_at, so that it can be undone before, and runs in short transactions.';
+COMMENT ON COLUMN vidqueue.bulk_actions.owner IS 'The owner who requested it.';
 COMMENT ON COLUMN vidqueue.bulk_actions.scope IS 'The owner whose jobs it may change; NULL for those of everybody.';
 COMMENT ON COLUMN vidqueue.bulk_actions.matched IS 'How many jobs matched when they were counted; NULL if that took too long.';
 COMMENT ON COLUMN vidqueue.bulk_actions.reached IS 'The last job that it has looked at; it goes from the newest to the oldest.';
-COMMENT ON COLUMN vidqueue.bulk_actions.undone IS 'Somebody ended it: before it began, if it has looked at no job.';
+COMMENT ON COLUMN vidqueue.bulk_actions.undone IS 'True if a user ended it; before it began if it has looked at no job.';
 
 CREATE VIEW vidqueue_report.bulk_actions AS
 SELECT id, owner, verb, priority, selection, states,
@@ -39,4 +39,4 @@ SELECT id, owner, verb, priority, selection, states,
             ELSE 'done' END AS state,
        matched, looked, changed, begins_at, created_at, ended_at, error
 FROM vidqueue.bulk_actions;
-COMMENT ON VIEW vidqueue_report.bulk_actions IS 'What was done to all jobs that matched: by whom, to how many, and how far it is.';
+COMMENT ON VIEW vidqueue_report.bulk_actions IS 'Bulk actions with their owner, the number of jobs, and the progress.';

@@ -1,8 +1,8 @@
--- Labels of lanes, and labels that jobs ask of their lane.
+-- Labels of lanes, and labels that a job requires of its lane.
 -- Expand only: an older program goes on with this schema while it drains; its lanes have no labels until it is replaced.
 
 ALTER TABLE vidqueue.lanes ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
-COMMENT ON COLUMN vidqueue.lanes.labels IS 'What the configuration says of the lane, in words that jobs may ask for.';
+COMMENT ON COLUMN vidqueue.lanes.labels IS 'Labels of the lane from the configuration, which jobs may require.';
 ALTER TABLE vidqueue.jobs ADD COLUMN labels text[] NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN vidqueue.jobs.labels IS 'Labels that its lane must have, all of them; sorted.';
 
@@ -12,7 +12,7 @@ BEGIN
     WHERE j.id = job AND cardinality(require_labels.labels) > 0;
     RETURN job;
 END $$;
-COMMENT ON FUNCTION vidqueue.require_labels IS 'Let a job run on lanes only that have all of these labels; returns its id.';
+COMMENT ON FUNCTION vidqueue.require_labels IS 'Make a job run only on lanes that have all of these labels; returns its id.';
 
 -- As in 0011, with labels: true if a lane can do what a job demands, whether or not the lane is free.
 CREATE OR REPLACE FUNCTION vidqueue.fits(l vidqueue.lanes, j vidqueue.jobs) RETURNS boolean LANGUAGE sql STABLE AS $$

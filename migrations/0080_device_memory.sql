@@ -3,7 +3,7 @@
 
 ALTER TABLE vidqueue.attempt_usage ADD COLUMN device_mb integer;
 COMMENT ON COLUMN vidqueue.attempt_usage.device_mb IS
-    'Most GPU memory that the attempt held, in MiB: as torch counts it, otherwise what NVML told of the processes of its lane.';
+    'Most GPU memory that the attempt held, in MiB: as torch counts it, otherwise as NVML reports it for the processes of its lane.';
 
 ALTER TABLE vidqueue.jobs ADD COLUMN learned_mb integer;
 COMMENT ON COLUMN vidqueue.jobs.learned_mb IS
@@ -17,7 +17,7 @@ CREATE TABLE vidqueue.device_memory (
     measured_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (processor, model, size_class)
 );
-COMMENT ON TABLE vidqueue.device_memory IS 'What the newest attempts of each kind of job held of a GPU, newest first.';
+COMMENT ON TABLE vidqueue.device_memory IS 'GPU memory of the newest attempts of each kind of job, newest first.';
 COMMENT ON COLUMN vidqueue.device_memory.model IS 'See vidqueue.memory_model().';
 COMMENT ON COLUMN vidqueue.device_memory.size_class IS 'Power of four of the bytes of the inputs; -1 for attempts of all sizes.';
 
@@ -170,4 +170,4 @@ SELECT processor, model, NULLIF(size_class, -1) AS size_class, vidqueue.need_of(
        (SELECT max(s) FROM unnest(samples_mb) s) AS most_mb, cardinality(samples_mb) AS samples, measured_at
 FROM vidqueue.device_memory;
 COMMENT ON VIEW vidqueue_report.device_memory IS
-    'What attempts held of a GPU by processor, model and size of their inputs, and what the next job is expected to need, in MiB.';
+    'GPU memory of attempts by processor, model and size of their inputs, and the expected need of the next job, in MiB.';

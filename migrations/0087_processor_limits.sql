@@ -9,14 +9,14 @@ CREATE TABLE vidqueue.processor_limits (
     max_gpu_s_per_day  bigint CHECK (max_gpu_s_per_day >= 0),
     changed_at         timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE vidqueue.processor_limits IS 'What all jobs of a processor together may have at most, whoever owns them. NULL is no limit.';
+COMMENT ON TABLE vidqueue.processor_limits IS 'Limits of all jobs of a processor together, whoever owns them. NULL is no limit.';
 COMMENT ON COLUMN vidqueue.processor_limits.max_queued IS 'Jobs that wait: submits beyond it are refused.';
 COMMENT ON COLUMN vidqueue.processor_limits.max_running IS 'Jobs that run: others of the processor wait, with processor_limit as their reason.';
 COMMENT ON COLUMN vidqueue.processor_limits.max_per_minute IS 'Jobs submitted within the last 60 seconds.';
 COMMENT ON COLUMN vidqueue.processor_limits.max_gpu_s_per_day IS 'Seconds on GPU lanes within 24 hours: jobs beyond it wait, with processor_limit as their reason.';
 CREATE VIEW vidqueue_report.processor_limits AS
 SELECT processor, max_queued, max_running, max_per_minute, max_gpu_s_per_day, changed_at FROM vidqueue.processor_limits;
-COMMENT ON VIEW vidqueue_report.processor_limits IS 'What all jobs of a processor together may have at most.';
+COMMENT ON VIEW vidqueue_report.processor_limits IS 'Limits of all jobs of a processor together.';
 
 CREATE TABLE vidqueue.processor_gpu_hours (
     processor  text NOT NULL,

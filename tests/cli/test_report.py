@@ -73,7 +73,7 @@ def test_a_job_belongs_to_the_unix_user_who_submits_it(vidqueue: CommandLine, da
 
 def test_a_report_of_another_time_is_empty_and_says_so(vidqueue: CommandLine) -> None:
     ran = vidqueue("report", "usage", "--since", "2001-01-01", "--until", "2001-01-02T00:00Z")
-    assert (ran.code, ran.out, ran.err.strip()) == (0, "", "Nothing happened in this time.")
+    assert (ran.code, ran.out, ran.err.strip()) == (0, "", "No data in this period.")
     for words in (("usage", "--since", "yesterday"), ("usage", "--since", "999999w"), ("nothing",)):
         ran = vidqueue("report", *words)
         assert ran.code in (2, 4, 64), (words, ran)

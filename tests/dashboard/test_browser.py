@@ -70,13 +70,13 @@ async def test_the_overview_shows_a_pause_of_another_person_and_keeps_an_open_me
     await expect(page.get_by_label("Reason")).to_have_value("Lunch")
     await page.get_by_role("button", name="Pause the queue").click()
     await expect(page.locator(".banner.warn")).to_contain_text("Lunch")
-    await expect(page.locator("#notice")).to_contain_text("No more jobs begin")
+    await expect(page.locator("#notice")).to_contain_text("Paused: no more jobs start")
     # A notice stays while the page keeps itself current.
     await served.scene.report(ref, Progress(0.9, "encode"))
     await expect(page.locator("#lane-studio-lane-beside")).to_contain_text("90 %")
-    await expect(page.locator("#notice")).to_contain_text("No more jobs begin")
+    await expect(page.locator("#notice")).to_contain_text("Paused: no more jobs start")
     await page.get_by_role("button", name="Resume", exact=True).first.click()
-    await expect(page.locator("#notice")).to_contain_text("Jobs begin again")
+    await expect(page.locator("#notice")).to_contain_text("Resumed: jobs start again")
 
 
 async def test_a_page_of_jobs_is_canceled_by_keyboard(served: Served, watched: Watched) -> None:

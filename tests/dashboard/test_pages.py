@@ -220,7 +220,7 @@ async def test_a_delivery_is_sent_again(served: Served) -> None:
         found = re.search(r'action="(/deliveries/[0-9a-f-]+/resend)"', html)
         assert found
         answer = await http.post(found[1], data={"token": token_in(html), "back": page})
-    assert "The delivery is sent once more." in answer.text
+    assert "The delivery is sent again." in answer.text
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ async def test_a_part_of_a_report_is_looked_at_more_closely(served: Served) -> N
         assert len(links) == 12
         closer = await http.get(links[-1])
         assert (closer.status_code, "Zoom out" in closer.text, "transcode" in closer.text) == (200, True, True)
-        assert "Nothing happened in this time" in (await http.get(links[0])).text
+        assert "No data in this period" in (await http.get(links[0])).text
         (download,) = re.findall(r'href="(/reports[.]csv[^"]+)"', closer.text)
         assert "transcode" in (await http.get(unescape(download))).text
         for wrong in ("since=2026-01-01T00:00:00Z", "since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z",
@@ -598,7 +598,7 @@ async def test_a_running_job_is_suspended_shown_so_everywhere_and_resumed(served
             assert "Suspended" in (await http.get(address)).text, address
         (lane,) = [one for one in (await http.get("/v1/lanes")).json()["lanes"] if one["name"] == "cpu0"]
         assert lane["job"]["suspended_by"] == "person"
-        assert "goes on where it stopped" in (await http.post(f"{page}/resume", data=form)).text
+        assert "The job was resumed" in (await http.post(f"{page}/resume", data=form)).text
         assert "Suspended" not in (await http.get("/")).text
         done = f"/jobs/{served.scene.jobs['Harbour at dusk, master']}"
         refused = await http.post(f"{done}/suspend", data={**form, "back": done})
@@ -629,8 +629,8 @@ async def test_waiting_jobs_say_when_they_are_done_or_go_on(served: Served) -> N
         ({"wait_reason": "outside_window", "opens_at": moment + timedelta(hours=2, seconds=5)},
          "its lanes are closed at this time · position 3 · open in 2 h"),
         ({"wait_reason": "scheduled", "position": None, "run_at": moment + timedelta(hours=3, seconds=5)},
-         "not before its time · in 3 h"),
-        ({"wait_reason": "owner_limit"}, "as much of its owner runs as may · position 3"),
+         "scheduled for later · in 3 h"),
+        ({"wait_reason": "owner_limit"}, "its owner has reached a limit · position 3"),
         ({"wait_reason": "peer_warming", "position": None, "run_at": moment}, "peer warming"),
     ):  # fmt: skip
         assert words.wait(replace(row, **more)) == told

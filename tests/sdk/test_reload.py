@@ -127,7 +127,7 @@ def test_a_reload_with_a_fault_changes_nothing_and_says_why(house: House, fault:
     ran = house.line("reload", variables={"VIDQUEUE_CONFIG": os.devnull})
     assert ran.code == 1, ran.err
     assert ("no_such_module" if fault == "package" else "greting") in ran.err
-    assert "goes on with the processors that it had" in ran.err
+    assert "keeps its earlier processors" in ran.err
     schema = house.daemon.http.get("/v1/processors/numbered").json()["input_schema"]
     assert "old" in schema["properties"]
     house.config.write_text("")

@@ -33,10 +33,10 @@ def doctor(
     source: Source = SOURCE,
     look: Look = LOOK,
 ) -> int:
-    """Check whether this machine has what a daemon needs, and say what to do. The exit code is 1 after an error.
+    """Check whether this machine meets the requirements of a daemon. The exit code is 1 after an error.
 
     Args:
-        invariants: Check instead whether vidqueue has kept its promises: each invariant by its number, the stored files
+        invariants: Check instead the consistency of the data: each invariant by its number, the stored files
             byte for byte, the processes.
         source: The configuration to read.
         look: The format of the output.
@@ -126,5 +126,5 @@ async def _database(settings: Settings) -> list[Check]:
             async with reachable(settings) as address:
                 return await examine_database(address, kind=kind)
         except (EmbeddedError, TimeoutError) as error:
-            advice = "Look into postgres/server.log in the data folder, or set database.url to a server of yours."
+            advice = "See postgres/server.log in the data folder, or set database.url to use a server of your own."
             return [Check("database", "error", f"The embedded server does not start: {error}", advice)]

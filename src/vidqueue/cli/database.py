@@ -59,7 +59,7 @@ def reader(
     source: Source = SOURCE,
     look: Look = LOOK,
 ) -> int:
-    """Make a role that can read the reports (the schema vidqueue_report) and nothing else, or renew its grants.
+    """Create a role that can read only the reports (the schema vidqueue_report), or renew its grants.
 
     Args:
         role: Name of the role.
@@ -87,7 +87,7 @@ def reader(
     if screen.json:
         screen.object({"role": role, "created": is_new})
     else:
-        screen.write(f"{role} {'can' if is_new else 'still can'} read vidqueue_report, and nothing else.")
+        screen.write(f"{role} {'can' if is_new else 'can still'} read vidqueue_report, and nothing else.")
     return Exit.OK
 
 
@@ -103,7 +103,7 @@ def psql(*arguments: str, source: Source = SOURCE) -> int:
     """Open psql on the database.
 
     Args:
-        arguments: Handed on to psql; put `--` before the first.
+        arguments: Arguments for psql; put `--` before the first.
         source: The configuration to read.
     """
     from vidqueue.db import programs

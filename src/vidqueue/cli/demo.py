@@ -65,7 +65,7 @@ def demo(
         folder = stack.enter_context(_folder(data_dir, keep=keep, screen=screen))
         screen.say("Starting a daemon with its own PostgreSQL ...")
         portal, url, database_url = stack.enter_context(_daemon(_settings(folder)))
-        screen.say(f"It listens at {url} and keeps everything in {folder}.")
+        screen.say(f"It listens on {url} and stores everything in {folder}.")
         client = stack.enter_context(Client(url))
         jobs = _run_jobs(client, screen, video, folder)
         delivered = [deliver(client, screen, job, out) for job in jobs if job["state"] == "succeeded"]
@@ -81,7 +81,7 @@ def _make_out(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"The folder {out} cannot be made: {error.strerror}.") from None
+        raise CommandError(f"Cannot create the folder {out}: {error.strerror}.") from None
     Target(str(out)).check()
 
 

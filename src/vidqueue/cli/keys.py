@@ -1,4 +1,4 @@
-"""`vidqueue keys`: API keys, made and revoked in the database itself, so that the first one needs none."""
+"""`vidqueue keys`: API keys, created and revoked directly in the database, so that the first one needs no key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vidqueue.db.pool import Database
     from vidqueue.db.tables.keys import KeyRow
 
-app = App(name="keys", help="Create, list and revoke API keys: who may ask this daemon for what.")
+app = App(name="keys", help="Create, list and revoke API keys.")
 
 RoleName = Literal["read", "submit", "operate", "admin"]
 T = TypeVar("T")
@@ -35,17 +35,17 @@ def create(
     source: Source = SOURCE,
     look: Look = LOOK,
 ) -> int:
-    """Make a key and print it. It is shown this once and cannot be had again.
+    """Create an API key and print it. It is shown only once.
 
     From the first key on, every request needs one; clients send it as `Authorization: Bearer <key>`, the command line
     reads it from $VIDQUEUE_API_KEY.
 
     Args:
-        owner: Who owns what is made with the key. Owners see only what is theirs.
+        owner: Owner of everything that is created with the key. Owners see only their own jobs and files.
         role: read: see what the owner has. submit: also submit, change and delete it. operate: see and change the jobs
             of everybody, pause and drain. admin: also keys, limits and secrets.
-        name: What people recognise the key by, such as the machine that uses it.
-        expires: After how long the key expires, such as 90d or 12h. Without it, the key lasts until it is revoked.
+        name: A description of the key, such as the machine that uses it.
+        expires: Lifetime of the key, such as 90d or 12h. Without it, the key is valid until it is revoked.
         source: The configuration to read.
         look: The format of the output.
     """
@@ -67,7 +67,7 @@ def create(
 
 @app.command(name="list")
 def list_keys(*, source: Source = SOURCE, look: Look = LOOK) -> int:
-    """List the keys, newest first, those that were revoked too."""
+    """List the keys, newest first, including revoked ones."""
     from vidqueue.jobs import keys
 
     found, screen = _in_database(source, keys.every), Screen(look)
@@ -90,7 +90,7 @@ def revoke(
     delete: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     source: Source = SOURCE,
 ) -> int:
-    """Make a key useless, within a second. Streams that were opened with it end.
+    """Revoke a key. It is refused within a second, and event streams that were opened with it end.
 
     Args:
         key: The key, as `keys list` shows it.

@@ -29,7 +29,7 @@ def pause(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Begin no more jobs: at all, of one processor, or on one lane. Running jobs go on, and jobs are still accepted.
+    """Start no more jobs: at all, of one processor, or on one lane. Running jobs continue, and jobs are still accepted.
 
     Args:
         processor: Pause this processor only.

@@ -24,7 +24,7 @@ def preview(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Download the newest preview of a running job, a JPEG. There is one only where its processor shows some.
+    """Download the newest preview of a running job, a JPEG. Only some processors make previews.
 
     Args:
         job_id: The job.

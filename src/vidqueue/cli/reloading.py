@@ -1,4 +1,4 @@
-"""`vidqueue reload`: lets the daemon of a data folder take new and changed processors."""
+"""`vidqueue reload`: loads new and changed processors into the daemon of a data folder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LOOK_EVERY_S = 0.1
 
 
 def reload(*, source: Source = SOURCE, look: Look = LOOK) -> int:
-    """Let the daemon on this machine load its processors anew, also those installed since it started.
+    """Reload the processors of the daemon on this machine, including those installed since it started.
 
-    Jobs that run go on with the code that they began with. If a processor cannot be loaded any more, nothing changes.
+    Running jobs keep the code that they started with. If a processor can no longer be loaded, nothing changes.
 
     Args:
         source: The configuration to read; it says where the daemon's data folder is.
@@ -46,13 +46,13 @@ def reload(*, source: Source = SOURCE, look: Look = LOOK) -> int:
         if now.reloads > before.reloads:
             return _tell(screen, now)
         time.sleep(LOOK_EVERY_S)
-    raise CommandError("The daemon has not answered.", exit=Exit.UNAVAILABLE, hint="Its log says what it does.")
+    raise CommandError("The daemon has not answered.", exit=Exit.UNAVAILABLE, hint="See its log.")
 
 
 def _tell(screen: Screen, daemon: RunningDaemon) -> int:
     if daemon.reload_error:
         first, *more = daemon.reload_error.splitlines()
-        hint = "The daemon goes on with the processors that it had."
+        hint = "The daemon keeps its earlier processors."
         raise CommandError(first, hint=hint, details=more)
     if screen.json:
         screen.object({"reloaded": daemon.reloaded})

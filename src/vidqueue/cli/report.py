@@ -1,4 +1,4 @@
-"""`vidqueue report`: who used how much, what waits, what fails, as table, CSV or JSON."""
+"""`vidqueue report`: usage, cost, waits, failures and lanes by hour, as table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def report(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Read a report over a time, in whole hours; without a name, list the reports.
+    """Show a report over a period of whole hours; without a name, list the reports.
 
     Args:
         name: The report.
-        since: How long ago it begins (12h, 7d, 4w), or a time such as 2026-11-25 or 2026-11-25T08:00Z.
-        until: Where it ends, in the same way. The default is now.
-        limit: Most rows.
+        since: Beginning of the period: a time ago (12h, 7d, 4w), or a time such as 2026-11-25 or 2026-11-25T08:00Z.
+        until: End of the period, in the same notation. The default is now.
+        limit: Largest number of rows.
         csv: Write CSV.
         door: The daemon to talk to.
         look: The format of the output.
@@ -55,7 +55,7 @@ def report(
     elif rows:
         screen.table([column.upper() for column in rows[0]], [[_text(*cell) for cell in row.items()] for row in rows])
     else:
-        screen.say("Nothing happened in this time.")
+        screen.say("No data in this period.")
     return Exit.OK
 
 
@@ -67,7 +67,7 @@ def _time(text: str) -> str:
         return datetime.fromisoformat(text).astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
         hint = "Write 12h, 7d, 4w, 2026-11-25 or 2026-11-25T08:00Z."
-        raise CommandError(f"{text!r} is no time.", exit=Exit.USAGE, hint=hint) from None
+        raise CommandError(f"{text!r} is not a time.", exit=Exit.USAGE, hint=hint) from None
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:

@@ -25,19 +25,19 @@ def new(
     folder: Annotated[Path | None, Parameter(name="--folder")] = None,
     look: Look = LOOK,
 ) -> int:
-    """Write a package with a new processor and a test, ready to be installed.
+    """Create an installable package with a processor and a test.
 
     Args:
         name: The name of the processor, such as blur-faces.
-        folder: The folder to make; ./NAME if not given.
+        folder: The folder to create; ./NAME if not given.
         look: The format of the output.
     """
     screen = Screen(look)
     if not _NAME.fullmatch(name) or len(name) > 60:
         hint = "Small letters, digits, and single hyphens between them, such as blur-faces."
-        raise CommandError(f"{name!r} cannot be the name of a processor.", exit=Exit.USAGE, hint=hint)
+        raise CommandError(f"{name!r} is not a valid name for a processor.", exit=Exit.USAGE, hint=hint)
     if name in registry.catalogue():
-        raise CommandError(f"There is a processor {name} already.", exit=Exit.USAGE, hint="Choose another name.")
+        raise CommandError(f"A processor {name} exists already.", exit=Exit.USAGE, hint="Choose another name.")
     place = folder or Path(name)
     paths = _write(place, name)
     if screen.json:
@@ -49,7 +49,7 @@ def new(
     screen.say(f"Install it where vidqueue is:  {pip}")
     screen.say(f"Run its tests:                 {shlex.quote(sys.executable)} -m pytest {shlex.quote(str(place))}")
     screen.say(f"Run it on a file:              vidqueue try {name} FILE")
-    screen.say("Let a running daemon take it:  vidqueue reload")
+    screen.say("Load it into a daemon:         vidqueue reload")
     return Exit.OK
 
 
@@ -68,7 +68,7 @@ def _write(place: Path, name: str) -> list[Path]:
     }
     try:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise CommandError(f"{place} already exists.", hint="--folder names another place.")
+            raise CommandError(f"{place} already exists.", hint="Use --folder for another place.")
         for template, path in targets.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             text = files("vidqueue.cli").joinpath("template", template).read_text(encoding="utf-8")

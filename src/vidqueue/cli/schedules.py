@@ -13,13 +13,13 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen
 
-app = App(name="schedules", help="Submit jobs at the times of a cron expression; show what came of them.")
+app = App(name="schedules", help="Submit jobs at the times of a cron expression; show their history.")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class NewFlags:
-    """The job of a schedule, and how its times are taken."""
+    """The job of a schedule, and the rules for its times."""
 
     processor: str
     """The processor of the job."""
@@ -32,11 +32,11 @@ class NewFlags:
     priority: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None
     """From -1000 to 1000; higher goes first."""
     timezone: str = "UTC"
-    """The zone of the times, such as Europe/Berlin."""
+    """Time zone of the cron expression, such as Europe/Berlin."""
     missed: Literal["skip", "once", "all"] = "once"
-    """What to do with times at which no daemon ran: skip them, submit one job for all, or one for each."""
+    """What to do after times at which no daemon ran: skip them, submit one job for all of them, or one for each."""
     one_at_a_time: Annotated[bool, Parameter(negative="", show_default=False)] = False
-    """Leave a time out while a job of an earlier one has not ended."""
+    """Skip a time while the job of an earlier one has not ended."""
 
     def request(self) -> dict[str, Any]:
         """Return these flags as a request names them."""
@@ -58,12 +58,12 @@ def add(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Make a schedule.
+    """Create a schedule.
 
     Args:
         name: A name of your choice.
         cron: Minute, hour, day, month and weekday in one argument, such as "0 3 * * 1-5"; or @daily and the like.
-        flags: The job, and how the times are taken.
+        flags: The job, and the rules for its times.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -83,13 +83,13 @@ def list_schedules(*, door: Door = DOOR, look: Look = LOOK) -> int:
 
 @app.command
 def pause(name: Annotated[str, Parameter(name="NAME")], *, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Submit nothing until the schedule is resumed."""
+    """Pause a schedule: submit nothing until it is resumed."""
     return _change(name, {"paused": True}, door, look)
 
 
 @app.command
 def resume(name: Annotated[str, Parameter(name="NAME")], *, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Submit again, from the next time on."""
+    """Resume a schedule, from its next time on."""
     return _change(name, {"paused": False}, door, look)
 
 
@@ -103,7 +103,7 @@ def remove(name: Annotated[str, Parameter(name="NAME")], *, door: Door = DOOR) -
 
 @app.command
 def runs(name: Annotated[str, Parameter(name="NAME")], *, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Show what came of the times of a schedule, newest first."""
+    """Show the history of a schedule, newest first."""
     screen = Screen(look)
     with Client(door.url) as client:
         found = client.get(f"/v1/schedules/{_find(client, name)}/runs")["runs"]

@@ -60,7 +60,7 @@ def _about(processor: dict[str, Any]) -> str:
 
 def _peer(peer: dict[str, Any]) -> str:
     problem = f": {peer['problem']}" if peer["problem"] else ""
-    return f"{peer['name']}, {peer['kind']}{problem}"
+    return f"{peer['name']} is {peer['kind']}{problem}"
 
 
 def _choose(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:

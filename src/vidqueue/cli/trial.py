@@ -45,7 +45,7 @@ class TryFlags:
     """Flags of a trial."""
 
     output: Annotated[str | None, DASH, Parameter(group=TRYING, alias="-o")] = None
-    """Folder for the outputs, made when missing; PROCESSOR-out if not given. No file there is overwritten."""
+    """Folder for the outputs, created if missing; PROCESSOR-out if not given. No file in it is overwritten."""
 
 
 _SHARED: dict[str, type] = {"trying": TryFlags, "source": Source, "look": Look}
@@ -68,7 +68,7 @@ class TryCommand:
         self.__doc__ = inspect.getdoc(processor)
 
     def __call__(self, *positional: Any, **given: Any) -> int:
-        """Run the processor on this machine, and keep what it made."""
+        """Run the processor on this machine, and keep its outputs."""
         bound = self.__signature__.bind(*positional, **given).arguments
         trying, source, look = (bound.pop(name, kind()) for name, kind in _SHARED.items())
         values = {
@@ -103,7 +103,7 @@ def _try(
     on_gpu = processor.device_for(registry.parse(processor, values)) == "gpu"
     found = gpus.discover() if on_gpu else []
     if on_gpu and not found:
-        screen.say("No GPU is found; it runs on the CPU.")
+        screen.say("No GPU was found; the processor runs on the CPU.")
     with _shown(screen) as hear:
         tried = trial.Trial(processor, values, inputs, workspace, found[0] if found else None)
         outcome, outputs = asyncio.run(trial.run(tried, settings, hear))
@@ -138,7 +138,7 @@ def _inputs(processor: Processor, values: dict[str, Any]) -> dict[str, Path]:
                 error.message, exit=Exit.ERROR, code=error.code,
                 details=traceback_of(error.__cause__).splitlines(),
             ) from None  # fmt: skip
-        hint = f"`vidqueue try {processor.name} --help` shows them all."
+        hint = f"`vidqueue try {processor.name} --help` lists all parameters."
         raise CommandError(
             f"{processor.name} does not accept these parameters.",
             exit=Exit.USAGE, hint=hint, code=error.code, details=faults,
@@ -148,7 +148,9 @@ def _inputs(processor: Processor, values: dict[str, Any]) -> dict[str, Path]:
 
 def _file(reference: str) -> Path:
     if is_reference(reference):
-        raise CommandError(f"{reference} is not a file.", exit=Exit.USAGE, hint="A trial reads files of this machine.")
+        raise CommandError(
+            f"{reference} is not a file.", exit=Exit.USAGE, hint="`vidqueue try` reads files of this machine only."
+        )
     path = Path(reference).expanduser()
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
@@ -164,7 +166,7 @@ def _folder(given: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"The folder {folder} cannot be made: {error.strerror}.") from None
+        raise CommandError(f"Cannot create the folder {folder}: {error.strerror}.") from None
     try:
         yield folder
     except BaseException:
@@ -255,13 +257,13 @@ def _of_another_name(
             message = f"The processor {name} cannot be loaded: {one.error}"
             raise CommandError(message, exit=Exit.ERROR, details=one.traceback.splitlines())
     close = difflib.get_close_matches(name, registry.catalogue(), n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Installed are: {', '.join(registry.catalogue())}."
+    hint = f"Did you mean {close[0]!r}?" if close else f"Installed: {', '.join(registry.catalogue())}."
     raise CommandError(
         f"There is no processor {name!r}.",
         exit=Exit.USAGE,
         hint=hint,
         code="unknown_processor",
-        details=["One of your own is found once its package is installed: pip install -e FOLDER"],
+        details=["A processor of your own is found after its package is installed: pip install -e FOLDER"],
     )
 
 

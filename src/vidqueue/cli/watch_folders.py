@@ -1,4 +1,4 @@
-"""`vidqueue watch-folders`: the watch folders of a daemon, and what became of their files."""
+"""`vidqueue watch-folders`: shows the watch folders of a daemon, and the jobs of their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidqueue.cli.terminal import Screen
 def watch_folders(
     name: Annotated[str | None, Parameter(name="NAME")] = None, *, door: Door = DOOR, look: Look = LOOK
 ) -> int:
-    """Show the watch folders of the daemon, or what became of the files of one.
+    """Show the watch folders of the daemon, or the files of one with their jobs.
 
     Args:
         name: The folder whose files are shown, newest first.

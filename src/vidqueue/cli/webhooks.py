@@ -1,4 +1,4 @@
-"""`vidqueue webhooks`: receivers that are told of all jobs, their secret, and the deliveries."""
+"""`vidqueue webhooks`: webhooks for all jobs, their secret, and their deliveries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen
 
-app = App(name="webhooks", help="Tell others of jobs by HTTP; show and resend what was told.")
+app = App(name="webhooks", help="Manage webhooks for all jobs; show and resend deliveries.")
 
 Event = Literal["started", "progress", "output", "completed"]
 
@@ -25,11 +25,11 @@ def add(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """Tell a receiver of all jobs from now on.
+    """Add a webhook for all jobs.
 
     Args:
         receiver: An https:// or http:// URL that takes POST requests.
-        event: Tell only these; may be given more than once. The default is all.
+        event: Send only this event; may be given more than once. The default is all.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -46,7 +46,7 @@ def add(
 
 @app.command(name="list")
 def list_webhooks(*, door: Door = DOOR, look: Look = LOOK) -> int:
-    """List the receivers of all jobs."""
+    """List the webhooks for all jobs."""
     screen = Screen(look)
     with Client(door.url) as client:
         found = client.get("/v1/webhooks")["webhooks"]
@@ -61,10 +61,10 @@ def list_webhooks(*, door: Door = DOOR, look: Look = LOOK) -> int:
 
 @app.command
 def remove(webhook_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR) -> int:
-    """Delete a receiver, with its deliveries.
+    """Remove a webhook with its deliveries.
 
     Args:
-        webhook_id: The receiver, as `webhooks list` shows it.
+        webhook_id: The webhook, as `webhooks list` shows it.
         door: The daemon to talk to.
     """
     with Client(door.url) as client:
@@ -80,11 +80,11 @@ def deliveries(
     door: Door = DOOR,
     look: Look = LOOK,
 ) -> int:
-    """List what receivers were told of a job, or the newest 500 deliveries in a state.
+    """List the deliveries of a job, or the newest 500 deliveries in a state.
 
     Args:
         job_id: The job.
-        state: Without a job: only deliveries in this state. `dead` ones were given up.
+        state: Without a job: only deliveries in this state. `dead` ones will not be retried.
         door: The daemon to talk to.
         look: The format of the output.
     """
@@ -100,7 +100,7 @@ def deliveries(
 
 @app.command
 def resend(delivery_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR, look: Look = LOOK) -> int:
-    """Send a delivery once more.
+    """Send a delivery again.
 
     Args:
         delivery_id: The delivery, as `webhooks deliveries` shows it.
@@ -116,10 +116,10 @@ def resend(delivery_id: Annotated[str, Parameter(name="ID")], *, door: Door = DO
 def secret(
     *, rotate: Annotated[bool, Parameter(negative="", show_default=False)] = False, door: Door = DOOR, look: Look = LOOK
 ) -> int:
-    """Print the secret that deliveries are signed with.
+    """Print the secret with which deliveries are signed.
 
     Args:
-        rotate: Make a new one first. Deliveries are signed with both until the next rotation.
+        rotate: Create a new one first. Deliveries are signed with both until the next rotation.
         door: The daemon to talk to.
         look: The format of the output.
     """

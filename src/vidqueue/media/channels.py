@@ -1,4 +1,4 @@
-"""Channel layouts of sound: which one an encoder gets, and whether a copy keeps the places of the channels. No IO."""
+"""Channel layouts of sound: the layout for an encoder, and whether a stream copy preserves the layout. No IO."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _PLACES = {
     "octagonal": "FL+FR+FC+BL+BR+BC+SL+SR",
 }
 _MOST = "7.1"
-# What Opus has names for, from few channels to many; surround channels at the side are called back there.
+# Layouts of Opus, from few channels to many; its surround channels at the side are called back channels.
 OPUS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 # FLAC has eight channels at most; these are some of them above a listener.
 _ON_TWO_LEVELS = frozenset({"3.1.2", "5.1.2", "5.1.2(back)", "cube"})
 # Channels that AAC has elsewhere than the source.
 _AAC = {"6.1": "6.1(back)", "7.1(wide-side)": "7.1(wide)"}
-# Where a container stores only how many channels there are, readers take it for these.
+# Layouts that readers assume where a container stores only the number of channels.
 _COUNTED_PCM = frozenset({
     "mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1", "7.1.4", "9.1.6", "22.2",
 })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Closed captions of broadcasts (CEA-608 and -708), which stand in the pictures and which few encoders take over."""
+"""Closed captions of broadcasts (CEA-608 and -708), which are side data of pictures that few encoders preserve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOKED_AT = 50
 
 
 def lost_captions(source: Source, video: VideoFacts, bounds: SandboxLimits, encoder: str = "") -> list[str]:
-    """A sentence if the first pictures have captions that a result lacks.
+    """Return a warning if the first pictures have captions that the result lacks.
 
     Args:
         source: the file.

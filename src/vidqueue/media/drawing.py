@@ -1,4 +1,4 @@
-"""Drawing a subtitle track of the source into the pictures of the result (hard subtitles)."""
+"""Burns a subtitle track of the source into the pictures of the result (hard subtitles)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOTHING_DRAWN = Drawn()
 def drawn(
     source: Source, facts: MediaFacts, bounds: SandboxLimits, begin_s: float = 0.0, end_s: float = math.inf
 ) -> Drawn:
-    """Read what is to be drawn in a part of the source; a sentence where there is nothing that can be drawn.
+    """Read the subtitles of a part of the source for burning in; a warning if there are none that can be drawn.
 
     Raises:
         VidqueueError: the track cannot be read.

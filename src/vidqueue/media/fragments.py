@@ -1,4 +1,4 @@
-"""Reading back the fragmented MP4 files that we write: place and length of each fragment, and the codec's name.
+"""Reads the structure of fragmented MP4 files that vidqueue wrote: range and length of each fragment, and the codec.
 
 An HLS playlist can name a range of bytes as a segment, so one file a rendition is enough, whatever its length.
 """

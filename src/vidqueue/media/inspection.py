@@ -1,4 +1,4 @@
-"""Decoding everything in a media file, and finding the times at which pictures or sound are damaged or missing.
+"""Decodes everything in a media file, and finds the times at which pictures or sound are damaged or missing.
 
 A file without damage is decoded once. Only a stream in which something is wrong is decoded again, with ffmpeg printing
 the time of each packet and picture, because its messages about damage have no times. Pictures are counted anew in that

@@ -1,4 +1,4 @@
-"""Encoding a ladder of renditions for adaptive streaming in one jailed run, with key pictures at the same times."""
+"""Encodes renditions for adaptive streaming in one jailed run, with key pictures at the same times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the packets of a file as ffmpeg's `framecrc` lists them, line by line and in constant memory. No IO.
+"""Parses the list of packets of ffmpeg's `framecrc` muxer, line by line and in constant memory. No IO.
 
 Everything in the listing is a number or a word of ffmpeg's own; no text of the file gets into it.
 """

@@ -1,4 +1,4 @@
-"""Adding up the packets of one stream: how many, from when to when, and what is odd about them. No IO."""
+"""Sums over the packets of one stream: number, start and end, and irregularities. No IO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding pictures that were made here into a silent MP4, with a jailed ffmpeg."""
+"""Encodes generated pictures into a silent MP4, with a jailed ffmpeg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound whose channels or rate change midway: which tracks a copy cannot keep, and what a result loses of them."""
+"""Sound whose channels or rate change midway: tracks that cannot be copied, and warnings about lost channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a subtitle track of text in the jail: as cues to draw, or as ASS of which a part is cut out."""
+"""Reads a text subtitle track in the jail: as cues to draw, or as ASS that is trimmed to a part."""
 
 from __future__ import annotations
 

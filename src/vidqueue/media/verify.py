@@ -1,4 +1,4 @@
-"""Verifying that a result is complete, by frames and duration: ffmpeg can exit with 0 although its output is truncated.
+"""Verifies that a result is complete, by frames and duration: ffmpeg can exit with 0 though its output is truncated.
 
 Decoding is tolerant, so that a phone clip with a small fault is still processed. What is lost is counted: up to
 2 % of the pictures missing, or 20 % visibly damaged, is a success that carries warnings; more is `media_damaged`.

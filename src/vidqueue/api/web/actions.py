@@ -57,7 +57,7 @@ async def suspend(request: Request, job_id: UUID) -> Response:
 
 async def resume(request: Request, job_id: UUID) -> Response:
     """Let a suspended job go on."""
-    return await _change(request, job_id, control.resume, "The job goes on where it stopped.")
+    return await _change(request, job_id, control.resume, "The job was resumed.")
 
 
 async def _change(request: Request, job_id: UUID, change: Callable[..., Awaitable[object]], told: str) -> Response:
@@ -96,9 +96,9 @@ async def pause(request: Request, verb: str) -> Response:
     database = services_of(request).database
     if verb == "resume":
         await pauses.resume(database, processor)
-        return forms.answer(request, form, Notice("done", "Jobs begin again."))
+        return forms.answer(request, form, Notice("done", "Resumed: jobs start again."))
     await pauses.pause(database, processor, _terms(form))
-    return forms.answer(request, form, Notice("done", "No more jobs begin. Running jobs go on to their end."))
+    return forms.answer(request, form, Notice("done", "Paused: no more jobs start. Running jobs continue."))
 
 
 async def act_on_lane(request: Request, name: str, verb: str) -> Response:
@@ -109,7 +109,7 @@ async def act_on_lane(request: Request, name: str, verb: str) -> Response:
     database = services_of(request).database
     if verb == "free":
         await pauses.free_lane(database, name, host)
-        told = "at once, or as soon as its job has ended. It goes on taking jobs"
+        told = "as soon as its job has ended. It keeps taking jobs"
         return forms.answer(request, form, Notice("done", f"Lane {name} frees the memory of its models {told}."))
     if verb == "resume":
         await pauses.resume_lane(database, name, host)
@@ -123,7 +123,7 @@ async def resend(request: Request, delivery_id: UUID) -> Response:
     """Send a delivery of a webhook once more."""
     form = await forms.read(request)
     await webhooks.resend(services_of(request).database, delivery_id, owner=scope_of(request))
-    return forms.answer(request, form, Notice("done", "The delivery is sent once more."))
+    return forms.answer(request, form, Notice("done", "The delivery is sent again."))
 
 
 def _one_of(name: str, *verbs: str) -> None:
@@ -143,7 +143,7 @@ def _ids(form: FormData) -> list[UUID]:
     try:
         return list(dict.fromkeys(map(UUID, given)))
     except ValueError:
-        raise VidqueueError("invalid_request", "The form names something that is no job.") from None
+        raise VidqueueError("invalid_request", "The form contains an invalid job id.") from None
 
 
 def _terms(form: FormData) -> Terms:

@@ -1,4 +1,4 @@
-"""The likely cause of each error code, in a sentence: what stands between what happened and what to do."""
+"""The likely cause of each error code, as a sentence on the page of a failed job."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _LIMIT = "The media is larger than this daemon is configured to take."
 _REQUEST = "The request named something that this daemon cannot use."
 _INPUT = "The file is not there, is not readable for the daemon's user, or is of another kind than the processor needs."
 _REMOTE = "The server that the URL names did not answer as expected."
-_MACHINE = "The machine, not the job: it may go well when repeated."
-_WORKLOAD = "The work was more than the machine had memory or time for."
-_FAULT = "A fault of the processor or of vidqueue."
+_MACHINE = "A problem of the machine, not of the job; a retry may succeed."
+_WORKLOAD = "The job needed more memory or time than was available."
+_FAULT = "A bug in the processor or in vidqueue."
 
 _CAUSES = {
     _DAMAGED: ("media_damaged", "output_incomplete", "file_lost"),
@@ -31,9 +31,9 @@ _CAUSES = {
     ),
     _WORKLOAD: ("out_of_memory", "gpu_out_of_memory", "timed_out", "stalled", "poison"),
     _FAULT: ("processor_error", "bad_output", "internal_error", "ffmpeg_failed"),
-    "The machines have no lane with what the job asks for.": ("no_lane",),
+    "No lane has what the job requires.": ("no_lane",),
     "No lane was free before the job's deadline.": ("expired",),
-    "A job that this one builds on failed or was canceled.": ("dependency_failed",),
+    "A job that this one depends on failed or was canceled.": ("dependency_failed",),
 }  # fmt: skip
 _OTHERS = "The request, or the media that it names."
 CODES = frozenset(code for codes in _CAUSES.values() for code in codes)

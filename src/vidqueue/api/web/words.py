@@ -15,19 +15,19 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 REASONS = {
     "dependency": "waits for another job",
     "backoff": "waits before the next attempt",
-    "scheduled": "not before its time",
+    "scheduled": "scheduled for later",
     "no_lane": "no lane can take it",
     "no_processor": "no daemon has this processor",
     "file_elsewhere": "its file lies on another host",
     "no_space": "the disk of its lanes is full",
     "gpu_lost": "the GPU does not respond",
-    "gpu_busy": "others keep the GPU busy",
-    "gpu_memory": "others hold the memory of the GPU",
-    "program_runs": "a program runs that it yields to",
+    "gpu_busy": "other programs keep the GPU busy",
+    "gpu_memory": "other programs hold the GPU memory",
+    "program_runs": "a configured program is running",
     "outside_window": "its lanes are closed at this time",
     "paused": "paused",
-    "owner_limit": "as much of its owner runs as may",
-    "processor_limit": "as many of its processor run as may",
+    "owner_limit": "its owner has reached a limit",
+    "processor_limit": "its processor has reached a limit",
     "endpoint_busy": "its server is busy",
     "peer_busy": "its server is busy",
     "peer_starting": "its server is starting",
@@ -37,11 +37,11 @@ REASONS = {
 }
 
 BLOCKS = {
-    "no_space": "The disk is nearly full, so this lane takes no jobs. It goes on once there is space.",
+    "no_space": "The disk is nearly full, so this lane takes no jobs until there is space.",
     "gpu_lost": "The GPU does not respond. It may need a reset or a reboot.",
-    "gpu_busy": "Others keep the GPU busy. This lane goes on once they do not.",
-    "program_runs": "A program runs that this lane yields to. It goes on once that has ended.",
-    "outside_window": "This lane works at other times of the day or of the week.",
+    "gpu_busy": "Other programs keep the GPU busy, so this lane takes no jobs until they stop.",
+    "program_runs": "A program of neighbours.programs is running, so this lane takes no jobs until it has ended.",
+    "outside_window": "This lane is outside its time windows.",
 }
 
 

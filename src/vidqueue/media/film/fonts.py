@@ -1,4 +1,4 @@
-"""Fonts for drawn text: reading the family and the widths of a TrueType or OpenType file, and choosing a font."""
+"""Fonts for text in films: reads family and widths of TrueType and OpenType files, and chooses a font per character."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_font(path: Path) -> Font:
     except OSError as error:
         why = error.strerror or str(error)
     except ValueError as error:
-        why = f"it is no TrueType or OpenType font: {error}"
+        why = f"it is not a TrueType or OpenType font: {error}"
     raise VidqueueError(
         "processor_unavailable", f"The font {path} cannot be used: {why}.", hint="Correct compose.font_file."
     )
@@ -114,7 +114,7 @@ def missing(text: str, fonts: Sequence[Font]) -> list[str]:
 
 
 def about_missing(characters: Sequence[str]) -> str:
-    """A sentence about characters that cannot be drawn."""
+    """Return a warning about characters that cannot be drawn."""
     more = f" and {len(characters) - _MOST_TOLD} more" if len(characters) > _MOST_TOLD else ""
     told = " ".join(characters[:_MOST_TOLD])
     return f"The font lacks characters, which are drawn as boxes: {told}{more}."

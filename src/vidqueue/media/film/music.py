@@ -1,4 +1,4 @@
-"""Adding music and voices to the sound of a film: music loops, goes down while somebody speaks, and fades out."""
+"""Mixes music and voices into the sound of a film: music loops, is ducked under speech, and fades out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidqueue.media.film.sound_reader import Listener, Sound, Track
 from vidqueue.media.film.timeline import SAMPLE_RATE
 from vidqueue.media.jail.sandbox import SandboxLimits
 
-# How much lower music is under speech, what counts as speech, and how soon it goes down and comes back.
+# Ducking: the gain under speech, the threshold of speech, and the attack and release times.
 DUCKED = 10 ** (-12 / 20)
 _SPOKEN = 10 ** (-40 / 20)
 _DOWN_S, _UP_S, _HOLD_S = 0.06, 0.4, 0.35

@@ -1,4 +1,4 @@
-"""Decoding sound into 48 kHz stereo samples, as many as are asked for at a time, from a jailed ffmpeg."""
+"""Decodes sound into 48 kHz stereo samples, in blocks of a requested size, with a jailed ffmpeg."""
 
 from __future__ import annotations
 

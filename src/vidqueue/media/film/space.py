@@ -1,4 +1,4 @@
-"""How many bytes the pieces of a film take on the disk at most, before they are encoded. No IO."""
+"""Estimates the largest size of the pieces of a film on disk before they are encoded. No IO."""
 
 from __future__ import annotations
 

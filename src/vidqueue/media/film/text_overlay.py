@@ -1,4 +1,4 @@
-"""Drawing text into pictures with a jailed ffmpeg: subtitles over a piece of a film, and title cards."""
+"""Draws text into pictures with a jailed ffmpeg: subtitles over a piece of a film, and title cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Breaking lines of text that have no spaces where they are too long: Chinese and Japanese, and very long words.
+"""Wraps lines of text without spaces: Chinese and Japanese, and very long words.
 
 The filter that draws text breaks lines at spaces alone, and lets what is longer run out of the picture. No IO.
 """
