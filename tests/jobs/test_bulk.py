@@ -24,7 +24,7 @@ ANYBODY = Principal("root", Role.OPERATE, UUID(int=1))
 async def ask(services: Services, verb: str, principal: Principal = LOCAL, **more: Any) -> UUID:
     """A bulk action that begins at once."""
     asked = BulkRequest.model_validate({"verb": verb, "jobs": {}, "delay_s": 0, **more})
-    return (await bulk.ask(services.database, asked, principal)).id
+    return (await bulk.create(services.database, asked, principal)).id
 
 
 def runner(services: Services) -> BulkRunner:

@@ -66,7 +66,7 @@ class BulkRequest(BaseModel):
         return self
 
 
-async def ask(database: Database, request: BulkRequest, principal: Principal) -> BulkActionRow:
+async def create(database: Database, request: BulkRequest, principal: Principal) -> BulkActionRow:
     """Create a bulk action, durably; it begins after its delay.
 
     Raises:

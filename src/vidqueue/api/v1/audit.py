@@ -1,4 +1,4 @@
-"""The audit over HTTP: who did what, newest first."""
+"""The audit log over HTTP: accepted changes, newest first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidqueue.principal import Role
 
 
 class AuditQuery(BaseModel):
-    """A page of the audit."""
+    """The query of a page of the audit log."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,17 +27,17 @@ class AuditQuery(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """A change that was accepted, and who asked for it."""
+    """An accepted change, with the owner and the key of the request."""
 
     number: int
     at: datetime
     owner: str
     role: str
-    key_prefix: str | None = Field(description="The first characters of the key; null where none was needed.")
+    key_prefix: str | None = Field(description="The first characters of the key; null if none was needed.")
     key_name: str | None
-    act: str = Field(description="What was done, such as `cancel jobs`.")
-    target: str | None = Field(description="The id or name of what it was done to.")
-    detail: dict[str, Any] = Field(description="What the request said besides; never a secret.")
+    act: str = Field(description="The action, such as `cancel jobs`.")
+    target: str | None = Field(description="The id or name of the changed object.")
+    detail: dict[str, Any] = Field(description="Other fields of the request; never a secret.")
 
 
 class AuditPage(BaseModel):
@@ -48,7 +48,7 @@ class AuditPage(BaseModel):
 
 
 async def list_audit(request: Request, query: AuditQuery) -> Response:
-    """List who changed what: every accepted change over HTTP, the command line and the dashboard included."""
+    """List the audit log: every accepted change over HTTP, including the command line and the dashboard."""
     found, following = await page(services_of(request).database, query)
     shown = [AuditEntry(**{name: getattr(row, name) for name in AuditEntry.model_fields}) for row in found]
     address = f"/v1/audit?before={following}&limit={query.limit}" if following else None

@@ -1,4 +1,4 @@
-"""Bulk actions over HTTP: act on all jobs that match, follow the progress, undo."""
+"""Bulk actions over HTTP: change all jobs that match a filter, read the progress, undo."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class BulkActionView(BaseModel):
     """A bulk action."""
 
     id: UUID
-    owner: str = Field(description="Who asked for it.")
+    owner: str = Field(description="The owner who requested it.")
     verb: str = Field(description="cancel, retry, priority or delete.")
     priority: int | None
-    jobs: dict[str, Any] = Field(description="Which jobs were meant.")
-    states: list[str] = Field(description="The states of jobs that it changes.")
+    jobs: dict[str, Any] = Field(description="The filters that select the jobs.")
+    states: list[str] = Field(description="States of the jobs that it changes.")
     state: str = Field(
         description="pending (it can be undone), running, done, undone (nothing was changed), stopped (part of the "
         "jobs was changed) or failed."
     )
     matched: int | None = Field(description="How many jobs matched; null until they are counted.")
-    looked: int = Field(description="How many of them it has looked at.")
-    changed: int = Field(description="How many of them it has changed.")
+    looked: int = Field(description="How many of them have been processed.")
+    changed: int = Field(description="How many of them have been changed.")
     begins_at: datetime
     created_at: datetime
     ended_at: datetime | None
@@ -50,31 +50,31 @@ class BulkActionList(BaseModel):
     bulk_actions: list[BulkActionView]
 
 
-async def ask(request: Request, body: BulkRequest) -> Response:
-    """Act on all jobs that match.
+async def create_bulk_action(request: Request, body: BulkRequest) -> Response:
+    """Create a bulk action: cancel, retry, delete or reprioritize all jobs that match.
 
-    It begins after `delay_s` and can be undone before. Jobs that are submitted later are not touched; a job whose state
-    does not allow the act is left as it is.
+    It begins after `delay_s` and can be undone before. Jobs that are submitted later are not changed, nor those
+    whose state does not allow it.
     """
-    action = await bulk.ask(services_of(request).database, body, principal_of(request))
+    action = await bulk.create(services_of(request).database, body, principal_of(request))
     return json_answer(view(action), 202, {"Location": f"/v1/bulk-actions/{action.id}"})
 
 
-async def list_actions(request: Request) -> Response:
+async def list_bulk_actions(request: Request) -> Response:
     """List the newest bulk actions."""
     found = await bulk.newest(services_of(request).database, owner=readers_of(request), limit=NEWEST)
     return json_answer(BulkActionList(bulk_actions=list(map(view, found))))
 
 
-async def get_action(request: Request, action_id: UUID) -> Response:
-    """Read a bulk action: how far it is."""
+async def get_bulk_action(request: Request, action_id: UUID) -> Response:
+    """Read a bulk action and its progress."""
     return json_answer(view(await bulk.read(services_of(request).database, action_id, owner=readers_of(request))))
 
 
-async def undo(request: Request, action_id: UUID) -> Response:
-    """Undo a bulk action that has not begun, or stop one that runs.
+async def undo_bulk_action(request: Request, action_id: UUID) -> Response:
+    """Undo a bulk action that has not begun, or stop a running one.
 
-    What a running one has changed stays changed.
+    Changes of a running one are not reverted.
     """
     return json_answer(view(await bulk.undo(services_of(request).database, action_id, owner=readers_of(request))), 202)
 
@@ -97,13 +97,13 @@ ENDPOINTS = (
         path="/v1/jobs/{job_id:uuid}/run-next",
         handler=run_job_next,
         tag="jobs",
-        answers={202: Answer("The job stands before all others.", {JSON: JobView})},
+        answers={202: Answer("The job is at the front of the queue.", {JSON: JobView})},
         errors=("conflict",),
     ),
     Endpoint(
         method="POST",
         path="/v1/bulk-actions",
-        handler=ask,
+        handler=create_bulk_action,
         tag="bulk actions",
         answers={
             202: Answer("It begins after its delay, durably.", {JSON: BulkActionView}, {"Location": "Its address."})
@@ -113,21 +113,21 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/v1/bulk-actions",
-        handler=list_actions,
+        handler=list_bulk_actions,
         tag="bulk actions",
         answers={200: Answer("The bulk actions.", {JSON: BulkActionList})},
     ),
     Endpoint(
         method="GET",
         path="/v1/bulk-actions/{action_id:uuid}",
-        handler=get_action,
+        handler=get_bulk_action,
         tag="bulk actions",
         answers={200: Answer("The bulk action.", {JSON: BulkActionView})},
     ),
     Endpoint(
         method="POST",
         path="/v1/bulk-actions/{action_id:uuid}/undo",
-        handler=undo,
+        handler=undo_bulk_action,
         tag="bulk actions",
         answers={202: Answer("It has ended.", {JSON: BulkActionView})},
         errors=("conflict",),

@@ -1,4 +1,4 @@
-"""Uploads over HTTP: a list, how much is stored, and whether a file of this machine can be read where it lies."""
+"""Uploads over HTTP: the list, storage usage, and the check whether a local file can be read in place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAST = UUID(int=(1 << 128) - 1)
 
 
 class FileQuery(BaseModel):
-    """Which uploads a list shows."""
+    """The query of the list of uploads."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,7 +41,7 @@ class FilePage(BaseModel):
 
 
 class StoredView(BaseModel):
-    """What an owner has stored, of one kind."""
+    """Storage usage of an owner, of one kind."""
 
     owner: str
     kind: str = Field(description="`uploads` or `outputs`.")
@@ -50,13 +50,13 @@ class StoredView(BaseModel):
 
 
 class UsageView(BaseModel):
-    """How much is stored."""
+    """Storage usage."""
 
     stored: list[StoredView]
 
 
 class LocalFile(BaseModel):
-    """A file as a client on the same machine sees it."""
+    """A local file as a client on the same machine sees it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -67,10 +67,10 @@ class LocalFile(BaseModel):
 
 
 class Readable(BaseModel):
-    """Whether the daemon can read a file where it lies."""
+    """Whether the daemon can read a file in place."""
 
     readable: bool
-    code: str | None = Field(description="Why it cannot.")
+    code: str | None = Field(description="Why it cannot be read.")
 
 
 async def list_files(request: Request, query: FileQuery) -> Response:
@@ -90,15 +90,15 @@ async def list_files(request: Request, query: FileQuery) -> Response:
     return json_answer(page, headers={"Link": f'<{following}>; rel="next"'} if following else None)
 
 
-async def get_usage(request: Request) -> Response:
-    """Tell how many files and bytes are stored, by owner and kind. It reads a row for each file."""
+async def get_storage_usage(request: Request) -> Response:
+    """Return the number of files and bytes by owner and kind. It reads a row for each file."""
     async with services_of(request).database.statement() as connection:
         found = await files.usage(connection, owner=scope_of(request))
     return json_answer(UsageView(stored=[StoredView(**one) for one in found]))
 
 
-async def check_local(request: Request, body: LocalFile) -> Response:
-    """Tell whether the daemon sees the same file under this path, in `inputs.roots`, and may read it.
+async def check_input(request: Request, body: LocalFile) -> Response:
+    """Check whether the daemon sees the same file under this path, in `inputs.roots`, and may read it.
 
     A client on the same machine need not upload such a file: the path is an input as it is.
     """
@@ -106,7 +106,7 @@ async def check_local(request: Request, body: LocalFile) -> Response:
     def compare(path: Path) -> None:
         facts = path.stat()
         if (facts.st_size, facts.st_ino, facts.st_mtime_ns) != (body.size, body.inode, body.modified_ns):
-            raise VidqueueError("input_not_found", "Another file has this path here.")
+            raise VidqueueError("input_not_found", "The daemon sees another file at this path.")
 
     try:
         await services_of(request).inputs.roots.find(body.path, compare)
@@ -126,14 +126,14 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/v1/files/usage",
-        handler=get_usage,
+        handler=get_storage_usage,
         tag="files",
         answers={200: Answer("How much is stored.", {JSON: UsageView})},
     ),
     Endpoint(
         method="POST",
         path="/v1/inputs/check",
-        handler=check_local,
+        handler=check_input,
         tag="files",
         answers={200: Answer("Whether it can be read.", {JSON: Readable})},
     ),

@@ -70,5 +70,5 @@ def _wants_text(accept: str | None) -> bool:
 
 
 def as_text(line: LogRow) -> str:
-    """A line of a log as plain text."""
+    """Return a line of a log as plain text."""
     return f"{line.at:%Y-%m-%dT%H:%M:%S.%f}Z {line.level:7} {line.text}\n"

@@ -23,7 +23,7 @@ from vidqueue.jobs.selection import Selection
 
 
 class JobQuery(Selection):
-    """Which jobs a list shows, and where the page begins."""
+    """The query of the list of jobs."""
 
     limit: int = Field(50, ge=1, le=500, description="Jobs on one page.")
     cursor: str | None = Field(

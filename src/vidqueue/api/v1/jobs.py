@@ -165,9 +165,9 @@ async def retry_job(request: Request, job_id: UUID) -> Response:
 
 
 async def run_job_next(request: Request, job_id: UUID) -> Response:
-    """Put a waiting job before all others.
+    """Move a waiting job to the front of the queue.
 
-    Its priority is raised as far as that needs, to 1000 at most.
+    Its priority is raised as far as necessary, to 1000 at most.
     """
     job = await control.run_next(services_of(request).database, job_id, owner=scope_of(request))
     return job_answer(job, status=202)

@@ -1,4 +1,4 @@
-"""Files over HTTP by the hash of their bytes, so that bytes that the daemon has are not sent twice."""
+"""Files over HTTP by hash, so that bytes that the daemon has are not uploaded twice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vidqueue.errors import VidqueueError
 from vidqueue.jobs import known_files
 
 
-async def find_file(request: Request, digest: str) -> Response:
+async def get_file_by_hash(request: Request, digest: str) -> Response:
     """Read the metadata of a file by the hash of its bytes, `sha256:<hex>` or `blake3:<hex>`.
 
-    Only files that the key may read are found. A client asks with HEAD before it sends bytes.
+    Only files that the key may read are found. Clients use HEAD before an upload.
     """
     services, hashed = services_of(request), known_files.parse_hash(digest)
     found = await known_files.find(services.database, services.storage, hashed, scope=scope_of(request))
@@ -28,7 +28,7 @@ async def find_file(request: Request, digest: str) -> Response:
 
 
 class TakeRequest(BaseModel):
-    """A file that is known already."""
+    """A stored file, identified by its hash."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,8 +36,8 @@ class TakeRequest(BaseModel):
     name: str | None = Field(None, max_length=1024, description="File name to show to people; default: that it has.")
 
 
-async def take_file(request: Request, body: TakeRequest, query: ForOwner) -> Response:
-    """Store bytes that the daemon has already, without sending them.
+async def create_file_from_hash(request: Request, body: TakeRequest, query: ForOwner) -> Response:
+    """Create a file from bytes that the daemon has already, without an upload.
 
     The answer is 200 and the file that its owner has under this name, which counts as stored now; else 201 and a new
     file, which shares the bytes on the disk. 404 means that the bytes have to be sent: only files that the key may read
@@ -58,7 +58,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/v1/files/by-hash/{digest}",
-        handler=find_file,
+        handler=get_file_by_hash,
         tag="files",
         answers={
             200: Answer("A file with these bytes.", {JSON: FileView}, {"Content-Location": "Address of the file."})
@@ -68,7 +68,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/v1/files/from-hash",
-        handler=take_file,
+        handler=create_file_from_hash,
         tag="files",
         answers={
             200: Answer("The file, which was there.", {JSON: FileView}, {"Location": "Address of the file."}),

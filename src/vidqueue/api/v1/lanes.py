@@ -1,4 +1,4 @@
-"""Lanes over HTTP: the list, their time windows, and the memory that they give back."""
+"""Lanes over HTTP: the list, their time windows, and freeing their memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from vidqueue.settings.entries import TimeZone
 
 
 class WindowsRequest(BaseModel):
-    """When a lane works."""
+    """The time windows of a lane."""
 
     model_config = ConfigDict(extra="forbid")
 
     open: list[str] = Field(
-        max_length=50, description="Times such as `22:00-07:00`, `sat-sun` or `mon-fri 20:00-08:00`; none: always."
+        max_length=50,
+        description="Windows such as `22:00-07:00`, `sat-sun` or `mon-fri 20:00-08:00`; without any it is always open.",
     )
     timezone: TimeZone = Field("UTC", description="Time zone of these times.")
     at_end: AtEnd = Field("finish", description="What a running job does at the end: `finish`, or `suspend`.")
@@ -36,15 +37,15 @@ class WindowsRequest(BaseModel):
         return windows.check(rules)
 
 
-async def set_windows(request: Request, name: str, body: WindowsRequest, query: LaneOnHost) -> Response:
-    """Set when a lane works. Jobs wait outside its windows, with the reason `outside_window`."""
+async def set_lane_windows(request: Request, name: str, body: WindowsRequest, query: LaneOnHost) -> Response:
+    """Set the time windows of a lane. Outside of them jobs wait with the reason `outside_window`."""
     wanted = Windows(tuple(body.open), body.timezone, body.at_end)
     await pauses.set_windows(services_of(request).database, name, query.host, wanted)
     return await _answer(request, name)
 
 
 async def free_lane(request: Request, name: str, query: LaneOnHost) -> Response:
-    """Free the memory of the models that a lane keeps: at once, or as soon as its job has ended. It goes on working."""
+    """Free the memory of the models that a lane keeps loaded, as soon as its job has ended. The lane stays online."""
     await pauses.free_lane(services_of(request).database, name, query.host)
     return await _answer(request, name, status=202)
 
@@ -67,7 +68,7 @@ ENDPOINTS = (
     Endpoint(
         method="PUT",
         path="/v1/lanes/{name}/windows",
-        handler=set_windows,
+        handler=set_lane_windows,
         tag="machine",
         role=Role.OPERATE,
         answers={200: Answer("The lanes of that name.", {JSON: LaneList})},

@@ -1,4 +1,4 @@
-"""Limits over HTTP: what each owner, and each processor, may have at most."""
+"""Limits of owners and processors over HTTP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LimitsRequest(BaseModel):
     )
     weight: Annotated[float, Field(ge=0.001, le=1000)] | None = Field(
         None,
-        description="Share of the lanes beside other owners who wait; 1 if null. With 2 an owner gets twice as much.",
+        description="Weight when lanes are shared between owners; 1 if null. With 2 an owner gets twice as much.",
     )
 
 
@@ -51,7 +51,7 @@ class LimitsView(LimitsRequest):
 
 
 class ProcessorLimitsRequest(BaseModel):
-    """What all jobs of a processor together may have at most; what is left out or null is not limited."""
+    """The limits of all jobs of a processor together; fields that are missing or null are not limited."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,7 +81,7 @@ class LimitsList(BaseModel):
 
 
 async def list_limits(request: Request) -> Response:
-    """List what owners and processors may have at most."""
+    """List the limits of owners and processors."""
     async with services_of(request).database.statement() as connection:
         of_owners, of_processors = await limits.every(connection), await limits.of_processors(connection)
     return json_answer(
@@ -113,7 +113,7 @@ async def delete_limits(request: Request, owner: str) -> Response:
 
 
 async def put_processor_limits(request: Request, name: str, body: ProcessorLimitsRequest) -> Response:
-    """Set what all jobs of a processor together may have at most, in place of what was set before.
+    """Set the limits of all jobs of a processor together, replacing earlier ones.
 
     Jobs that are accepted already stay.
     """
@@ -146,7 +146,7 @@ ENDPOINTS = (
         handler=put_limits,
         tag="keys",
         role=Role.ADMIN,
-        answers={200: Answer("The limits from now on.", {JSON: LimitsView})},
+        answers={200: Answer("The new limits.", {JSON: LimitsView})},
     ),
     Endpoint(
         method="DELETE",
@@ -154,7 +154,7 @@ ENDPOINTS = (
         handler=delete_limits,
         tag="keys",
         role=Role.ADMIN,
-        answers={204: Answer("The limits are gone.")},
+        answers={204: Answer("The limits are removed.")},
     ),
     Endpoint(
         method="PUT",
@@ -162,7 +162,7 @@ ENDPOINTS = (
         handler=put_processor_limits,
         tag="keys",
         role=Role.ADMIN,
-        answers={200: Answer("The limits from now on.", {JSON: ProcessorLimitsView})},
+        answers={200: Answer("The new limits.", {JSON: ProcessorLimitsView})},
         errors=("unknown_processor",),
     ),
     Endpoint(
@@ -171,6 +171,6 @@ ENDPOINTS = (
         handler=delete_processor_limits,
         tag="keys",
         role=Role.ADMIN,
-        answers={204: Answer("The limits are gone.")},
+        answers={204: Answer("The limits are removed.")},
     ),
 )

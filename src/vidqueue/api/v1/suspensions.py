@@ -16,7 +16,7 @@ from vidqueue.principal import Role
 
 
 async def suspend_job(request: Request, job_id: UUID) -> Response:
-    """Suspend a running job: its processes are stopped, and its clocks stand still.
+    """Suspend a running job: its processes are stopped, and its time limits are paused.
 
     It keeps its lane, its memory and that of the GPU. A restart of the daemon ends the suspension with the attempt.
     """
@@ -25,7 +25,7 @@ async def suspend_job(request: Request, job_id: UUID) -> Response:
 
 
 async def resume_job(request: Request, job_id: UUID) -> Response:
-    """Let a suspended job go on where it stopped; one that is not suspended is left as it is."""
+    """Resume a suspended job; a running job that is not suspended is left unchanged."""
     job = await control.resume(services_of(request).database, job_id, owner=scope_of(request))
     return job_answer(job, status=202)
 
@@ -38,7 +38,7 @@ ENDPOINTS = tuple(
         path=f"/v1/jobs/{{job_id:uuid}}/{verb}",
         handler=handler,
         tag="jobs",
-        # A suspended job keeps a lane from the jobs of others.
+        # Restricted to operators, because a suspended job blocks a lane for other owners.
         role=Role.OPERATE,
         answers={202: Answer("The job.", {JSON: JobView}, {"ETag": "Changes whenever the answer does."})},
         errors=("conflict",),

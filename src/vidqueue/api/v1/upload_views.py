@@ -27,7 +27,7 @@ class UploadState(BaseModel):
     length: int = Field(description="Bytes of the whole file.")
     offset: int = Field(description="Bytes that have arrived.")
     sha256: str | None = Field(description="What the client announced, in hex.")
-    finished: bool = Field(description="Whether it is whole, and a file.")
+    finished: bool = Field(description="Whether it is complete and has become a file.")
     created_at: datetime
     expires_at: datetime = Field(description="When it is removed if no more bytes arrive.")
     url: str = Field(description="Where to send bytes.")
@@ -61,7 +61,7 @@ def read_metadata(given: str) -> dict[str, str]:
 
 
 def tus_headers(upload: UploadRow) -> dict[str, str]:
-    """Return the headers of tus that tell the state of an upload."""
+    """Return the tus headers with the state of an upload."""
     headers = RESUMABLE | {"Upload-Offset": str(upload.received), "Upload-Length": str(upload.length)}
     if upload.metadata:
         headers["Upload-Metadata"] = upload.metadata

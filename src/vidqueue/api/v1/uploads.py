@@ -38,7 +38,7 @@ from vidqueue.storage import names
 PATCH_TYPE = "application/offset+octet-stream"
 LIST_LIMIT = 100
 _DIGITS = re.compile(r"\d+", re.ASCII)
-# An exabyte has no more; neither the database nor `int` takes numbers of every length.
+# Below an exabyte: neither the database nor `int` accepts numbers of any length.
 _MOST_DIGITS = 18
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -53,7 +53,7 @@ class UploadsQuery(BaseModel):
 
 
 async def describe_tus(request: Request) -> Response:
-    """Read what this server can do with resumable uploads: version, extensions and largest size."""
+    """Read the capabilities for resumable uploads: version, extensions and largest size."""
     headers = RESUMABLE | {"Tus-Version": VERSION, "Tus-Extension": "creation,termination,expiration"}
     if most := _uploads(request).max_size:
         headers["Tus-Max-Size"] = str(most)
@@ -61,7 +61,7 @@ async def describe_tus(request: Request) -> Response:
 
 
 async def list_uploads(request: Request, query: UploadsQuery) -> Response:
-    """List the newest unfinished uploads of an owner, to find the one to go on with."""
+    """List the newest unfinished uploads of an owner, to find one to continue."""
     services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     async with services.database.statement() as connection:
         found = await rows.unfinished(connection, owner=owner, sha256=query.sha256, limit=LIST_LIMIT)
@@ -69,7 +69,7 @@ async def list_uploads(request: Request, query: UploadsQuery) -> Response:
 
 
 async def create_upload(request: Request, query: ForOwner) -> Response:
-    """Begin a resumable upload.
+    """Create a resumable upload.
 
     `Upload-Length` says how many bytes will come, `Upload-Metadata` has `filename`, `filetype` and `sha256` if they are
     known. The bytes are sent with PATCH to the address in `Location`.
@@ -116,7 +116,7 @@ async def append_upload(request: Request, upload_id: UUID) -> Response:
 
 
 async def delete_upload(request: Request, upload_id: UUID) -> Response:
-    """Give up an upload: what has arrived is removed. A file that it has become stays."""
+    """Delete an unfinished upload with its bytes. If it has become a file, the file stays."""
 
     async def act() -> Response:
         await _uploads(request).remove(upload_id, owner=scope_of(request))
@@ -126,7 +126,7 @@ async def delete_upload(request: Request, upload_id: UUID) -> Response:
 
 
 async def post_upload(request: Request, upload_id: UUID) -> Response:
-    """Send bytes or give up, for clients without PATCH and DELETE: `X-HTTP-Method-Override` names the method."""
+    """Send bytes or delete an upload, for clients without PATCH and DELETE (`X-HTTP-Method-Override`)."""
     match request.headers.get("x-http-method-override", "").upper():
         case "PATCH":
             return await append_upload(request, upload_id)
@@ -137,7 +137,7 @@ async def post_upload(request: Request, upload_id: UUID) -> Response:
 
 
 async def _with_tus(request: Request, act: Act) -> Response:
-    """Answer in the words of tus: a version is required where it matters, and every answer names ours."""
+    """Add the headers of tus to responses, and require Tus-Resumable for methods that change an upload."""
     try:
         if request.method != "GET" and request.headers.get("tus-resumable") != VERSION:
             raise VidqueueError("tus_version", "The request has no Tus-Resumable header with a version that is known.")
@@ -182,9 +182,9 @@ def _number(request: Request, name: str) -> int:
     given = request.headers.get(name, "")
     if not _DIGITS.fullmatch(given):
         fault = {"pointer": name, "detail": "It must be a number of bytes."}
-        raise VidqueueError("invalid_request", f"The header {name} is missing or no number.", errors=[fault])
+        raise VidqueueError("invalid_request", f"The header {name} is missing or is not a number.", errors=[fault])
     if len(digits := given.lstrip("0")) > _MOST_DIGITS:
-        raise VidqueueError("payload_too_large", f"The header {name} tells of more bytes than any disk has.")
+        raise VidqueueError("payload_too_large", f"The value of the header {name} is too large.")
     return int(digits or "0")
 
 

@@ -69,7 +69,7 @@ class JobView(BaseModel):
     attempt: int = Field(description="Number of the newest attempt, 0 before the first.")
     max_attempts: int
     lane: str | None = Field(description="Where it runs or ran; before that, the lane it asked for.")
-    labels: list[str] = Field(description="Labels that its lane must have.")
+    labels: list[str] = Field(description="Labels that the lane of the job must have.")
     position: int | None = Field(
         description="While it stands in a line: 1 is next among the jobs for this kind of lane. Null for a job that "
         "cannot run yet (dependency, backoff, scheduled): it stands in no line."
@@ -90,7 +90,7 @@ class JobView(BaseModel):
     eta_s: float | None = Field(description="Estimated seconds until it is done; null beyond the first 1,000 in line.")
     cancel_requested_at: datetime | None
     suspended_at: datetime | None = Field(
-        description="Since when it is suspended: it runs on its lane, and its processes are stopped."
+        description="Since when it is suspended: it occupies its lane, and its processes are stopped."
     )
     suspended_by: str | None = Field(description="`person`, or `window` for the end of a time window of its lane.")
     created_at: datetime
@@ -100,7 +100,7 @@ class JobView(BaseModel):
     finished_at: datetime | None
     keep_s: float | None = Field(description="Seconds for which it asked to be kept after its end.")
     kept_until: datetime | None = Field(description="When it is removed, if it or its processor says so.")
-    cached: bool = Field(description="Its outputs are those of an earlier job that did the same work.")
+    cached: bool = Field(description="True if its outputs are those of an earlier job that did the same work.")
     depends_on: list[UUID] = Field(description="The jobs that must have succeeded before it begins.")
     urls: JobUrls
 
@@ -131,7 +131,7 @@ class AttemptView(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     metrics: dict[str, Any] = Field(description="The executor's own timings, in seconds.")
-    device_mb: int | None = Field(description="Most GPU memory that it held, in MiB; null if nobody could measure it.")
+    device_mb: int | None = Field(description="Most GPU memory that it held, in MiB; null if it could not be measured.")
     logs: str = Field(description="Address of its log.")
 
 
@@ -170,7 +170,9 @@ class LaneJob(BaseModel):
     fps: float | None
     speed: float | None
     eta_s: float | None
-    suspended_at: datetime | None = Field(description="Since when its processes are stopped; it keeps the lane.")
+    suspended_at: datetime | None = Field(
+        description="Since when its processes are stopped; it still occupies the lane."
+    )
     suspended_by: str | None = Field(description="`person`, or `window` for the end of a time window.")
     started_at: datetime | None
     url: str
@@ -179,11 +181,11 @@ class LaneJob(BaseModel):
 class PeerView(BaseModel):
     """A server of another program that the daemon runs for a lane."""
 
-    name: str = Field(description="Of the processor and of the server, as in `cog:flux`.")
+    name: str = Field(description="Processor and server, as in `cog:flux`.")
     state: str = Field(description="stopped, starting, ready, working, or resting after a start that failed.")
-    since: datetime | None = Field(description="When this state began, about; null if it was never started.")
+    since: datetime | None = Field(description="Approximate time when this state began; null if it was never started.")
     starts: int = Field(description="How often it became ready since the daemon started.")
-    problem: str | None = Field(description="Why it could not be started, or had to be stopped.")
+    problem: str | None = Field(description="Why it could not be started, or was stopped.")
 
 
 class LaneView(BaseModel):
@@ -204,11 +206,11 @@ class LaneView(BaseModel):
         description="Why the daemon has blocked this lane: no_space, gpu_lost, gpu_busy (others use the GPU), "
         "program_runs (one that lanes yield to) or outside_window."
     )
-    others_mb: int = Field(description="Memory of its GPU that processes of others hold, in MiB.")
-    labels: list[str] = Field(description="Words of the configuration that jobs may ask for.")
-    windows: list[str] = Field(description="When it works, such as `mon-fri 22:00-07:00`; always if empty.")
+    others_mb: int = Field(description="Memory of its GPU that other programs hold, in MiB.")
+    labels: list[str] = Field(description="Labels from the configuration, which jobs may require.")
+    windows: list[str] = Field(description="Its time windows, such as `mon-fri 22:00-07:00`; always open if empty.")
     windows_zone: str
-    windows_end: str = Field(description="What a running job does at the end of a window: finish or suspend.")
+    windows_end: str = Field(description="What happens to a running job at the end of a window: finish or suspend.")
     opens_at: datetime | None = Field(description="When its next window begins; null while it is open.")
     busy: bool
     warm: list[str] = Field(description="Processors it has run since its executor started.")

@@ -25,12 +25,12 @@ SHOWN_FOR = timedelta(seconds=20)
 SELECTION = ("state", "processor", "owner", "tag", "text", "batch", "created_after", "created_before")
 
 
-async def ask(request: Request) -> Response:
+async def create(request: Request) -> Response:
     """Make a bulk action of the filters of the list."""
     form = await forms.read(request)
     try:
         asked = _request(form)
-        await bulk.ask(services_of(request).database, asked, principal_of(request))
+        await bulk.create(services_of(request).database, asked, principal_of(request))
     except VidqueueError as error:
         if error.code not in ("invalid_request", "limit_reached"):
             raise

@@ -44,7 +44,7 @@ PAGES: tuple[Page, ...] = (
     _page("/jobs", jobs.show),
     _form("/jobs/selected", actions.act_on_jobs),
     _page("/jobs.csv", csv_list.download),
-    _form("/jobs/matching", bulk.ask),
+    _form("/jobs/matching", bulk.create),
     _page("/bulk", bulk.show),
     _form("/bulk/{action_id:uuid}/undo", bulk.undo),
     _page("/jobs/{job_id:uuid}", job.show),
