@@ -37,7 +37,9 @@ _SHARED = replace(REPLICATE, also="videos")
 _endpoint = partial(Endpoint, tag="replicate", compat_api=REPLICATE)
 
 
-def _get(path: str, handler: Handler, model: type[BaseModel], description: str, compat_api: CompatApi = REPLICATE) -> Endpoint:
+def _get(
+    path: str, handler: Handler, model: type[BaseModel], description: str, compat_api: CompatApi = REPLICATE
+) -> Endpoint:
     answers = {200: Answer(description, {JSON: model})}
     return _endpoint(method="GET", path=path, handler=handler, answers=answers, compat_api=compat_api)
 

@@ -45,8 +45,8 @@ class Answer:
 class CompatApi:
     """An API in the shape of another system's, which the operator can disable with `<section>.enabled`.
 
-    `prefix` is the common prefix of its addresses; unknown addresses below it get its form of errors too. Addresses that
-    a second API has too are enabled if one of both is: `also` names its section.
+    `prefix` is the common prefix of its addresses; unknown addresses below it get its form of errors too. Addresses
+    that a second API has too are enabled if one of both is: `also` names its section.
     """
 
     section: str

@@ -259,7 +259,7 @@ class PolledRun(ABC):
             told = reply.value if reply.status == 200 and isinstance(reply.value, dict) else {}
             if reply.status == 404 or self.kept.is_other(told):
                 self.kept.forget()
-                raise LostWorkError(f"The {self.name} does not know the work any more; it may have been restarted.")
+                raise LostWorkError(f"The {self.name} no longer has the work; it may have been restarted.")
             if told.get("status"):
                 work, nonsense = told, 0
                 continue
