@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "delete": ("jobs:delete", JOBS, "Delete finished jobs with their logs and files."),
     "bulk": ("bulk:app", JOBS, "Change all matching jobs in the background; undo a bulk action."),
     "files": ("files:app", JOBS, "List, show and delete uploads; show storage usage."),
-    "webhooks": ("webhooks:app", JOBS, "Tell others of jobs by HTTP; show and resend what was told."),
+    "webhooks": ("webhooks:app", JOBS, "Manage webhooks for all jobs; show and resend deliveries."),
     "watch-folders": ("watch_folders:watch_folders", JOBS, "Show watch folders and the jobs of their files."),
     "schedules": ("schedules:app", JOBS, "Submit jobs at the times of a cron expression."),
     "pause": ("pauses:pause", MACHINE, "Start no more jobs: at all, of one processor, or on one lane."),

@@ -131,7 +131,7 @@ async def list_deliveries(request: Request, query: DeliveryQuery) -> Response:
 
 
 async def list_job_deliveries(request: Request, job_id: UUID) -> Response:
-    """List what receivers were told of a job, newest first."""
+    """List the webhook deliveries of a job, newest first."""
     database = services_of(request).database
     await control.read(database, job_id, owner=scope_of(request))
     found = await webhooks.deliveries_of_job(database, job_id)
