@@ -139,7 +139,7 @@ def test_people_see_each_server(daemon: Daemon) -> None:
     until(lambda: peer(daemon)["state"] in ("ready", "stopped"))
     shown = vidqueue(daemon, "lanes")
     assert any(line.split()[:1] == ["cpu0"] and "cog:model" in line for line in shown.splitlines())
-    assert "cog:absent, managed: its command /opt/nobody/python does not exist" in vidqueue(daemon, "processors")
+    assert "cog:absent is managed: its command /opt/nobody/python does not exist" in vidqueue(daemon, "processors")
     processors = [
         Cog(CogSettings.model_validate_json(f'{{"endpoints": {daemon.variables["VIDQUEUE_COG__ENDPOINTS"]}}}'))
     ]
