@@ -223,8 +223,7 @@ def _submit(
         if not flags.wait and target is None:
             _tell_accepted(screen, job)
             return Exit.OK
-        screen.say(f"submitted {job['id']}")
-        job = wait_for(client, screen, [job["id"]]).get(job["id"], job)
+        job = wait_for(client, screen, [job["id"]], said_first=f"submitted {job['id']}").get(job["id"], job)
         _require_success(job)
         if target is not None:
             deliver(client, screen, job, target, door)

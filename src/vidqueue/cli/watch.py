@@ -55,14 +55,22 @@ def watch(
         return verdict(list(wait_for(client, screen, wanted).values()))
 
 
-def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None) -> dict[str, Job]:
+def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None, *, said_first: str = "") -> dict[str, Job]:
     """Show jobs until they have ended, and return their last state by id.
+
+    Args:
+        client: of the daemon.
+        screen: where they are shown.
+        wanted: their ids; None for all jobs.
+        said_first: a line to begin with. Whoever has seen it may press Ctrl-C and is told how to go on.
 
     Raises:
         KeyboardInterrupt: after a message that the jobs continue and how to watch them again.
     """
     seen: dict[str, Job] = {}
     try:
+        if said_first:
+            screen.say(said_first)
         with board(screen) as shown:
             for job in changes(client, wanted, tell=screen.say):
                 seen[job["id"]] = job
