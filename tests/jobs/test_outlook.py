@@ -48,8 +48,8 @@ async def test_a_job_that_no_lane_could_ever_take_is_refused_with_the_reason(any
             asked(device="gpu", vram_mb=20_000, lane="gpu0"),
             "needs 20,000 MiB of GPU memory, and the lane gpu0 has 8,000",
         ),
-        (asked(lane="gpu0"), "The lane gpu0 takes no cpu jobs."),
-        (asked(device="gpu", lane="cpu0"), "The lane cpu0 takes no gpu jobs."),
+        (asked(lane="gpu0"), "The lane gpu0 does not accept cpu jobs."),
+        (asked(device="gpu", lane="cpu0"), "The lane cpu0 does not accept gpu jobs."),
     ):
         with pytest.raises(VidqueueError, match=reason) as refused:
             await refuse_what_no_lane_takes(any_queue.database, [asked(), never])
