@@ -9,6 +9,7 @@ import pytest
 from tests.media.clips import Samples, beeps, decoded_times, flashes, run_ffmpeg
 from tests.processors.comparison import unexplained
 from tests.processors.test_cases import BOTH, clip
+from tests.processors.test_export import export
 from tests.processors.work import Work, facts_of, outputs, video_of
 
 JOINED = ["The clock of the file begins again or jumps; the parts were joined."]
@@ -62,3 +63,24 @@ def test_matroska_with_times_below_zero_comes_out_as_it_decodes(words: tuple[str
         assert video_of(facts_of(output)).frames == 50
         assert video_of(facts_of(output)).duration_s == pytest.approx(2, abs=0.05)
         assert unexplained(path, output.path, output.facts["warnings"]) == []
+    sound = outputs("extract-audio", "media", path, tmp_path / "sound", format="wav")["audio"]
+    assert facts_of(sound).duration_s == pytest.approx(2, abs=0.06)
+    packaged = outputs("package", "video", path, tmp_path / "package")
+    assert packaged["audio-1.mp4"].facts["duration_s"] == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["late.ts", "late.mpg"])
+@pytest.mark.parametrize("late", ["sound", "pictures"])
+def test_what_begins_late_in_a_broadcast_is_in_step_where_only_one_of_both_is_read(
+    late: str, name: str, samples: Samples, tmp_path: Path
+) -> None:
+    """ffmpeg counts times from the first stream that it reads."""
+    cut = ("-af", "atrim=start=0.7") if late == "sound" else ("-vf", "trim=start=0.7", "-fps_mode", "passthrough")
+    path = tmp_path / name
+    run_ffmpeg("-i", samples("plain.mp4"), *cut, "-c:v", "mpeg2video", "-q:v", "3", "-c:a", "mp2", path)
+    film = export(tmp_path / "film", [{"media": path}])
+    seen = flashes(film.path, 0)
+    assert seen[-2:] == pytest.approx([1, 2] if late == "sound" else [0.3, 1.3], abs=0.05)
+    assert beeps(film.path)[-2:] == pytest.approx(seen[-2:], abs=0.03)
+    sound = outputs("extract-audio", "media", path, tmp_path / "sound", format="wav")["audio"]
+    assert beeps(sound.path)[-2:] == pytest.approx([1, 2], abs=0.06)

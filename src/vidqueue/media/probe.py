@@ -159,7 +159,7 @@ def _facts(source: Source, listing: Listing, banner: Banner, clock: Clock, limit
     facts = MediaFacts(
         container=banner.container,
         size=source.size,
-        start_s=banner.start_s,
+        start_s=0.0 if clock.restarts else banner.start_s,
         duration_s=video.duration_s if video else max((one.duration_s for one in audios), default=0.0),
         declared_duration_s=banner.duration_s,
         video=video,

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.job import OutputDraft
 from vidqueue.media import ffmpeg
-from vidqueue.media.arguments import QUIET, REPRODUCIBLE, decoded_evenly, input_arguments
+from vidqueue.media.arguments import QUIET, REPRODUCIBLE, counting_from_all, decoded_evenly, input_arguments
 from vidqueue.media.channels import flac_holds, has_room, same_places
 from vidqueue.media.facts import AudioFacts, MediaFacts
 from vidqueue.media.jail.sandbox import SandboxLimits
@@ -203,6 +203,7 @@ def _write(params: ExtractAudioParams, plan: _Plan, steps: str, output: Path, ct
             "-t", f"{ctx.limits.max_duration_s:.3f}",
             *(("-movflags", "+faststart", "-brand", "M4A ") if kind.muxer == "mp4" else ()),
             *REPRODUCIBLE, "-f", kind.muxer, "-fd", str(sink.writing), "fd:",
+            *(() if plan.copies else counting_from_all(plan.facts.container)),
         ]  # fmt: skip
         report = stage_reporter(ctx, "copy" if plan.copies else "encode", plan.audio.duration_s, begin=begin)
         with remarks_logged(ctx, tally):

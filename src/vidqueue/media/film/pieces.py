@@ -14,7 +14,7 @@ from typing import Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media import ffmpeg
-from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
+from vidqueue.media.arguments import QUIET, counting_from_all, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -138,6 +138,11 @@ def render(
             "-fps_mode", "passthrough", "-enc_time_base", str(1 / look.rate), "-video_track_timescale", str(ticks),
             *look.encoder.arguments(look.quality, look.effort, float(look.rate), PIECE), *_stitchable(look.encoder),
             *output_arguments(sink.writing, PIECE, bounds.limits, faststart=False),
+            *(
+                word
+                for number, part in enumerate(piece.parts)
+                for word in counting_from_all(part.shot.facts.container, number)
+            ),
         ]  # fmt: skip
         keep = [*files, *texts, sink.writing]
         ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, tally=tally, on_progress=on_progress)

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vidqueue.media.arguments import QUIET, VERBOSE, decoded_evenly, input_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, counting_from_all, decoded_evenly, input_arguments
 from vidqueue.media.facts import AudioFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
@@ -34,6 +34,7 @@ class Track:
     Attributes:
         loops: whether it begins again at its end; else silence follows.
         clock_restarts: the file cannot be sought, because its clock begins again.
+        container: of the file, where the sound must be in step with its pictures.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class Track:
     start_s: float = 0.0
     loops: bool = False
     clock_restarts: bool = False
+    container: str = ""
 
 
 class Listener:
@@ -106,8 +108,10 @@ class Listener:
         # A single channel is heard as loud from both sides as it was from its own.
         layout = "pan=stereo|c0=c0|c1=c0" if self._track.audio.channel_layout in _ONE_CHANNEL else "anull"
         steps = f"aresample={SAMPLE_RATE}:async=1:first_pts=0,{layout},aformat=sample_fmts=flt:channel_layouts=stereo"
+        all_streams = counting_from_all(self._track.container)
+        unused = () if all_streams else ("-vn",)
         return [
-            *QUIET, *VERBOSE, *input_arguments(file, self._bounds.limits, "-vn", *self._track.audio.joining, *before),
+            *QUIET, *VERBOSE, *input_arguments(file, self._bounds.limits, *unused, *self._track.audio.joining, *before),
             *decoded_evenly(self._track.audio), "-filter_complex", f"[dec:0]{steps}[sound]", "-map", "[sound]",
-            *after, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1",
+            *after, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1", *all_streams,
         ]  # fmt: skip

@@ -236,7 +236,9 @@ def _track(clip: Clip, material: Material) -> Track | None:
     if audio is None or material.facts.is_still:
         return None
     begin_s = begin_of(clip, material.facts, video)
-    return Track(material.source, audio, begin_s, clock_restarts=video.clock_restarts)
+    return Track(
+        material.source, audio, begin_s, clock_restarts=video.clock_restarts, container=material.facts.container
+    )
 
 
 def _checked(film: Film, look: Look, output: Path) -> OutputDraft:
