@@ -84,3 +84,14 @@ def test_what_begins_late_in_a_broadcast_is_in_step_where_only_one_of_both_is_re
     assert beeps(film.path)[-2:] == pytest.approx(seen[-2:], abs=0.03)
     sound = outputs("extract-audio", "media", path, tmp_path / "sound", format="wav")["audio"]
     assert beeps(sound.path)[-2:] == pytest.approx([1, 2], abs=0.06)
+
+
+def test_a_clip_of_a_broadcast_begins_where_it_should_however_far_its_key_picture_is(
+    samples: Samples, tmp_path: Path
+) -> None:
+    """ffmpeg seeks to any picture there, and shows the next key picture instead of what was wanted."""
+    path = tmp_path / "long.ts"
+    run_ffmpeg("-i", samples("plain.mp4"), "-c:v", "libx264", "-g", "250", "-bf", "0", "-c:a", "mp2", path)
+    film = export(tmp_path / "film", [{"media": path, "start_s": 1.5}])
+    assert flashes(film.path, 0) == pytest.approx([0.5], abs=0.05)
+    assert beeps(film.path) == pytest.approx([0.5], abs=0.05)

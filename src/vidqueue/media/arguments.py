@@ -16,7 +16,7 @@ INFORMATIVE = ("-loglevel", "repeat+level+info")
 # Fonts of subtitles, covers, data: some films have hundreds.
 MOST_ATTACHMENTS = 1000
 # The muxers of Matroska and Ogg draw random ids otherwise, and the same work would never make the same file.
-_COUNTED_FROM_USED = frozenset({"mpegts", "mpeg"})
+BROADCASTS = frozenset({"mpegts", "mpeg"})
 REPRODUCIBLE = ("-fflags", "+bitexact")
 VERBOSE = ("-loglevel", "repeat+level+verbose")
 
@@ -112,6 +112,6 @@ def counting_from_all(container: str, input_number: int = 0) -> list[str]:
     Of broadcasts ffmpeg counts times from the first stream that a run uses: the sound of a file would lose the time by
     which it begins after the pictures, and pictures theirs.
     """
-    if container not in _COUNTED_FROM_USED:
+    if container not in BROADCASTS:
         return []
     return ["-map", f"{input_number}:v?", "-map", f"{input_number}:a?", "-c", "copy", "-t", "0", "-f", "null", "-"]
