@@ -118,7 +118,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_anything_is_sent(
 def test_a_folder_that_is_missing_is_made_if_it_ends_in_a_slash(alone: CommandLine, source: Path) -> None:
     assert alone("submit", "transcode", "in.mp4", "-o", "new/deep/").code == 69
     assert (alone.folder / "new/deep").is_dir()
-    assert "cannot be made" in alone("submit", "transcode", "vq:files/0", "-o", "/proc/new/").err
+    assert "Cannot create the folder /proc/new" in alone("submit", "transcode", "vq:files/0", "-o", "/proc/new/").err
 
 
 def test_force_lets_an_existing_file_be_replaced_but_no_device(alone: CommandLine, source: Path) -> None:
