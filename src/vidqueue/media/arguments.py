@@ -7,6 +7,7 @@ import math
 from vidqueue.formats import allowed
 from vidqueue.limits import Limits
 from vidqueue.media.containers import NO_EXTRAS, Container, Extras
+from vidqueue.media.cutting import BROADCASTS
 from vidqueue.media.facts import AudioFacts
 from vidqueue.media.tiny_mp3 import is_tiny_mp3
 
@@ -16,7 +17,6 @@ INFORMATIVE = ("-loglevel", "repeat+level+info")
 # Fonts of subtitles, covers, data: some films have hundreds.
 MOST_ATTACHMENTS = 1000
 # The muxers of Matroska and Ogg draw random ids otherwise, and the same work would never make the same file.
-BROADCASTS = frozenset({"mpegts", "mpeg"})
 REPRODUCIBLE = ("-fflags", "+bitexact")
 VERBOSE = ("-loglevel", "repeat+level+verbose")
 

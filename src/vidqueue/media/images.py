@@ -11,8 +11,9 @@ from typing import Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media import ffmpeg
-from vidqueue.media.arguments import QUIET, input_arguments
+from vidqueue.media.arguments import QUIET, counting_from_all, input_arguments
 from vidqueue.media.containers import AnimationFormat
+from vidqueue.media.cutting import Cut, cut_out
 from vidqueue.media.drawing import NOTHING_DRAWN, Drawn
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.filters import USUAL, Treatment, at_rate, deinterlacing, transparent_over
@@ -38,15 +39,23 @@ class Window:
     start_s: float
     length_s: float
 
+    def of(self, video: VideoFacts, container: str) -> Cut:
+        """How it is cut out of a file in this container."""
+        return cut_out(container, self.start_s, self.length_s, clock_restarts=video.clock_restarts)
+
 
 @dataclass(frozen=True, slots=True)
 class Animation:
-    """An animated picture: which parts of the video it joins, its size in pixels, its rate, its format, its looks."""
+    """An animated picture: which parts of the video it joins, its size in pixels, its rate, its format, its looks.
+
+    `container` is that of the video.
+    """
 
     windows: Sequence[Window]
     size: tuple[int, int]
     fps: float
     kind: AnimationFormat
+    container: str
     quality: int = 65
     how: Treatment = USUAL
     drawn: Drawn = NOTHING_DRAWN
@@ -99,13 +108,14 @@ def write_animation(
         sink = opened.enter_context(created(path))
         text, fonts = opened.enter_context(wanted.drawn.filter(wanted.size, alpha=wanted.how.keeps_alpha))
         arguments = [*QUIET]
-        for file, window in zip(files, wanted.windows, strict=True):
+        cuts = [window.of(video, wanted.container) for window in wanted.windows]
+        for file, cut in zip(files, cuts, strict=True):
             # Where a broadcast begins in the middle of a group of pictures, seeking to its beginning ends behind it.
-            seeking = ("-ss", f"{window.start_s:.6f}") if window.start_s else ()
-            place = (*video.reading, *seeking, "-t", f"{window.length_s:.6f}")
-            arguments += input_arguments(file, bounds.limits, *place)
+            arguments += input_arguments(file, bounds.limits, *video.reading, *cut.before)
         arguments += ["-filter_complex", _joined(video, wanted, text), "-map", "[out]", *_encoder(wanted)]
         arguments += ["-f", wanted.kind, "-fd", str(sink.writing), "fd:"]
+        for number, cut in enumerate(cuts):
+            arguments += counting_from_all(wanted.container, number) if cut.is_early else []
         keep = [*files, sink.writing, *fonts]
         tally = ffmpeg.Tally(stream=f"0:{video.index}")
         ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, tally=tally, on_progress=on_progress)
@@ -132,9 +142,11 @@ def _joined(video: VideoFacts, wanted: Animation, text: list[str]) -> str:
 
 def _shown(video: VideoFacts, wanted: Animation, number: int) -> str:
     """The filters that make the pictures of one part."""
+    window = wanted.windows[number]
     steps = [
+        window.of(video, wanted.container).pictures,
         *deinterlacing(video, wanted.how),
-        at_rate(wanted.fps, min(wanted.windows[number].length_s, video.duration_s)),
+        at_rate(wanted.fps, min(window.length_s, video.duration_s)),
     ]
     if wanted.how.keeps_alpha:
         steps.append(f"scale={wanted.size[0]}:{wanted.size[1]}:flags=bicubic+accurate_rnd,setsar=1,format=rgba")

@@ -12,7 +12,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from vidqueue.media.arguments import QUIET, VERBOSE, input_arguments
+from vidqueue.media.arguments import QUIET, VERBOSE, counting_from_all, input_arguments
+from vidqueue.media.cutting import cut_out
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
@@ -34,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What to take: a picture every `step_s` seconds, of this size, from `from_s` on.
+    """What to take: a picture every `step_s` seconds, of this size, from `from_s` on, of a file in this container.
 
     Only key pictures are decoded if `keys_only`.
     """
@@ -43,6 +44,7 @@ class Sampling:
     size: tuple[int, int]
     keys_only: bool = False
     from_s: float = 0.0
+    container: str = ""
 
 
 def shown_size(video: VideoFacts) -> tuple[int, int]:
@@ -113,11 +115,13 @@ def _arguments(file: int, times: int, video: VideoFacts, wanted: Sampling, bound
     gap = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{max(wanted.step_s - 0.002, 0):.6f})"
     before = [*video.reading, *(("-skip_frame", "nokey") if wanted.keys_only else ())]
     # A millisecond early: a time that was rounded up would lose its picture.
-    before += ["-ss", f"{max(0.0, wanted.from_s - 0.001):.6f}"] if wanted.from_s else []
+    cut = cut_out(wanted.container, max(0.0, wanted.from_s - 0.001), clock_restarts=video.clock_restarts)
+    steps = ",".join(filter(None, [cut.pictures, gap, square_rgb(video, wanted.size)]))
     return [
-        *QUIET, *VERBOSE, *input_arguments(file, bounds.limits, *before),
-        "-map", f"0:{video.index}", "-vf", f"{gap},{square_rgb(video, wanted.size)}",
+        *QUIET, *VERBOSE, *input_arguments(file, bounds.limits, *before, *cut.before),
+        "-map", f"0:{video.index}", "-vf", steps,
         "-fps_mode", "passthrough", "-enc_time_base", "1/1000000",
         "-stats_enc_pre:v", f"pipe:{times}", "-stats_enc_pre_fmt:v", "{t}",
         "-c:v", "rawvideo", "-f", "rawvideo", "pipe:1",
+        *(counting_from_all(wanted.container) if cut.is_early else ()),
     ]  # fmt: skip

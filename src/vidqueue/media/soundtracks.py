@@ -37,12 +37,14 @@ class SoundWishes:
     """How the sound shall be: whether it is copied, its channels, and filters for tracks by their index.
 
     `changing` has the indices of tracks that a copy would not keep, because their channels or rate change midway.
+    `first` is the filter before all others.
     """
 
     mode: AudioMode = "keep"
     channels: Channels = "keep"
     filters: Mapping[int, str] = field(default_factory=dict)
     changing: frozenset[int] = frozenset()
+    first: str = ""
 
     def copies(self, audio: AudioFacts, container: Container) -> bool:
         """True if the track can be taken over as it is."""
@@ -158,7 +160,7 @@ def _layout(audio: AudioFacts, encoder: str, wishes: SoundWishes) -> str:
 def _encode(place: int, audio: AudioFacts, encoder: str, layout: str, wishes: SoundWishes) -> list[str]:
     kbit = _KBIT.get(layout, _KBIT_SURROUND)
     arguments = [f"-c:a:{place}", encoder, f"-b:a:{place}", f"{kbit}k"]
-    steps = [wishes.filters[audio.index]] if audio.index in wishes.filters else []
+    steps = [step for step in (wishes.first, wishes.filters.get(audio.index)) if step]
     if encoder == "libopus":
         steps.append(f"aformat=channel_layouts={layout or '|'.join(OPUS)}")
         # Opus knows five rates only, and surround sound only in one of its mappings.

@@ -150,7 +150,7 @@ def _poster(work: _Work, album: Album) -> OutputDraft:
     width, height = shown_size(work.video)
     scale = (work.params.poster_width or width) / width
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    wanted = Sampling(1e9, size, from_s=time_s)
+    wanted = Sampling(1e9, size, from_s=time_s, container=work.facts.container)
     tally = ffmpeg.Tally(stream=f"0:{work.video.index}")
     picture = next((one.picture for one in samples(work.source, work.video, wanted, work.bounds, tally)), None)
     if picture is None:  # nothing can be decoded from there on
@@ -215,7 +215,7 @@ def _preview(work: _Work, album: Album) -> OutputDraft:
     size = fitted(shown_size(work.video), work.params.preview_width)
     path = work.ctx.output_path(f"preview.{kind}")
     made = write_animation(
-        work.source, work.video, Animation(windows, size, fps, kind), path, work.bounds,
+        work.source, work.video, Animation(windows, size, fps, kind, work.facts.container), path, work.bounds,
         on_progress=lambda _: work.ctx.progress(Progress(0.9, "preview")),
     )  # fmt: skip
     facts = {"width": size[0], "height": size[1], "pictures": made.encoded, "starts_s": [w.start_s for w in windows]}

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from vidqueue.job import OutputDraft
 from vidqueue.media import encoders, ffmpeg, texts, verify
-from vidqueue.media.arguments import QUIET, input_arguments, output_arguments
+from vidqueue.media.arguments import QUIET, counting_from_all, input_arguments, output_arguments
 from vidqueue.media.carry import Keeping, plan_extras
 from vidqueue.media.closed_captions import lost_captions
 from vidqueue.media.containers import CONTAINERS
+from vidqueue.media.cutting import cut_out, sought
 from vidqueue.media.encoders import Encoder
 from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts
 from vidqueue.media.filters import (
@@ -109,7 +110,10 @@ def _plan(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, duratio
     )  # fmt: skip
     extras = plan_extras(facts, tags, container, keeping)
     size = target_size(params, video.upright)
-    return Plan(path, facts, video, size, duration_s, container, encoder, how, extras, params.rate(video), burned, cut)
+    part = cut_out(facts.container, params.start_s, params.length_s, clock_restarts=video.clock_restarts)
+    return Plan(
+        path, facts, video, size, duration_s, container, encoder, how, extras, params.rate(video), burned, cut, part
+    )  # fmt: skip
 
 
 def _bounds(ctx: Context) -> SandboxLimits:
@@ -128,7 +132,8 @@ def _sound(params: TranscodeParams, plan: Plan, ctx: Context) -> AudioPlan:
             if correcting := loudness.correcting():
                 filters[audio.index] = f"aresample=async=1,{correcting},aresample={audio.sample_rate}"
     changes = changing(check_source(plan.path), plan.facts, _copyable(params, plan), _bounds(ctx))
-    planned = plan_audio(plan.facts, plan.container, SoundWishes(params.audio, params.channels, filters, changes))
+    wishes = SoundWishes(params.audio, params.channels, filters, changes, plan.cut.sound)
+    planned = plan_audio(plan.facts, plan.container, wishes)
     for note in planned.notes:
         ctx.log(note)
     return planned
@@ -243,21 +248,24 @@ def _write(
 ) -> ffmpeg.Tally:  # fmt: skip
     """Write the output with these arguments for its pictures."""
     tally = ffmpeg.Tally(stream=f"0:{plan.video.index}")
+    copies = "copy" in pictures
+    part = sought(params.start_s, params.length_s) if copies else plan.cut
     with check_source(plan.path).opened() as file, created(output) as sink, texts.opened(plan.texts) as (inputs, fds):
         arguments = [
             *QUIET,
-            *input_arguments(file, ctx.limits, *plan.video.reading, *_trim(params)),
+            *input_arguments(file, ctx.limits, *plan.video.reading, *part.before),
             *inputs,
-            "-map", f"0:{plan.video.index}", *sound.arguments, *pictures,
+            "-map", f"0:{plan.video.index}", *sound.arguments, *part.copied, *pictures,
             *(("-metadata:s:v:0", "alpha_mode=1") if plan.how.keeps_alpha else ()),
             *output_arguments(
                 sink.writing, plan.container, ctx.limits, faststart=params.faststart, extras=plan.extras,
-                length_s=math.inf if params.end_s is None else params.end_s - params.start_s,
-                unofficial=is_unofficial(plan.video, copied="copy" in pictures),
+                length_s=math.inf if params.length_s is None else params.length_s,
+                unofficial=is_unofficial(plan.video, copied=copies),
             ),
+            *(counting_from_all(plan.facts.container) if part.is_early else ()),
         ]  # fmt: skip
         report = stage_reporter(ctx, "encode", plan.duration_s, begin=span[0], end=span[1])
-        bounds = replace(_bounds(ctx), gpu=plan.encoder.gpu and "copy" not in pictures)
+        bounds = replace(_bounds(ctx), gpu=plan.encoder.gpu and not copies)
         try:
             ffmpeg.run(
                 arguments, bounds, keep_open=[file, sink.writing, *fds, *keep_open], stdin=sink.reading, tally=tally,
@@ -267,9 +275,3 @@ def _write(
             log_remarks(ctx, tally, failed=True)
             raise
     return tally
-
-
-def _trim(params: TranscodeParams) -> list[str]:
-    # Before the input: ffmpeg seeks to the key picture before and throws away what it decodes up to the wanted time.
-    start = ["-ss", f"{params.start_s:.6f}"] if params.start_s else []
-    return start + (["-t", f"{params.end_s - params.start_s:.6f}"] if params.end_s is not None else [])

@@ -14,8 +14,9 @@ from typing import Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.media import ffmpeg
-from vidqueue.media.arguments import BROADCASTS, QUIET, counting_from_all, input_arguments, output_arguments
+from vidqueue.media.arguments import QUIET, counting_from_all, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
+from vidqueue.media.cutting import BROADCASTS, EARLIER_S
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.film.subtitles import Cue
@@ -33,8 +34,6 @@ Fit = Literal["contain", "cover"]
 PIECE = CONTAINERS["mp4"]
 # Further back than the picture that is shown at the wanted time, because the times of files are rounded.
 _MARGIN_S = 0.25
-# There ffmpeg seeks to any picture, and what comes before the next key picture cannot be decoded.
-_MARGIN_OF_BROADCASTS_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Part:
         if self.shot.video.clock_restarts:
             return 0.0, wanted
         # The picture that is shown at that time may have begun long before.
-        margin_s = _MARGIN_OF_BROADCASTS_S if self.shot.facts.container in BROADCASTS else _MARGIN_S
+        margin_s = EARLIER_S if self.shot.facts.container in BROADCASTS else _MARGIN_S
         begin = max(0.0, wanted - self.shot.video.longest_frame_s - margin_s)
         return begin, wanted - begin
 

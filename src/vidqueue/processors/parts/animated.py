@@ -51,7 +51,7 @@ def write_moving(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, 
         burned = drawn(check_source(ctx.inputs["video"]), facts, bounds, params.start_s, end_s)
     warnings = [*_warnings(params, facts, video, how), *burned.warnings]
     for number in range(_MOST_PASSES):
-        wanted = Animation([Window(params.start_s, max(window_s, 0.01))], size, fps, params.container,
+        wanted = Animation([Window(params.start_s, max(window_s, 0.01))], size, fps, params.container, facts.container,
                            params.crf if params.crf is not None else _QUALITY[params.quality], how, burned)  # fmt: skip
         report = stage_reporter(ctx, "encode", length_s, begin=0.9 * number / _MOST_PASSES)
         tally = write_animation(check_source(ctx.inputs["video"]), video, wanted, path, bounds, on_progress=report)

@@ -135,6 +135,11 @@ class TranscodeParams(Parameters):
         """True if only a part of the source is requested."""
         return self.start_s > 0 or self.end_s is not None
 
+    @property
+    def length_s(self) -> float | None:
+        """Return how long the requested part is; None if it is all from its beginning on."""
+        return None if self.end_s is None else self.end_s - self.start_s
+
     def fitting_encoder(self) -> Encoder:
         """Return the encoder; for `codec: copy`, the one that is used if copying is impossible."""
         return fitting_encoder(self.film, None if self.codec == "copy" else self.codec, self.encoder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidqueue.media import ffmpeg, verify
 from vidqueue.media.containers import Container, Extras
+from vidqueue.media.cutting import Cut
 from vidqueue.media.drawing import Drawn
 from vidqueue.media.encoders import Encoder
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -43,6 +44,7 @@ class Plan:
     fps: float | None
     drawn: Drawn
     texts: Mapping[int, str]
+    cut: Cut
 
     @property
     def depth(self) -> int:
@@ -52,7 +54,7 @@ class Plan:
 
 def filters(plan: Plan, text: list[str]) -> str:
     """The chain of filters of the pictures; `text` are those that draw subtitles."""
-    steps = [upright_yuv(plan.video, plan.size, plan.depth, plan.how), *text]
+    steps = [plan.cut.pictures, upright_yuv(plan.video, plan.size, plan.depth, plan.how), *text]
     if plan.fps:
         steps.append(at_rate(plan.fps, plan.duration_s))
     colour = output_colour(plan.video, plan.depth, plan.how)

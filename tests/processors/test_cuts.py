@@ -1,0 +1,83 @@
+"""Parts of broadcasts, where ffmpeg seeks to any picture: they begin with the picture that was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.media.clips import beeps, run_ffmpeg
+from tests.processors.work import Work, facts_of, outputs, video_of
+
+SIZE = (32, 18)
+# Without the sound ffmpeg would count times from the first picture.
+_ALL_STREAMS = ("-map", "0:v", "-map", "0:a?", "-c", "copy", "-t", "0", "-f", "null", "-")
+MOVING = (
+    "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=20",
+    "-f", "lavfi", "-i", "aevalsrc='0.8*sin(2765*t)*lt(mod(t,1),0.1)':d=20",
+)  # fmt: skip
+FORMS = {
+    "long.ts": ("-c:v", "libx264", "-preset", "veryfast", "-g", "250", "-sc_threshold", "0", "-c:a", "aac"),
+    "hevc.ts": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=50", "-c:a", "mp2"),
+    "mpeg2.mpg": ("-c:v", "mpeg2video", "-g", "25", "-bf", "2", "-q:v", "4", "-c:a", "mp2"),
+    "late.ts": ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "mp2", "-output_ts_offset", "5000"),
+}
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same twenty seconds, in which a beep begins each second."""
+    folder = tmp_path_factory.mktemp("forms")
+    for name, words in FORMS.items():
+        run_ffmpeg(*MOVING, *words, folder / name)
+    return {name: folder / name for name in FORMS}
+
+
+def pictures(path: Path, begin_s: float = 0.0, length_s: float = 100.0) -> np.ndarray:
+    """What plain ffmpeg shows of a part, decoded from the beginning of the file."""
+    grey = run_ffmpeg(
+        "-i", path, "-map", "0:v:0", "-vf", f"scale={SIZE[0]}:{SIZE[1]}:flags=area,format=gray",
+        "-fps_mode", "passthrough", "-ss", str(begin_s), "-t", str(length_s), "-f", "rawvideo", "-", *_ALL_STREAMS,
+    ).stdout  # fmt: skip
+    return np.frombuffer(grey, np.uint8).reshape(-1, SIZE[0] * SIZE[1]).astype(np.int16)
+
+
+def assert_same_pictures(made: np.ndarray, wanted: np.ndarray) -> None:
+    """Each picture is more like the wanted one than like those beside it."""
+    assert abs(len(made) - len(wanted)) <= 1
+    for place in range(1, min(len(made), len(wanted)) - 1):
+        unlike = [np.abs(made[place] - wanted[place + step]).mean() for step in (-1, 0, 1)]
+        assert unlike[1] == min(unlike), place
+
+
+# Before fifteen seconds a file is read from its beginning, and behind them it is sought.
+@pytest.mark.parametrize("begin_s", [3.5, 18.3])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_part_of_a_broadcast_begins_with_the_picture_that_was_asked_for(
+    name: str, begin_s: float, forms: dict[str, Path], tmp_path: Path
+) -> None:
+    length_s = 1.5
+    for audio in ("keep", "reencode"):
+        output = Work("transcode", forms[name], tmp_path / audio).run(
+            start_s=begin_s, end_s=begin_s + length_s, audio=audio
+        )
+        assert output.facts["warnings"] == []
+        assert video_of(facts_of(output)).duration_s == pytest.approx(length_s, abs=0.11)
+        assert_same_pictures(pictures(output.path), pictures(forms[name], begin_s, length_s))
+        second = int(begin_s) + 1 - begin_s
+        assert beeps(output.path)[0] == pytest.approx(second, abs=0.06)
+
+
+@pytest.mark.parametrize("begin_s", [3.5, 18.3])
+def test_an_animation_and_a_poster_of_a_broadcast_show_what_was_asked_for(
+    begin_s: float, forms: dict[str, Path], tmp_path: Path
+) -> None:
+    path = forms["long.ts"]
+    output = Work("transcode", path, tmp_path / "gif").run(start_s=begin_s, end_s=begin_s + 1, container="gif", fps=25)
+    assert_same_pictures(pictures(output.path), pictures(path, begin_s, 1))
+    poster = outputs(
+        "thumbnails", "video", path, tmp_path / "poster", poster_at_s=begin_s, image="png", preview="none"
+    )["poster.png"]
+    shown, around = pictures(poster.path)[0], pictures(path, begin_s - 0.5, 1)
+    assert int(np.argmin(np.abs(around - shown).mean(axis=1))) == pytest.approx(12.5, abs=1)
