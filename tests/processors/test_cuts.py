@@ -81,3 +81,13 @@ def test_an_animation_and_a_poster_of_a_broadcast_show_what_was_asked_for(
     )["poster.png"]
     shown, around = pictures(poster.path)[0], pictures(path, begin_s - 0.5, 1)
     assert int(np.argmin(np.abs(around - shown).mean(axis=1))) == pytest.approx(12.5, abs=1)
+
+
+def test_a_part_behind_the_place_where_the_clock_begins_again_is_found(forms: dict[str, Path], tmp_path: Path) -> None:
+    """ffmpeg seeks by the clock of the file, which never comes to such a time."""
+    path = tmp_path / "twice.ts"
+    path.write_bytes(forms["long.ts"].read_bytes() * 2)
+    output = Work("transcode", path, tmp_path / "work").run(start_s=25.5, end_s=27)
+    assert output.facts["warnings"] == ["The clock of the file begins again or jumps; the parts were joined."]
+    assert_same_pictures(pictures(output.path), pictures(path, 25.5, 1.5))
+    assert beeps(output.path)[0] == pytest.approx(0.5, abs=0.06)

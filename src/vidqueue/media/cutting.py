@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vidqueue.media.facts import VideoFacts
+
 # ffmpeg seeks to any picture of these, and what comes before the next key picture cannot be decoded.
 BROADCASTS = frozenset({"mpegts", "mpeg"})
 # How much earlier they are read: key pictures are hardly ever further apart.
@@ -23,20 +25,19 @@ class Cut:
         pictures: the first filter of pictures; empty if there is no need of any.
         sound: the first filter of sound.
         copied: for the output: leaves out what is copied of sound and subtitles from before the part.
+        copies_sound: False if sound cannot be cut without decoding it.
     """
 
     before: tuple[str, ...] = ()
     pictures: str = ""
     sound: str = ""
     copied: tuple[str, ...] = ()
+    copies_sound: bool = True
 
     @property
     def is_early(self) -> bool:
         """True if ffmpeg reads more than the part."""
         return bool(self.pictures)
-
-
-WHOLE = Cut()
 
 
 def sought(start_s: float, length_s: float | None = None) -> Cut:
@@ -45,17 +46,19 @@ def sought(start_s: float, length_s: float | None = None) -> Cut:
     return Cut((*start, *(("-t", f"{length_s:.6f}") if length_s is not None else ())))
 
 
-def cut_out(container: str, start_s: float, length_s: float | None = None, *, clock_restarts: bool = False) -> Cut:
+def cut_out(container: str, video: VideoFacts, start_s: float, length_s: float | None = None) -> Cut:
     """A part that begins at `start_s` and lasts `length_s`, in seconds; None is up to the end of the file.
 
     Args:
         container: ffmpeg's name of the format.
+        video: the track whose pictures are seen.
         start_s: in seconds from the beginning of the file.
         length_s: in seconds.
-        clock_restarts: True if the clock of the file begins again or jumps, so that it cannot tell how far to go back.
     """
-    if container not in BROADCASTS or not start_s or clock_restarts:
+    if container not in BROADCASTS or not start_s:
         return sought(start_s, length_s)
+    if video.clock_restarts:
+        return _counted(start_s, length_s)
     begin_s = max(0.0, start_s - EARLIER_S)
     early_s = start_s - begin_s
     # Without seeking ffmpeg counts the length from the first picture that it reads.
@@ -67,4 +70,15 @@ def cut_out(container: str, start_s: float, length_s: float | None = None, *, cl
         f"trim=start=0{end}",
         f"atrim=start=0{end}",
         ("-copypriorss:a", "0", "-copypriorss:s", "0"),
+    )
+
+
+def _counted(start_s: float, length_s: float | None) -> Cut:
+    """A part of joined recordings: ffmpeg knows the times only as it reads them, so it reads from the beginning."""
+    end = "" if length_s is None else f":end={start_s + length_s:.6f}"
+    trimmed = f"trim=start={start_s:.6f}{end}"
+    return Cut(
+        pictures=f"{trimmed},setpts=PTS-{start_s:.6f}/TB",
+        sound=f"a{trimmed},asetpts=PTS-{start_s:.6f}/TB",
+        copies_sound=False,
     )

@@ -41,7 +41,7 @@ class Window:
 
     def of(self, video: VideoFacts, container: str) -> Cut:
         """How it is cut out of a file in this container."""
-        return cut_out(container, self.start_s, self.length_s, clock_restarts=video.clock_restarts)
+        return cut_out(container, video, self.start_s, self.length_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _arguments(file: int, times: int, video: VideoFacts, wanted: Sampling, bound
     gap = f"select=isnan(prev_selected_t)+gte(t-prev_selected_t\\,{max(wanted.step_s - 0.002, 0):.6f})"
     before = [*video.reading, *(("-skip_frame", "nokey") if wanted.keys_only else ())]
     # A millisecond early: a time that was rounded up would lose its picture.
-    cut = cut_out(wanted.container, max(0.0, wanted.from_s - 0.001), clock_restarts=video.clock_restarts)
+    cut = cut_out(wanted.container, video, max(0.0, wanted.from_s - 0.001))
     steps = ",".join(filter(None, [cut.pictures, gap, square_rgb(video, wanted.size)]))
     return [
         *QUIET, *VERBOSE, *input_arguments(file, bounds.limits, *before, *cut.before),

@@ -110,7 +110,7 @@ def _plan(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, duratio
     )  # fmt: skip
     extras = plan_extras(facts, tags, container, keeping)
     size = target_size(params, video.upright)
-    part = cut_out(facts.container, params.start_s, params.length_s, clock_restarts=video.clock_restarts)
+    part = cut_out(facts.container, video, params.start_s, params.length_s)
     return Plan(
         path, facts, video, size, duration_s, container, encoder, how, extras, params.rate(video), burned, cut, part
     )  # fmt: skip
@@ -132,6 +132,8 @@ def _sound(params: TranscodeParams, plan: Plan, ctx: Context) -> AudioPlan:
             if correcting := loudness.correcting():
                 filters[audio.index] = f"aresample=async=1,{correcting},aresample={audio.sample_rate}"
     changes = changing(check_source(plan.path), plan.facts, _copyable(params, plan), _bounds(ctx))
+    if not plan.cut.copies_sound:
+        changes = frozenset(audio.index for audio in plan.facts.audios)
     wishes = SoundWishes(params.audio, params.channels, filters, changes, plan.cut.sound)
     planned = plan_audio(plan.facts, plan.container, wishes)
     for note in planned.notes:
