@@ -9,6 +9,7 @@ import pytest
 
 from tests.media.clips import beeps, run_ffmpeg
 from tests.processors.work import Work, facts_of, outputs, video_of
+from vidqueue.limits import Limits
 
 SIZE = (32, 18)
 # Without the sound ffmpeg would count times from the first picture.
@@ -91,3 +92,17 @@ def test_a_part_behind_the_place_where_the_clock_begins_again_is_found(forms: di
     assert output.facts["warnings"] == ["The clock of the file begins again or jumps; the parts were joined."]
     assert_same_pictures(pictures(output.path), pictures(path, 25.5, 1.5))
     assert beeps(output.path)[0] == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["bare.m2v", "bare.h264"])
+def test_a_part_of_a_stream_without_a_container_is_what_was_asked_for(name: str, tmp_path: Path) -> None:
+    """ffmpeg cannot seek there, and goes on from the beginning or not at all."""
+    path = tmp_path / name
+    run_ffmpeg(
+        *MOVING[:4], "-t", "5", "-an", "-c:v", "mpeg2video" if name.endswith("m2v") else "libx264", "-g", "25", path
+    )
+    wide = Limits(formats=("safe", "wide"))
+    for codec in ("h264", "copy"):
+        output = Work("transcode", path, tmp_path / codec, limits=wide).run(start_s=3, end_s=4, codec=codec)
+        assert_same_pictures(pictures(output.path), pictures(path, 3, 1))
+        assert len(output.facts["warnings"]) == (codec == "copy")

@@ -8,6 +8,8 @@ from vidqueue.media.facts import VideoFacts
 
 # ffmpeg seeks to any picture of these, and what comes before the next key picture cannot be decoded.
 BROADCASTS = frozenset({"mpegts", "mpeg"})
+# Streams without a container and without times, which ffmpeg cannot seek in: it begins at their beginnings instead.
+_BARE = frozenset({"h264", "hevc", "mpegvideo", "m4v", "obu"})
 # How much earlier they are read: key pictures are hardly ever further apart.
 EARLIER_S = 15.0
 # Only a second of the sound before a part is decoded: where ffmpeg sought to, packets may lack their beginnings.
@@ -25,14 +27,14 @@ class Cut:
         pictures: the first filter of pictures; empty if there is no need of any.
         sound: the first filter of sound.
         copied: for the output: leaves out what is copied of sound and subtitles from before the part.
-        copies_sound: False if sound cannot be cut without decoding it.
+        can_copy: False if nothing can be cut without decoding it.
     """
 
     before: tuple[str, ...] = ()
     pictures: str = ""
     sound: str = ""
     copied: tuple[str, ...] = ()
-    copies_sound: bool = True
+    can_copy: bool = True
 
     @property
     def is_early(self) -> bool:
@@ -55,10 +57,10 @@ def cut_out(container: str, video: VideoFacts, start_s: float, length_s: float |
         start_s: in seconds from the beginning of the file.
         length_s: in seconds.
     """
+    if start_s and not can_be_sought(container, video):
+        return _counted(start_s, length_s)
     if container not in BROADCASTS or not start_s:
         return sought(start_s, length_s)
-    if video.clock_restarts:
-        return _counted(start_s, length_s)
     begin_s = max(0.0, start_s - EARLIER_S)
     early_s = start_s - begin_s
     # Without seeking ffmpeg counts the length from the first picture that it reads.
@@ -73,12 +75,17 @@ def cut_out(container: str, video: VideoFacts, start_s: float, length_s: float |
     )
 
 
+def can_be_sought(container: str, video: VideoFacts) -> bool:
+    """False if ffmpeg knows the times of a file only as it reads them: of bare streams, and of joined recordings."""
+    return container not in _BARE and not (video.clock_restarts and container in BROADCASTS)
+
+
 def _counted(start_s: float, length_s: float | None) -> Cut:
-    """A part of joined recordings: ffmpeg knows the times only as it reads them, so it reads from the beginning."""
+    """A part of a file that ffmpeg reads from its beginning."""
     end = "" if length_s is None else f":end={start_s + length_s:.6f}"
     trimmed = f"trim=start={start_s:.6f}{end}"
     return Cut(
         pictures=f"{trimmed},setpts=PTS-{start_s:.6f}/TB",
         sound=f"a{trimmed},asetpts=PTS-{start_s:.6f}/TB",
-        copies_sound=False,
+        can_copy=False,
     )

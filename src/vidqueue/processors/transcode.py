@@ -132,7 +132,7 @@ def _sound(params: TranscodeParams, plan: Plan, ctx: Context) -> AudioPlan:
             if correcting := loudness.correcting():
                 filters[audio.index] = f"aresample=async=1,{correcting},aresample={audio.sample_rate}"
     changes = changing(check_source(plan.path), plan.facts, _copyable(params, plan), _bounds(ctx))
-    if not plan.cut.copies_sound:
+    if not plan.cut.can_copy:
         changes = frozenset(audio.index for audio in plan.facts.audios)
     wishes = SoundWishes(params.audio, params.channels, filters, changes, plan.cut.sound)
     planned = plan_audio(plan.facts, plan.container, wishes)
@@ -149,7 +149,9 @@ def _copied(
     params: TranscodeParams, plan: Plan, sound: AudioPlan, output: Path, warnings: list[str], ctx: Context
 ) -> dict[str, Any] | None:
     """The facts of a copy; None where the pictures cannot be copied, which is among the warnings then."""
-    reason = why_not_copied(plan.video, plan.container)
+    reason = why_not_copied(plan.video, plan.container) or (
+        "" if plan.cut.can_copy else "ffmpeg cannot seek in the file, so a part of it has to be decoded."
+    )
     if not reason:
         tally = _write(params, plan, sound, output, ctx, ["-c:v", "copy", *copy_tag(plan.video, plan.container)])
         ctx.progress(Progress(0.95, "check"))
