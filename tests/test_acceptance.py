@@ -132,14 +132,11 @@ def test_a_canceled_job_answers_at_once_and_leaves_nothing(daemon: Daemon, long_
 def test_a_daemon_killed_in_the_middle_of_real_work_finishes_it_at_its_next_start(
     daemon: Daemon, long_clip: Path
 ) -> None:
-    # The slow one first: on a busy machine the other one could have ended before it is at work.
-    ids = []
-    for processor in ("enhance", "transcode"):
-        job_id = daemon.submit(processor, video=str(long_clip), cache=False)
-        ids.append(job_id)
-        until(lambda: 0.02 < daemon.job(ids[-1])["progress"] < 1, what=f"{processor} is at work")
+    # Not from the results of other tests, and both at once: the first could have ended before the second is at work.
+    ids = [daemon.submit(processor, video=str(long_clip), cache=False) for processor in ("enhance", "transcode")]
+    until(lambda: len(daemon.children("ffmpeg-linux")) >= 3, what="one that transcodes and two that enhance")
+    until(lambda: all(daemon.job(job_id)["progress"] > 0.01 for job_id in ids), what="both are at work")
     family = daemon.children("")
-    assert len(daemon.children("ffmpeg-linux")) >= 3, "one that transcodes, two that enhance"
     daemon.kill()
     until(lambda: not [pid for pid in family if alive(pid)], what="no orphan is left")
     daemon.start()

@@ -266,8 +266,7 @@ class CogRun:
     # After.
 
     def _prediction(self, status: int, answer: Any) -> dict[str, Any]:
-        if self._uploads.too_large:
-            raise VidqueueError("output_too_large", "The model returned a file that is larger than file_limit_mb.")
+        self._uploads.check()
         return prediction_of(self._name, status, answer)
 
     def _output(self, answer: dict[str, Any]) -> Any:

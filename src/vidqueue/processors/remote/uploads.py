@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
+from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.processors.media import suffix_of
 
 MOST_FILES = 900
@@ -40,7 +41,7 @@ class Uploads:
         self._count = 0
         # A server may send several files under one name; they are returned in the same order.
         self._received: list[tuple[frozenset[str], Path]] = []
-        self.too_large = False
+        self._refused_for = ""
 
     def receive(self, sent_to: str, place: str, headers: Mapping[str, str], body: BinaryIO) -> str:
         """Take one file, and return the address that it has from now on.
@@ -53,6 +54,7 @@ class Uploads:
 
         Raises:
             RefusedUploadError: it is not of this prediction, too large, or not whole.
+            OSError: it cannot be written.
         """
         if headers.get("X-Prediction-ID", self._prediction) != self._prediction:
             raise RefusedUploadError(404)
@@ -64,21 +66,29 @@ class Uploads:
             raise RefusedUploadError(413)
         name = unquote(sent_to.partition("?")[0]).rpartition("/")[2]
         path = self._folder / f"{number}{suffix_of(name)}"
-        self._folder.mkdir(exist_ok=True)
-        with path.open("wb") as file:
-            if boundary := _boundary(headers):
-                size -= _skip_head(body, boundary)
-                _copy(body, file, size - len(tail := b"\r\n--" + boundary + b"--\r\n"))
-                if body.read(len(tail)) != tail:
-                    raise RefusedUploadError(400)
-            else:
-                _copy(body, file, size)
+        try:
+            self._write(path, size, _boundary(headers), body)
+        except OSError as error:
+            if is_no_space(error):
+                self._refused_for = "no_space"
+            raise
         address = f"{place}/{number}/{quote(name)}"
         # An old server tells the address that it sent to; others believe the answer, whose address nobody can guess.
         told = {address} if "X-Prediction-ID" in headers else {address, sent_to.partition("?")[0]}
         with self._lock:
             self._received.append((frozenset(map(unquote, told)), path))
         return address
+
+    def check(self) -> None:
+        """Check that every file was taken; a server that was refused reports only that its upload failed.
+
+        Raises:
+            VidqueueError: `output_too_large`, `no_space`.
+        """
+        if self._refused_for == "output_too_large":
+            raise VidqueueError("output_too_large", "The model returned a file that is larger than file_limit_mb.")
+        if self._refused_for == "no_space":
+            raise VidqueueError("no_space", "The disk of the workspace is full.")
 
     def take(self, reference: str) -> Path | None:
         """Return the file that an output names, and that was not returned yet; None if it was never sent."""
@@ -93,12 +103,23 @@ class Uploads:
         with self._lock:
             return isinstance(reference, str) and any(unquote(reference) in one for one, _ in self._received)
 
+    def _write(self, path: Path, size: int, boundary: bytes, body: BinaryIO) -> None:
+        self._folder.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            if boundary:
+                size -= _skip_head(body, boundary)
+                _copy(body, file, size - len(tail := b"\r\n--" + boundary + b"--\r\n"))
+                if body.read(len(tail)) != tail:
+                    raise RefusedUploadError(400)
+            else:
+                _copy(body, file, size)
+
     def _size(self, headers: Mapping[str, str]) -> int:
         told = headers.get("Content-Length", "")
         if not (told.isascii() and told.isdigit()) or len(told) > 18:
             raise RefusedUploadError(411)
         if int(told) > self._largest:
-            self.too_large = True
+            self._refused_for = "output_too_large"
             raise RefusedUploadError(413)
         return int(told)
 
