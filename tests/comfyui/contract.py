@@ -7,6 +7,7 @@ recorded from a real server (`object_info.json`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 import threading
@@ -84,15 +85,20 @@ class ContractServer:
 
     def _serve(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(self._server.serve())
+        # `kill` stops the loop of a server that does not end by itself.
+        with contextlib.suppress(RuntimeError):
+            self._loop.run_until_complete(self._server.serve())
 
     def kill(self) -> None:
         """End at once: everything in memory is lost."""
         self._state.ended.set()
         self._state.interrupt.set()
         self._server.force_exit = self._server.should_exit = True
+        patience = time.monotonic() + 5
         while self._loop.is_running():
             time.sleep(0.01)
+            if time.monotonic() > patience:
+                self._loop.call_soon_threadsafe(self._loop.stop)
 
     stop = kill
 
