@@ -17,17 +17,6 @@ ALTER TABLE vidqueue.events ADD CONSTRAINT events_kind_check CHECK (kind IN (
     'queued', 'running', 'progress', 'output', 'interrupted', 'cancel_requested', 'updated', 'succeeded', 'failed', 'canceled',
     'paused', 'resumed', 'schedule', 'suspended', 'windows', 'free_requested')) NOT VALID;
 
--- A suspension belongs to the attempt: whatever ends that ends the suspension too.
-CREATE FUNCTION vidqueue.end_suspension() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.suspended_at := NULL;
-    NEW.suspended_by := NULL;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER end_suspension BEFORE UPDATE ON vidqueue.jobs FOR EACH ROW
-    WHEN (OLD.suspended_at IS NOT NULL AND (NEW.state <> 'running' OR NEW.attempt <> OLD.attempt))
-    EXECUTE FUNCTION vidqueue.end_suspension();
-
 CREATE FUNCTION vidqueue.note_suspension() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE vidqueue.attempts a SET suspended_s = a.suspended_s + extract(epoch FROM clock_timestamp() - OLD.suspended_at)

@@ -18,17 +18,6 @@ ALTER TABLE vidqueue.lanes DROP CONSTRAINT lanes_blocked_by_check;
 ALTER TABLE vidqueue.lanes ADD CONSTRAINT lanes_blocked_by_check
     CHECK (blocked_by IN ('no_space', 'gpu_lost', 'gpu_busy', 'program_runs', 'outside_window')) NOT VALID;
 
--- True if the GPU of a lane has the memory that a job needs, besides what other programs hold.
-CREATE FUNCTION vidqueue.has_room(l vidqueue.lanes, j vidqueue.jobs) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT l.device = 'cpu' OR j.vram_mb <= greatest(0, l.vram_mb - l.others_mb)
-$$;
-
--- When the first of the lanes that a waiting job waits for opens; NULL if one of them is open.
-CREATE FUNCTION vidqueue.opens_at(j vidqueue.jobs) RETURNS timestamptz LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN bool_and(l.blocked_by = 'outside_window') THEN min(l.opens_at) END
-    FROM vidqueue.lanes l WHERE l.state = 'online' AND NOT vidqueue.is_paused(l) AND vidqueue.fits(l, j)
-$$;
-
 -- Set the time windows of a lane; without any it is always open.
 CREATE FUNCTION vidqueue.set_windows(lane uuid, windows text[], zone text, at_end text, by_whom text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

@@ -105,47 +105,13 @@ END $$;
 -- Before `stamp`, which hashes it.
 CREATE TRIGGER expect_memory BEFORE INSERT ON vidqueue.jobs
     FOR EACH ROW WHEN (NEW.device = 'gpu' AND NEW.vram_mb = 0) EXECUTE FUNCTION vidqueue.expect_memory();
-CREATE TRIGGER expect_memory_again BEFORE UPDATE OF state ON vidqueue.jobs
-    FOR EACH ROW WHEN (NEW.state = 'queued' AND OLD.state <> 'queued' AND NEW.device = 'gpu' AND NEW.vram_mb = 0)
-    EXECUTE FUNCTION vidqueue.expect_memory();
 
--- As in 0051, with what was learned. That is a guess: it keeps no job waiting for more than ten minutes, whatever becomes of the lanes.
-CREATE OR REPLACE FUNCTION vidqueue.has_room(l vidqueue.lanes, j vidqueue.jobs) RETURNS boolean LANGUAGE sql STABLE AS $$
+-- True if the GPU of a lane has the memory that a job needs or has been learned to need, besides what other programs hold. What was
+-- learned is a guess: it keeps no job waiting for more than ten minutes, whatever becomes of the lanes.
+CREATE FUNCTION vidqueue.has_room(l vidqueue.lanes, j vidqueue.jobs) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT l.device = 'cpu' OR greatest(j.vram_mb, CASE WHEN j.waits_since < now() - interval '10 minutes' THEN 0 ELSE j.learned_mb END)
                                <= greatest(0, l.vram_mb - l.others_mb)
 $$;
-
--- As in 0076, with what was learned of the memory that the job needs: jobs with one hash fit the same lanes.
-CREATE OR REPLACE FUNCTION vidqueue.stamp_job() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'INSERT' OR NEW.queued_at <> OLD.queued_at OR NEW.waits_since IS NULL THEN
-        NEW.waits_since := CASE WHEN NEW.run_at > greatest(now(), NEW.queued_at) THEN NEW.run_at ELSE NEW.queued_at END;
-    END IF;
-    NEW.rank := extract(epoch FROM NEW.waits_since) - 60 * NEW.priority;
-    -- A job without a time of its own may run since it was queued, also where the server's clock was set back meanwhile.
-    NEW.ready := NEW.state = 'queued' AND NEW.unmet = 0 AND NEW.run_at <= greatest(now(), NEW.queued_at);
-    IF NEW.state = 'queued' THEN
-        NEW.demand := hashtextextended(concat_ws(E'\x1f', NEW.processor, NEW.device, NEW.vram_mb,
-                                                 coalesce(NEW.wanted_lane, ''), coalesce(NEW.node::text, ''),
-                                                 CASE WHEN NEW.labels <> '{}' THEN array_to_string(NEW.labels, E'\x1e') END,
-                                                 E'\x1d' || NEW.learned_mb), 0);
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        -- Progress is no change that anyone could overwrite.
-        IF (NEW.state, NEW.priority, NEW.title, NEW.tags, NEW.cancel_requested_at, NEW.attempt)
-           IS DISTINCT FROM (OLD.state, OLD.priority, OLD.title, OLD.tags, OLD.cancel_requested_at, OLD.attempt) THEN
-            NEW.version := OLD.version + 1;
-        END IF;
-        -- What is final stays so, unless a person asks for the job once more.
-        IF OLD.state = 'succeeded' AND NEW.state <> OLD.state
-           OR OLD.state IN ('failed', 'canceled') AND NEW.state NOT IN (OLD.state, 'queued')
-           OR OLD.state = 'queued' AND NEW.state = 'succeeded' THEN
-            RAISE EXCEPTION 'job % cannot go from % to %', OLD.id, OLD.state, NEW.state
-                USING ERRCODE = 'integrity_constraint_violation';
-        END IF;
-    END IF;
-    RETURN NEW;
-END $$;
 
 -- As in 0035, with the GPU memory.
 CREATE OR REPLACE VIEW vidqueue_report.attempts AS

@@ -83,8 +83,8 @@ END $$;
 CREATE TRIGGER keep_processor_limits AFTER INSERT ON vidqueue.jobs REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION vidqueue.keep_processor_limits();
 
--- As in 0053, and to its processor: charge an attempt. It costs a look at two small tables while nobody has a weight or a limit.
-CREATE OR REPLACE FUNCTION vidqueue.charge() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Charge an attempt to its owner and to its processor. It costs a look at two small tables while nobody has a weight or a limit.
+CREATE FUNCTION vidqueue.charge() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     took_s   double precision := greatest(0, extract(epoch FROM NEW.ended_at - NEW.started_at) - NEW.suspended_s);
     of_owner      boolean;
@@ -116,9 +116,14 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+CREATE TRIGGER charge AFTER UPDATE OF ended_at ON vidqueue.attempts FOR EACH ROW
+    WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND NEW.started_at IS NOT NULL)
+    EXECUTE FUNCTION vidqueue.charge();
 
--- As in 0053, with the limits of processors: those that have reached one are left out like paused ones, so a lane looks at as
--- many jobs as before.
+-- As in 0026, with the memory of the GPU that others leave, shares by weight, GPU time a day, and the limits of processors:
+-- those that have reached one are left out like paused ones, so a lane looks at as many jobs as before. While no owner has a
+-- weight, owners take turns as before. Else the owner goes first who has had the least time of lanes for his weight; a point of
+-- priority counts as a minute of it.
 CREATE OR REPLACE FUNCTION vidqueue.choose(lane uuid, lease_s double precision, begins boolean)
     RETURNS TABLE (job_id uuid, attempt integer, fence bigint, queue text, processor text, input jsonb, owner text, device text,
                    timeout_s double precision, stall_timeout_s double precision, cancel_requested boolean)
@@ -257,7 +262,7 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- As in 0076, with the limits of processors: why a queued job is not running yet, in one stable word.
+-- As in 0028, with time windows, shares, labels and the limits of processors: why a queued job is not running yet, in one stable word.
 CREATE OR REPLACE FUNCTION vidqueue.wait_reason(j vidqueue.jobs) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN j.unmet > 0 THEN 'dependency'
@@ -310,8 +315,9 @@ CREATE FUNCTION vidqueue.gpu_again_at(owner text, processor text) RETURNS timest
         WHERE l.processor = gpu_again_at.processor AND h.later_s < l.max_gpu_s_per_day AND l.max_gpu_s_per_day <= h.all_s) limits
 $$;
 
--- As in 0051, and for a job that waits because the GPU time of a day is used up.
-CREATE OR REPLACE FUNCTION vidqueue.opens_at(j vidqueue.jobs) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+-- When a waiting job may run again at the earliest: the GPU time of a day that it waits for is free again, or the first of its
+-- lanes opens; NULL if it waits for neither.
+CREATE FUNCTION vidqueue.opens_at(j vidqueue.jobs) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT coalesce(
         CASE WHEN j.device = 'gpu' AND j.unmet = 0 THEN vidqueue.gpu_again_at(j.owner, j.processor) END,
         (SELECT CASE WHEN bool_and(l.blocked_by = 'outside_window') THEN min(l.opens_at) END

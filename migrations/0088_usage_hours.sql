@@ -155,7 +155,8 @@ CREATE OR REPLACE VIEW vidqueue_report.waits_hourly AS
 SELECT hour, processor, jobs, p50_s::numeric(12,3) AS p50_s, p95_s::numeric(12,3) AS p95_s, p99_s::numeric(12,3) AS p99_s
 FROM vidqueue.waits_by_hour WHERE owner IS NULL;
 
--- How far estimates were off, counted attempt by attempt.
+-- How far estimates were off, counted attempt by attempt, without the time in which an attempt was suspended: nobody expected that,
+-- and estimates do not learn from it.
 CREATE VIEW vidqueue.eta_counted AS
 SELECT e.hour, e.processor, count(*) AS attempts,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY e.error)::numeric(12,4) AS median_error,

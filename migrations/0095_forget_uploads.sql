@@ -24,7 +24,8 @@ END $$;
 COMMENT ON FUNCTION vidqueue.forget_uploads IS
     'Let the uploads that these jobs name be removed once every job that names them has succeeded or is removed; returns how many.';
 
--- As in 0054; the event of a job that is given back says that nobody has suspended it any more.
+-- As in 0002, with the source of the job, so that a client that follows many jobs can display their names; the event of a job that is
+-- given back says that nobody has suspended it any more.
 CREATE OR REPLACE FUNCTION vidqueue.tell_job_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     what text;

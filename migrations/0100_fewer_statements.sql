@@ -28,7 +28,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- As in 0080, with what end_suspension (0050), expect_memory_again (0080) and stamp_kept_until (0038) did.
+-- As in 0011, with labels and what was learned of the memory that a job needs (jobs with one hash fit the same lanes), and with the
+-- end of a suspension. stamp_kept_until (0038) is part of it now.
 CREATE OR REPLACE FUNCTION vidqueue.stamp_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' OR NEW.queued_at <> OLD.queued_at OR NEW.waits_since IS NULL THEN
@@ -71,10 +72,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-DROP TRIGGER end_suspension ON vidqueue.jobs;
-DROP TRIGGER expect_memory_again ON vidqueue.jobs;
 DROP TRIGGER stamp_kept_until ON vidqueue.jobs;
-DROP FUNCTION vidqueue.end_suspension();
 DROP FUNCTION vidqueue.stamp_kept_until();
 
 -- As in 0024, with one question.
