@@ -54,7 +54,7 @@ class PolledRun(ABC):
         self.peer = Peer(url, bearer(key_file, ctx.redact))
         self.kept = kept_id(ctx, self.kind, url)
         # A server that the daemon runs ends with it, and serves one lane.
-        self._outlives_us = not any(url.startswith(own) for own in ctx.peers.values())
+        self._outlives_us = not any(f"{url}/".startswith(f"{own}/") for own in ctx.peers.values())
         self._away_timeout_s = away_timeout_s
         self._wait_s = POLL_S
         self._may_have_begun = self._resumed = self._asks_again = False
