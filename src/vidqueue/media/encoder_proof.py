@@ -57,7 +57,9 @@ _one_at_a_time = threading.Lock()
 
 
 def proof(gpu: Encoder, cpu: Encoder, quality: Quality, effort: Effort) -> Proof:
-    """Compare both encoders at this quality and effort, once per process; takes less than a second.
+    """Compare both encoders at this quality and effort, once per process.
+
+    It encodes 1.2 s of pictures twice: 0.2 to 0.8 s for the encoder on the CPU, on two idle cores.
 
     Raises:
         VidqueueError: the encoder on the CPU does not work.
