@@ -356,7 +356,7 @@ def _growing_surround(folder: Path) -> Path:
     return _in_two_parts(folder, (*coded, "-ac", "2"), (*coded, *wide))
 
 
-def _captioned(folder: Path) -> Path:
+def captioned(folder: Path) -> Path:
     """A broadcast with closed captions (CEA-608), two bytes with each picture."""
     path = folder / "captioned.h264"
     clip(folder / "plain.mp4", "-an", "-frames:v", "5")
@@ -744,7 +744,7 @@ def captions(path: Path) -> int:
 
 
 def test_closed_captions_are_kept_in_the_codecs_of_broadcasts_and_told_elsewhere(tmp_path: Path) -> None:
-    path = _captioned(tmp_path)
+    path = captioned(tmp_path)
     told = ["The closed captions are left out; transcode keeps them in H.264 and H.265."]
     assert captions(path) == 5
     for processor, wishes, kept in (
