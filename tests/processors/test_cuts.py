@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media.clips import beeps, run_ffmpeg
+from tests.media.clips import beeps, decoded_times, run_ffmpeg
+from tests.processors.test_export import export
 from tests.processors.work import Work, facts_of, outputs, video_of
 from vidqueue.limits import Limits
 
@@ -19,7 +20,7 @@ MOVING = (
     "-f", "lavfi", "-i", "aevalsrc='0.8*sin(2765*t)*lt(mod(t,1),0.1)':d=20",
 )  # fmt: skip
 FORMS = {
-    "long.ts": ("-c:v", "libx264", "-preset", "veryfast", "-g", "250", "-sc_threshold", "0", "-c:a", "aac"),
+    "long.ts": ("-c:v", "libx264", "-preset", "veryfast", "-g", "500", "-sc_threshold", "0", "-c:a", "aac"),
     "hevc.ts": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=50", "-c:a", "mp2"),
     "mpeg2.mpg": ("-c:v", "mpeg2video", "-g", "25", "-bf", "2", "-q:v", "4", "-c:a", "mp2"),
     "late.ts": ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "mp2", "-output_ts_offset", "5000"),
@@ -92,6 +93,56 @@ def test_a_part_behind_the_place_where_the_clock_begins_again_is_found(forms: di
     assert output.facts["warnings"] == ["The clock of the file begins again or jumps; the parts were joined."]
     assert_same_pictures(pictures(output.path), pictures(path, 25.5, 1.5))
     assert beeps(output.path)[0] == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(("name", "key_s"), [("long.ts", 0.0), ("hevc.ts", 18.0), ("late.ts", 18.0)])
+def test_a_copied_part_of_a_broadcast_begins_with_the_key_picture_before(
+    name: str, key_s: float, forms: dict[str, Path], tmp_path: Path
+) -> None:
+    """ffmpeg seeks to any picture there, and a copy would begin with the key picture behind it."""
+    output = Work("transcode", forms[name], tmp_path / "mkv").run(
+        start_s=18.3, end_s=19.5, codec="copy", container="mkv"
+    )
+    (said,) = output.facts["warnings"]
+    assert "longer: a copy begins with the key picture before" in said
+    made, wanted = pictures(output.path), pictures(forms[name], key_s)
+    assert 1.2 < len(made) / 25 - (18.3 - key_s) < 1.6
+    assert_same_pictures(made, wanted[: len(made)])
+    assert decoded_times(output.path, 0)[0] + 19 - key_s == pytest.approx(beeps(output.path)[-1], abs=0.06)
+    # MP4 hides what is before.
+    output = Work("transcode", forms[name], tmp_path / "mp4").run(start_s=18.3, end_s=19.5, codec="copy")
+    assert output.facts["warnings"] == []
+    assert beeps(output.path) == pytest.approx([0.7], abs=0.06)
+
+
+@pytest.mark.parametrize("begin_s", [0.03, 1.5])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("near.flv", ("-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-c:a", "aac")),
+        ("near.avi", ("-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-c:a", "ac3")),
+        ("near.mp4", ("-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-c:a", "aac")),
+        ("near.webp", ("-an", "-c:v", "libwebp_anim")),
+    ],
+    ids=["FLV", "AVI", "MP4", "WebP"],
+)
+def test_a_part_right_behind_the_beginning_is_what_was_asked_for(
+    name: str, words: tuple[str, ...], begin_s: float, tmp_path: Path
+) -> None:
+    """ffmpeg does not find such times in some containers, and Matroska has no edit list for sound that comes before."""
+    path = tmp_path / name
+    run_ffmpeg(*(MOVING[:4] if "-an" in words else MOVING), *words, "-t", "4", path)
+    wide = Limits(formats=("safe", "wide"))
+    output = Work("transcode", path, tmp_path / "work", limits=wide).run(
+        start_s=begin_s, end_s=begin_s + 1.2, container="mkv"
+    )
+    assert_same_pictures(pictures(output.path), pictures(path, begin_s, 1.2))
+    if "-an" in words:
+        return
+    assert decoded_times(output.path, 0)[0] < 0.06
+    assert beeps(output.path)[-1] == pytest.approx(int(begin_s) + 1 - begin_s, abs=0.06)
+    film = export(tmp_path / "film", [{"media": path, "start_s": begin_s, "end_s": begin_s + 1.2}])
+    assert beeps(film.path)[-1] == pytest.approx(int(begin_s) + 1 - begin_s, abs=0.06)
 
 
 @pytest.mark.parametrize("name", ["bare.m2v", "bare.h264"])

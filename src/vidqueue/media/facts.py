@@ -59,8 +59,7 @@ class VideoFacts(_Facts):
         sar: shape of one stored pixel, width to height.
         leading: packets before the first key picture, which cannot be shown and are not among `frames`.
         early: pictures shown before the first key picture, `early_s` long; a decoder may have to leave them out.
-        hidden: packets that an edit list hides; they are not among `frames`.
-        untimed: packets without a time of presentation.
+        hidden: packets that an edit list hides, which are not among `frames`; `untimed` are those without a time.
         encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times are counted from the beginning then.
         clock_step_s: the longest step of such a clock within a part, in seconds; 0 where ffmpeg itself expects parts.
@@ -76,7 +75,7 @@ class VideoFacts(_Facts):
         start_s: time of the first picture on the file's own clock, in seconds.
         duration_s: from the first picture to the end of the last, in seconds.
         last_duration: how long the last picture stays, in ticks of `time_base`; 0 when unknown.
-        longest_gap_s: the longest time between two pictures, in seconds.
+        longest_gap_s: the longest time between two pictures, in seconds; `key_gap_s` that without a key picture.
     """
 
     index: int
@@ -113,6 +112,7 @@ class VideoFacts(_Facts):
     duration_s: float = 0.0
     last_duration: int = 0
     longest_gap_s: float = 0.0
+    key_gap_s: float = 0.0
     default: bool = False
     attached_picture: bool = False
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-_NO_PTS = -(2**63)
+NO_TIME = -(2**63)
 FLAG_KEY = 1
 _FLAG_CORRUPT = 2
 _FLAG_DISCARD = 4
@@ -70,6 +70,8 @@ class Track:
     _untimed_key: bool = False
     _open_key: int | None = None
     _key_time: int | None = None
+    _last_key: int | None = None
+    _key_gap: int = 0
     _dts: int | None = None
     _jump: int = 0
     _held_together: int = 0
@@ -78,7 +80,7 @@ class Track:
     _hidden_within: int = 0
     _hidden_last: int = 0
 
-    def add(self, pts: int, duration: int, flags: int, *, dts: int = _NO_PTS) -> None:
+    def add(self, pts: int, duration: int, flags: int, *, dts: int = NO_TIME) -> None:
         """Count one packet; those that an edit list hides are not counted as frames.
 
         AVI and MPEG-PS have files without times of presentation; their length is that of their times of decoding.
@@ -87,7 +89,7 @@ class Track:
             self._follow_keys(pts)
         elif self._untimed_key:
             self._find_time_of_key(pts, dts)
-        elif self._open_key is not None and _NO_PTS < pts <= self._open_key:
+        elif self._open_key is not None and NO_TIME < pts <= self._open_key:
             self.early += not flags & _FLAG_DISCARD
         self._follow_clock(dts)
         if flags & _FLAG_CORRUPT:
@@ -100,16 +102,16 @@ class Track:
         self.shown += 1
         if duration in self.lengths or len(self.lengths) < _MOST_LENGTHS:
             self.lengths[duration] += 1
-        if pts == _NO_PTS:
+        if pts == NO_TIME:
             self._guess(dts, duration)
         else:
-            if self.shown == 1 and dts != _NO_PTS:
+            if self.shown == 1 and dts != NO_TIME:
                 self._delay = pts - dts
             self._place(pts, duration)
 
     def _guess(self, dts: int, duration: int) -> None:
         self.untimed += 1
-        if dts != _NO_PTS:
+        if dts != NO_TIME:
             self._place(dts, duration)
             self._last_is_guessed = self.last == dts
 
@@ -130,9 +132,12 @@ class Track:
         if self._keyed:
             # What is shown before the second key picture may need the first.
             self._open_key, self._untimed_key = None, False
+            if self.kind == "video" and pts != NO_TIME:
+                self._key_gap, self._last_key = self.key_gap_to(pts), pts
             return
         self._keyed = True
-        self._untimed_key = self.kind == "video" and pts == _NO_PTS
+        self._last_key = None if pts == NO_TIME else pts
+        self._untimed_key = self.kind == "video" and pts == NO_TIME
         self._open_key = self._key_time = None if self._untimed_key else pts
         self._begin_again()
 
@@ -145,7 +150,7 @@ class Track:
             self.early += 1
             return
         self._untimed_key = False
-        if dts in (pts, _NO_PTS):
+        if dts in (pts, NO_TIME):
             self.early = 0
         else:
             self._key_time = dts
@@ -158,7 +163,7 @@ class Track:
         self._window.clear()
 
     def _follow_clock(self, dts: int) -> None:
-        if dts == _NO_PTS:
+        if dts == NO_TIME:
             return
         if self._dts is not None:
             if dts <= self._dts:
@@ -210,6 +215,15 @@ class Track:
     def start_s(self) -> float:
         """Time of the first packet, in seconds."""
         return float((self.first or 0) * self.time_base)
+
+    def key_gap_to(self, pts: int | None) -> int:
+        """The longest time between two key pictures, or from the last one to this time, in ticks."""
+        return self._key_gap if self._last_key is None or pts is None else max(self._key_gap, pts - self._last_key)
+
+    @property
+    def key_gap_s(self) -> float:
+        """The longest time in which there is no key picture, in seconds."""
+        return float(self.key_gap_to(self.last) * self.time_base)
 
     @property
     def cut(self) -> bool:

@@ -64,6 +64,7 @@ def video_facts(line: StreamLine, track: Track, clock: Clock = OWN_CLOCK) -> Vid
         duration_s=track.duration_s,
         last_duration=track.tail,
         longest_gap_s=float((track.largest_gap or 0) * track.time_base),
+        key_gap_s=track.key_gap_s,
         default=line.default,
         attached_picture=line.attached_picture,
     )

@@ -14,7 +14,7 @@ from vidqueue.media.arguments import QUIET, counting_from_all, input_arguments, 
 from vidqueue.media.carry import Keeping, plan_extras
 from vidqueue.media.closed_captions import lost_captions
 from vidqueue.media.containers import CONTAINERS
-from vidqueue.media.cutting import cut_out, sought
+from vidqueue.media.cutting import cut_out
 from vidqueue.media.encoders import Encoder
 from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts
 from vidqueue.media.filters import (
@@ -24,6 +24,7 @@ from vidqueue.media.filters import (
 )
 from vidqueue.media.hdr import read_static_metadata
 from vidqueue.media.jail.sandbox import SandboxLimits
+from vidqueue.media.key_before import cut_for_copy
 from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
@@ -153,6 +154,9 @@ def _copied(
         "" if plan.cut.can_copy else "ffmpeg cannot seek in the file, so a part of it has to be decoded."
     )
     if not reason:
+        source, start_s = check_source(plan.path), params.start_s
+        cut = cut_for_copy(source, plan.facts.container, plan.video, start_s, params.length_s, _bounds(ctx))
+        plan = replace(plan, cut=cut)
         tally = _write(params, plan, sound, output, ctx, ["-c:v", "copy", *copy_tag(plan.video, plan.container)])
         ctx.progress(Progress(0.95, "check"))
         expected = expected_of(params, plan, sound, plan.video.frames)
@@ -253,20 +257,19 @@ def _write(
     """Write the output with these arguments for its pictures."""
     tally = ffmpeg.Tally(stream=f"0:{plan.video.index}")
     copies = "copy" in pictures
-    part = sought(params.start_s, params.length_s) if copies else plan.cut
     with check_source(plan.path).opened() as file, created(output) as sink, texts.opened(plan.texts) as (inputs, fds):
         arguments = [
             *QUIET,
-            *input_arguments(file, ctx.limits, *plan.video.reading, *part.before),
+            *input_arguments(file, ctx.limits, *plan.video.reading, *plan.cut.before),
             *inputs,
-            "-map", f"0:{plan.video.index}", *sound.arguments, *part.copied, *pictures,
+            "-map", f"0:{plan.video.index}", *sound.arguments, *plan.cut.copied, *pictures,
             *(("-metadata:s:v:0", "alpha_mode=1") if plan.how.keeps_alpha else ()),
             *output_arguments(
                 sink.writing, plan.container, ctx.limits, faststart=params.faststart, extras=plan.extras,
                 length_s=math.inf if params.length_s is None else params.length_s,
                 unofficial=is_unofficial(plan.video, copied=copies),
             ),
-            *(counting_from_all(plan.facts.container) if part.is_early else ()),
+            *(counting_from_all(plan.facts.container) if plan.cut.before else ()),
         ]  # fmt: skip
         report = stage_reporter(ctx, "encode", plan.duration_s, begin=span[0], end=span[1])
         bounds = replace(_bounds(ctx), gpu=plan.encoder.gpu and not copies)

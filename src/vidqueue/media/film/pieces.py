@@ -16,7 +16,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.media import ffmpeg
 from vidqueue.media.arguments import QUIET, counting_from_all, input_arguments, output_arguments
 from vidqueue.media.containers import CONTAINERS
-from vidqueue.media.cutting import BROADCASTS, EARLIER_S, can_be_sought
+from vidqueue.media.cutting import can_be_sought, earlier_s, sought_from
 from vidqueue.media.encoders import Effort, Encoder, Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
 from vidqueue.media.film.subtitles import Cue
@@ -77,8 +77,9 @@ class Part:
         if self.shot.video.clock_restarts or not can_be_sought(self.shot.facts.container, self.shot.video):
             return 0.0, wanted
         # The picture that is shown at that time may have begun long before.
-        margin_s = EARLIER_S if self.shot.facts.container in BROADCASTS else _MARGIN_S
-        begin = max(0.0, wanted - self.shot.video.longest_frame_s - margin_s)
+        container = self.shot.facts.container
+        margin_s = max(earlier_s(container, self.shot.video), _MARGIN_S)
+        begin = sought_from(container, wanted - self.shot.video.longest_frame_s - margin_s)
         return begin, wanted - begin
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidqueue.media.arguments import QUIET, VERBOSE, counting_from_all, decoded_evenly, input_arguments
+from vidqueue.media.cutting import sought_from
 from vidqueue.media.facts import AudioFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.ffmpeg import Tally
@@ -104,7 +105,8 @@ class Listener:
 
     def _arguments(self, file: int, start_s: float) -> list[str]:
         seek = ("-ss", f"{start_s:.6f}") if start_s else ()
-        before, after = ((), seek) if self._track.clock_restarts else (seek, ())
+        can_seek = not self._track.clock_restarts and sought_from(self._track.container, start_s) == start_s
+        before, after = (seek, ()) if can_seek else ((), seek)
         # A single channel is heard as loud from both sides as it was from its own.
         layout = "pan=stereo|c0=c0|c1=c0" if self._track.audio.channel_layout in _ONE_CHANNEL else "anull"
         steps = f"aresample={SAMPLE_RATE}:async=1:first_pts=0,{layout},aformat=sample_fmts=flt:channel_layouts=stereo"

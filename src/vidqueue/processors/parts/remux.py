@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.media import verify
 from vidqueue.media.containers import Container
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -61,7 +61,12 @@ def copied(output: Path, expected: verify.Expected, ctx: Context, *, start_s: fl
             if error.code != "output_incomplete":
                 raise
             return Copied(None, [error.message])
-    facts = probe(output, ctx.limits, ctx.canceled, whole=True)
+    try:
+        facts = probe(output, ctx.limits, ctx.canceled, whole=True)
+    except VidqueueError as error:
+        if is_retryable(error.code):
+            raise
+        return Copied(None, [f"The result cannot be read back: {error.message}"])
     if facts.video is None or facts.duration_s < expected.duration_s - max(expected.slack_s, 0.1):
         return Copied(None, [f"The result lasts {facts.duration_s:.3f} s instead of {expected.duration_s:.3f} s."])
     early_s = facts.duration_s - expected.duration_s
