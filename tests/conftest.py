@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+import uvloop
 
 from tests.factory import Queue
 from vidqueue.db import migrate
@@ -45,6 +47,8 @@ IN_MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 # The zoo is a package installed from outside: found by its entry point, in this process and in every child.
 sys.path.insert(0, str(ZOO))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ZOO), *filter(None, [os.environ.get("PYTHONPATH")])])
+# The tests run on the event loop of the daemon.
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 # A shell that starts the tests in the background lets them ignore SIGINT, and every child would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
+import uvloop
 
 from vidqueue.api.compat import replicate
 from vidqueue.api.server import CannotListenError, listening
@@ -102,7 +103,8 @@ def serve(
     faulthandler.enable()
     raise_open_files_limit()
     try:
-        asyncio.run(_serve(settings, role, manager_of(os.environ), read_settings, origins or {}))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, role, manager_of(os.environ), read_settings, origins or {}))
     except tuple(REFUSALS) as error:
         what, code = REFUSALS[type(error)]
         log.error(what, error=str(error))

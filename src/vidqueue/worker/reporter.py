@@ -51,7 +51,8 @@ class Reporter:
         self._written = 0
         # A write that failed or was cancelled may have been committed.
         self._in_doubt = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0
         self._writer: asyncio.Task[None] | None = None
         self._clock = clock
         self.heard_at = clock()
@@ -99,10 +100,11 @@ class Reporter:
 
     def _write_by(self, moment: float) -> None:
         """Schedule a write for this moment, unless an earlier one is scheduled."""
-        if self._timer is None or moment < self._timer.when():
+        if self._timer is None or moment < self._due:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(moment, self._begin_to_write)
+            # uvloop returns a handle without a time for a moment that has passed.
+            self._timer, self._due = self._loop.call_at(moment, self._begin_to_write), moment
 
     def _begin_to_write(self) -> None:
         self._timer = None
