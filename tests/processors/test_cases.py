@@ -588,7 +588,7 @@ def test_surround_sound_with_channels_at_the_side_goes_into_webm(processor: str,
     assert [(audio.codec, audio.channel_layout) for audio in facts.audios] == [("opus", "5.1")]
 
 
-def _picture_subtitles(path: Path) -> None:
+def picture_subtitles(path: Path) -> None:
     """A Blu-ray subtitle (PGS): one white line for half a second."""
     position = (160).to_bytes(2) + (90).to_bytes(2) + b"\x10"
     line = bytes([0, 0x80 | 32, 1, 0, 0])  # 32 pixels of colour 1, and the end of the line
@@ -613,7 +613,7 @@ def _picture_subtitles(path: Path) -> None:
 
 @pytest.mark.parametrize("processor", BOTH)
 def test_subtitles_that_are_pictures_are_kept_in_mkv_and_told_elsewhere(processor: str, tmp_path: Path) -> None:
-    _picture_subtitles(tmp_path / "text.sup")
+    picture_subtitles(tmp_path / "text.sup")
     source = tmp_path / "disc.mkv"
     words = (word.format(seconds=1) for word in CLIP)
     ffmpeg(*words, "-i", str(tmp_path / "text.sup"), "-map", "0", "-map", "1", "-c:v", "libx264", "-c:s", "copy",

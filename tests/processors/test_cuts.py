@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.media.clips import beeps, decoded_times, run_ffmpeg
+from tests.processors.test_cases import picture_subtitles
 from tests.processors.test_export import export
 from tests.processors.work import Work, facts_of, outputs, video_of
 from vidqueue.limits import Limits
@@ -143,6 +144,22 @@ def test_a_part_right_behind_the_beginning_is_what_was_asked_for(
     assert beeps(output.path)[-1] == pytest.approx(int(begin_s) + 1 - begin_s, abs=0.06)
     film = export(tmp_path / "film", [{"media": path, "start_s": begin_s, "end_s": begin_s + 1.2}])
     assert beeps(film.path)[-1] == pytest.approx(int(begin_s) + 1 - begin_s, abs=0.06)
+
+
+def test_a_subtitle_that_is_a_picture_is_shown_from_the_beginning_of_a_part_until_it_goes(tmp_path: Path) -> None:
+    """Without an edit list, packets from before the part would delay everything else."""
+    picture_subtitles(tmp_path / "text.sup")  # half a second
+    path = tmp_path / "disc.mkv"
+    run_ffmpeg(*MOVING[:4], "-i", tmp_path / "text.sup", "-map", "0", "-map", "1", "-t", "2", "-c:v", "libx264",
+               "-g", "50", "-c:s", "copy", path)  # fmt: skip
+    for begin_s, times in ((0.4, [0, 0.1]), (0.9, [0, 0])):
+        output = Work("transcode", path, tmp_path / str(begin_s)).run(container="mkv", start_s=begin_s)
+        listing = run_ffmpeg("-i", output.path, "-map", "0:s", "-c", "copy", "-copyts", "-f", "framecrc", "-").stdout
+        packets = [line.split(",") for line in listing.decode().splitlines() if line.startswith("0,")]
+        assert [int(packet[2]) / 1000 for packet in packets] == pytest.approx(times, abs=0.002)
+        # The longer one shows the picture, the shorter one takes it away.
+        assert int(packets[0][4]) > int(packets[1][4])
+        assert decoded_times(output.path, 0)[0] < 0.03
 
 
 @pytest.mark.parametrize("name", ["bare.m2v", "bare.h264"])

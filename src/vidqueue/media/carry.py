@@ -25,6 +25,10 @@ _ENCODERS: dict[ContainerName, str] = {"mp4": "mov_text", "mov": "mov_text", "mk
 # Limits, because each track or attachment adds arguments to the command of ffmpeg.
 MOST_SUBTITLES = 100
 _MOST_ATTACHMENTS = 200
+# What is shown at the beginning of a part began before it. Blu-ray and DVB say in another packet that it goes, so
+# all that came before may be shown at once, and the last of it stays. DVD says with each how long it stays.
+_FROM_THE_BEGINNING = "setts=pts='max(PTS,0)':dts='max(DTS,0)'"
+_REPLACED_BY_THE_NEXT = frozenset({"hdmv_pgs_subtitle", "dvb_subtitle"})
 _TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d\d", re.ASCII)
 
 
@@ -34,6 +38,7 @@ class Keeping:
 
     Attributes:
         trimmed: whether the beginning of the source is cut off.
+        exact: whether the result begins exactly there, and not with the key picture before.
         drawn: index of the subtitle track that is drawn into the pictures.
         inputs: subtitle tracks by index that come, as ASS, from an input of their own, with the number of that.
     """
@@ -41,6 +46,7 @@ class Keeping:
     subtitles: SubtitleMode = "keep"
     metadata: MetadataMode = "safe"
     trimmed: bool = False
+    exact: bool = True
     drawn: int | None = None
     inputs: Mapping[int, int] = field(default_factory=dict)
 
@@ -64,7 +70,7 @@ def plan_extras(
         for word in (
             _cut_subtitle(place, one, container, wanted.inputs[one.index])
             if one.index in wanted.inputs
-            else _subtitle(place, one, container, input_number)
+            else _subtitle(place, one, container, input_number, begins=wanted.trimmed and wanted.exact)
         )
     ]
     arguments += ["-map_chapters", str(input_number)]
@@ -107,13 +113,20 @@ def _subtitles(facts: MediaFacts, container: Container, wanted: Keeping) -> tupl
     return kept, warnings
 
 
-def _subtitle(place: int, one: SubtitleFacts, container: Container, input_number: int) -> list[str]:
+def _subtitle(
+    place: int, one: SubtitleFacts, container: Container, input_number: int, *, begins: bool
+) -> list[str]:  # fmt: skip
     copied = one.codec in _COPIED[container.name]
     # ffmpeg marks the first of several tracks as the one to show, if the file marks none.
     marks = [] if one.default else [f"-disposition:s:{place}", "-default"]
     language = [f"-metadata:s:s:{place}", f"language={one.language}"] if one.language else []
     codec = "copy" if copied else _ENCODERS[container.name]
-    return ["-map", f"{input_number}:{one.index}", f"-c:s:{place}", codec, *marks, *language]
+    part = []
+    if begins and one.codec in _REPLACED_BY_THE_NEXT:
+        part = [f"-bsf:s:{place}", _FROM_THE_BEGINNING]
+    elif begins:
+        part = [f"-copypriorss:s:{place}", "0"]
+    return ["-map", f"{input_number}:{one.index}", f"-c:s:{place}", codec, *marks, *language, *part]
 
 
 def _cut_subtitle(place: int, one: SubtitleFacts, container: Container, input_number: int) -> list[str]:

@@ -32,7 +32,7 @@ class Cut:
         before: before the input.
         pictures: the first filter of pictures; empty if there is no need of any.
         sound: the first filter of sound.
-        copied: for the output: leaves out what would be copied of sound and subtitles from before the part.
+        copied: for the output: leaves out what would be copied of sound from before the part.
         can_copy: False if nothing can be cut without decoding it.
     """
 
@@ -77,7 +77,7 @@ def cut_out(container: str, video: VideoFacts, start_s: float, length_s: float |
         (*sought(begin_s, read_s).before, *_shifted(early_s), *(_NO_SOUND_BEFORE if container in BROADCASTS else ())),
         f"trim=start=0{end}",
         f"atrim=start=0{end}",
-        (*_NONE_COPIED_BEFORE, "-copypriorss:s", "0"),
+        _NONE_COPIED_BEFORE,
     )
 
 

@@ -106,7 +106,7 @@ def _plan(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, duratio
     burned = captions.burned(params, source, facts, bounds)
     cut = captions.cut_texts(params, source, facts, burned.track, bounds)
     keeping = Keeping(
-        params.subtitles, params.metadata, trimmed=params.start_s > 0, drawn=burned.track,
+        params.subtitles, params.metadata, trimmed=params.start_s > 0, exact=not params.copies, drawn=burned.track,
         inputs={index: number for number, index in enumerate(cut, start=1)},
     )  # fmt: skip
     extras = plan_extras(facts, tags, container, keeping)
