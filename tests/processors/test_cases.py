@@ -318,7 +318,7 @@ def _mpeg_begun_in_the_middle(folder: Path) -> Path:
     return path
 
 
-def _two_sizes(folder: Path) -> Path:
+def two_sizes(folder: Path) -> Path:
     return _in_two_parts(folder, ("-an", "-bf", "0"), ("-an", "-bf", "0", "-s", "320x180"))
 
 
@@ -426,7 +426,7 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right | dict[str, Right]]] 
     "edit list": (edited, Right(frames=37, seconds=1.48)),
     "one pixel": (_one_pixel, Right(size=(2, 2), frames=10, seconds=0.4, audios=0)),
     "clean aperture": (_clean_aperture, Right(size=(120, 60), audios=0)),
-    "another size midway": (_two_sizes, Right(frames=50, seconds=2, audios=0)),
+    "another size midway": (two_sizes, Right(frames=50, seconds=2, audios=0, warned=("changes midway to 320x180",))),
     "other colours midway": (_two_matrices, Right(frames=50, seconds=2, audios=0)),
     "other channels midway": (
         two_sounds,

@@ -16,6 +16,7 @@ import pytest
 from tests.daemon import Daemon, promised, until
 from tests.media.clips import FOLDER, decoded_times, picture, run_ffmpeg
 from tests.media.made_font import write_font
+from tests.processors.test_cases import two_sizes
 from tests.processors.work import facts_of, video_of
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import OutputDraft
@@ -609,3 +610,17 @@ def test_real_clips_of_every_kind_make_one_exact_film(tmp_path: Path) -> None:
         assert np.abs(here.astype(int) - there.astype(int)).mean() < 4, one
     assert abs(lag_s(output.path, 0, told[0]["media"], 0)) <= 0.04
     assert abs(lag_s(output.path, 6.6, told[-1]["media"], 5.2)) <= 0.04
+
+
+def test_a_clip_whose_pictures_change_their_size_midway_is_whole(tmp_path: Path) -> None:
+    """ffmpeg begins its filters anew there, and those that count pictures begin to count again."""
+    path = two_sizes(tmp_path)
+    film = export(tmp_path / "film", [{"media": path}])
+    assert (len(decoded_times(film.path, 0)), video_of(facts_of(film)).frames) == (50, 50)
+    assert film.facts["warnings"] == [
+        "Clip 0: The size of the pictures changes midway to 320x180; they have that of the first."
+    ]
+    for name, number, in_film in (("one.ts", 10, 10), ("two.ts", 15, 40)):
+        one = picture(tmp_path / name, at_frame=number, size=(64, 36))
+        other = picture(film.path, at_frame=in_film, size=(64, 36))
+        assert np.abs(one.astype(int) - other).mean() < 6

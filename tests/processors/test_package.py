@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.media.clips import Samples, beeps, decoded_times, flashes, picture, run_ffmpeg
-from tests.processors.test_cases import CASES, clip, turned
+from tests.processors.test_cases import CASES, clip, turned, two_sizes
 from tests.processors.work import facts_of, outputs, video_of
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
@@ -118,3 +118,11 @@ def test_sound_that_nobody_can_decode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VidqueueError) as caught:
         packaged(only, tmp_path / "work")
     assert caught.value.code == "unsupported_codec"
+
+
+def test_pictures_that_change_their_size_midway_keep_their_times(tmp_path: Path) -> None:
+    path = two_sizes(tmp_path)
+    made = packaged(path, tmp_path / "work")
+    before, after = decoded_times(path, 0), decoded_times(made["video-90p.mp4"].path, 0)
+    assert [time - after[0] for time in after] == pytest.approx([time - before[0] for time in before], abs=0.001)
+    assert any("changes midway to 320x180" in said for said in made["master.m3u8"].facts["warnings"])

@@ -6,7 +6,7 @@ import math
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 
 from vidqueue.limits import Limits
@@ -23,6 +23,9 @@ _SOUND_CHANGED = re.compile(
     r"Reconfiguring filter graph because audio parameters changed to \d{1,7} Hz, ([^,]{1,100}), .*", re.ASCII
 )
 _SOUND_FILTER = re.compile(r"af#(\d{1,9}:\d{1,9}) .*", re.ASCII)
+_PICTURES_CHANGED = re.compile(
+    r"Reconfiguring filter graph because video parameters changed to [^x]{1,100}, (\d{1,6}x\d{1,6}), .*", re.ASCII
+)
 _READER_OF = re.compile(r"vist#(\d{1,9}:\d{1,9})/")
 CORRUPT = "corrupt decoded frame"
 # What says nothing about the file: remarks on our own command line, what `corrupt` counts already, and that streams
@@ -45,6 +48,9 @@ class Tally:
         remarks: warnings and errors, the first few, as (level, text).
         others: packets read and packets refused of every other input stream that was decoded.
         sounds: the channels that a sound track changed to midway, by output and stream as `output:stream`.
+        changed: whether pictures changed their size, format or colours midway. ffmpeg begins its filters anew then, and
+            those that count pictures begin to count again; `steady` tells how to avoid that. `sizes` are those
+            to which they changed, as `320x180`.
         video_bytes: how large the encoded video is without its container, to the KiB; of all outputs together.
     """
 
@@ -56,6 +62,8 @@ class Tally:
     encoded: int = 0
     remarks: list[tuple[str, str]] = field(default_factory=list)
     video_bytes: int = 0
+    changed: bool = False
+    sizes: set[str] = field(default_factory=set)
     others: dict[str, tuple[int, int]] = field(default_factory=dict)
     sounds: dict[str, set[str]] = field(default_factory=dict)
 
@@ -64,6 +72,9 @@ class Tally:
         first = line.parts[0] if line.parts else ""
         if line.level == "verbose":
             self._read_counts(first, line)
+        elif line.level == "info" and line.contexts and (seen := _PICTURES_CHANGED.fullmatch(line.body)):
+            self.changed = True
+            self.sizes.add(seen[1])
         elif line.level == "info" and line.contexts and line.contexts[0].startswith("out#"):
             found = _WRITTEN.match(line.body)
             self.video_bytes += int(found[1]) * 1024 if found else 0
@@ -74,6 +85,12 @@ class Tally:
             self.corrupt += first.startswith(CORRUPT) and self._is_about_the_stream(line)
             if len(self.remarks) < _LOGGED_LINES and not any(word in line.body for word in _NOISE):
                 self.remarks.append((line.level, line.body))
+
+    def forget(self) -> None:
+        """Begin to count anew, for another run; the sizes of pictures stay known."""
+        fresh = Tally(self.stream, sizes=self.sizes)
+        for name in (one.name for one in fields(Tally)):
+            setattr(self, name, getattr(fresh, name))
 
     def _read_counts(self, first: str, line: Line) -> None:
         if found := _INPUT_STREAM.fullmatch(first):

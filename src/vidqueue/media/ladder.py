@@ -15,6 +15,7 @@ from vidqueue.media.filters import output_time_base, standard_yuv, transparent_o
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.sink import created
 from vidqueue.media.source import Source
+from vidqueue.media.steady import STEADY, steadied
 
 # Each fragment has an index with its length. That decoding comes before showing stands in an edit list, as players know
 # it from ffmpeg's own HLS.
@@ -67,6 +68,19 @@ def write_ladder(
         VidqueueError: the run failed.
         CanceledError: the event of `bounds` was set.
     """
+    paths = [rung.path for rung in ladder.rungs] + [path for _, path in (*ladder.sounds, *ladder.texts)]
+    _write(source, video, ladder, bounds, tally, on_progress)
+    if tally.changed:
+        for path in paths:
+            path.unlink()
+        tally.forget()
+        _write(source, video, ladder, bounds, tally, on_progress, steady=True)
+
+
+def _write(
+    source: Source, video: VideoFacts, ladder: Ladder, bounds: SandboxLimits, tally: ffmpeg.Tally,
+    on_progress: ffmpeg.ProgressCallback, *, steady: bool = False,
+) -> None:  # fmt: skip
     # Behind the renditions come, of each sound track, its decoded samples and its file.
     first = len(ladder.rungs)
     outputs = [
@@ -79,8 +93,8 @@ def write_ladder(
     ]
     with ExitStack() as opened:
         file = opened.enter_context(source.opened())
-        arguments = [*QUIET, *input_arguments(file, bounds.limits, *video.reading)]
-        arguments += ["-filter_complex", _filters(video, ladder)]
+        arguments = [*QUIET, *input_arguments(file, bounds.limits, *video.reading, *(STEADY if steady else ()))]
+        arguments += ["-filter_complex", _filters(video, ladder, steady=steady)]
         keep = [file]
         for path, words in outputs:
             sink = opened.enter_context(created(path))
@@ -92,9 +106,10 @@ def write_ladder(
         ffmpeg.run(arguments, bounds, keep_open=keep, tally=tally, on_progress=on_progress)
 
 
-def _filters(video: VideoFacts, ladder: Ladder) -> str:
+def _filters(video: VideoFacts, ladder: Ladder, *, steady: bool) -> str:
     labels = [f"[s{number}]" for number in range(len(ladder.rungs))]
     first = [
+        *(steadied(video) if steady else []),
         transparent_over(video, "#000000", "alpha"),
         standard_yuv(video, ladder.rungs[0].size),
         r"setpts=if(eq(N\,0)\,0\,PTS)" if ladder.late_s else "",

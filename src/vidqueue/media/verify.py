@@ -178,6 +178,8 @@ def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True, be
     warnings += [f"{missing} of {total} pictures could not be decoded and are missing."] if missing else []
     if tally.corrupt:
         warnings.append(f"{tally.corrupt} of {total} pictures are visibly damaged.")
+    if sizes := sorted(tally.sizes - {f"{video.width}x{video.height}"}):
+        warnings.append(f"The size of the pictures changes midway to {', '.join(sizes)}; they have that of the first.")
     return warnings
 
 

@@ -27,6 +27,7 @@ from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.sampling import shown_size
 from vidqueue.media.sink import created
 from vidqueue.media.source import Source
+from vidqueue.media.steady import STEADY, steadied
 
 Fit = Literal["contain", "cover"]
 
@@ -124,6 +125,23 @@ def render(
         VidqueueError: a source cannot be decoded, or the piece is not whole.
         CanceledError: the event of `bounds` was set.
     """
+    tally = _rendered(piece, look, path, bounds, on_progress)
+    if tally.changed:
+        path.unlink()
+        sizes = tally.sizes
+        tally = _rendered(piece, look, path, bounds, on_progress, steady=True)
+        tally.sizes |= sizes
+    if tally.decoded and tally.encoded != piece.frames:
+        raise VidqueueError(
+            "output_incomplete", f"A piece of the film has {tally.encoded} pictures instead of {piece.frames}."
+        )
+    return tally
+
+
+def _rendered(
+    piece: Piece, look: Look, path: Path, bounds: SandboxLimits, on_progress: ffmpeg.ProgressCallback,
+    *, steady: bool = False,
+) -> ffmpeg.Tally:  # fmt: skip
     last = len(piece.parts) - 1
     tally = ffmpeg.Tally(stream=f"{last}:{piece.parts[last].shot.video.index}")
     with ExitStack() as opened:
@@ -135,9 +153,12 @@ def render(
         for file, part in zip(files, piece.parts, strict=True):
             begin, _ = part.seek(look.rate)
             seeking = ("-ss", f"{begin:.6f}") if begin else ()
-            arguments += input_arguments(file, bounds.limits, *part.shot.video.reading, *seeking)
+            arguments += input_arguments(
+                file, bounds.limits, *part.shot.video.reading, *(STEADY if steady else ()), *seeking
+            )
         arguments += [
-            "-filter_complex", _graph(piece, look, drawn), "-map", "[film]", "-frames:v", str(piece.frames),
+            "-filter_complex", _graph(piece, look, drawn, steady=steady),
+            "-map", "[film]", "-frames:v", str(piece.frames),
             "-fps_mode", "passthrough", "-enc_time_base", str(1 / look.rate), "-video_track_timescale", str(ticks),
             *look.encoder.arguments(look.quality, look.effort, float(look.rate), PIECE), *_stitchable(look.encoder),
             *output_arguments(sink.writing, PIECE, bounds.limits, faststart=False),
@@ -149,10 +170,6 @@ def render(
         ]  # fmt: skip
         keep = [*files, *texts, sink.writing]
         ffmpeg.run(arguments, bounds, keep_open=keep, stdin=sink.reading, tally=tally, on_progress=on_progress)
-    if tally.decoded and tally.encoded != piece.frames:
-        raise VidqueueError(
-            "output_incomplete", f"A piece of the film has {tally.encoded} pictures instead of {piece.frames}."
-        )
     return tally
 
 
@@ -189,9 +206,9 @@ def _text(piece: Piece, look: Look, opened: ExitStack) -> tuple[str, list[int]]:
     return f"{drawn},", [script]
 
 
-def _graph(piece: Piece, look: Look, drawn: str) -> str:
+def _graph(piece: Piece, look: Look, drawn: str, *, steady: bool = False) -> str:
     chains = [
-        f"[{number}:{part.shot.video.index}]{_chain(part, look, number)}[p{number}]"
+        f"[{number}:{part.shot.video.index}]{_chain(part, look, number, steady=steady)}[p{number}]"
         for number, part in enumerate(piece.parts)
     ]
     joined = "[p0]"
@@ -200,7 +217,7 @@ def _graph(piece: Piece, look: Look, drawn: str) -> str:
     return ";".join([*chains, f"{joined}{drawn}format={look.encoder.pixel_format(8)}[film]"])
 
 
-def _chain(part: Part, look: Look, number: int) -> str:
+def _chain(part: Part, look: Look, number: int, *, steady: bool) -> str:
     """The filters from decoded pictures to those of the film: exactly as many, all of one size, from time 0 on."""
     video, placed = part.shot.video, part.shot.placed
     _, wait = part.seek(look.rate)
@@ -210,6 +227,7 @@ def _chain(part: Part, look: Look, number: int) -> str:
     early = look.rate < video.fps and not video.interlaced
     inner = fitted_size(shown_size(video), look.size, part.shot.fit)
     steps = [
+        *(steadied(video) if steady else []),
         *(even_times if early else []),
         transparent_over(video, look.background, f"t{number}"),
         standard_yuv(video, inner),
