@@ -54,6 +54,34 @@ async def test_lines_of_the_log_are_written_at_the_end_of_an_attempt_also_after_
     assert (await queue.job(ref.job_id)).progress == 0
 
 
+async def test_of_a_log_that_is_too_long_the_first_and_the_last_lines_are_kept(queue: Queue) -> None:
+    """The last lines of a talkative program say why it failed."""
+    ref = await running(queue)
+    reporter = Reporter(queue.database, ref, max_log_lines=10)
+    for number in range(50):
+        reporter.hear(LogLine(f"line {number}"))
+    await reporter.close(succeeded=False)
+    lines = [line["text"] for line in await queue.sql("SELECT text FROM vidqueue.attempt_logs ORDER BY number")]
+    assert lines == [
+        *(f"line {number}" for number in range(6)),
+        "The log is long: the last 2 lines follow when the attempt has ended.",
+        "42 lines are left out here.",
+        "line 48",
+        "line 49",
+    ]
+
+
+async def test_a_log_that_just_fits_loses_no_line(queue: Queue) -> None:
+    ref = await running(queue)
+    reporter = Reporter(queue.database, ref, max_log_lines=10)
+    for number in range(8):
+        reporter.hear(LogLine(f"line {number}"))
+    await reporter.close(succeeded=False)
+    lines = [line["text"] for line in await queue.sql("SELECT text FROM vidqueue.attempt_logs ORDER BY number")]
+    assert [line for line in lines if line.startswith("line ")] == [f"line {number}" for number in range(8)]
+    assert not any("left out" in line for line in lines)
+
+
 class AnswerLost:
     """Commits, and then hangs or fails before the caller knows."""
 

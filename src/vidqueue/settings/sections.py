@@ -219,7 +219,9 @@ class RunningSettings(Section):
     drain_timeout_s: float = Field(
         60, ge=0, description="Time running jobs have to finish when the daemon stops, in seconds."
     )
-    max_log_lines: int = Field(2000, ge=10, description="Number of log lines kept of each attempt.")
+    max_log_lines: int = Field(
+        2000, ge=10, description="Number of log lines kept of each attempt: the first and the last."
+    )
 
 
 class RetentionSettings(Section):

@@ -20,6 +20,8 @@ from vidqueue.progress import LogLine, Progress, Throttle
 LINES_WAIT_S = 0.25
 RETRY_S = 0.5
 LEVELS = frozenset({"debug", "info", "warning", "error"})
+# The share of a log that is kept for its last lines, which say why a talkative program has failed.
+LAST_PART = 4
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,7 @@ class Reporter:
     """Writes progress and log lines of one attempt to the database. `hear` never blocks.
 
     The newest progress is always written in the end: a report that comes too soon after another one is delayed.
+    Of a log that is too long, the first lines are written as they come, and the last ones when the attempt has ended.
     `heard_at` is the time of the last step forward, by `clock`.
     """
 
@@ -47,7 +50,11 @@ class Reporter:
         self._furthest = -1.0
         self._stages: set[str] = set()
         self._lines: deque[LogLine] = deque()
-        self._lines_left = max_log_lines
+        last = max_log_lines // LAST_PART
+        # Two lines tell what was left out.
+        self._lines_left = max_log_lines - last - 2
+        self._last: deque[LogLine] = deque(maxlen=last)
+        self._left_out = 0
         self._written = 0
         # A write that failed or was cancelled may have been committed.
         self._in_doubt = False
@@ -74,6 +81,7 @@ class Reporter:
         """Write what is buffered. The progress of a success is not written, because finishing sets it to 1."""
         if succeeded:
             self._progress = None
+        self._buffer_last()
         if self._timer is not None:
             self._timer.cancel()
         if self._writer is not None:
@@ -81,12 +89,27 @@ class Reporter:
         await self._try_to_write()
 
     def _hear_line(self, line: LogLine) -> None:
-        """Buffer a log line, up to the limit of one attempt."""
-        self._lines_left -= 1
-        if self._lines_left < 0:
+        """Buffer a log line to be written soon, or keep it among the last ones."""
+        if self._lines_left > 0:
+            self._lines_left -= 1
+            self._buffer(line)
             return
-        full = LogLine("The log is full; later lines are dropped.", "warning")
-        self._lines.append(line if self._lines_left > 0 else full)
+        if not self._last:
+            said = f"The log is long: the last {self._last.maxlen} lines follow when the attempt has ended."
+            self._buffer(LogLine(said, "warning"))
+        self._left_out += len(self._last) == self._last.maxlen
+        self._last.append(line)
+
+    def _buffer_last(self) -> None:
+        if self._left_out:
+            self._buffer(LogLine(f"{self._left_out} lines are left out here.", "warning"))
+        for line in self._last:
+            self._buffer(line)
+        self._last.clear()
+        self._left_out = 0
+
+    def _buffer(self, line: LogLine) -> None:
+        self._lines.append(line)
         self._write_by(self._loop.time() + LINES_WAIT_S)
 
     def _hear_progress(self, progress: Progress) -> None:
