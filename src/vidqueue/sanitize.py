@@ -5,6 +5,7 @@ A processor may report anything. What it reports must not decide whether the out
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import unicodedata
@@ -103,6 +104,15 @@ def _written_forms(text: str) -> set[str]:
     return {text, json.dumps(text)[1:-1], repr(text)[1:-1], text.replace("\\", "\\\\").replace("'", "\\'")}
 
 
+def _without_library(value: Any) -> Any:
+    """A number, an array or a tensor of a library such as numpy or torch as Python's own; anything else as it is."""
+    plain = value
+    if getattr(value, "nbytes", MOST_CHARACTERS) < MOST_CHARACTERS:  # it would be cut anyway
+        with contextlib.suppress(Exception):  # the code of any library
+            plain = value.tolist()
+    return value if type(plain) is type(value) else plain
+
+
 @dataclass(slots=True)
 class Sanitizer:
     """Rebuilds nested values as storable JSON within one budget of values, characters and depth.
@@ -116,7 +126,7 @@ class Sanitizer:
     lossy: bool = False
 
     def value(self, value: Any, *, depth: int = 0) -> Any:
-        """Return the value as JSON; what is none of JSON's types becomes its text."""
+        """Return the value as JSON; what has no counterpart among JSON's types becomes its text."""
         self.values_left -= 1
         match value:
             case None | bool():
@@ -125,7 +135,8 @@ class Sanitizer:
                 return self._number(value)
             case Mapping() | list() | tuple() | set() | frozenset():
                 return self._nested(value, depth + 1)
-        return self.text(str(value))
+        plain = _without_library(value)
+        return self.text(str(value)) if plain is value else self.value(plain, depth=depth)
 
     def _nested(self, values: Any, depth: int) -> Any:
         if depth > DEEPEST:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import json
 from typing import Any
 
+import numpy
 import pytest
 
 from vidqueue.progress import LogLine, Progress
@@ -27,6 +29,26 @@ def through(facts: Any, times: int = 2) -> Any:
     for _ in range(times):
         message = decode(encode(storable(message)))
     return message.outputs[0]["facts"]
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (numpy.float32(0.5), 0.5),
+        (numpy.int64(7), 7),
+        (numpy.bool_(True), True),
+        (numpy.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
+        (numpy.float32("nan"), None),
+        ({"scores": [numpy.float32(0.25)]}, {"scores": [0.25]}),
+        (array.array("d", [1.5]), "array('d', [1.5])"),
+    ],
+)
+def test_numbers_and_arrays_of_libraries_are_stored_as_numbers_and_lists(given: Any, stored: Any) -> None:
+    assert Sanitizer().value(given) == stored
+
+
+def test_a_large_array_is_told_in_words_and_not_copied() -> None:
+    assert str(Sanitizer().value(numpy.zeros(MOST_CHARACTERS))).startswith("[0. 0.")
 
 
 def nested(depth: int) -> Any:
