@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import subprocess
@@ -72,6 +73,18 @@ class Talker(Processor):
     def _abort(self, ctx: Context) -> None:
         print("the last words")
         os.abort()
+
+    def _crash(self, ctx: Context) -> None:
+        ctypes.string_at(0)
+
+    def _exit(self, ctx: Context) -> None:
+        sys.exit(3)
+
+    def _exit_well(self, ctx: Context) -> None:
+        sys.exit()
+
+    def _hoard(self, ctx: Context) -> None:
+        bytearray(10**15)
 
     def _stall(self, ctx: Context) -> None:
         for _ in range(600):

@@ -10,6 +10,7 @@ import argparse
 import base64
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import socket
@@ -62,6 +63,8 @@ def main() -> None:
     arguments = _arguments()
     _die_with(arguments.parent)
     _die_first_of_memory()
+    # A crash in a library of C then ends the log with the line of the processor that called it.
+    faulthandler.enable(all_threads=False)
     active_time.follow(arguments.stopwatch)
     # The lane decides when this process exits; a Ctrl-C in the daemon's terminal is not meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -149,7 +152,7 @@ def _run(order: RunJob, worker: _Worker) -> bytes:
     except LostWorkError as lost:
         return line(PutBack("peer_lost", str(lost.message), lost.retry_after_s, lost=True))
     except BaseException as error:  # whatever a processor raises is an outcome, not the end of the executor
-        if isinstance(error, SystemExit | KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             raise
         broke = replace(_broke(error), metrics={"degraded": degraded} if degraded else {})
         if not isinstance(error, VidqueueError):  # what has a code and a hint explains itself
@@ -243,8 +246,9 @@ def _broke(error: BaseException) -> Broke:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of this module, which its reader has not written."""
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
+    """The traceback without the frames of the executor, which its reader has not written."""
+    ours = (__file__, ladder.__file__)
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename in ours:
         trace = trace.tb_next
     return trace
 
@@ -253,14 +257,17 @@ def _failure(error: BaseException, detail: str) -> Failure:
     if isinstance(error, VidqueueError):
         return Failure.from_error(error, detail=detail)
     if isinstance(error, MemoryError):
-        return Failure.of("out_of_memory", "The executor ran out of memory.", detail=detail)
+        hint = "Give smaller media, or let the processor hold less at a time."  # no setting limits a processor's memory
+        return Failure.of("out_of_memory", "The processor ran out of memory.", hint=hint, detail=detail)
     if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing torch
         return Failure.of("gpu_out_of_memory", str(error).split("\n", 1)[0], detail=detail)
     if type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error"):
         return Failure.of("gpu_error", str(error).split("\n", 1)[0], detail=detail)
     if is_no_space(error):
         return Failure.of("no_space", "The disk of the workspace is full.", detail=detail)
-    return Failure.of("processor_error", f"{type(error).__name__}: {error}", detail=detail)
+    exits = isinstance(error, SystemExit)
+    said = f"The processor called sys.exit({error})." if exits else f"{type(error).__name__}: {error}"
+    return Failure.of("processor_error", said, detail=detail)
 
 
 if __name__ == "__main__":
