@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import CommandLine, Ran
+from tests.cli.screens import on_a_terminal
 from tests.daemon import Daemon
 
 UPLOAD = b"the bytes of an upload" * 1000
@@ -173,6 +174,14 @@ def test_what_is_no_backup_is_said_to_be_none(alone: CommandLine, content: bytes
     assert ran.code == 1
     assert "Traceback" not in ran.err
     assert ("format 99" if content == "later" else "archive") in ran.err or "not a backup" in ran.err
+
+
+def test_what_is_refused_draws_no_bar(alone: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "wrong.tar").write_bytes(b"not a tar file" * 100)
+    refused = ("db", "restore", str(tmp_path / "wrong.tar"), "--data-dir", str(tmp_path / "data"))
+    shown = on_a_terminal(alone, *refused, code=1)
+    assert "not a backup" in shown or "archive" in shown
+    assert "━" not in shown
 
 
 def test_a_password_never_is_an_argument(alone: CommandLine, tmp_path: Path) -> None:

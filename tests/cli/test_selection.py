@@ -31,6 +31,21 @@ def test_the_beginning_or_the_end_of_an_id_is_enough(vidqueue: CommandLine, daem
     assert (nobody.code, "begins or ends with" in nobody.err) == (4, True)
 
 
+def test_a_piece_of_the_id_of_a_batch_is_enough_too(vidqueue: CommandLine, daemon: Daemon) -> None:
+    jobs = {"jobs": [{"processor": "zoo", "run_at": "2099-01-01T00:00:00Z"}] * 2}
+    made = daemon.http.post("/v1/batches", json=jobs).json()
+    piece = made["id"][-8:]
+    assert vidqueue("batch", "status", piece).out.startswith(made["id"])
+    changed = vidqueue("priority", "7", "--batch", piece, "--yes")
+    assert (changed.code, len(changed.out.splitlines())) == (0, 2), changed.err
+    assert vidqueue("batch", "cancel", piece).code == 0
+    for words in (("cancel", "--batch", "nonsense", "--yes"), ("batch", "status", "00000000")):
+        nobody = vidqueue(*words)
+        assert (nobody.code, f"There is no batch {words[2]!r}." in nobody.err) == (4, True), nobody.err
+    after = vidqueue("submit", "zoo", "--after", "nonsense")
+    assert (after.code, "There is no job 'nonsense'." in after.err) == (4, True), after.err
+
+
 def test_many_jobs_are_acted_on_only_after_a_yes(vidqueue: CommandLine, daemon: Daemon) -> None:
     mine = _waiting(vidqueue, 7, "--tag", "bulk")
     (other,) = _waiting(vidqueue, 1)

@@ -24,6 +24,18 @@ def test_a_misspelt_command_is_a_usage_error_that_suggests_the_right_one(alone: 
     assert 'Did you mean "status"?' in ran.err
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--url", "Flags come after the command"), ("help", '"--help"?'), ("version", '"--version"?'),
+        ("-v", '"--version"?'),
+    ],
+)  # fmt: skip
+def test_what_other_programs_take_is_answered_with_what_to_write(alone: CommandLine, word: str, said: str) -> None:
+    ran = alone(word, "http://127.0.0.1:9", "list")
+    assert (ran.code, said in ran.err) == (2, True), ran.err
+
+
 def test_a_misspelt_processor_is_a_usage_error_that_suggests_the_right_one(alone: CommandLine) -> None:
     ran = alone("submit", "trancsode", "in.mp4")
     assert ran.code == 2

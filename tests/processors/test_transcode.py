@@ -73,12 +73,20 @@ def test_a_size_above_the_source_says_why_nothing_happened_and_the_log_names_the
     samples: Samples, workspace: Path
 ) -> None:
     work = Work("transcode", samples("plain.mp4"), workspace)
-    output = work.run(resolution="2160p", quality="low", effort="fast")
+    output = work.run(width=3840, quality="low", effort="fast")
     video = video_of(facts_of(output))
     (warning,) = output.facts["warnings"]
-    assert warning.startswith(f"The source is {video.width}x{video.height} and is not enlarged to 2160p")
+    assert warning.startswith(f"The source is {video.width}x{video.height} and is not enlarged to 3840x?")
     assert "encoder: libx264 (on the CPU)" in [line.text for line in work.log]
     assert output.facts["encoder"] == "libx264"
+
+
+def test_a_resolution_is_a_limit_and_a_smaller_source_is_no_reason_to_warn(samples: Samples, workspace: Path) -> None:
+    work = Work("transcode", samples("plain.mp4"), workspace)
+    output = work.run(resolution="2160p", quality="low", effort="fast")
+    assert output.facts["warnings"] == []
+    (said,) = [line for line in work.log if "is not enlarged to 2160p" in line.text]
+    assert said.level == "info"
 
 
 def test_a_trim_starts_and_ends_on_the_picture(samples: Samples, workspace: Path) -> None:

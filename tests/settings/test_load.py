@@ -34,11 +34,19 @@ def test_flags_beat_the_environment_which_beats_the_file(tmp_path: Path, monkeyp
 def test_every_problem_is_told_at_once_with_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, "[api]\nprot = 1\nport = 'many'\n[lanes]\ncpu = -1\n[nonsense]\nx = 1\n")
     monkeypatch.setenv("VIDQUEUE_DATABSE__URL", "postgresql://x")
+    for word in ("KEY", "URLS", "PORT", "ROOTS", "XYZZY"):
+        monkeypatch.setenv(f"VIDQUEUE_{word}", "x")
     with pytest.raises(ConfigError) as caught:
         load(file=file)
     told = "\n".join(caught.value.problems)
     assert "unknown key 'api.prot'; did you mean 'api.port'?" in told
     assert "unknown variable 'VIDQUEUE_DATABSE__URL'; did you mean 'VIDQUEUE_DATABASE__URL'?" in told
+    # Not the one that is alike only because all of them begin with VIDQUEUE_.
+    assert "unknown variable 'VIDQUEUE_KEY'; did you mean 'VIDQUEUE_API_KEY'?" in told
+    assert "unknown variable 'VIDQUEUE_URLS'; did you mean 'VIDQUEUE_URL'?" in told
+    assert "unknown variable 'VIDQUEUE_PORT'; did you mean 'VIDQUEUE_API__PORT'?" in told
+    assert "unknown variable 'VIDQUEUE_ROOTS'; did you mean 'VIDQUEUE_INPUTS__ROOTS'?" in told
+    assert "environment: unknown variable 'VIDQUEUE_XYZZY'" in caught.value.problems
     assert "api.port" in told
     assert "lanes.cpu" in told
     assert "nonsense.x" in told

@@ -157,9 +157,17 @@ def _written_aside(target: Path, *, force: bool) -> Iterator[IO[bytes]]:
 @contextlib.contextmanager
 def _bar(screen: Screen) -> Iterator[Tell]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=screen.err, disable=not screen.live or screen.json, transient=True) as bar:
-        task = bar.add_task("database", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
+    bar = Bar(*columns, console=screen.err, disable=not screen.live or screen.json, transient=True)
+    task = bar.add_task("database", total=None)
+
+    def tell(what: str, done: int, total: int) -> None:
+        bar.start()  # the first time: a command that is refused draws nothing
+        bar.update(task, description=what, completed=done, total=total or None)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 def _tell_dumped(screen: Screen, manifest: Manifest, target: Path, gone: int) -> None:

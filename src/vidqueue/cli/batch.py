@@ -16,6 +16,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import Inputs, put
 from vidqueue.cli.members import check, flags_on
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
+from vidqueue.cli.selection import full_batch_id
 from vidqueue.cli.sources import is_flag
 from vidqueue.cli.terminal import Screen, count_text, warn
 from vidqueue.cli.times import moment_of
@@ -139,6 +140,7 @@ def status(
     """
     screen = Screen(look)
     with Client(door.url) as client:
+        batch_id = full_batch_id(client, batch_id)
         batch = client.get(f"/v1/batches/{batch_id}")
         if wait:
             return _wait(client, screen, batch_id)
@@ -156,7 +158,7 @@ def cancel(batch_id: Annotated[str, Parameter(name="ID")], *, door: Door = DOOR,
         look: The format of the output.
     """
     with Client(door.url) as client:
-        _tell(Screen(look), client.call("POST", f"/v1/batches/{batch_id}/cancel"))
+        _tell(Screen(look), client.call("POST", f"/v1/batches/{full_batch_id(client, batch_id)}/cancel"))
     return Exit.OK
 
 
@@ -178,6 +180,7 @@ def retry(
     """
     screen = Screen(look)
     with Client(door.url) as client:
+        batch_id = full_batch_id(client, batch_id)
         batch = client.call("POST", f"/v1/batches/{batch_id}/retry")
         if wait:
             return _wait(client, screen, batch_id)

@@ -138,6 +138,12 @@ def _name(pointer: str) -> str:
     return where + (name if where else f"--{name}")
 
 
+# What other programs call their help and their version.
+_MEANT = dict.fromkeys(("help", "usage", "-?"), 'Did you mean "--help"?') | dict.fromkeys(
+    ("version", "-v", "-V"), 'Did you mean "--version"?'
+)
+
+
 def _unknown_command(error: UnknownCommandError, word: str, command: str) -> CommandError:
     known = _names(error)
     if (
@@ -147,9 +153,14 @@ def _unknown_command(error: UnknownCommandError, word: str, command: str) -> Com
     ):
         hint = f"The processor comes first, as in: vidqueue submit transcode {word}"
         return CommandError(f"There is no processor {word!r}.", exit=Exit.USAGE, hint=hint)
+    if command == "vidqueue" and word.startswith("-"):
+        hint = "Flags come after the command, as in: vidqueue list --url http://127.0.0.1:8765"
+        return CommandError(f"There is no command {word!r}.", exit=Exit.USAGE, hint=_MEANT.get(word, hint))
     what = "processor" if command in ("vidqueue submit", "vidqueue try") else "command"
-    hint = nearest(word, known) or (
-        f"Known: {', '.join(known)}." if len(known) < 20 else f"`{command} --help` lists them."
+    hint = (
+        nearest(word, known)
+        or (command == "vidqueue" and _MEANT.get(word))
+        or (f"Known: {', '.join(known)}." if len(known) < 20 else f"`{command} --help` lists them.")
     )
     return CommandError(f"There is no {what} {word!r}.", exit=Exit.USAGE, hint=hint)
 

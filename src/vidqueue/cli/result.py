@@ -55,7 +55,7 @@ def result(
         raise CommandError("Name a job, or --batch, --tag, --processor or --all.", exit=Exit.USAGE)
     with Client(door.url) as client:
         if job_id is None:
-            found = client.jobs(limit=None, state="succeeded", **many.query)
+            found = client.jobs(limit=None, state="succeeded", **many.completed(client))
             places = Places(Path(output), force=force, only=(name,) if name else ())
             return _save_many(client, screen, found, places)
         job = client.job(full_id(client, job_id))

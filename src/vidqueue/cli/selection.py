@@ -44,6 +44,10 @@ class Filters:
         given = {"tag": self.tag, "processor": self.processor, "batch": self.batch}
         return {name: value for name, value in given.items() if value is not None}
 
+    def completed(self, client: Client) -> dict[str, str]:
+        """The same, with the id of the batch in full."""
+        return self.query | ({"batch": full_batch_id(client, self.batch)} if self.batch is not None else {})
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def chosen(
         given, fit = " or ".join(choice.state), " or ".join(states)
         raise CommandError(f"{act} applies to jobs that are {fit}, not to jobs that are {given}.", exit=Exit.USAGE)
     wanted = ",".join(choice.state or states)
-    found = list(client.jobs(limit=None, state=wanted, **choice.query))
+    found = list(client.jobs(limit=None, state=wanted, **choice.completed(client)))
     if not found:
         screen.say("No job fits.")
         return []
@@ -120,6 +124,42 @@ def full_id(client: Client, given: str) -> str:
         CommandError: no job, or several of the newest ones, have it.
     """
     return _found(given, client.jobs(limit=NEWEST), "jobs", name_of, "list")
+
+
+def known_id(client: Client, given: str) -> str:
+    """Return the id of a job as `full_id` does, where the daemon's own answer would not name it.
+
+    Raises:
+        CommandError: it cannot be the id of a job.
+    """
+    found = full_id(client, given)
+    if not _is_uuid(found):
+        hint = "`vidqueue list --all` shows all ids."
+        raise CommandError(f"There is no job {given!r}.", exit=Exit.NOT_FOUND, code="not_found", hint=hint)
+    return found
+
+
+def full_batch_id(client: Client, given: str) -> str:
+    """Return the id of a batch from its beginning or its end; it is looked for among the newest jobs.
+
+    Raises:
+        CommandError: no batch, or several, have it.
+    """
+    short = given.strip().lstrip("…").lower()
+    if _is_uuid(short):
+        return short
+    batches = {str(job["batch"]): job for job in client.jobs(limit=NEWEST) if job.get("batch")}
+    fitting = [one for one in batches if _fits(one, short)] if _SHORT.fullmatch(short) else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        details = [f"{one}  {name_of(batches[one])}" for one in fitting[:SHOWN]]
+        raise CommandError(
+            f"{len(fitting)} batches have an id that begins or ends with {short!r}.",
+            exit=Exit.USAGE, details=details, hint="Give more of the id.",
+        )  # fmt: skip
+    hint = "`vidqueue status JOB --json` names the batch of a job."
+    raise CommandError(f"There is no batch {given!r}.", exit=Exit.NOT_FOUND, code="not_found", hint=hint)
 
 
 def full_file_id(given: str, newest: Iterable[Mapping[str, Any]]) -> str:

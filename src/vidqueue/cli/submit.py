@@ -22,7 +22,7 @@ from vidqueue.cli.offered import offered
 from vidqueue.cli.options import Door, Look
 from vidqueue.cli.render import warnings_of
 from vidqueue.cli.result import command_for, deliver
-from vidqueue.cli.selection import full_id
+from vidqueue.cli.selection import known_id
 from vidqueue.cli.sources import expand, listed, refuse_flag, title_of
 from vidqueue.cli.target import Identity, Target
 from vidqueue.cli.terminal import Screen, count_text, warn
@@ -238,7 +238,7 @@ def _submit(
 def _name_jobs(client: Client, request: dict[str, Any]) -> None:
     """Put ids in full in place of pieces of them."""
     if "after" in request:
-        request["after"] = [full_id(client, one) for one in request["after"]]
+        request["after"] = [known_id(client, one) for one in request["after"]]
 
 
 def _tell_accepted(screen: Screen, job: Job) -> None:

@@ -46,7 +46,7 @@ def watch(
             found = (
                 [client.job(full_id(client, job_id)) for job_id in ids]
                 if ids
-                else client.jobs(limit=None, state=UNFINISHED, **filters.query)
+                else client.jobs(limit=None, state=UNFINISHED, **filters.completed(client))
             )
             wanted = [job["id"] for job in found]
             if not wanted:

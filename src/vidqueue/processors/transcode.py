@@ -76,8 +76,11 @@ class Transcode(Processor):
         plan = _plan(params, facts, video, end_s - begin_s, ctx)
         sound = _sound(params, plan, ctx)
         output = ctx.output_path(plan.container.filename)
+        kept, kept_is_warning = kept_size(params, video.upright)
+        if kept and not kept_is_warning:
+            ctx.log(kept)
         warnings = [
-            *kept_size(params, video.upright),
+            *([kept] if kept_is_warning else ()),
             *(handbrake.left_out(params.handbrake) if params.handbrake else ()),
             *(plan.facts.left_out if params.audio != "drop" else ()),
             *sound.warnings,

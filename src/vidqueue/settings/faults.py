@@ -15,8 +15,13 @@ def suggestion(word: str, known: Iterable[str], renamed: Mapping[str, str] | Non
     """Return the end of a message about an unknown word: its new name, or the most similar known word."""
     if renamed and word in renamed:
         return f"; it is now {renamed[word]!r}, with the same value"
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest(word, known)
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is most similar; empty if none is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
 
 
 def messages(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str]) -> list[str]:

@@ -22,7 +22,8 @@ from vidqueue.settings.file import ConfigFile, read, usual
 from vidqueue.settings.schema import PREFIX, Settings, key_of, keys, variable_of, with_sections
 
 # Read by other parts: the CLI as a client, the choice of file, and the tests.
-FOREIGN_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG", failpoints.VARIABLE})
+COMMAND_LINE_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG"})
+FOREIGN_VARIABLES = COMMAND_LINE_VARIABLES | {failpoints.VARIABLE}
 FOREIGN_PREFIXES = ("VIDQUEUE_TEST_",)
 
 # Keys of earlier versions. They are errors; the message says what to write instead.
@@ -166,10 +167,25 @@ def _unknown_variables(model: type[Settings]) -> list[tuple[str, str]]:
     renamed = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
     given = (name for name in os.environ if name.startswith(PREFIX) and name not in FOREIGN_VARIABLES)
     return [
-        (key_of(name), f"environment: unknown variable {name!r}{faults.suggestion(name, known, renamed)}")
+        (key_of(name), f"environment: unknown variable {name!r}{_variable_like(name, known, renamed)}")
         for name in given
         if name not in known and not name.startswith(FOREIGN_PREFIXES)
     ]
+
+
+def _variable_like(name: str, known: list[str], renamed: Mapping[str, str]) -> str:
+    """Return the end of a message about an unknown variable, with the known one that is probably meant.
+
+    The prefix that all have is left aside, because it makes every two of them alike. A variable that ends with the
+    whole word comes first: `VIDQUEUE_KEY` means `VIDQUEUE_API_KEY`.
+    """
+    if name in renamed:
+        return faults.suggestion(name, (), renamed)
+    word = name.removeprefix(PREFIX)
+    rests = [one.removeprefix(PREFIX) for one in (*known, *sorted(COMMAND_LINE_VARIABLES))]
+    ending = [rest for rest in rests if rest.endswith(f"_{word}")]
+    near = min(ending, key=len) if ending else faults.nearest(word, rests)
+    return f"; did you mean {PREFIX + near!r}?" if near else ""
 
 
 def _unknown_failpoints() -> list[str]:

@@ -59,7 +59,9 @@ class TranscodeParams(Parameters):
         "that fits.",
     )  # fmt: skip
     effort: Effort = Field("medium", description="Time spent on making the file small.")
-    resolution: Resolution = Field("source", description="Lines of the shorter side, aspect kept.")
+    resolution: Resolution = Field(
+        "source", description="Lines of the shorter side at most, aspect kept; `upscale` enlarges smaller sources."
+    )
     width: Side | None = Field(None, description="Width in pixels; height follows when not given.")
     height: Side | None = Field(None, description="Height in pixels; width follows when not given.")
     max_width: Side | None = Field(None, description="Largest width in pixels, aspect kept.")
@@ -192,12 +194,17 @@ def target_size(params: TranscodeParams, size: tuple[int, int]) -> tuple[int, in
     return _nearest_even(width * scale[0]), _nearest_even(height * scale[1])
 
 
-def kept_size(params: TranscodeParams, size: tuple[int, int]) -> list[str]:
-    """Return a warning if a requested size is not used because it is above the source's; else None."""
+def kept_size(params: TranscodeParams, size: tuple[int, int]) -> tuple[str, bool]:
+    """Return what to say if a requested size is above the source's and not used, and whether that is a warning.
+
+    A width or a height is a wish for just that size. A resolution is a limit, as for a folder of videos of every size.
+    """
     if params.copies or params.upscale or max(_scale(params, *size)) <= 1.0:
-        return []
-    wished = params.resolution if params.resolution != "source" else f"{params.width or '?'}x{params.height or '?'}"
-    return [f"The source is {size[0]}x{size[1]} and is not enlarged to {wished}; `upscale` would enlarge it."]
+        return "", False
+    is_limit = params.resolution != "source"
+    wished = params.resolution if is_limit else f"{params.width or '?'}x{params.height or '?'}"
+    said = f"The source is {size[0]}x{size[1]} and is not enlarged to {wished}; `upscale` would enlarge it."
+    return said, not is_limit
 
 
 def _scale(params: TranscodeParams, width: int, height: int) -> tuple[float, float]:
