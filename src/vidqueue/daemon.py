@@ -86,6 +86,7 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
     EmbeddedError: ("database_cannot_serve", 69),
     VidqueueError: ("database_cannot_serve", 69),
     DataFolderBusyError: ("data_folder_in_use", 75),
+    data_folder.DataFolderError: ("data_folder_unusable", 78),
     CannotListenError: ("address_in_use", 75),
     NotAllowedError: ("configuration_not_allowed", 78),
 }
@@ -164,7 +165,8 @@ async def running(
     """Run a daemon for the block. It drains at the end, or interrupts its jobs at once if `drain` is hurried.
 
     Raises:
-        DataFolderBusyError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
+        DataFolderBusyError, DataFolderError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it
+            cannot start.
     """
     _load_processors(settings)
     watchdog = watchdog or Watchdog()

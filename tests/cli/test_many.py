@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,10 @@ def test_patterns_choose_and_a_list_gives_each_its_parameters(vidqueue: CommandL
     listed = b'a b.mp4\n\n{"video": "same.mov", "quality": "high"}\n'
     from_list = vidqueue("submit", "transcode", "--from", "-", "--quality", "low", *later, stdin=listed)
     assert [line["name"] for line in from_list.lines] == ["a b.mp4", "same.mov"]
+    # What `find -print0` writes, where a name may hold the end of a line.
+    shutil.copy(folder / "same.mp4", folder / "two\nlines.mp4")
+    ended = vidqueue("submit", "transcode", "--from", "-", *later, stdin=b"a b.mp4\0./two\nlines.mp4\0")
+    assert [line["name"] for line in ended.lines] == ["a b.mp4", "two\nlines.mp4"], ended.err
     wrong = vidqueue("submit", "transcode", "--from", "-", stdin=b'{"quality": "high"}\n')
     assert (wrong.code, "line 1 has no 'video'" in wrong.err) == (2, True)
     nothing = vidqueue("submit", "transcode", "trip", "--include", "*.mkv")
@@ -219,3 +225,14 @@ def test_the_results_of_a_batch_are_fetched_later(vidqueue: CommandLine, folder:
     assert (over.code, over.err.count("is an input of this command")) == (1, 4), over.err
     assert {name: snapshot(folder)[name] for name in sources} == sources
     assert vidqueue("result").code == 2
+
+
+def test_ctrl_c_before_anything_is_submitted_says_so(vidqueue: CommandLine) -> None:
+    pipe = vidqueue.folder / "pipe.mp4"
+    os.mkfifo(pipe)
+    for more in ((), ("-o", "out/")):
+        sending = vidqueue.start("submit", "transcode", str(pipe), *more, stderr=subprocess.PIPE)
+        with pipe.open("wb"):  # as soon as the program reads
+            sending.send_signal(signal.SIGINT)
+            _, err = sending.communicate(timeout=60)
+        assert (sending.returncode, err.decode()) == (130, "Interrupted; no job was submitted.\n")

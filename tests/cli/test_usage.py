@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +159,62 @@ def test_a_misspelt_flag_is_not_taken_for_a_file(alone: CommandLine, words: tupl
 
 def test_config_example_prints_the_file_of_the_repository(alone: CommandLine) -> None:
     assert alone("config", "example").out == (ROOT / "config.example.toml").read_text(encoding="utf-8")
+
+
+# Ends the import of the parser as Ctrl-C would that is pressed while modules are loaded.
+INTERRUPTED_IMPORT = """
+import sys
+class Finder:
+    def find_spec(self, name, *others):
+        if name == "cyclopts":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from vidqueue.cli import main
+sys.exit(main(["list"]))
+"""
+
+
+def test_ctrl_c_while_the_program_loads_ends_it_without_a_word() -> None:
+    ran = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, b"")
+
+
+@pytest.mark.parametrize("words", [("config", "example"), ("submit", "transcode", "--help"), ("completion", "zsh")])
+def test_a_full_disk_behind_standard_output_is_told(alone: CommandLine, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        running = alone.start(*words, stdout=full, stderr=subprocess.PIPE)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (1, b"error: Standard output cannot be written: No space left on device.\n")
+
+
+def test_standard_streams_may_be_closed(alone: CommandLine) -> None:
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *alone.command("config", "example")]
+    assert subprocess.run(closed, env=alone.variables, cwd=alone.folder, check=False).returncode == 0
+
+
+def test_a_data_folder_that_cannot_be_made_is_told(alone: CommandLine) -> None:
+    # Not even root makes a folder there.
+    for words in (("serve", "--port", "0"), ("db", "migrate"), ("db", "dump", "out.tar")):
+        ran = alone(*words, "--data-dir", "/proc/vidqueue")
+        assert (ran.code, "Traceback" in ran.err) == (78, False), ran.err
+        assert "/proc/vidqueue cannot be the data folder: No such file or directory." in ran.err
+
+
+def test_every_file_that_cannot_be_read_is_named_at_once_and_a_device_is_none(alone: CommandLine) -> None:
+    ran = alone("submit", "transcode", "a.mp4", "b.mp4", "-o", "out/")
+    assert (ran.code, ran.err.splitlines()[0]) == (1, "error: 2 files cannot be read.")
+    assert "a.mp4 cannot be read: No such file or directory." in ran.err
+    assert "b.mp4 cannot be read: No such file or directory." in ran.err
+    ran = alone("submit", "transcode", "/dev/zero")
+    assert (ran.code, "/dev/zero is a device, not a file." in ran.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "list.txt cannot be read: No such file or directory."), (b"\xff\xfe", "list.txt is not UTF-8 text.")],
+)
+def test_a_list_that_cannot_be_read_is_told_in_words(alone: CommandLine, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (alone.folder / "list.txt").write_bytes(content)
+    ran = alone("submit", "transcode", "--from", "list.txt")
+    assert ran.err.splitlines()[0] == f"error: {said}"

@@ -9,35 +9,24 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import CycloptsError
-
-from vidqueue.cli.commands import app
-from vidqueue.cli.error_messages import from_parser_error
-from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.terminal import console, tell_error
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     try:
-        code = app(
-            arguments,
-            console=console(stderr=False, wraps=True),
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
-        sys.stdout.flush()
-    except CycloptsError as error:
-        tell_error(from_parser_error(error))
-        return Exit.USAGE
-    except CommandError as error:
-        tell_error(error)
-        return error.exit
+        _open_closed_streams()
+        # Imported here, because Ctrl-C may be pressed while modules are still being loaded.
+        from vidqueue.cli.invocation import run
+
+        return run(arguments)
     except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough, as in `vidqueue list | head`; Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
-    return int(code or Exit.OK)
+        return 130  # Exit.INTERRUPTED
+
+
+def _open_closed_streams() -> None:
+    """Open what the caller has closed of the standard streams, so that no other file gets its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor

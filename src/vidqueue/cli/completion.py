@@ -15,6 +15,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.terminal import writing_stdout
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -36,5 +37,6 @@ def completion(shell: Annotated[Shell | None, Parameter(name="SHELL")] = None) -
             hint=f"Name one: {', '.join(get_args(Shell))}.",
         )
     script = files("vidqueue.cli").joinpath("completion_scripts", f"{name}.txt").read_text(encoding="utf-8")
-    sys.stdout.write(script)
+    with writing_stdout():
+        sys.stdout.write(script)
     return Exit.OK

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
-from vidqueue.cli.selection import reference_to_output
+from vidqueue.cli.selection import SHOWN, reference_to_output
 from vidqueue.cli.target import Identity, Target, identity_of
 from vidqueue.cli.terminal import Screen, size_text
 from vidqueue.cli.transfer import upload
@@ -25,6 +26,9 @@ from vidqueue.processors.media import Kind, MediaField, media_in, schema_of
 from vidqueue.processors.media import Path as Place
 
 STDIN = "-"
+# What Ctrl-C means before and while jobs are sent.
+NOT_SENT = "Interrupted; no job was submitted."
+PERHAPS_SENT = "Interrupted while jobs were submitted; `vidqueue list` shows which were accepted."
 # Files of this size and more are read in place if the daemon can read them.
 IN_PLACE_FROM = 64 << 20
 # Problems of an upload that do not prevent a job: its probe is not finished.
@@ -70,10 +74,11 @@ class Inputs:
         local = [value for value in values if not is_reference(value)]
         if local.count(STDIN) > 1:
             raise CommandError("Standard input can be read only once.", exit=Exit.USAGE)
+        if STDIN in local and sys.stdin.isatty():
+            hint = "Pipe a file into this command, or name one."
+            raise CommandError("Standard input is a terminal, not a video.", exit=Exit.USAGE, hint=hint)
         if self._may_upload is not False:
-            for value in local:
-                if not (may_skip and os.path.lexists(value)):
-                    _require_readable(value)
+            _require_all_readable(value for value in local if not (may_skip and os.path.lexists(value)))
         found = (identity_of(0 if value == STDIN else value) for value in local)
         return frozenset(one for one in found if one is not None)
 
@@ -140,6 +145,22 @@ def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind) -> None
     raise refused
 
 
+def _require_all_readable(values: Iterable[str]) -> None:
+    """Check files before anything is sent, and name all that cannot be read at once."""
+    faults = list[CommandError]()
+    for value in values:
+        try:
+            _require_readable(value)
+        except CommandError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        shown = [fault.message for fault in faults[:SHOWN]]
+        more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        raise CommandError(f"{len(faults)} files cannot be read.", code=faults[0].code, details=[*shown, *more])
+
+
 def _require_readable(value: str) -> None:
     if value == STDIN:
         return
@@ -151,6 +172,9 @@ def _require_readable(value: str) -> None:
         raise CommandError(f"{value} cannot be read: Permission denied.", code="input_not_found")
     if stat.S_ISDIR(facts.st_mode):
         raise CommandError(f"{value} is a folder.", code="input_not_found")
+    if stat.S_ISCHR(facts.st_mode) or stat.S_ISBLK(facts.st_mode):
+        # A device may have no end. Pipes are taken: the shell makes one for <(command).
+        raise CommandError(f"{value} is a device, not a file.", code="input_not_a_file")
 
 
 def protecting(client: Client, value: Any, target: Target) -> Target:

@@ -33,7 +33,7 @@ def read(source: str) -> tuple[str | None, list[dict[str, Any]]]:
     Raises:
         CommandError: the file cannot be read or is not such a list.
     """
-    text = _text(source)
+    text = text_of(source)
     suffix = PurePath(source).suffix.lower()
     try:
         if suffix == ".csv":
@@ -59,7 +59,12 @@ def files_of(pattern: str) -> list[str]:
     return found
 
 
-def _text(source: str) -> str:
+def text_of(source: str) -> str:
+    """Return the text of a list, or of standard input for `-`.
+
+    Raises:
+        CommandError: it cannot be read, or is not UTF-8.
+    """
     try:
         content = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
         # A byte order mark is how spreadsheets begin a CSV file.

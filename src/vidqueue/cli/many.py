@@ -16,12 +16,12 @@ from vidqueue.cli.client import FINAL, Client, Job
 from vidqueue.cli.destinations import Places
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
-from vidqueue.cli.inputs import Inputs
+from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs
 from vidqueue.cli.options import DASH
 from vidqueue.cli.render import board, situation, state_of, warnings_of
 from vidqueue.cli.sources import Choice, Entry, is_pattern
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, told_when_interrupted
 from vidqueue.cli.watch import verdict
 from vidqueue.job import State
 from vidqueue.processors.media import Kind
@@ -109,7 +109,8 @@ def submit(
     members: list[tuple[Line, dict[str, Any]]] = []
     for line, entry in zip(lines, entries, strict=True):
         try:
-            reference = inputs.reference(client, screen, entry.value, kind=batch.kind)
+            with told_when_interrupted(screen, NOT_SENT):
+                reference = inputs.reference(client, screen, entry.value, kind=batch.kind)
         except CommandError as error:
             if error.exit in (Exit.UNAVAILABLE, Exit.BUSY, Exit.NOT_PERMITTED):
                 raise
@@ -120,7 +121,8 @@ def submit(
     parts = [members[at : at + LARGEST_BATCH] for at in range(0, len(members), LARGEST_BATCH)]
     for number, part in enumerate(parts):
         headers = {"Idempotency-Key": f"{key}-{number}" if number else key} if key else {}
-        _send(client, screen, part, batch.media, headers)
+        with told_when_interrupted(screen, PERHAPS_SENT):
+            _send(client, screen, part, batch.media, headers)
     return lines
 
 

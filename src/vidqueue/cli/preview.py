@@ -13,7 +13,7 @@ from vidqueue.cli.exits import Exit
 from vidqueue.cli.options import DASH, DOOR, LOOK, Door, Look
 from vidqueue.cli.selection import full_id
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, writing_stdout
 
 
 def preview(
@@ -41,8 +41,9 @@ def preview(
         with client.download(f"/v1/jobs/{job_id}/preview") as response:
             picture = b"".join(response.iter_bytes())
     if target.is_stdout:
-        sys.stdout.buffer.write(picture)
-        sys.stdout.buffer.flush()
+        with writing_stdout():
+            sys.stdout.buffer.write(picture)
+            sys.stdout.buffer.flush()
         return Exit.OK
     path = target.file(f"{job_id[-12:]}-preview.jpg")
     with target.writing(path) as file:

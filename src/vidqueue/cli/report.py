@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.terminal import Screen, duration_text, size_text
+from vidqueue.cli.terminal import Screen, duration_text, size_text, writing_stdout
 
 _AGO = re.compile(r"(\d{1,6})([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -72,9 +72,10 @@ def _time(text: str) -> str:
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:
     writer = csv_format.writer(sys.stdout, lineterminator="\n")
-    for row in rows[:1]:
-        writer.writerow(row)
-    writer.writerows(row.values() for row in rows)
+    with writing_stdout():
+        for row in rows[:1]:
+            writer.writerow(row)
+        writer.writerows(row.values() for row in rows)
 
 
 def _text(column: str, value: Any) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from vidqueue.cli.error_messages import nearest
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import STDIN, is_reference
-from vidqueue.cli.job_list import files_of
+from vidqueue.cli.job_list import files_of, text_of
 from vidqueue.cli.target import identity_of
 
 # Containers that the mimetypes of many systems do not know.
@@ -86,6 +86,8 @@ def expand(sources: Iterable[str], choice: Choice) -> list[Entry]:
 def listed(source: str, media: str) -> list[Entry]:
     """Return the entries of a list: a name of a file, or a JSON object of parameters, on each line.
 
+    In what `find -print0` writes, a NUL ends each name instead.
+
     Args:
         source: the file with the list, or `-` for standard input.
         media: the parameter that names the source in an object.
@@ -93,12 +95,13 @@ def listed(source: str, media: str) -> list[Entry]:
     Raises:
         CommandError: the list cannot be read, or an object does not name a source.
     """
-    try:
-        text = sys.stdin.read() if source == STDIN else Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{source} cannot be read: {error}.", code="input_not_found") from None
-    lines = enumerate(text.splitlines(), start=1)
-    return [_line(source, number, line.strip(), media) for number, line in lines if line.strip()]
+    text = text_of(source)
+    if "\0" in text:
+        return [Entry(name, _name_of(name)) for name in text.split("\0") if name]
+    # Only a line feed ends a line: names may hold other characters that Python takes for line ends.
+    lines = enumerate(text.split("\n"), start=1)
+    named = [(number, line if os.path.lexists(line) else line.strip()) for number, line in lines if line.strip()]
+    return [_line(source, number, line, media) for number, line in named]
 
 
 def is_flag(word: str) -> bool:

@@ -15,7 +15,7 @@ from vidqueue.cli.destinations import Places
 from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
-from vidqueue.cli.inputs import Inputs, media_of_input, protecting, put
+from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs, media_of_input, protecting, put
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
 from vidqueue.cli.offered import offered
@@ -25,7 +25,7 @@ from vidqueue.cli.result import command_for, deliver
 from vidqueue.cli.selection import known_id
 from vidqueue.cli.sources import expand, listed, refuse_flag, title_of
 from vidqueue.cli.target import Identity, Target
-from vidqueue.cli.terminal import Screen, count_text, warn
+from vidqueue.cli.terminal import Screen, count_text, told_when_interrupted, warn
 from vidqueue.cli.watch import verdict, wait_for
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
@@ -215,11 +215,13 @@ def _submit(
         if target is not None and target.replaces:
             target = protecting(client, request["input"], target)
             target.check()
-        for one in media:
-            put(request["input"], one.path, inputs.reference(client, screen, one.reference, kind=one.kind))
+        with told_when_interrupted(screen, NOT_SENT):
+            for one in media:
+                put(request["input"], one.path, inputs.reference(client, screen, one.reference, kind=one.kind))
         _name_jobs(client, request)
         headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
-        job: Job = client.call("POST", "/v1/jobs", json=request, headers=headers)
+        with told_when_interrupted(screen, PERHAPS_SENT):
+            job: Job = client.call("POST", "/v1/jobs", json=request, headers=headers)
         if not flags.wait and target is None:
             _tell_accepted(screen, job)
             return Exit.OK

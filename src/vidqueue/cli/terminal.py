@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from typing import Any
@@ -75,7 +76,8 @@ class Screen:
         except UnicodeEncodeError:
             # Halves of surrogate pairs, or a stream that is not UTF-8: JSON can say everything in ASCII.
             line = json.dumps(value, separators=(",", ":"))
-        sys.stdout.write(line + "\n")
+        with writing_stdout():
+            sys.stdout.write(line + "\n")
 
     def table(self, headings: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> None:
         """Print a table without frames. Rows that are wider than the terminal continue on further lines."""
@@ -85,6 +87,43 @@ class Screen:
         for row in rows:
             for part in lines_of(self.out, row, widths, self.width):
                 self.out.print(part)
+
+
+@contextmanager
+def told_when_interrupted(screen: Screen, text: str) -> Iterator[None]:
+    """Say what Ctrl-C in the block means for the jobs, and end the command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        screen.say(text)
+        raise
+
+
+@contextmanager
+def writing_stdout() -> Iterator[None]:
+    """Write to standard output in the block.
+
+    Raises:
+        BrokenPipeError: the reader has gone.
+        CommandError: it cannot be written, such as to a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CommandError(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+class _Output(Console):
+    """A console on standard output."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, and raise CommandError where that is not possible."""
+        with writing_stdout():
+            super().print(*objects, **options)
 
 
 def is_plain() -> bool:
@@ -114,7 +153,7 @@ def console(*, stderr: bool, wraps: bool = False) -> Console:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show must not end the command
-    return Console(
+    return (Console if stderr else _Output)(
         # rich's own no_color leaves the escapes for bold and dim.
         color_system=None if is_plain() else "auto",
         stderr=stderr,

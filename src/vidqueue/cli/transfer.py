@@ -23,7 +23,7 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.resumable import CHUNK, SETTLE_S, chunks
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen, size_text
+from vidqueue.cli.terminal import Screen, size_text, writing_stdout
 from vidqueue.sanitize import visible
 
 # Files of this size and more are sent as resumable uploads.
@@ -154,13 +154,9 @@ def fetch_to_stdout(client: Client, screen: Screen, source: Source, *, label: st
     Raises:
         CommandError: the bytes are not those that were promised, or cannot be written.
     """
-    try:
+    with writing_stdout():
         fetch(client, screen, source, sys.stdout.buffer, label=label)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandError(f"Standard output cannot be written: {error.strerror}.") from None
 
 
 @contextmanager

@@ -39,11 +39,23 @@ class RunningDaemon:
     reload_error: str = ""
 
 
+class DataFolderError(Exception):
+    """The data folder cannot be made or written."""
+
+
 @contextmanager
 def locked(data_dir: Path, name: str = LOCK) -> Iterator[bool]:
-    """Lock a data folder for the block, and make it if it is missing; yield False if another process has locked it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (data_dir / name).open("a+") as lock:
+    """Lock a data folder for the block, and make it if it is missing; yield False if another process has locked it.
+
+    Raises:
+        DataFolderError: it cannot be made or written.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened = (data_dir / name).open("a+")
+    except OSError as error:
+        raise DataFolderError(f"{data_dir} cannot be the data folder: {error.strerror}.") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
