@@ -16,10 +16,11 @@ from typing import Literal
 
 import structlog
 import uvloop
+from pydantic_core import from_json
 
 from vidqueue.api.compat import replicate
 from vidqueue.api.server import CannotListenError, listening
-from vidqueue.api.v1.views import job_view
+from vidqueue.api.v1.job_json import job_json
 from vidqueue.db import migrate
 from vidqueue.db.embedded import server as embedded
 from vidqueue.db.embedded.programs import EmbeddedError
@@ -253,7 +254,7 @@ def _sender(services: Services) -> Sender:
         services.watchdog.register("webhooks"),
         services.inputs.receivers,
         secret,
-        lambda job: job_view(job).model_dump(mode="json"),
+        lambda job: from_json(job_json(job)),
         partial(replicate.told_prediction, services),
     )
 

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from tests.factory import Queue, eventually
-from vidqueue.db.tables import attempts
+from vidqueue.api.v1.job_json import job_json, job_view
+from vidqueue.db.tables import attempts, jobs
 from vidqueue.job import AttemptRef, Failed, Failure, Outcome, OutputDraft, Succeeded
 from vidqueue.jobs import keys
 from vidqueue.jobs.finish import finish
@@ -222,9 +223,9 @@ async def test_jobs_are_filtered(client: httpx2.AsyncClient) -> None:
         f"created_before={second['created_at']}": [first],
         "created_after=2000-01-01T00:00:00+02:00": [second, first],
     }
-    for query, jobs in expected.items():
+    for query, wanted in expected.items():
         found = (await client.get(f"/v1/jobs?{query}")).json()["jobs"]
-        assert [job["id"] for job in found] == [job["id"] for job in jobs], query
+        assert [job["id"] for job in found] == [job["id"] for job in wanted], query
 
 
 async def test_an_unchanged_job_is_answered_with_304(client: httpx2.AsyncClient, queue: Queue) -> None:
@@ -401,3 +402,33 @@ async def test_submit_and_read_send_few_statements_and_no_begin_or_commit(
     read, sent[:] = [*sent], []
     await submit(client)
     assert (len(read), len(sent)) == (1, 2)
+
+
+async def test_the_json_of_a_job_is_that_of_its_model(client: httpx2.AsyncClient, services: Services) -> None:
+    first = await submit(client, title="ä", tags=["a"], keep_s=5)
+    second = await submit(client, after=[first["id"]])
+    async with services.database.statement() as connection:
+        await connection.execute(
+            """UPDATE vidqueue.jobs SET state = 'failed', error_code = 'internal_error', error_message = 'broke',
+               fps = 12.5, finished_at = now(), progress = 0.25,
+               input = '{"big": 123456789012345678901234567890, "small": 1.5e-9}'
+               WHERE id = %s""",
+            [first["id"]],
+        )
+        found = await jobs.get_many(connection, [UUID(first["id"]), UUID(second["id"])])
+    assert len(found) == 2
+    for row in found.values():
+        assert job_json(row).decode() == job_view(row).model_dump_json()
+
+
+async def test_jobs_that_are_read_together_are_those_that_were_asked_for(client: httpx2.AsyncClient) -> None:
+    made = [await submit(client, title=str(number)) for number in range(5)]
+    missing = uuid4()
+    answers = await asyncio.gather(
+        *(client.get(job["urls"]["self"]) for job in [*made, *made]), client.get(f"/v1/jobs/{missing}")
+    )
+    assert [answer.status_code for answer in answers] == [*[200] * 10, 404]
+    assert [answer.json()["id"] for answer in answers[:10]] == [job["id"] for job in [*made, *made]]
+    assert [answer.json()["position"] for answer in answers[:5]] == [1, 2, 3, 4, 5]
+    alone = [(await client.get(job["urls"]["self"])) for job in made]
+    assert [one.headers["etag"] for one in alone] == [one.headers["etag"] for one in answers[:5]]

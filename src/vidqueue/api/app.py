@@ -6,17 +6,18 @@ import asyncio
 
 from pydantic_core import to_json
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+from starlette.routing import Route
 
-from vidqueue.api.http import docs, openapi, problems
+from vidqueue.api.http import docs, openapi
 from vidqueue.api.http.endpoint import routes
-from vidqueue.api.http.middleware import RequestLog, SameSite, SecurityHeaders, TrustedHosts
+from vidqueue.api.http.middleware import Requests
+from vidqueue.api.http.routing import Routes
 from vidqueue.api.metrics.exposition import Metrics
 from vidqueue.api.routes import ENDPOINTS
 from vidqueue.api.v1.health import Readiness
+from vidqueue.api.v1.job_reader import JobReader
 from vidqueue.api.web.routes import PAGES
-from vidqueue.errors import VidqueueError
+from vidqueue.db.pool import Database
 from vidqueue.jobs.estimates import Estimates
 from vidqueue.jobs.keys import Keyring
 from vidqueue.jobs.probes import Probes
@@ -27,23 +28,17 @@ from vidqueue.settings.sections import ApiSettings
 from vidqueue.storage.disk_space import Reservations
 
 
-def build(services: Services) -> Starlette:
-    """Return the application; it uses open services, and opens and closes none."""
-    app = Starlette(
-        routes=routes((*ENDPOINTS, *PAGES)),
-        middleware=[
-            Middleware(SecurityHeaders),
-            Middleware(RequestLog),
-            Middleware(TrustedHosts, allowed=_names(services.settings.api)),
-            Middleware(SameSite),
-        ],
-        exception_handlers={
-            VidqueueError: problems.on_vidqueue_error,
-            HTTPException: problems.on_http_exception,
-        },
-    )
-    # Every address is written one way; a second spelling would need a second line in the document.
-    app.router.redirect_slashes = False
+class _Application(Starlette):
+    """Starlette's state, without its stack of middleware and its router."""
+
+    def __init__(self, routes: list[Route], allowed_hosts: list[str]) -> None:
+        super().__init__(routes=routes)
+        self.middleware_stack = Requests(Routes(routes), allowed_hosts)
+
+
+def build(services: Services, reads: Database | None = None) -> Starlette:
+    """Return the application; it uses open services, and opens and closes none. `reads` is the pool for single jobs."""
+    app = _Application(routes((*ENDPOINTS, *PAGES)), _names(services.settings.api))
     app.state.error_shapes = {
         prefix: one.errors_as
         for one in ENDPOINTS
@@ -58,6 +53,7 @@ def build(services: Services) -> Starlette:
     app.state.probes = Probes(services.database, services.storage, settings.job_limits)
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
+    app.state.job_reader = JobReader(reads or services.database)
     app.state.estimates = Estimates(services.database)
     inputs = settings.inputs
     app.state.uploads = Uploads(

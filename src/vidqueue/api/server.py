@@ -14,7 +14,11 @@ import uvicorn
 from vidqueue.api.app import build, end_streams
 from vidqueue.api.http.connections import BACKLOG, Acceptor, most_connections
 from vidqueue.api.http.protocol import BoundedProtocol
+from vidqueue.db.pool import Database
 from vidqueue.services import Services
+
+# Connections for reading and submitting single jobs.
+JOB_CONNECTIONS = 4
 
 
 class CannotListenError(Exception):
@@ -31,25 +35,34 @@ async def listening(services: Services) -> AsyncIterator[str]:
     settings = services.settings.api
     is_ipv6 = ":" in settings.host
     listener = _listen(settings.host, settings.port, socket.AF_INET6 if is_ipv6 else socket.AF_INET)
-    app = build(services)
-    services.on_reload.append(app.state.openapi.forget)
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        timeout_graceful_shutdown=5,
-        server_header=False,
-    )
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    server = _Server(config, most_connections(settings.max_connections, descriptors))
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    try:
-        host = f"[{settings.host}]" if is_ipv6 else settings.host
-        yield f"http://{host}:{listener.getsockname()[1]}"
-    finally:
-        end_streams(app)
-        server.exit()
-        await asyncio.gather(serving, return_exceptions=True)
+    # Its statements are few and looked up by id, so they keep their plans.
+    async with Database(
+        services.database.url,
+        pool_size=JOB_CONNECTIONS,
+        query_timeout_s=services.database.query_timeout_s,
+        keep_plans=True,
+    ) as job_pool:
+        services.pools["jobs"] = job_pool
+        app = build(services, job_pool)
+        services.on_reload.append(app.state.openapi.forget)
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        server = _Server(config, most_connections(settings.max_connections, descriptors))
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        try:
+            host = f"[{settings.host}]" if is_ipv6 else settings.host
+            yield f"http://{host}:{listener.getsockname()[1]}"
+        finally:
+            end_streams(app)
+            server.exit()
+            await asyncio.gather(serving, return_exceptions=True)
 
 
 def _listen(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

@@ -123,7 +123,7 @@ class Endpoint:
         if self.compat_api is not None:
             self.compat_api.require_enabled(request)
         arguments: dict[str, Any] = dict(request.path_params)
-        if "\0" in request.url.path or "%00" in request.url.path:
+        if "\0" in request.scope["path"]:
             # No database keeps a NUL, so nothing can have this name.
             raise VidqueueError("not_found", "There is nothing at an address with a NUL character.")
         if query := self.model("query"):

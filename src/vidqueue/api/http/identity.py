@@ -13,9 +13,10 @@ from vidqueue.errors import VidqueueError
 from vidqueue.ops import peer_user
 from vidqueue.principal import LOCAL, Principal, Role
 
-# Bearer (RFC 6750); clients of other systems say Token, or use a header of their own.
 # Set by the log-in of the pages.
 SESSION = "vidqueue_session"
+# Bearer (RFC 6750); clients of other systems say Token, or use a header of their own.
+_WITH_KEY = frozenset({b"authorization", b"x-api-key", b"cookie"})
 _AUTHORIZATION = re.compile(r"(?:Bearer|Token) +(\S+)", re.IGNORECASE)
 
 
@@ -38,12 +39,29 @@ async def require_role(request: Request, role: Role) -> None:
 
 async def _at_this_machine(request: Request) -> Principal:
     """The principal of a request without keys: the Unix user at the other end, `local` for the daemon's own."""
-    client, server = request.scope.get("client"), request.scope.get("server")
-    uid = peer_user.uid_of(client, server) if client and server else None
+    uid = _uid_of(request)
     return LOCAL if uid in (None, os.geteuid()) else replace(LOCAL, owner=await peer_user.name_of(uid))
+
+
+def _uid_of(request: Request) -> int | None:
+    """The Unix user at the other end, which is looked up once for each connection."""
+    ends = request.scope.get("client"), request.scope.get("server")
+    if None in ends:
+        return None
+    known: dict[object, int] = getattr(request.state, "users", {})
+    if ends in known:
+        return known[ends]
+    uid = peer_user.uid_of(*ends)  # type: ignore[arg-type]
+    if uid is not None:
+        # A proxy may name another client with each request.
+        known.clear()
+        known[ends] = uid
+    return uid
 
 
 def key_of(request: Request) -> str | None:
     """Return the API key of a request: of its headers, else of the session of a browser; None without one."""
+    if not any(name in _WITH_KEY for name, _ in request.scope["headers"]):
+        return None
     given = _AUTHORIZATION.fullmatch(request.headers.get("authorization", "").strip())
     return given[1] if given else request.headers.get("x-api-key") or request.cookies.get(SESSION)

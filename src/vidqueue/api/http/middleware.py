@@ -1,18 +1,23 @@
-"""ASGI middleware for every request: request ids, the access log, security headers, checks of Host and Origin."""
+"""What every request passes on its way to an endpoint: its id, checks of Host and Origin, routing, the access log.
+
+One ASGI application, called for each request; a stack of middleware would cost more than the answer to many a request.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Iterable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from vidqueue.api.http import problems
+from vidqueue.api.http.routing import Routes
 from vidqueue.errors import VidqueueError
 from vidqueue.principal import Principal
 
@@ -29,61 +34,114 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RAW_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# What the client is told of a request that it gave up before it was answered.
+_LEFT = 499
 
 log = structlog.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 
-class RequestLog:
-    """Gives each request an id for all its log lines, writes the access log, and answers unexpected exceptions."""
+class Requests:
+    """Answers every request: by its endpoint, or with the problem that it meets on its way there."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, routes: Routes, allowed_hosts: Iterable[str]) -> None:
+        self._routes = routes
+        self._allowed_hosts = frozenset(_host_name(host) for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request and log its outcome."""
+        """Answer one request and log its outcome."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._tell(scope, receive, send, request_id)
-
-    async def _tell(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        began = time.monotonic()
-        # 499 stays when the client leaves before it is answered.
-        status = 499
-
-        async def named_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
-            await send(message)
-
+        began, answer = time.monotonic(), _Answer(scope, send)
+        named = structlog.contextvars.bind_contextvars(request_id=answer.request_id)
         try:
-            await self._app(scope, receive, named_send)
+            await self._answer(scope, receive, answer)
         except ClientDisconnect:
             pass
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
-            if status != 499:
+            if answer.has_begun:
                 raise
-            await problems.unexpected(Request(scope))(scope, receive, named_send)
-        # What people did to jobs is in the events of the jobs; what went wrong here should be seen without debugging.
-        level = "warning" if status >= 500 and scope["path"] not in QUIET_PATHS else "debug"
-        getattr(log, level)(
-            "request",
-            client=_client(scope),
-            owner=_owner(scope),
-            method=scope["method"],
-            # Without the query: people put secrets there.
-            path=scope["path"],
-            status=status,
-            duration_ms=round((time.monotonic() - began) * 1000, 1),
-        )
+            await problems.unexpected(Request(scope))(scope, receive, answer.send)
+        _log(scope, answer.status, time.monotonic() - began)
+        structlog.contextvars.reset_contextvars(**named)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            self._refuse_foreign(scope)
+            await self._routes(scope, receive, answer.send)
+        except (VidqueueError, HTTPException) as error:
+            if answer.has_begun:
+                raise
+            await problems.refused(Request(scope), error)(scope, receive, answer.send)
+
+    def _refuse_foreign(self, scope: Scope) -> None:
+        """Refuse other names of this host, which prevents DNS rebinding, and changes that pages of other sites send.
+
+        Raises:
+            VidqueueError: `host_not_allowed`, `forbidden`.
+        """
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) > 1:
+            # A proxy in front may have judged the other one (RFC 9112, 3.2).
+            raise VidqueueError("host_not_allowed", "The request has more than one Host header.")
+        host = "".join(hosts)
+        if "*" not in self._allowed_hosts and _host_name(host) not in self._allowed_hosts:
+            raise VidqueueError("host_not_allowed", f"This daemon is not called {host[:100]!r}.")
+        if scope["method"] not in SAFE_METHODS and _is_foreign(scope, host):
+            raise VidqueueError("forbidden", "The request comes from a page of another site.")
+
+
+class _Answer:
+    """The answer to one request: it gets the request's id and the security headers that it does not set itself."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        given = header_of(scope, b"x-request-id") or b""
+        self.request_id = given.decode() if _SANE_ID.fullmatch(given) else os.urandom(16).hex()
+        scope.setdefault("state", {})["request_id"] = self.request_id
+        self.status = _LEFT
+        self._send = send
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the status was sent."""
+        return self.status != _LEFT
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", ()))
+            given = {name for name, _ in headers}
+            headers += [header for header in _RAW_SECURITY_HEADERS if header[0] not in given]
+            headers.append((b"x-request-id", self.request_id.encode()))
+            message["headers"] = headers
+        await self._send(message)
+
+
+def header_of(scope: Scope, wanted: bytes) -> bytes | None:
+    """Return the first header of this name, which is given in lower case."""
+    return next((value for name, value in scope["headers"] if name == wanted), None)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    # What people did to jobs is in the events of the jobs; what went wrong here should be seen without debugging.
+    level = logging.WARNING if status >= 500 and scope["path"] not in QUIET_PATHS else logging.DEBUG
+    if not _logger.isEnabledFor(level):
+        return
+    log.log(
+        level,
+        "request",
+        client=_client(scope),
+        owner=_owner(scope),
+        method=scope["method"],
+        # Without the query: people put secrets there.
+        path=scope["path"],
+        status=status,
+        duration_ms=round(seconds * 1000, 1),
+    )
 
 
 def _owner(scope: Scope) -> str | None:
@@ -98,69 +156,13 @@ def _client(scope: Scope) -> str | None:
     return f"{client[0]}:{client[1]}" if client else None
 
 
-class SecurityHeaders:
-    """Adds security headers to every response that does not set them itself."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-
-        async def guarded_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self._app(scope, receive, guarded_send)
-
-
-class TrustedHosts:
-    """Refuses requests whose Host header names another host, which prevents DNS rebinding."""
-
-    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
-        self._app = app
-        self._allowed = frozenset(_host_name(host) for host in allowed)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        if scope["type"] == "http" and (told := self._refusal(Headers(scope=scope).getlist("host"))):
-            await problems.answer(Request(scope), VidqueueError("host_not_allowed", told))(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _refusal(self, hosts: list[str]) -> str | None:
-        if len(hosts) > 1:
-            # A proxy in front may have judged the other one (RFC 9112, 3.2).
-            return "The request has more than one Host header."
-        if "*" in self._allowed or _host_name("".join(hosts)) in self._allowed:
-            return None
-        return f"This daemon is not called {''.join(hosts)[:100]!r}."
-
-
-class SameSite:
-    """Refuses cross-site requests that change something. A client that sends neither header is not a browser."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and _is_foreign(Headers(scope=scope)):
-            refusal = VidqueueError("forbidden", "The request comes from a page of another site.")
-            await problems.answer(Request(scope), refusal)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def _is_foreign(headers: Headers) -> bool:
-    site = headers.get("sec-fetch-site")
+def _is_foreign(scope: Scope, host: str) -> bool:
+    """True if a browser sends the request for a page of another site; other clients send neither header."""
+    site = header_of(scope, b"sec-fetch-site")
     if site is not None:
-        return site not in ("same-origin", "none")
-    origin = headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != headers.get("host")
+        return site not in (b"same-origin", b"none")
+    origin = header_of(scope, b"origin")
+    return origin is not None and origin.decode("latin-1").partition("://")[2] != host
 
 
 def _host_name(host: str) -> str:

@@ -101,15 +101,10 @@ def title_of(code: str) -> str:
     return code.replace("_", " ").capitalize()
 
 
-async def on_vidqueue_error(request: Request, error: Exception) -> Response:
-    """Answer a VidqueueError."""
-    assert isinstance(error, VidqueueError)
-    return answer(request, error)
-
-
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer an error that Starlette raises, such as 404 for an unknown address."""
-    assert isinstance(error, HTTPException)
+def refused(request: Request, error: VidqueueError | HTTPException) -> Response:
+    """Answer an error of ours, or one that Starlette raises, such as 404 for an unknown address."""
+    if isinstance(error, VidqueueError):
+        return answer(request, error)
     code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if code == "not_found":
         return answer(request, _nothing_there(request))

@@ -41,7 +41,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection. A `reserved` one was accepted beyond the limit, and is answered only if it asks for a probe."""
 
     def __init__(self, config: Config, state: ServerState, acceptor: Acceptor, *, reserved: bool) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
+        super().__init__(config=config, server_state=state, app_state={"users": {}})
         self._acceptor = acceptor
         self._places = acceptor.reserved if reserved else acceptor.ordinary
         self._head_timeout_s = RESERVED_HEAD_TIMEOUT_S if reserved else HEAD_TIMEOUT_S

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import math
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any, Literal, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -181,9 +182,16 @@ def read_headers(request: Request, model: type[Model]) -> Model:
     Raises:
         VidqueueError: `invalid_request`.
     """
-    names = [str(field.alias or name) for name, field in model.model_fields.items()]
-    raw = {name: request.headers[name] for name in names if name in request.headers}
+    given, raw = request.headers, dict[str, str]()
+    for name in _header_names(model):
+        if (value := given.get(name)) is not None:
+            raw[name] = value
     return validate(model, raw, place="headers")
+
+
+@cache
+def _header_names(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(str(field.alias or name) for name, field in model.model_fields.items())
 
 
 def validate(model: type[Model], raw: Any, *, place: Place) -> Model:

@@ -21,5 +21,13 @@ async def with_eta(request: Request, jobs: Sequence[JobRow]) -> list[JobRow]:
     return [replace(job, eta_s=done.get(job.id)) if _stands_in_line(job) else job for job in jobs]
 
 
+async def eta_of(request: Request, job: JobRow) -> float | None:
+    """Return the `eta_s` of one job, as `with_eta` does."""
+    if not _stands_in_line(job):
+        return job.eta_s
+    estimates: Estimates = request.app.state.estimates
+    return (await estimates.waiting()).get(job.id)
+
+
 def _stands_in_line(job: JobRow) -> bool:
     return job.state is State.QUEUED and job.position is not None

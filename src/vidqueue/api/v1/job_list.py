@@ -14,7 +14,8 @@ from starlette.responses import Response
 from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.http.endpoint import json_answer
 from vidqueue.api.v1.etas import with_eta
-from vidqueue.api.v1.views import JobPage, job_view
+from vidqueue.api.v1.job_json import job_view
+from vidqueue.api.v1.views import JobPage
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import jobs
 from vidqueue.db.tables.jobs import JobRow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import zlib
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vidqueue.api.http.context import closing_of, principal_of, scope_of, services_of
-from vidqueue.api.http.endpoint import json_answer
-from vidqueue.api.v1.etas import with_eta
-from vidqueue.api.v1.views import JobView, job_view
+from vidqueue.api.http.endpoint import JSON
+from vidqueue.api.v1.etas import eta_of
+from vidqueue.api.v1.job_json import job_json
+from vidqueue.api.v1.job_reader import JobReader, tag_of
 from vidqueue.db.event_feed import Subscription
 from vidqueue.db.tables.jobs import JobRow
 from vidqueue.errors import VidqueueError
@@ -105,12 +105,11 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders,
 
 async def get_job(request: Request, job_id: UUID, headers: ReadHeaders) -> Response:
     """Read a job."""
-    job = await control.read(services_of(request).database, job_id, owner=scope_of(request))
-    (job,) = await with_eta(request, [job])
-    etag = etag_of(job)
+    found = await reader_of(request).read(job_id, owner=scope_of(request))
+    body, etag = found.encoded(await eta_of(request, found.row))
     if matches(headers.if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    return job_answer(job)
+    return Response(body, 200, {"ETag": etag}, JSON)
 
 
 async def patch_job(request: Request, job_id: UUID, body: JobChanges, headers: PatchHeaders) -> Response:
@@ -173,11 +172,6 @@ async def run_job_next(request: Request, job_id: UUID) -> Response:
     return job_answer(job, status=202)
 
 
-def etag_of(job: JobRow) -> str:
-    """ETag of a job: changes whenever its JSON does; begins with the row's version, which `If-Match` compares."""
-    return _tag(job, job_view(job))
-
-
 def matches(if_none_match: str | None, etag: str) -> bool:
     """True if `If-None-Match` names this ETag."""
     if if_none_match is None:
@@ -186,14 +180,16 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     return "*" in known or etag in known
 
 
-def _tag(job: JobRow, view: JobView) -> str:
-    return f'"{job.version}.{zlib.crc32(view.model_dump_json().encode()):08x}"'
-
-
 def job_answer(job: JobRow, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Answer with a job and its ETag."""
-    view = job_view(job)
-    return json_answer(view, status, {"ETag": _tag(job, view), **(headers or {})})
+    body = job_json(job)
+    return Response(body, status, {"ETag": tag_of(job, body), **(headers or {})}, JSON)
+
+
+def reader_of(request: Request) -> JobReader:
+    """Return what reads single jobs."""
+    reader: JobReader = request.app.state.job_reader
+    return reader
 
 
 def _submit_headers(submitted: Submitted, wait_s: float | None) -> dict[str, str]:

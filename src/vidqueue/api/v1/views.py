@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from vidqueue.db.tables.attempts import AttemptRow, LogRow
-from vidqueue.db.tables.jobs import JobRow
 from vidqueue.db.tables.lanes import LaneRow
 from vidqueue.job import Device, State
 
@@ -222,30 +221,6 @@ class LaneList(BaseModel):
     """The lanes of all hosts."""
 
     lanes: list[LaneView]
-
-
-def job_view(job: JobRow) -> JobView:
-    """A job's row as a response model."""
-    path = f"/v1/jobs/{job.id}"
-    shown = {name: getattr(job, name) for name in JobView.model_fields if name in JobRow.__slots__}
-    shown |= {
-        "batch": job.batch_id,
-        "lane": job.lane or job.wanted_lane,
-        "outputs": [OutputView(url=f"{path}/outputs/{output['name']}", **output) for output in job.outputs],
-        "error": _error(ErrorView, job.error_code, job.error_message, job.error_hint),
-        "urls": JobUrls(
-            self=path,
-            events=f"{path}/events",
-            attempts=f"{path}/attempts",
-            logs=f"{path}/logs",
-            preview=f"{path}/preview",
-            cancel=f"{path}/cancel",
-            suspend=f"{path}/suspend",
-            resume=f"{path}/resume",
-            retry=f"{path}/retry",
-        ),
-    }
-    return JobView(**shown)
 
 
 def attempt_view(job_id: UUID, attempt: AttemptRow) -> AttemptView:

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from vidqueue.api.http.context import scope_of, services_of
 from vidqueue.api.v1.etas import with_eta
-from vidqueue.api.v1.views import job_view
+from vidqueue.api.v1.job_json import job_view
 from vidqueue.api.web import causes, commands, graph, inputs, render, timeline
 from vidqueue.db.tables import attempts, dashboard
 from vidqueue.db.tables.attempts import AttemptRow, LogRow

@@ -303,6 +303,16 @@ WITH
 -- include: picked_of_batch
 SELECT id FROM picked ORDER BY id DESC
 
+-- name: page_of_ids
+WITH
+-- include: pools
+, picked AS MATERIALIZED (
+    SELECT found.id FROM unnest(%(ids)s::uuid[]) AS wanted (id)
+    -- One look into the index for each; a join might be planned to read all jobs.
+    CROSS JOIN LATERAL (SELECT j.id FROM vidqueue.jobs j WHERE j.id = wanted.id OFFSET 0) found
+)
+-- include: page
+
 -- name: request_cancel
 -- Cancel a waiting job at once, and ask the lane of a running one to cancel it. A second request changes nothing.
 UPDATE vidqueue.jobs SET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -155,6 +156,17 @@ async def get(connection: Connection, job_id: UUID, *, owner: str | None = None)
     """One job, or None where this owner has none of that id."""
     found = await row(connection, "jobs", "get", id=job_id, owner=owner)
     return _job(found) if found else None
+
+
+async def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, JobRow]:
+    """Those of these jobs that exist, of all owners, by id."""
+    wanted = list(dict.fromkeys(ids))
+    if len(wanted) == 1:
+        # Counts only the jobs before this one.
+        found = await rows(connection, "jobs", "get", id=wanted[0], owner=None)
+    else:
+        found = await rows(connection, "jobs", "page_of_ids", ids=wanted)
+    return {one["id"]: _job(one) for one in found}
 
 
 async def state(connection: Connection, job_id: UUID) -> State | None:
