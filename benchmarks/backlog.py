@@ -25,7 +25,7 @@ import psycopg
 from vidqueue.db import migrate
 from vidqueue.db.embedded import server as embedded
 from vidqueue.db.pool import Connection, Database
-from vidqueue.db.tables import attempts, events, jobs, lanes, retention
+from vidqueue.db.tables import attempts, events, jobs, lanes, new_jobs, retention
 from vidqueue.db.tables.jobs import JobFilter, NewJob
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.ops import logs
@@ -54,7 +54,7 @@ async def _choose(connection: Connection, queue: Queue) -> None:
 
 async def _submit(connection: Connection, queue: Queue) -> None:
     del queue
-    await jobs.enqueue(connection, NewJob(processor="bench", input={}, owner="local", device="cpu"))
+    await new_jobs.enqueue(connection, NewJob(processor="bench", input={}, owner="local", device="cpu"))
 
 
 def _list(**wanted: Any) -> Act:

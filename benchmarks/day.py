@@ -23,9 +23,10 @@ from vidqueue.db.embedded import server as embedded
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import attempts, lanes, limits
 from vidqueue.db.tables.attempts import Begun
-from vidqueue.db.tables.jobs import NewJob, enqueue
+from vidqueue.db.tables.jobs import NewJob
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.db.tables.limits import OwnerLimits
+from vidqueue.db.tables.new_jobs import enqueue
 from vidqueue.job import AttemptRef, Device
 
 WEIGHTS = {"ann": 5.0, "ben": 4.0, "cem": 3.0, "dee": 2.0, "eve": 1.0}

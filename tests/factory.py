@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.db.tables import attempts, jobs, lanes, new_jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.job import AttemptRef, Device
@@ -54,7 +54,7 @@ class Queue:
         """Queue a job."""
         values: dict[str, Any] = {"processor": "zoo", "input": {}, "owner": "local", "device": "cpu"}
         async with self.database.transaction() as connection:
-            job_id, _ = await jobs.enqueue(connection, NewJob(**(values | more)))
+            job_id, _ = await new_jobs.enqueue(connection, NewJob(**(values | more)))
         return job_id
 
     async def dispatch(self, lane_id: UUID, lease_s: float = 30) -> AttemptRef | None:

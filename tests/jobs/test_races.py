@@ -19,7 +19,7 @@ from tests.jobs.deeds import deed
 from tests.jobs.machine import ROUND, QueueMachine, check
 from tests.jobs.model import INTERRUPTED, STALLED, SUCCEEDED, UNSUPPORTED, Job, Model, Span
 from tests.jobs.world import World
-from vidqueue.db.tables import jobs
+from vidqueue.db.tables import jobs, new_jobs
 from vidqueue.db.tables.jobs import NewJob
 from vidqueue.errors import VidqueueError
 from vidqueue.job import State
@@ -105,7 +105,7 @@ async def test_a_job_that_is_being_added_to_a_failing_chain_fails_with_it(any_qu
     second = await any_queue.submit(input={"video": f"vq:jobs/{first}/video"})
     async with any_queue.database.transaction() as connection:
         new = NewJob(processor="zoo", input={"video": f"vq:jobs/{second}/video"}, owner="local", device="cpu")
-        third, _ = await jobs.enqueue(connection, new)
+        third, _ = await new_jobs.enqueue(connection, new)
         canceling = asyncio.create_task(control.cancel(any_queue.database, first, owner=None))
         await waits_for_a_lock(any_queue)
     await canceling

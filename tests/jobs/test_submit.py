@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.factory import Queue
-from vidqueue.db.tables import jobs, lanes
+from vidqueue.db.tables import lanes, new_jobs
 from vidqueue.db.tables.jobs import NewJob
 from vidqueue.db.tables.lanes import NewProcessor
 from vidqueue.errors import VidqueueError
@@ -102,7 +102,7 @@ async def test_the_end_of_a_chain_of_a_thousand_jobs_reaches_its_last(any_queue:
         async with any_queue.database.transaction() as connection:
             for _ in range(50):
                 job = NewJob(processor="zoo", input={"video": f"vq:jobs/{before}/video"}, owner="local", device="cpu")
-                before, _ = await jobs.enqueue(connection, job)
+                before, _ = await new_jobs.enqueue(connection, job)
     await any_queue.sql("UPDATE vidqueue.jobs SET state = 'canceled', finished_at = now() WHERE id = %s", first)
     counted = await any_queue.sql("SELECT state, count(*)::int AS n FROM vidqueue.jobs GROUP BY state ORDER BY state")
     assert counted == [{"state": "canceled", "n": 1}, {"state": "failed", "n": 1000}]

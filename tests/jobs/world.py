@@ -30,7 +30,7 @@ from tests.jobs.model import (
     Refusal,
 )
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import attempts, jobs, lanes
+from vidqueue.db.tables import attempts, jobs, lanes, new_jobs
 from vidqueue.db.tables.jobs import JobFilter, JobRow, NewJob
 from vidqueue.db.tables.lanes import LaneRow, NewLane, NewProcessor
 from vidqueue.errors import VidqueueError
@@ -244,7 +244,7 @@ class World:
             **values,
         )
         async with self._database.transaction() as connection:
-            return await jobs.enqueue(connection, new)
+            return await new_jobs.enqueue(connection, new)
 
     async def dispatch(self, lane: Lane) -> tuple[AttemptRef | None, Decimal]:
         """The lane's next ticket, and the exact moment of the choice."""

@@ -21,6 +21,7 @@ from vidqueue.db.pool import Database
 from vidqueue.jobs.estimates import Estimates
 from vidqueue.jobs.keys import Keyring
 from vidqueue.jobs.probes import Probes
+from vidqueue.jobs.submit_queue import SubmitQueue
 from vidqueue.jobs.uploads import Uploads
 from vidqueue.processors import registry
 from vidqueue.services import Services
@@ -36,8 +37,8 @@ class _Application(Starlette):
         self.middleware_stack = Requests(Routes(routes), allowed_hosts)
 
 
-def build(services: Services, reads: Database | None = None) -> Starlette:
-    """Return the application; it uses open services, and opens and closes none. `reads` is the pool for single jobs."""
+def build(services: Services, job_pool: Database | None = None) -> Starlette:
+    """Return the application; it uses open services, and opens and closes none. Single jobs use `job_pool`."""
     app = _Application(routes((*ENDPOINTS, *PAGES)), _names(services.settings.api))
     app.state.error_shapes = {
         prefix: one.errors_as
@@ -53,7 +54,8 @@ def build(services: Services, reads: Database | None = None) -> Starlette:
     app.state.probes = Probes(services.database, services.storage, settings.job_limits)
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
-    app.state.job_reader = JobReader(reads or services.database)
+    app.state.job_reader = JobReader(job_pool or services.database)
+    app.state.submit_queue = SubmitQueue(job_pool or services.database)
     app.state.estimates = Estimates(services.database)
     inputs = settings.inputs
     app.state.uploads = Uploads(

@@ -15,7 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import jobs, schedules
+from vidqueue.db.tables import new_jobs, schedules
 from vidqueue.db.tables.jobs import NewJob
 from vidqueue.db.tables.schedules import NewRun, ScheduleRow
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
@@ -132,7 +132,7 @@ class Scheduler:
             if turn.job is not None and overlaps:
                 run = NewRun(outcome="overlapped")
             elif turn.job is not None:
-                job_id, _ = await jobs.enqueue(connection, turn.job)
+                job_id, _ = await new_jobs.enqueue(connection, turn.job)
                 run = NewRun(outcome="submitted", job_id=job_id)
             await schedules.ran(connection, schedule, run, next_at=turn.next_at, paused=turn.pause)
             await failpoints.reach("submit.before_commit")

@@ -19,8 +19,8 @@ from vidqueue.errors import VidqueueError
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.jobs.outlook import refuse_what_no_lane_takes
 from vidqueue.jobs.parsing import accepted, parsed
+from vidqueue.jobs.submit_queue import SubmitQueue
 from vidqueue.jobs.webhooks import Receiver
-from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.processors.base import Parameters, Processor
 from vidqueue.processors.media import MediaField
@@ -149,8 +149,9 @@ async def submit(
     inputs: Inputs,
     owner: str,
     idempotency_key: str | None = None,
+    queue: SubmitQueue | None = None,
 ) -> Submitted:
-    """Accept a job, durably: when this returns, it is committed.
+    """Accept a job, durably: when this returns, it is committed. Those that share a `queue` may share a commit.
 
     Raises:
         VidqueueError: the request cannot be accepted; nothing was queued.
@@ -159,15 +160,7 @@ async def submit(
         return Submitted(earlier, created=False)
     new = await checked(request, inputs=inputs, owner=owner, idempotency_key=idempotency_key)
     await refuse_what_no_lane_takes(database, [new])
-    async with database.statement() as connection:
-        await failpoints.reach("submit.before_commit")
-        # One statement that queues the job, tells of it, and commits.
-        job_id, created = await jobs.enqueue(connection, new)
-        await failpoints.reach("submit.committed")
-        row = await jobs.get(connection, job_id)
-    if row is None:
-        raise VidqueueError("not_found", f"Job {job_id} was deleted a moment ago.")
-    return Submitted(row, created)
+    return Submitted(*await (queue or SubmitQueue(database)).add(new))
 
 
 async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None) -> NewJob:

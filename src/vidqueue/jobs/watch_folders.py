@@ -17,7 +17,7 @@ import structlog
 from pydantic import ValidationError
 
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import jobs, watch_folders
+from vidqueue.db.tables import new_jobs, watch_folders
 from vidqueue.db.tables.watch_folders import Signature, Watched, WatchedRow
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.jobs.inputs import Inputs
@@ -189,7 +189,7 @@ class Watcher:
         job_id = None
         async with self.database.transaction() as connection:
             if await watch_folders.take(connection, file):
-                job_id, _ = await jobs.enqueue(connection, new)
+                job_id, _ = await new_jobs.enqueue(connection, new)
                 await watch_folders.became(connection, file, job_id=job_id)
             await watch_folders.know_path(connection, file)
             await failpoints.reach("submit.before_commit")

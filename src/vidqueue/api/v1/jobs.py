@@ -93,7 +93,12 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders,
     """
     services, owner = services_of(request), principal_of(request).acting_for(query.owner)
     submitted = await submit(
-        body, database=services.database, inputs=services.inputs, owner=owner, idempotency_key=headers.idempotency_key
+        body,
+        database=services.database,
+        inputs=services.inputs,
+        owner=owner,
+        idempotency_key=headers.idempotency_key,
+        queue=request.app.state.submit_queue,
     )
     job = submitted.job
     wait_s = _wanted_wait(headers.prefer, services.settings.api.max_wait_s)

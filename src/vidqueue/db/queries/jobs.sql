@@ -21,6 +21,31 @@ FROM vidqueue.accept(
     vram_mb => %(vram_mb)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
     webhook => %(webhook)s) a
 
+-- name: enqueue_together
+-- Jobs of one owner, each as vidqueue.accept() queues it. Those that it might refuse or that refer to others are left out.
+WITH known AS (
+    INSERT INTO vidqueue.owners (name) SELECT %(owner)s::text
+    WHERE NOT EXISTS (SELECT FROM vidqueue.owners WHERE name = %(owner)s) ON CONFLICT DO NOTHING
+), asked AS MATERIALIZED (
+    SELECT vidqueue.new_id() AS id, m.* FROM ROWS FROM (jsonb_to_recordset(%(jobs)s) AS (
+        processor text, input jsonb, title text, tags text[], priority integer, device text, vram_mb integer, lane text,
+        run_at timestamptz, expires_at timestamptz, max_attempts integer, timeout_s double precision,
+        stall_timeout_s double precision, webhook jsonb)) WITH ORDINALITY AS m (
+        processor, input, title, tags, priority, device, vram_mb, lane, run_at, expires_at, max_attempts, timeout_s,
+        stall_timeout_s, webhook, place)
+    WHERE m.input::text NOT LIKE '%%"vq:jobs/%%'
+      AND NOT jsonb_path_exists(m.input, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))')
+), queued AS (
+    INSERT INTO vidqueue.jobs (id, owner, processor, input, title, tags, priority, device, vram_mb, wanted_lane, run_at,
+                               expires_at, max_attempts, timeout_s, stall_timeout_s, webhook)
+    SELECT a.id, %(owner)s, a.processor, a.input, a.title, a.tags, a.priority, a.device, a.vram_mb, a.lane,
+           coalesce(a.run_at, now()), a.expires_at, coalesce(a.max_attempts, p.max_attempts, 3),
+           coalesce(a.timeout_s, p.timeout_s, 86400), coalesce(a.stall_timeout_s, p.stall_timeout_s, 300), a.webhook
+    FROM asked a LEFT JOIN vidqueue.processors p ON p.name = a.processor
+    ORDER BY a.place
+)
+SELECT place, id FROM asked
+
 -- part: pools
 -- Jobs of two devices share one queue if the same lanes take both, as on a machine without a GPU.
 pools AS MATERIALIZED (

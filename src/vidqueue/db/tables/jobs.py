@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, execute, row, rows
 from vidqueue.job import Device, State
@@ -134,22 +133,6 @@ class Waiting:
     processor: str
     device: Device
     jobs: int
-
-
-async def enqueue(connection: Connection, job: NewJob) -> tuple[UUID, bool]:
-    """Queue a job, or find the one its idempotency key made; the flag says whether it is new.
-
-    Raises:
-        VidqueueError: `unknown_processor`, `idempotency_mismatch`, `input_not_found`, `dependency_failed`
-            (from `Database.transaction`).
-    """
-    values = {field.name: getattr(job, field.name) for field in fields(job)}
-    values |= {name: list(values[name]) for name in ("tags", "after", "labels")} | {"input": Jsonb(job.input)}
-    values["webhook"] = Jsonb(job.webhook) if job.webhook is not None else None
-    is_plain = job.cache and not (job.after or job.labels or job.forget_uploads) and job.keep_s is None
-    found = await row(connection, "jobs", "enqueue" if is_plain else "enqueue_with", **values)
-    assert found is not None
-    return found["job_id"], found["created"]
 
 
 async def get(connection: Connection, job_id: UUID, *, owner: str | None = None) -> JobRow | None:
