@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -45,40 +46,57 @@ class Subscription:
     def __init__(self, *, job_id: UUID | None, owner: str | None, size: int) -> None:
         self._job_id = job_id
         self._owner = owner
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(size)
+        self._size = size
+        self._events: deque[Event] = deque()
+        self._waiting: asyncio.Future[None] | None = None
         self.overflowed = False
+        self.closed = False
 
     async def next(self) -> Event | None:
-        """Return the next event, or None when the feed closes or events were dropped (`overflowed`)."""
-        return await self._queue.get()
+        """Return the next event, or None when the feed has closed or events were dropped (`overflowed`)."""
+        await self._wait(None)
+        return self._events.popleft() if self._events else None
 
-    async def next_many(self) -> list[Event]:
-        """Return all queued events, at least one; none when the feed closes or events were dropped (`overflowed`)."""
-        found = [] if (first := await self._queue.get()) is None else [first]
-        while found and not self._queue.empty():
-            event = self._queue.get_nowait()
-            if event is None:
-                # Put back for the next call, which then returns nothing.
-                self._queue.put_nowait(None)
-                break
-            found.append(event)
+    async def next_many(self, within_s: float | None = None) -> list[Event]:
+        """Return all queued events: none after `within_s` without one, and none once `closed`."""
+        await self._wait(within_s)
+        found = list(self._events)
+        self._events.clear()
         return found
 
     def offer(self, event: Event) -> None:
         """Queue an event if it matches the job and owner of this subscription."""
-        if self.overflowed or not self._matches(event):
+        if self.closed or not self._matches(event):
             return
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
+        if len(self._events) >= self._size:
             self.overflowed = True
             self.close()
+            return
+        self._events.append(event)
+        self._wake()
 
     def close(self) -> None:
-        """Queue None after the queued events, to wake the listener; drop the oldest event if the queue is full."""
-        if self._queue.full():
-            self._queue.get_nowait()
-        self._queue.put_nowait(None)
+        """End the queue after the events that it has."""
+        self.closed = True
+        self._wake()
+
+    async def _wait(self, within_s: float | None) -> None:
+        # A timer of the loop: asyncio.timeout() would cost each listener as much as all the rest for an event.
+        if self._events or self.closed:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        timer = None if within_s is None else loop.call_later(within_s, self._wake)
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def _matches(self, event: Event) -> bool:
         return self._job_id in (None, event.job_id) and (event.job_id is None or self._owner in (None, event.owner))

@@ -8,6 +8,7 @@ however many listen.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
@@ -30,11 +31,14 @@ from vidqueue.job import FINAL
 from vidqueue.services import Services
 
 PING_S = 15.0
-# A client that reads nothing for so long is dropped; it may come back with the last number it has seen.
+# A client that reads nothing for so long (at most twice that) is dropped; it may come back with the last number it has.
 SEND_TIMEOUT_S = 30.0
 
 GREETING = b"retry: 3000\n\n"
 PING = b": ping\n\n"
+
+# Kinds of events after which a job may have ended, or may be deleted.
+_MAY_END = frozenset({*FINAL, "updated"})
 
 EventNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
@@ -104,6 +108,7 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._frames = frames
         self._closing = closing
+        self._sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
@@ -119,7 +124,10 @@ class EventStream(Response):
         closing = asyncio.create_task(self._closing.wait())
         tasks = (feeding, leaving, closing)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while not (await asyncio.wait(tasks, timeout=SEND_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                if self._is_stalled():
+                    log.info("event_stream_dropped", reason="the client reads nothing")
+                    return False
             return feeding.result() if feeding.done() else not leaving.done()
         finally:
             for task in tasks:
@@ -130,15 +138,16 @@ class EventStream(Response):
         async with aclosing(self._frames) as frames:  # type: ignore[type-var]
             try:
                 async for frame in frames:
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
-                        await send({"type": "http.response.body", "body": frame, "more_body": True})
-            except TimeoutError:
-                log.info("event_stream_dropped", reason="the client reads nothing")
-                return False
+                    self._sending_since = time.monotonic()
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                    self._sending_since = None
             except VidqueueError as error:
                 # The response has begun; the client comes back with the last number it has.
                 log.warning("event_stream_ended", error=error.message)
         return True
+
+    def _is_stalled(self) -> bool:
+        return self._sending_since is not None and time.monotonic() - self._sending_since >= SEND_TIMEOUT_S
 
 
 async def _client_left(receive: Receive) -> None:
@@ -162,7 +171,7 @@ async def _until_over(services: Services, job_id: UUID, owner: str | None, after
         if told:
             after = told[-1].number
             yield _frames(told)
-        ends = not told or any(event.kind in {*FINAL, "updated"} for event in told)
+        ends = not told or any(event.kind in _MAY_END for event in told)
         if ends and await is_over(services, job_id, after):
             return
         if not told:
@@ -205,15 +214,7 @@ async def _replay(services: Services, owner: str | None, job_id: UUID | None, af
 
 
 async def _listen(subscription: Subscription) -> AsyncIterator[list[Event]]:
-    while True:
-        try:
-            async with asyncio.timeout(PING_S):
-                told = await subscription.next_many()
-        except TimeoutError:
-            yield []
-            continue
-        if not told:
-            return
+    while (told := await subscription.next_many(PING_S)) or not subscription.closed:
         yield told
 
 
