@@ -181,8 +181,9 @@ async def test_an_upload_over_the_limit_leaves_nothing(small: Services, queue: Q
         assert (await client.post("/v1/files", files={"file": ("a", b"x" * (1 << 20))})).status_code == 201
 
 
+@pytest.mark.parametrize(("path", "size"), [("/v1/files", 1000), ("/v1/jobs", 1000), ("/v1/jobs", 20_000)])
 @pytest.mark.parametrize("drip", [b"", b"x"], ids=["silent", "dripping"])
-async def test_an_upload_that_stalls_is_ended(services: Services, queue: Queue, drip: bytes) -> None:
+async def test_a_body_that_stalls_is_ended(services: Services, queue: Queue, drip: bytes, path: str, size: int) -> None:
     from vidqueue.api.server import listening
 
     inputs = services.settings.inputs.model_copy(update={"upload_idle_s": 0.5})
@@ -190,7 +191,10 @@ async def test_an_upload_that_stalls_is_ended(services: Services, queue: Queue, 
     impatient = Services(settings, services.database, services.event_feed, services.storage, services.inputs)
     async with listening(impatient) as url:
         reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
-        writer.write(b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nbegun")
+        kind = "Content-Type: application/json"
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {size}\r\n\r\nbegun".encode()
+        )
 
         async def keep_dripping() -> None:
             while True:
