@@ -33,7 +33,7 @@ class Trial:
         reports: the progress that was reported so far.
         early: what was published during the run.
         previews: the pictures that were shown.
-        canceled: set it to cancel the run, as from another thread.
+        canceled: an event; `canceled.set()` cancels the run, as from another thread.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class Trial:
         self.reports: list[Progress] = []
         self.early: list[OutputDraft] = []
         self.previews: list[bytes] = []
-        self.canceled = threading.Event()
         self.context = Context(
             inputs={},
             workspace=workspace,
@@ -71,11 +70,15 @@ class Trial:
             report=self.reports.append,
             write_log=self.log.append,
             models=ModelCache(models_dir or workspace / "models"),
-            canceled=self.canceled,
             settings=self.processor.config,
             publish_output=self._publish,
             show_preview=self.previews.append,
         )
+
+    @property
+    def canceled(self) -> threading.Event:
+        """An event that cancels the run once it is set; another value cannot be assigned."""
+        return self.context.canceled
 
     def run(self, **params: Any) -> dict[str, OutputDraft]:
         """Run the processor with these parameters, in which media are paths of files; return its outputs by name.

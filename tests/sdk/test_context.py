@@ -177,6 +177,43 @@ def test_a_program_that_fails_or_is_not_there_says_so(trial: Trial, tmp_path: Pa
     assert caught.value.code == "timed_out"
 
 
+def test_a_program_that_cannot_run_or_was_killed_says_what_to_do(trial: Trial, tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text("print(1)\n")
+    with pytest.raises(VidqueueError, match=r"plain\.py cannot be started: Permission denied") as caught:
+        trial.context.run([tmp_path / "plain.py"])
+    assert "chmod +x" in caught.value.hint
+    with pytest.raises(VidqueueError, match=r"The working folder .*nowhere of true cannot be entered: No such file"):
+        trial.context.run(["true"], cwd=tmp_path / "nowhere")
+    with pytest.raises(VidqueueError, match=r"sh was ended by SIGKILL: last words\.") as caught:
+        trial.context.run(["sh", "-c", "echo last words; kill -9 $$"])
+    assert (caught.value.code, "memory" in caught.value.hint) == ("program_failed", True)
+
+
+def test_the_words_of_a_command_are_texts_paths_and_numbers(trial: Trial, clip: Path) -> None:
+    ctx = trial.context
+    made = ctx.output("video", "out.mp4")
+    ctx.ffmpeg(["-i", clip, "-frames:v", 5, "-r", 12.5, made])
+    assert ctx.run(["echo", 3, clip]).tail == (f"3 {clip}",)
+    for act in (ctx.run, ctx.ffmpeg):
+        with pytest.raises(TypeError, match=r"list of words.*not the text 'ls -l'"):
+            act("ls -l")
+        with pytest.raises(TypeError, match=r"element 1 of a command is None \(NoneType\)"):
+            act(["-i", None, made])
+
+
+def test_media_that_a_job_does_not_have_is_named_beside_what_it_has(tmp_path: Path, clip: Path) -> None:
+    class Odd(Nothing):
+        class Params(Parameters):
+            video: VideoInput
+            sound: VideoInput | None = None
+
+        def run(self, params: Any, ctx: Context) -> None:
+            ctx.input("sound")
+
+    with pytest.raises(KeyError, match=r"sound is not media of this job \(it has: video\)"):
+        Trial(Odd, tmp_path / "work").run(video=clip)
+
+
 @pytest.mark.parametrize("stubborn", ["", "trap '' TERM;"])
 def test_a_cancel_kills_the_whole_process_group_of_a_program(trial: Trial, tmp_path: Path, stubborn: str) -> None:
     pids = tmp_path / "pids"
@@ -202,6 +239,14 @@ def test_a_child_that_a_program_leaves_behind_is_not_waited_for(trial: Trial) ->
 def test_a_program_that_has_closed_its_output_is_waited_for(trial: Trial) -> None:
     ran = trial.context.run(["sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 5"], check=False)
     assert ran.returncode == 5
+
+
+def test_a_trial_is_canceled_by_its_event_and_not_by_an_assignment(trial: Trial) -> None:
+    with pytest.raises(AttributeError):
+        trial.canceled = True  # type: ignore[assignment, misc]
+    trial.canceled.set()
+    with pytest.raises(CanceledError):
+        trial.context.progress(0.5)
 
 
 def test_a_cancel_ends_ffmpeg(trial: Trial) -> None:

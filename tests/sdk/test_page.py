@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import venv
@@ -13,9 +12,7 @@ import pytest
 
 from tests.daemon import Daemon, promised
 from tests.docs.reading import ROOT
-
-PAGE = ROOT / "docs" / "write-a-processor.md"
-_BLOCK = re.compile(r"(?:<!-- file: (\S+) -->\n)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+from tests.sdk.page import PAGE, blocks, modules
 
 
 class Environment:
@@ -53,10 +50,9 @@ def test_every_block_of_the_page_does_what_the_page_says(environment: Environmen
     here = tmp_path / "anywhere"
     here.mkdir()
     daemon: Daemon | None = None
-    blocks = _BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(blocks) == PAGE.read_text(encoding="utf-8").count("```") / 2 >= 12
+    assert len(blocks()) == PAGE.read_text(encoding="utf-8").count("```") / 2 >= 12
     try:
-        for file, language, text in blocks:
+        for file, language, text in blocks():
             if file:
                 (here / file).parent.mkdir(exist_ok=True)
                 (here / file).write_text(text, encoding="utf-8")
@@ -73,8 +69,7 @@ def test_every_block_of_the_page_does_what_the_page_says(environment: Environmen
 
 
 def test_the_first_processor_is_at_most_twenty_lines() -> None:
-    text = next(text for file, _, text in _BLOCK.findall(PAGE.read_text()) if file == "mirror/vidqueue_mirror.py")
-    assert len(text.splitlines()) <= 20
+    assert len(modules()["vidqueue_mirror.py"].splitlines()) <= 20
 
 
 def _started(environment: Environment, folder: Path) -> Daemon:

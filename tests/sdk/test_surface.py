@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.sdk.page import modules
 from tests.sdk.surface import described
 from vidqueue import sdk, testing
 
@@ -57,10 +58,12 @@ broken: int = Mirror.name
 
 
 def test_an_installed_package_has_types_that_a_checker_uses(tmp_path: Path) -> None:
-    """mypy reads the module of another project, strictly; the one error in it shows that it sees our types."""
+    """mypy reads modules of other projects, strictly; the one error shows that it sees our types."""
     (tmp_path / "mirror.py").write_text(PROCESSOR)
+    for name, text in modules().items():
+        (tmp_path / name).write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "mirror.py"],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "mirror.py", *modules()],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]

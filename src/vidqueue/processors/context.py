@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 import re
 import tempfile
 import threading
@@ -136,8 +135,19 @@ class Context:
             raise CanceledError
 
     def input(self, *place: str | int) -> Path:
-        """The local file of the reference at a place, as in `ctx.input("clips", 0, "media")`."""
-        return self.inputs[dotted(place)]
+        """The local file of the reference at a place, as in `ctx.input("clips", 0, "media")`.
+
+        Raises:
+            KeyError: it is not the place of a media parameter, or the parameter was left out.
+        """
+        name = dotted(place)
+        if name not in self.inputs:
+            given = ", ".join(self.inputs) or "none"
+            said = (
+                f"{name} is not media of this job (it has: {given}). A parameter of media has a type such as VideoInput"
+            )
+            raise KeyError(f"{said}; one that was left out has no file.")
+        return self.inputs[name]
 
     def output(
         self, name: str, filename: str, *, media_type: str | None = None, facts: dict[str, Any] | None = None
@@ -200,7 +210,7 @@ class Context:
 
     def ffmpeg(
         self,
-        arguments: Sequence[str | os.PathLike[str]],
+        arguments: Sequence[object],
         *,
         stage: str = "encode",
         span: Span = (0.0, 1.0),
@@ -210,8 +220,8 @@ class Context:
         """Run ffmpeg in the jail: it can open the named files and nothing else. Its messages are lines of the log.
 
         Args:
-            arguments: the arguments without the program. The word after `-i` is an input; another path in the workspace
-                is an output, whose format follows from its extension unless `-f` is given.
+            arguments: texts, paths and numbers, without the program. The word after `-i` is an input; another path in
+                the workspace is an output, whose format follows from its extension unless `-f` is given.
             stage: the stage in progress reports.
             span: the part of the whole work that this run is, such as (0.5, 1.0) for its second half.
             duration_s: the length of the output, for the progress; that of the longest input if not given. Raw pictures
@@ -239,7 +249,7 @@ class Context:
 
     def run(
         self,
-        command: Sequence[str | os.PathLike[str]],
+        command: Sequence[object],
         *,
         progress: ProgressParser | None = None,
         stage: str = "",
@@ -252,7 +262,7 @@ class Context:
         """Run any program, not in the jail. Its lines are lines of the log; a cancel kills its whole process group.
 
         Args:
-            command: the program and its arguments; no shell sees them.
+            command: the program and its arguments, each a text, a path or a number; no shell sees them.
             progress: reads progress from a line: a pattern with one group (per cent) or two (a part and a whole), or a
                 function that returns a `Progress`, a share, or None. Bars such as those of tqdm are read without it.
             stage: the stage of that progress.
@@ -260,7 +270,7 @@ class Context:
             cwd: the working folder; the workspace if not given.
             environment: variables beside those of the executor.
             timeout_s: after which the program is killed.
-            check: whether another exit code than 0 is an error.
+            check: whether another exit code than 0 is an error. The result has the code, and the last lines (`tail`).
 
         Raises:
             VidqueueError: `program_failed`, `program_missing` (it cannot be started), `timed_out`.
@@ -279,8 +289,7 @@ class Context:
             timeout_s=timeout_s,
         )  # fmt: skip
         if check and ran.returncode != 0:
-            last = f": {ran.tail[-1]}" if ran.tail else ""
-            raise VidqueueError("program_failed", f"{Path(command[0]).name} ended with {ran.returncode}{last}.")
+            raise programs.failure_of(command, ran)
         return ran
 
 

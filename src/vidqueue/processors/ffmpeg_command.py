@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from vidqueue.media.arguments import QUIET, input_arguments
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.sink import Sink, created
 from vidqueue.media.source import check_source
+from vidqueue.processors.words import Words, texts_of
 
 # ffmpeg chooses the format by the name of the file, and a descriptor has none.
 MUXERS = {
@@ -34,7 +34,7 @@ RAW = {
 }  # fmt: skip
 WITH_INDEX = frozenset({".mp4", ".m4v", ".mov", ".m4a"})
 
-Words = Sequence[str | os.PathLike[str]]
+_WHERE = 'Write to the path of ctx.output("video", "out.mp4"), or into the folder of ctx.temporary().'
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,11 @@ class _Command:
     def _add_output(self, path: Path, options: list[str]) -> None:
         suffix = path.suffix.lower()
         if "-f" not in options and suffix not in MUXERS:
-            raise VidqueueError("processor_error", f"ffmpeg has no format for {path.name}; give it with -f.")
+            hint = f"Give the format with -f before the path, or one of the extensions {', '.join(MUXERS)}."
+            raise VidqueueError("processor_error", f"ffmpeg has no format for {path.name}.", hint=hint)
         if path.resolve() in {*self._read, *self._written}:
-            raise VidqueueError("processor_error", f"ffmpeg cannot write {path.name}, which this command uses already.")
+            said = f"ffmpeg cannot write {path.name}, which this command uses already."
+            raise VidqueueError("processor_error", said, hint=_WHERE)
         path.unlink(missing_ok=True)
         sink = self._stack.enter_context(created(path))
         self._written.append(path.resolve())
@@ -171,7 +173,7 @@ def _files(words: Words, folder: Path) -> Iterator[_File]:
     """Split a command at its files: what follows `-i` is an input, every other path inside the folder an output."""
     inside = folder.resolve()
     options: list[str] = []
-    for word in [os.fspath(one) for one in words]:
+    for word in texts_of(words):
         if options[-1:] == ["-i"]:
             generated = ("-f", "lavfi") in itertools.pairwise(options)
             yield _File("generated" if generated else "input", word, options[:-1])
@@ -182,4 +184,5 @@ def _files(words: Words, folder: Path) -> Iterator[_File]:
         else:
             options.append(word)
     if options:
-        raise VidqueueError("processor_error", f"No file in the workspace follows {' '.join(options)[:200]!r}.")
+        said = f"The command of ffmpeg ends with {' '.join(options)[:200]!r}, and not with an output in the workspace."
+        raise VidqueueError("processor_error", said, hint=_WHERE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import selectors
@@ -10,19 +11,24 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.ops import active_time
 from vidqueue.processors.lines import LineSplitter, PrintedLine, bar_of
+from vidqueue.processors.words import Words, texts_of
 from vidqueue.progress import Progress
 
 TICK_S = 0.1
 # Between SIGTERM and SIGKILL. A lane kills a canceled executor a second after it was told.
 GRACE_S = 0.5
 TAIL = 30
+_HINTS = {
+    errno.EACCES: "Make the file executable (chmod +x), or run it by its interpreter, such as [sys.executable, path].",
+    errno.ENOEXEC: "Begin the file with the line of its interpreter, such as #!/usr/bin/env python3.",
+}
 
 # What reads progress from a line: a pattern with one group (per cent) or two groups (a part and a whole), or a function
 # that returns a `Progress`, a share from 0 to 1, or None.
@@ -47,7 +53,7 @@ class Listener:
 
 
 def run(
-    command: Sequence[str | os.PathLike[str]],
+    command: Words,
     listener: Listener,
     *,
     progress: ProgressParser | None = None,
@@ -63,14 +69,19 @@ def run(
         VidqueueError: `program_missing` if it cannot be started, `timed_out`.
         CanceledError: the job was canceled, and the program is dead.
     """
+    words = texts_of(command)
     try:
         process = subprocess.Popen(
-            [os.fspath(word) for word in command],
+            words,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,
             env={**os.environ, **(environment or {})}, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
-        raise VidqueueError("program_missing", f"{command[0]} cannot be started: {error.strerror}.") from None
+        # Its file name is that of the program, or of the working folder.
+        said = f"{error.filename or words[0]} cannot be started: {error.strerror}."
+        if cwd is not None and str(error.filename) == str(cwd):
+            said = f"The working folder {cwd} of {words[0]} cannot be entered: {error.strerror}."
+        raise VidqueueError("program_missing", said, hint=_HINTS.get(error.errno or 0)) from None
     read, tail = progress_reader(progress), deque[str](maxlen=TAIL)
     deadline = active_time.now() + timeout_s if timeout_s else None
     try:
@@ -83,6 +94,19 @@ def run(
     finally:
         _end(process, interrupt, grace_s)
     return Ran(process.returncode, tuple(tail))
+
+
+def failure_of(command: Words, ran: Ran) -> VidqueueError:
+    """The error of a program that has failed: its exit code or the signal that ended it, and its last line."""
+    last = f": {ran.tail[-1]}" if ran.tail else ""
+    how = f"ended with {ran.returncode}" if ran.returncode >= 0 else f"was ended by {_signal_name(-ran.returncode)}"
+    killed = ran.returncode == -signal.SIGKILL
+    hint = "Another process has killed it; the kernel does that when memory runs out." if killed else None
+    return VidqueueError("program_failed", f"{Path(texts_of(command)[0]).name} {how}{last}.", hint=hint)
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def progress_reader(parser: ProgressParser | None) -> Callable[[str], Progress | None]:
