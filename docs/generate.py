@@ -159,7 +159,7 @@ def _parameters(name: str) -> str:
     rows = []
     for field, about in schema["properties"].items():
         default = "required" if field in required else f"`{json.dumps(about.get('default'))}`"
-        rows.append((f"`{field}`", type_text(about), default, about.get("description", "")))
+        rows.append((f"`{field}`", type_text(about, schema), default, about.get("description", "")))
     about_it = " ".join((type(processor).__doc__ or "").split())
     return f"## {name}\n\n{about_it}\n\n{_table(('parameter', 'type', 'default', 'meaning'), rows)}"
 

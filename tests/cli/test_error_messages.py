@@ -65,6 +65,8 @@ def test_a_mistake_is_told_in_the_words_of_the_command_line(
         ("/tags/0", "String should have at least 1 character", "--tag must not be empty"),
         ("/timeout_s", "Field required", "--timeout is required"),
         ("/after/0", "String should match pattern '^[0-9a-f]{8}$'", "--after is not valid"),
+        ("/input/text", "String should match pattern '^[a-z]*$'", "text must match ^[a-z]*$"),
+        ("/input/box", "Input should be a valid dictionary or instance of Box", "box must be an object"),
         ("/input/video", "is not there", "video: is not there"),
         ("/jobs/3/input/codec", "Field required", "job 3, codec is required"),
         ("", "end_s must be larger", "end_s must be larger"),

@@ -26,8 +26,11 @@ _FLAGS = {
 }  # fmt: skip
 # Request fields without a flag; messages about them show the value instead.
 _NO_FLAGS = frozenset({"open"})
+# The author of a processor has written this one; patterns of our own requests say nothing to people.
+_PATTERN = re.compile(r"^String should match pattern '(.*)'$")
 # Messages of pydantic, and their wording for flags.
 _PHRASES = (
+    (re.compile(r"^Input should be a valid dictionary(?: or instance of \w+)?$"), "must be an object"),
     (re.compile(r"^(?:Input|Value) should be (?:a )?valid (.*)"), r"must be a valid \1"),
     (re.compile(r"^(?:Input|Value) should (.*)"), r"must \1"),
     (re.compile(r"^String should match pattern .*"), "is not valid"),
@@ -92,6 +95,8 @@ _FIRST_FAULT = re.compile(r" /(?:input|jobs/\d+)\b.*", re.DOTALL)
 def describe_fault(pointer: str, detail: str) -> str:
     """Return the message for one invalid value: the flag or parameter that the pointer names, and the error."""
     name = _name(pointer)
+    if (found := _PATTERN.search(detail)) and pointer.startswith("/input"):
+        return f"{name} must match {found[1]}"
     for pattern, words in _PHRASES:
         if pattern.search(detail):
             return f"{name or 'a value'} {pattern.sub(words, detail)}"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
+from vidqueue.cli import shapes
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DASH
 from vidqueue.processors.base import MediaRef, Parameters
@@ -33,12 +34,14 @@ class Flag:
         argument: the parser's description of it.
         kind: the kind of media that its value names, such as video or any; None if it names none.
         as_json: whether its value is written as JSON, for shapes that flags cannot have.
+        kinds: what such a value may be in JSON, such as object; a text may be written without quotation marks.
     """
 
     field: str
     argument: Argument
     kind: Kind | None = None
     as_json: bool = False
+    kinds: frozenset[str] = frozenset()
 
     @property
     def media(self) -> bool:
@@ -52,11 +55,18 @@ class Flag:
             CommandError: it takes JSON, and the value is not JSON.
         """
         if self.as_json and isinstance(value, str):
-            try:
-                return json.loads(value)
-            except json.JSONDecodeError as error:
-                raise CommandError(f"--{self.argument.name} takes JSON: {error}.", exit=Exit.USAGE) from None
+            return self._parsed(value)
         return list(value) if isinstance(value, tuple) else value
+
+    def _parsed(self, value: str) -> Any:
+        try:
+            parsed = json.loads(value)
+        except json.JSONDecodeError as error:
+            if "string" in self.kinds:
+                return value
+            said = f"--{self.argument.name.replace('_', '-')} takes JSON: {error}."
+            raise CommandError(said, exit=Exit.USAGE, hint=shapes.example_of(self.kinds)) from None
+        return value if "string" in self.kinds and shapes.kind_of(parsed) not in self.kinds else parsed
 
 
 def flags_of(model: type[Parameters], taken: Container[str]) -> list[Flag]:
@@ -98,13 +108,13 @@ def _media_kind(info: FieldInfo) -> Kind | None:
 
 def _flag(field: str, info: FieldInfo, name: str, *, kind: Kind | None, positional: bool) -> Flag:
     shape = _flag_type(info.annotation)
+    kinds = shapes.kinds_of(info.annotation) if shape is None else frozenset[str]()
     optional = not info.is_required()
-    default = info.get_default(call_default_factory=False) if optional else None
     how = Parameter(
         name=f"--{name.replace('_', '-')}",
-        help=_help(info, kind),
+        help=_help(info, kind, kinds),
         group=PARAMETERS,
-        show_default=str(_plain(default)) if default is not None else False,
+        show_default=shapes.default_text(info) or False,
     )
     argument = Argument(
         name,
@@ -113,7 +123,7 @@ def _flag(field: str, info: FieldInfo, name: str, *, kind: Kind | None, position
         default=None if optional else Argument.empty,
         annotation=Annotated[(shape or str) | None if optional else (shape or str), *([DASH] if kind else []), how],
     )
-    return Flag(field, argument, kind=kind, as_json=shape is None)
+    return Flag(field, argument, kind=kind, as_json=shape is None, kinds=kinds)
 
 
 def _flag_type(annotation: Any) -> Any:
@@ -130,7 +140,8 @@ def _flag_type(annotation: Any) -> Any:
     if get_origin(annotation) is list and (inner := _flag_type(get_args(annotation)[0])) is not None:
         several: Any = tuple
         return several[inner, ...]
-    return None
+    # A date, a path and so on are texts in JSON, and written as such.
+    return str if shapes.kinds_of(annotation) == {"string"} else None
 
 
 def joined_choices(options: Sequence[Any]) -> Any:
@@ -142,11 +153,7 @@ def joined_choices(options: Sequence[Any]) -> Any:
     return None
 
 
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, enum.Enum) else value
-
-
-def _help(info: FieldInfo, kind: Kind | None) -> str:
+def _help(info: FieldInfo, kind: Kind | None, kinds: frozenset[str]) -> str:
     """Return the help of a flag, with its bounds. The default description of media is written for requests."""
     description = info.description or _inner(info).description or ""
     if kind is not None and description.endswith(WHERE):
@@ -154,7 +161,8 @@ def _help(info: FieldInfo, kind: Kind | None) -> str:
         return f"{said}: a file, or a reference or URL where a daemon runs it."
     found = {name: getattr(mark, name) for mark in info.metadata for name in _BOUNDS if hasattr(mark, name)}
     bounds = bounds_text(*map(found.get, _BOUNDS))
-    return " ".join(filter(None, (description, bounds and f"({bounds})")))
+    as_json = "" if "JSON" in description else shapes.json_text(kinds)
+    return " ".join(filter(None, (description, bounds and f"({bounds})", as_json)))
 
 
 def bounds_text(low: Any, high: Any, above: Any, below: Any) -> str:

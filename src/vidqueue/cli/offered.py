@@ -13,11 +13,13 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
+from vidqueue.cli import shapes
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.flags import joined_choices
@@ -102,12 +104,13 @@ def model_of(schema: Mapping[str, Any]) -> type[Parameters]:
 
 def _annotation(about: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     """The type that a schema says; Any where only JSON can say the value."""
-    about = _resolved(about, root)
+    about = shapes.resolved(about, root)
     if "enum" in about or "const" in about:
         return Literal[tuple(about.get("enum") or [about["const"]])]
     if "anyOf" in about:
         options = [one for one in about["anyOf"] if one.get("type") != "null"]
-        inner = joined_choices([_annotation(one, root) for one in options]) or Any
+        types = [_annotation(one, root) for one in options]
+        inner = joined_choices(types) or (Any if Any in types else reduce(or_, types))
         return inner | None if inner is not Any and len(options) < len(about["anyOf"]) else inner
     if about.get("type") == "array":
         inner = _annotation(about.get("items", {}), root)
@@ -119,10 +122,3 @@ def _annotation(about: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     marks: list[Any] = [MediaRef(FORMATS[about["format"]])] if about.get("format") in FORMATS else []
     bounds = {ours: about[theirs] for theirs, ours in _BOUNDS.items() if theirs in about}
     return Annotated[(plain, *marks, Field(**bounds))]
-
-
-def _resolved(about: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema that a reference to `$defs` leads to; a reference to a reference is no type of a flag."""
-    place = about.get("$ref", "")
-    found = root.get("$defs", {}).get(place.rpartition("/")[2]) if place else about
-    return found if isinstance(found, Mapping) else {}

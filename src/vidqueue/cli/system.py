@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from vidqueue.cli import completers
+from vidqueue.cli import completers, shapes
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import bounds_text
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen
+
+# How many alternatives and lists inside of each other are told.
+DEEPEST = 4
 
 processors_app = App(name="processors", help="List the processors, show the parameters of one, or begin one.")
 processors_app.command("vidqueue.cli.scaffold:new", name="new", help="Write a package with a new processor and a test.")
@@ -75,17 +79,26 @@ def _choose(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 def _parameters(schema: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     required = schema.get("required", [])
     for name, field in schema.get("properties", {}).items():
-        default = "required" if name in required else str(field.get("default", ""))
-        yield name, type_text(field), default.replace("None", ""), field.get("description", "")
+        default = "required" if name in required else _default(field.get("default"))
+        yield name, type_text(field, schema), default, field.get("description", "")
 
 
-def type_text(field: dict[str, Any]) -> str:
-    """The type that a JSON schema gives a field, in a few words."""
-    if "anyOf" in field:
-        return " | ".join(type_text(option) for option in field["anyOf"] if option.get("type") != "null")
+def _default(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def type_text(field: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> str:
+    """The type that a JSON schema gives a field, in a few words; `root` is the schema with the definitions."""
+    field = shapes.resolved(field, root)
+    options = [option for option in shapes.options_of(field) if option.get("type") != "null"]
+    if options and depth < DEEPEST:
+        return " | ".join(dict.fromkeys(type_text(option, root, depth + 1) for option in options))
     if "enum" in field:
         return " | ".join(map(str, field["enum"]))
     if "const" in field:
         return str(field["const"])
+    if field.get("type") == "array" and field.get("items") and depth < DEEPEST:
+        inner = type_text(field["items"], root, depth + 1)
+        return f"array of ({inner})" if " | " in inner else f"array of {inner}"
     bounds = bounds_text(*map(field.get, ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")))
     return f"{field.get('type', 'any')} {bounds}".rstrip()
