@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine, Ran
 from tests.cli.screens import on_a_terminal
-from tests.daemon import Daemon
+from tests.daemon import Daemon, until
 
 UPLOAD = b"the bytes of an upload" * 1000
 
@@ -75,6 +75,28 @@ def test_a_backup_of_a_daemon_at_work_comes_to_life_in_a_new_folder(
     assert restored.violations() == []
     # The daemon that the backup was made of knows nothing of it.
     assert daemon.job(work["job"])["state"] == "succeeded"
+
+
+@pytest.fixture
+def running(daemon: Daemon) -> Iterator[str]:
+    """A job that the daemon runs while the backup comes to life beside it."""
+    job_id = daemon.submit(act="work", seconds=600, lane="cpu0")
+    until(lambda: daemon.job(job_id)["state"] == "running")
+    yield job_id
+    daemon.http.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_a_daemon_on_a_restored_copy_ends_no_process_of_the_daemon_in_service(
+    daemon: Daemon, work: dict[str, Any], running: str, restored: Daemon
+) -> None:
+    restored.http.post(f"/v1/jobs/{work['running']}/cancel")
+    # An executor of the copy is killed with its job, and with it whatever has the mark of its lane.
+    doomed = restored.submit(act="ignore_cancel", lane="cpu0")
+    until(lambda: restored.job(doomed)["state"] == "running")
+    restored.http.post(f"/v1/jobs/{doomed}/cancel")
+    assert restored.ended(doomed)["state"] == "canceled"
+    assert "stray_processes_killed" not in restored.log.read_text()
+    assert daemon.sql(f"SELECT outcome FROM vidqueue.attempts WHERE job_id = '{running}'") == [{"outcome": None}]
 
 
 def test_an_archive_is_private_and_replaces_nothing_unasked(

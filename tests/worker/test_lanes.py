@@ -393,6 +393,21 @@ def test_the_mark_of_one_lane_is_not_that_of_another() -> None:
         assert neighbour.wait() == -signal.SIGKILL
 
 
+def test_processes_of_another_daemon_that_runs_are_left_alone() -> None:
+    mark = f"lane:{uuid4().hex[:8]}:cpu1"
+    with subprocess.Popen(["sleep", "600"]) as daemon:
+        name = processes.own_name().split("/")
+        stat = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
+        name[-2:] = str(daemon.pid), stat[19]
+        with subprocess.Popen(["sleep", "600"], env={processes.MARK: mark, processes.DAEMON: "/".join(name)}) as theirs:
+            assert processes.kill_marked(mark) == 0
+            assert list(processes.marked(mark, daemon=daemon.pid)) == [theirs.pid]
+            daemon.kill()
+            daemon.wait()
+            assert processes.kill_marked(mark) == 1
+            assert theirs.wait() == -signal.SIGKILL
+
+
 async def test_a_late_word_to_stop_does_not_meet_the_next_job(tmp_path: Path) -> None:
     executor = Executor("cpu0", threads=1, mark=f"test:{uuid4()}")
     order = RunJob("zoo", {"act": "work"}, {}, str(tmp_path), {})

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
@@ -23,6 +25,7 @@ from vidqueue.db.tables.invariants import Violation
 from vidqueue.db.tables.jobs import FIRST_ID, LAST_ID
 from vidqueue.doctor.check import Check
 from vidqueue.ops import processes
+from vidqueue.ops.data_folder import daemon_of
 from vidqueue.settings.schema import Settings
 from vidqueue.storage.descriptors import CHUNK
 from vidqueue.storage.local import Storage
@@ -62,7 +65,7 @@ async def examine(url: str, settings: Settings, tell: Progress = lambda what, se
         checks = await _examine_rows(opened, tell)
         checks.append(await _examine_counters(opened))
         checks.append(await _examine_files(opened, storage, tell))
-        checks.append(await _examine_processes(opened, storage.node))
+        checks.append(await _examine_processes(opened, storage))
     return sorted(checks, key=lambda check: int(check.name.removeprefix("I")))
 
 
@@ -149,12 +152,13 @@ def _fault_of(path: Path, sha256: str) -> str | None:
     return None if digest.hexdigest() == sha256 else "another sha256 than its row has"
 
 
-async def _examine_processes(opened: Database, node: UUID) -> Check:
+async def _examine_processes(opened: Database, storage: Storage) -> Check:
     """Executors and managed peers may wait for work; what an executor started must be gone with the attempt."""
     async with opened.transaction() as connection:
-        ours = await lanes.working(connection, node)
-    faults = []
-    for pid in sorted(await asyncio.to_thread(lambda: list(processes.marked(queue_prefix(node))))):
+        ours = await lanes.working(connection, storage.node)
+    faults, running = [], daemon_of(storage.folder)
+    asked = partial(processes.marked, queue_prefix(storage.node), daemon=running.pid if running else os.getpid())
+    for pid in sorted(await asyncio.to_thread(lambda: list(asked()))):
         lane, _, peer = (processes.mark_of(pid) or "").partition("/")
         if lane not in ours:
             faults.append(f"process {pid}: its lane {lane} is not online")

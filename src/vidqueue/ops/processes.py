@@ -4,7 +4,7 @@ A process id alone proves nothing, because the kernel uses it again. A process o
 that this one cannot see into, is never reported as gone.
 
 A processor's child that made a session of its own outlives the kill of the executor's process group, and a daemon that
-was killed can kill nobody. All of them still have their lane's mark in the environment.
+was killed can kill nobody. All of them still have their lane's mark in the environment, and the name of their daemon.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-MARK = "LANE_QUEUE"
+MARK, DAEMON = "LANE_QUEUE", "LANE_DAEMON"
 PATIENCE_S = 2.0
 
 
@@ -70,12 +70,12 @@ def _started(pid: int) -> str:
 def kill_marked(mark: str, *, whole: bool = False) -> int:
     """Kill every process whose mark starts with `mark`, or equals it if `whole`; return how many were killed.
 
-    Repeats until none is left, because a process may have started another one meanwhile. Gives up after a while,
-    because a process that hangs in the kernel cannot be killed.
+    Processes of another daemon that runs are left alone. Repeats until none is left, because a process may have
+    started another one meanwhile. Gives up after a while, because a process that hangs in the kernel cannot be killed.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + PATIENCE_S
-    while (found := set(marked(mark, whole=whole))) and time.monotonic() < deadline:
+    while (found := set(marked(mark, whole=whole, daemon=os.getpid()))) and time.monotonic() < deadline:
         for pid in found:
             _kill(pid, mark, whole)
         ended |= found
@@ -83,20 +83,35 @@ def kill_marked(mark: str, *, whole: bool = False) -> int:
     return len(ended)
 
 
-def marked(mark: str, *, whole: bool = False) -> Iterator[int]:
-    """Yield the ids of live processes whose mark starts with `mark`, or equals it if `whole` (cpu1 is not cpu10)."""
+def marked(mark: str, *, whole: bool = False, daemon: int | None = None) -> Iterator[int]:
+    """Yield the ids of live processes whose mark starts with `mark`, or equals it if `whole` (cpu1 is not cpu10).
+
+    With `daemon`, the id of a process, those of other daemons that run are left out: a data folder that was copied, or
+    restored from a backup, has the id of the first one, and so the processes of both daemons have the same marks.
+    """
     for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and _has_mark(int(folder.name), mark, whole):
-            yield int(folder.name)
+        pid = int(folder.name) if folder.name.isdecimal() else 0
+        if pid and _has_mark(pid, mark, whole) and (daemon is None or not _has_other_daemon(pid, daemon)):
+            yield pid
+
+
+def _has_other_daemon(pid: int, daemon: int) -> bool:
+    """True if the daemon that started a process runs and is not the process `daemon`."""
+    name = _variable(pid, DAEMON)
+    return name is not None and not is_gone(name) and name.split("/")[-2:-1] != [str(daemon)]
 
 
 def mark_of(pid: int) -> str | None:
     """Return the mark in the environment of a live process, or None."""
+    return _variable(pid, MARK)
+
+
+def _variable(pid: int, name: str) -> str | None:
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # it has ended, or belongs to another user
         return None
-    named = f"{MARK}=".encode()
+    named = f"{name}=".encode()
     return next((variable[len(named) :].decode() for variable in variables if variable.startswith(named)), None)
 
 

@@ -17,14 +17,14 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vidqueue.job import Device
-from vidqueue.ops.processes import MARK
+from vidqueue.ops.processes import DAEMON, MARK
 from vidqueue.settings.entries import AbsolutePath, Section
 
 PORT = "{port}"
 # The offset from a server's port to the port at which the run of a job receives its uploads.
 UPLOAD_PORT = "{upload_port}"
-# Variables that the daemon sets itself: the port, the lane's GPU, and the mark of the lane.
-OWN_VARIABLES = frozenset({"PORT", "CUDA_VISIBLE_DEVICES", MARK})
+# Variables that the daemon sets itself: the port, the lane's GPU, the mark of the lane, and its own name.
+OWN_VARIABLES = frozenset({"PORT", "CUDA_VISIBLE_DEVICES", MARK, DAEMON})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

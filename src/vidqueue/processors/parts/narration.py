@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vidqueue.errors import VidqueueError
 from vidqueue.ops import active_time
-from vidqueue.ops.processes import MARK
+from vidqueue.ops.processes import DAEMON, MARK
 from vidqueue.processors.base import Context
 from vidqueue.processors.compose import ComposeParams
 from vidqueue.processors.parts.film_settings import ComposeSettings
@@ -22,7 +22,7 @@ _TICK_S = 0.1
 _LAST_WORDS = 2000
 _PLACE = re.compile(r"\{(?:text_file|voice|rate|out)\}")
 # What a program finds in its environment: nothing of the daemon's own but the mark by which it is found and ended.
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES", MARK)
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES", MARK, DAEMON)
 
 
 def narrated(params: ComposeParams, ctx: Context, stage: Callable[[str], None]) -> tuple[str, Path]:

@@ -15,6 +15,7 @@ def environment(mark: str, gpu_uuid: str | None, threads: int) -> dict[str, str]
     imports = filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return kept_of_ours | {
         processes.MARK: mark,
+        processes.DAEMON: processes.own_name(),
         "PYTHONPATH": os.pathsep.join(imports),
         "CUDA_VISIBLE_DEVICES": gpu_uuid or "",
         "PYTHONUNBUFFERED": "1",

@@ -6,8 +6,10 @@ The managed peer that works for the same job is stopped with it.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from vidqueue.ops import processes
 from vidqueue.ops.active_time import Stopwatch
@@ -63,7 +65,8 @@ class Suspension:
             await asyncio.sleep(look_s)
             look_s = min(look_s * 2, LONGEST_LOOK_S)
         # A process that left the tree because its parent ended still has the mark.
-        for stray in await asyncio.to_thread(lambda: list(processes.marked(self._mark, whole=True))):
+        marked = partial(processes.marked, self._mark, whole=True, daemon=os.getpid())
+        for stray in await asyncio.to_thread(lambda: list(marked())):
             if self._stopped and self._pid is not None and stray not in self._stopped:
                 self._stop([stray])
 

@@ -121,6 +121,7 @@ class PeerProcess:
             "PYTHONUNBUFFERED": "1",
             "CUDA_VISIBLE_DEVICES": self._gpu_uuid or "",
             processes.MARK: self._mark,
+            processes.DAEMON: processes.own_name(),
         }
 
 
