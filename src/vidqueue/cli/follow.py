@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 
 from vidqueue.cli import stream
@@ -13,13 +14,19 @@ _PROGRESS_FIELDS = ("progress", "stage", "message", "fps", "speed", "eta_s", "at
 _AWAY = (Exit.UNAVAILABLE, Exit.BUSY)
 
 UNFINISHED = "queued,running"
+# No event tells that a job has moved up. Places are read again so often, among so many of the newest waiting jobs.
+PLACES_EVERY_S = 3.0
+PLACES = 500
 
 
-def changes(client: Client, wanted: Collection[str] | None, *, tell: Callable[[str], None]) -> Iterator[Job]:
+def changes(
+    client: Client, wanted: Collection[str] | None, *, tell: Callable[[str], None], places: bool = False
+) -> Iterator[Job]:
     """Yields each wanted job when it has changed, until all of them have ended.
 
     With `wanted` of None all jobs are followed, including new ones, until Ctrl-C. `tell` gets a message when the
-    connection to the daemon is lost and when it is back.
+    connection to the daemon is lost and when it is back. With `places`, a waiting job is yielded too when its place in
+    the queue has changed, every few seconds.
     """
     follower, away = _Follower(client, wanted), False
     for arrived in stream.messages(client, "/v1/events"):
@@ -31,6 +38,8 @@ def changes(client: Client, wanted: Collection[str] | None, *, tell: Callable[[s
                 yield from follower.read_again()
             case stream.Message(kind=kind, data=data):
                 yield from follower.learn(kind, data)
+                if places:
+                    yield from follower.moved()
             case stream.Broken(reason):
                 if not away:
                     tell(f"The daemon is away ({reason}); waiting for it. Its jobs are kept.")
@@ -44,6 +53,7 @@ class _Follower:
         self._client = client
         self._wanted = wanted
         self._known: dict[str, Job] = {}
+        self._placed_at = 0.0
 
     @property
     def done(self) -> bool:
@@ -72,6 +82,24 @@ class _Follower:
             yield self._remember(known | {name: data.get(name) for name in _PROGRESS_FIELDS if name in data})
         elif kind != "progress" or known is None:
             yield from self._read(job_id)
+
+    def moved(self) -> Iterator[Job]:
+        """Yield the waiting jobs whose place has changed, if it is time to look."""
+        waiting = {job["id"]: job.get("position") for job in self._known.values() if job["state"] == "queued"}
+        if not waiting or time.monotonic() - self._placed_at < PLACES_EVERY_S:
+            return
+        for job in self._waiting():
+            if job["id"] in waiting and job.get("position") != waiting[job["id"]]:
+                yield self._remember(job)
+        self._placed_at = time.monotonic()
+
+    def _waiting(self) -> list[Job]:
+        try:
+            return list(self._client.jobs(limit=PLACES, state="queued"))
+        except CommandError as error:
+            if error.exit in _AWAY:
+                return []
+            raise
 
     def _read(self, job_id: str) -> Iterator[Job]:
         try:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vidqueue.cli import growing
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.selection import SHOWN, reference_to_output
@@ -98,7 +99,7 @@ class Inputs:
             return str(Path(value).expanduser().resolve())
         key = value if value == STDIN else identity_of(value) or value
         if key not in self._uploaded:
-            uploaded = upload(client, screen, Path(value))
+            uploaded = _upload_unchanged(client, screen, value)
             if kind != "any":
                 _require_media(client, uploaded, kind)
             self._uploaded[key] = f"vq:files/{uploaded['id']}"
@@ -123,6 +124,28 @@ class Inputs:
             size = size_text(facts.st_size)
             screen.say(f"{path.name} ({size}) is uploaded. It is read in place if {path.parent} is in inputs.roots.")
         return False
+
+
+def _upload_unchanged(client: Client, screen: Screen, value: str) -> dict[str, Any]:
+    """Upload a file, and leave nothing of it if it changes meanwhile.
+
+    Raises:
+        CommandError: it is still being written.
+    """
+    before = growing.state_of(value)
+    try:
+        uploaded = upload(client, screen, Path(value))
+    except CommandError:
+        if growing.state_of(value) == before:
+            raise
+        uploaded = None
+    if uploaded is not None and growing.state_of(value) == before:
+        return uploaded
+    if uploaded is not None:
+        with suppress(CommandError):
+            client.call("DELETE", f"/v1/files/{uploaded['id']}")
+    why = f"{value} changed while it was sent; it is still being written."
+    raise CommandError(why, code="input_changed", hint="Submit it again when it is complete.")
 
 
 def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind) -> None:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
-from rich.text import Text
 
-from vidqueue.cli.client import FINAL, Client, Job
+from vidqueue.cli.client import FINAL, Client
 from vidqueue.cli.destinations import Places
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
+from vidqueue.cli.growing import GROWN, has_grown, size_of
 from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs
 from vidqueue.cli.options import DASH
-from vidqueue.cli.render import board, situation, state_of, warnings_of
+from vidqueue.cli.outcomes import Line, how_to_fetch
+from vidqueue.cli.render import board
 from vidqueue.cli.sources import Choice, Entry, is_pattern
 from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, told_when_interrupted
-from vidqueue.cli.watch import verdict
-from vidqueue.job import State
 from vidqueue.processors.media import Kind
 
 MANY = Group("Many files", sort_key=25)
@@ -56,18 +53,6 @@ class ManyFlags:
     def choice(self) -> Choice:
         """Which files of folders are taken."""
         return Choice(self.recursive, self.include or (), self.exclude or ())
-
-
-@dataclass(slots=True)
-class Line:
-    """What became of one source."""
-
-    name: PurePosixPath
-    value: str
-    job: Job | None = None
-    skipped: str = ""
-    paths: list[Path] = field(default_factory=list)
-    unwritten: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +90,7 @@ def submit(
     Raises:
         CommandError: the daemon refused a job for another reason than its source.
     """
-    lines = [Line(entry.name, entry.value) for entry in entries]
+    lines = [Line(entry.name, entry.value, size_of(entry.value)) for entry in entries]
     members: list[tuple[Line, dict[str, Any]]] = []
     for line, entry in zip(lines, entries, strict=True):
         try:
@@ -143,7 +128,8 @@ def _send(
             part = [member for index, member in enumerate(part) if not refused[index]]
             continue
         for (line, member), job_id in zip(part, made["jobs"], strict=True):
-            line.job = {"id": job_id, "state": "queued", "title": member["title"], "processor": member["processor"]}
+            shown = {name: member[name] for name in ("title", "processor")}
+            line.job = {"id": job_id, "state": "queued", "batch": made["id"], **shown}
         return
 
 
@@ -161,7 +147,7 @@ def follow(client: Client, screen: Screen, lines: Sequence[Line], places: Places
     by_id = {line.job["id"]: line for line in lines if line.job is not None}
     try:
         with board(screen) as shown:
-            for job in changes(client, list(by_id), tell=screen.say):
+            for job in changes(client, list(by_id), tell=screen.say, places=screen.live):
                 line = by_id[job["id"]]
                 first = line.job is None or line.job["state"] not in FINAL
                 line.job = job
@@ -173,66 +159,14 @@ def follow(client: Client, screen: Screen, lines: Sequence[Line], places: Places
         raise
 
 
-def tell(screen: Screen, lines: Sequence[Line], *, strict: bool) -> Exit:
-    """Write the table, and return the exit code: 3 if a job failed, a source was skipped, or a result not written."""
-    if screen.json:
-        for line in lines:
-            screen.object(_as_json(line))
-    else:
-        rows = [("NAME", "STATE", "RESULT"), *map(_row, lines)]
-        # The state comes first on a terminal; in a pipe the name does, because scripts search for it.
-        first, *others = [(state, name, what) for name, state, what in rows] if screen.width else rows
-        screen.table(tuple(map(str, first)), others)
-        screen.say(in_all(lines))
-    jobs = [line.job for line in lines if line.job is not None]
-    warned = strict and any(warnings_of(job) for job in jobs)
-    if warned or any(line.skipped or line.unwritten for line in lines):
-        return Exit.JOB_FAILED
-    return verdict(jobs)
-
-
-def in_all(lines: Sequence[Line]) -> str:
-    """How many sources came to which end, such as `20 succeeded (3 with warnings), 2 failed, 5 skipped`."""
-    states = Counter("skipped" if line.job is None else str(line.job["state"]) for line in lines)
-    warned = sum(line.job is not None and bool(warnings_of(line.job)) for line in lines)
-    aside = {"succeeded": f" ({warned} with warnings)" if warned else ""}
-    order = (*(state.value for state in State), "skipped")
-    return ", ".join(f"{states[state]} {state}{aside.get(state, '')}" for state in order if states[state])
-
-
-def how_to_fetch(lines: Sequence[Line], places: Places | None) -> str:
-    """Return a sentence with the command that fetches the results later."""
-    batch = next((line.job.get("batch") for line in lines if line.job and line.job.get("batch")), None)
-    command = ["vidqueue", "result", "--batch", str(batch)] if batch else ["vidqueue", "result", "--all"]
-    if places is not None and places.folder is not None:
-        command += ["-o", f"{places.folder}/"]
-    return f"Fetch the results with: {shlex.join(command)}"
-
-
 def _write(client: Client, screen: Screen, line: Line, places: Places) -> None:
     assert line.job is not None
     name = line.name if places.folder is not None else PurePosixPath(line.value)
     try:
         line.paths = places.save(client, screen, line.job, name)
+        line.result_size = sum(path.stat().st_size for path in line.paths) if len(line.paths) == 1 else None
+        if has_grown(line.value, line.size):
+            line.remark = GROWN
+            screen.say(f"warning: {line.name}: {GROWN}")
     except CommandError as error:
         line.unwritten = error.message
-
-
-def _row(line: Line) -> tuple[str, Text | str, str]:
-    if line.job is None:
-        return str(line.name), Text("skipped", style="yellow"), line.skipped
-    if line.unwritten:
-        kept = f"{line.unwritten} The daemon keeps the result: vidqueue result {line.job['id']}"
-        return str(line.name), state_of(line.job), kept
-    return str(line.name), state_of(line.job), ", ".join(map(str, line.paths)) or situation(line.job)
-
-
-def _as_json(line: Line) -> dict[str, Any]:
-    return {
-        "source": line.value,
-        "name": str(line.name),
-        "skipped": line.skipped or None,
-        "job": line.job,
-        "paths": [str(path) for path in line.paths],
-        "not_written": line.unwritten or None,
-    }

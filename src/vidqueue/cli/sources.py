@@ -6,8 +6,9 @@ import json
 import mimetypes
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path, PurePosixPath
@@ -81,6 +82,28 @@ def expand(sources: Iterable[str], choice: Choice) -> list[Entry]:
         for entry in _entries(source, choice):
             found.setdefault(identity_of(entry.value) or entry.value, entry)
     return list(found.values())
+
+
+def told_apart(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries with names that differ where their paths do: files of one name get the folders above them."""
+    alike = defaultdict[PurePosixPath, list[Entry]](list)
+    for entry in entries:
+        alike[entry.name].append(entry)
+    return [_with_folders(entry, alike[entry.name]) for entry in entries]
+
+
+def _with_folders(entry: Entry, alike: Sequence[Entry]) -> Entry:
+    paths = [Path(one.value) for one in alike if not is_reference(one.value)]
+    if len(alike) < 2 or len(paths) < len(alike):
+        return entry
+    for count in range(len(entry.name.parts) + 1, max(len(path.parts) for path in paths) + 1):
+        if len({_last(path, count) for path in paths}) == len(paths):
+            return replace(entry, name=_last(Path(entry.value), count))
+    return entry
+
+
+def _last(path: Path, count: int) -> PurePosixPath:
+    return PurePosixPath(*[part for part in path.parts if part not in ("/", "..")][-count:])
 
 
 def listed(source: str, media: str) -> list[Entry]:

@@ -9,21 +9,23 @@ from typing import Annotated, Any, get_args
 
 from cyclopts import App, Parameter
 
-from vidqueue.cli import many
+from vidqueue.cli import containers, many
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.destinations import Places
 from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
+from vidqueue.cli.growing import GROWN, has_grown, size_of
 from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs, media_of_input, protecting, put
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
 from vidqueue.cli.offered import offered
 from vidqueue.cli.options import Door, Look
+from vidqueue.cli.outcomes import tell
 from vidqueue.cli.render import warnings_of
 from vidqueue.cli.result import command_for, deliver
 from vidqueue.cli.selection import known_id
-from vidqueue.cli.sources import expand, listed, refuse_flag, title_of
+from vidqueue.cli.sources import expand, listed, refuse_flag, title_of, told_apart
 from vidqueue.cli.target import Identity, Target
 from vidqueue.cli.terminal import Screen, count_text, told_when_interrupted, warn
 from vidqueue.cli.watch import verdict, wait_for
@@ -79,15 +81,10 @@ class SubmitCommand:
                 bound[self._source.argument.name] = sources[0]
                 # What people call the job, and what tells thirty of them apart.
                 job_flags = replace(job_flags, title=job_flags.title or title_of(sources[0]))
-        request = {"processor": self._processor.name, "input": self._input(bound), **job_flags.request()}
-        return _submit(
-            request,
-            media_of_input(self._processor, request["input"]),
-            job_flags,
-            door,
-            Screen(look),
-            strict=many_flags.strict,
-        )
+        values = self._input(bound, job_flags.output)
+        request = {"processor": self._processor.name, "input": values, **job_flags.request()}
+        media = media_of_input(self._processor, values)
+        return _submit(request, media, job_flags, door, Screen(look), strict=many_flags.strict)
 
     @property
     def _needs_source(self) -> bool:
@@ -111,6 +108,7 @@ class SubmitCommand:
         entries = expand(sources, many_flags.choice)
         if many_flags.source_list is not None:
             entries += listed(many_flags.source_list, self._source.field)
+        entries = told_apart(entries)
         if not entries:
             raise CommandError("There is no file to submit.", exit=Exit.USAGE, code="input_not_found")
         values = {flag.field: flag.read(bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
@@ -132,7 +130,8 @@ class SubmitCommand:
             if flags.wait or places is not None:
                 screen.say(f"submitted {count_text(sum(line.job is not None for line in lines), 'job')}")
                 many.follow(client, screen, lines, places)
-        return many.tell(screen, lines, strict=many_flags.strict)
+        waited = flags.wait or places is not None
+        return tell(screen, lines, strict=many_flags.strict, waited=waited)
 
     def _extension(self, values: dict[str, Any]) -> str:
         """The extension that results will have, with its dot; empty where the parameters do not say."""
@@ -140,9 +139,9 @@ class SubmitCommand:
         container = values.get("container", field.default if field is not None else None)
         return f".{container}" if isinstance(container, str) else ""
 
-    def _input(self, bound: dict[str, Any]) -> dict[str, Any]:
+    def _input(self, bound: dict[str, Any], output: str | None) -> dict[str, Any]:
         values = {flag.field: flag.read(bound[flag.argument.name]) for flag in self._flags if _is_given(flag, bound)}
-        if remark := self._check(values):
+        for remark in filter(None, [containers.fit(self._processor, values, output), self._check(values)]):
             warn(remark)
         return values
 
@@ -208,6 +207,7 @@ def _submit(
 ) -> int:
     inputs = Inputs(may_upload=flags.upload)
     named = inputs.check(one.reference for one in media)
+    sent = [(one.reference, size_of(one.reference)) for one in media]
     target = None if flags.output is None else Target(flags.output, force=flags.force, inputs=named)
     if target is not None:
         target.check()
@@ -227,6 +227,8 @@ def _submit(
             return Exit.OK
         job = wait_for(client, screen, [job["id"]], said_first=f"submitted {job['id']}").get(job["id"], job)
         _require_success(job)
+        if any(has_grown(value, size) for value, size in sent):
+            warn(GROWN)
         if target is not None:
             deliver(client, screen, job, target, door)
         elif not screen.json:

@@ -72,7 +72,7 @@ def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None, *, 
         if said_first:
             screen.say(said_first)
         with board(screen) as shown:
-            for job in changes(client, wanted, tell=screen.say):
+            for job in changes(client, wanted, tell=screen.say, places=screen.live):
                 seen[job["id"]] = job
                 shown.put(job)
     except KeyboardInterrupt:
