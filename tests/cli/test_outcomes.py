@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -112,3 +113,24 @@ def test_a_job_that_moves_up_is_shown_at_its_new_place(vidqueue: CommandLine, da
         assert vidqueue("cancel", *ids[1:]).code == 0
     finally:
         assert vidqueue("resume").code == 0
+
+
+def test_a_time_that_is_past_and_a_lane_that_is_none_are_doubted(vidqueue: CommandLine) -> None:
+    past = vidqueue("submit", "zoo", "--run-at", "2020-01-31T22:00", "--wait")
+    assert (past.code, "warning: 2020-01-31 22:00 is past" in past.err) == (0, True), past.err
+    nowhere = vidqueue("submit", "zoo", "--lane", "gpu77")
+    assert (nowhere.code, "warning: There is no lane 'gpu77' now" in nowhere.err) == (0, True), nowhere.err
+    assert vidqueue("cancel", nowhere.out.strip()).code == 0
+    fine = vidqueue("submit", "zoo", "--lane", "cpu0", "--run-at", "+1s", "--wait")
+    assert (fine.code, "warning" in fine.err) == (0, False), fine.err
+
+
+def test_watching_is_told_to_go_on_with_the_same_choice(vidqueue: CommandLine) -> None:
+    for _ in range(2):
+        assert vidqueue("submit", "zoo", "--run-at", "2099-01-01T00:00", "--tag", "a tag").code == 0
+    watching = vidqueue.start("watch", "--tag", "a tag", stderr=subprocess.PIPE)
+    assert watching.stderr is not None
+    assert watching.stderr.readline().startswith(b"queued")
+    watching.send_signal(signal.SIGINT)
+    assert "vidqueue watch --tag 'a tag'" in watching.communicate(timeout=60)[1].decode()
+    assert vidqueue("cancel", "--tag", "a tag", "--yes").code == 0

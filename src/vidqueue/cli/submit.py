@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from vidqueue.cli import containers, many
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.destinations import Places
+from vidqueue.cli.doubts import doubts
 from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
@@ -240,7 +241,9 @@ def _submit(
 
 
 def _name_jobs(client: Client, request: dict[str, Any]) -> None:
-    """Put ids in full in place of pieces of them."""
+    """Put ids in full in place of pieces of them, and warn of what is probably a mistake."""
+    for doubt in doubts(client, request):
+        warn(doubt)
     if "after" in request:
         request["after"] = [known_id(client, one) for one in request["after"]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from typing import Annotated
 
@@ -52,10 +53,13 @@ def watch(
             if not wanted:
                 screen.say("No such job is waiting or running." if filters.query else "No job is waiting or running.")
                 return Exit.OK
-        return verdict(list(wait_for(client, screen, wanted).values()))
+        again = shlex.join(word for name, value in filters.query.items() for word in (f"--{name}", value))
+        return verdict(list(wait_for(client, screen, wanted, again=again).values()))
 
 
-def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None, *, said_first: str = "") -> dict[str, Job]:
+def wait_for(
+    client: Client, screen: Screen, wanted: Collection[str] | None, *, said_first: str = "", again: str = ""
+) -> dict[str, Job]:
     """Show jobs until they have ended, and return their last state by id.
 
     Args:
@@ -63,6 +67,7 @@ def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None, *, 
         screen: where they are shown.
         wanted: their ids; None for all jobs.
         said_first: a line to begin with. Whoever has seen it may press Ctrl-C and is told how to go on.
+        again: what chooses the same jobs on the command line; their ids if it is not given.
 
     Raises:
         KeyboardInterrupt: after a message that the jobs continue and how to watch them again.
@@ -76,7 +81,7 @@ def wait_for(client: Client, screen: Screen, wanted: Collection[str] | None, *, 
                 seen[job["id"]] = job
                 shown.put(job)
     except KeyboardInterrupt:
-        again = " ".join(wanted) if wanted and len(wanted) <= 5 else ""
+        again = again or (" ".join(wanted) if wanted and len(wanted) <= 5 else "")
         screen.say(f"Detached; the jobs continue. Watch them again with: vidqueue watch {again}".rstrip())
         raise
     return seen
