@@ -139,3 +139,10 @@ def test_facts_survive_the_way_through_json(samples: Samples) -> None:
 
 def test_a_file_that_was_probed_can_be_probed_again(samples: Samples) -> None:
     assert probe(samples("plain.mkv"), LIMITS) == probe(samples("plain.mkv"), LIMITS)
+
+
+def test_a_late_clock_is_no_promise_of_more(tmp_path: Path, samples: Samples) -> None:
+    """WMV declares the time of the end, which is later than its length where the clock begins late."""
+    path = tmp_path / "late.wmv"
+    run_ffmpeg("-i", samples("plain.mp4"), "-c:v", "wmv2", "-c:a", "wmav2", "-output_ts_offset", "30", path)
+    assert probe(path, Limits(formats=("wide",))).damage == ()

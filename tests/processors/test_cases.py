@@ -219,7 +219,7 @@ def _hdr10(folder: Path) -> Path:
     return clip(folder / "hdr10.mp4", "-vf", f"format=yuv420p10le,{tags}", "-pix_fmt", "yuv420p10le", *coded)
 
 
-def _spherical(folder: Path) -> Path:
+def spherical(folder: Path) -> Path:
     """A 360 degree video, as cameras write them."""
     path = clip(folder / "sphere.mp4", "-an")
     shape = box(b"prhd", bytes(16)) + box(b"equi", bytes(20))
@@ -413,7 +413,7 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right | dict[str, Right]]] 
     "turned, uneven, wide pixels": (turned, Right(size=(90, 160), sar=Fraction(3, 4), sound_s=1)),
     "ten bits of BT.2020": (_deep, Right()),
     "HDR10": (_hdr10, {"enhance": Right(), "transcode": Right(warned=("HDR was converted",))}),
-    "360 degrees": (_spherical, Right(audios=0)),
+    "360 degrees": (spherical, Right(audios=0)),
     "open group of pictures in MPEG-TS": (
         open_gop("cut.ts"),
         Right(frames=25, seconds=1, audios=0, warned=("The first 3 pictures are left out",)),

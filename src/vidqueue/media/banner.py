@@ -42,6 +42,7 @@ _ALPHA = re.compile(r" {2,12}alpha_mode {0,12}: ", re.ASCII | re.IGNORECASE)
 # Of Matroska: an encryption that names no key.
 _LOCKED = "Unsupported encoding type"
 _FIELD_ORDERS = ("top", "bottom")
+_MARK = re.compile(r"\((comment|hearing impaired|visual impaired|dub|lyrics|karaoke|captions|descriptions)\)")
 # A stream of a group stands two columns further in than one by itself.
 _STREAM = re.compile(r" {2,12}Stream #0")
 
@@ -88,6 +89,11 @@ class StreamLine:
         return "(forced)" in self.text
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """What the file says that the track is for, such as `comment`."""
+        return tuple(_MARK.findall(self.text))
+
+    @property
     def codec(self) -> str:
         """The codec, of a stream whose packets are not listed; empty where ffmpeg does not know it."""
         found = _CODEC.match(self.text)
@@ -132,10 +138,9 @@ class StreamLine:
 
 @dataclass(slots=True)
 class Banner:
-    """What ffmpeg says about its first input, filled line by line.
+    """What ffmpeg says about its first input, filled line by line; each stream once, however often it is printed.
 
     Attributes:
-        streams: in the order of their indices, each once, however ffmpeg prints them (by group, by program, again).
         chapters: how many.
         refusal: the first complaint that a bound was exceeded.
         partial: True if ffmpeg complains that a packet lies beyond the end of the file.

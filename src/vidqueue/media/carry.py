@@ -10,7 +10,7 @@ from typing import Literal
 from vidqueue.formats import SUBTITLE_CODECS
 from vidqueue.media.containers import Container, ContainerName, Extras
 from vidqueue.media.facts import MediaFacts, SubtitleFacts
-from vidqueue.media.tags import Tags, descriptive, kept_arguments
+from vidqueue.media.tags import SAFE, Tags, descriptive, kept_arguments
 
 SubtitleMode = Literal["keep", "drop", "burn"]
 MetadataMode = Literal["safe", "none", "all"]
@@ -78,12 +78,7 @@ def plan_extras(
         arguments += _attachments(facts.attachments, input_number)
     elif facts.attachments:
         warnings.append(_counted(facts.attachments, "attached file", "left out"))
-    if facts.other_videos:
-        warnings.append(_counted(facts.other_videos, "other video track", "left out"))
-    if facts.covers:
-        warnings.append(_counted(facts.covers, "cover picture", "left out"))
-    if facts.data_tracks:
-        warnings.append(_counted(facts.data_tracks, "data track", "left out"))
+    warnings += never_kept(facts)
     arguments += _metadata(facts, tags, kept, wanted, input_number)
     if wanted.metadata == "safe" and (lost := descriptive(tags.file)):
         warnings.append(f"Metadata is left out: {', '.join(lost)}; `metadata: all` keeps it.")
@@ -91,6 +86,28 @@ def plan_extras(
         warnings.append("The timecode is left out, because the result begins elsewhere.")
     flags = "+use_metadata_tags" if wanted.metadata == "all" else ""
     return Extras(tuple(arguments), flags, tuple(warnings), len(kept))
+
+
+def never_kept(facts: MediaFacts) -> list[str]:
+    """A sentence for each kind of track that no result has."""
+    kinds = (
+        (facts.other_videos, "other video track"), (facts.covers, "cover picture"), (facts.data_tracks, "data track")
+    )  # fmt: skip
+    return [_counted(count, what, "left out") for count, what in kinds if count]
+
+
+def lost_in_animations(facts: MediaFacts, tags: Tags, metadata: MetadataMode) -> list[str]:
+    """A sentence for each thing beside pictures, sound and subtitles that GIF and animated WebP do not hold."""
+    said = [_counted(facts.attachments, "attached file", "left out")] if facts.attachments else []
+    said += never_kept(facts)
+    names = [*(name for name in SAFE if tags.file.get(name)), *descriptive(tags.file)] if metadata != "none" else []
+    if names:
+        said.append(f"Metadata is left out: {', '.join(sorted(names))}.")
+    if metadata != "none" and _told_timecode(facts, tags):
+        said.append("The timecode is left out.")
+    if facts.video and facts.video.projection:
+        said.append(f"The 360 degree projection ({facts.video.projection}) is left out.")
+    return said
 
 
 def _subtitles(facts: MediaFacts, container: Container, wanted: Keeping) -> tuple[list[SubtitleFacts], list[str]]:

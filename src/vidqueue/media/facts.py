@@ -63,18 +63,18 @@ class VideoFacts(_Facts):
         encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times are counted from the beginning then.
         clock_step_s: the longest step of such a clock within a part, in seconds; 0 where ffmpeg itself expects parts.
-        clock_by_packets: True if the times of sound are made of the lengths of its packets there.
-        decoder: the decoder to use, where ffmpeg's usual one does not see everything.
+            `clock_by_packets` is True if the times of sound are made of the lengths of its packets there.
+        decoder: where ffmpeg's usual one does not see everything.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 of a single one.
-        cropping: pixels that a player hides at the left, right, top and bottom of the stored picture.
+        cropping: pixels that a player hides at the left, right, top and bottom.
         projection: how a 360 degree video is laid out, in ffmpeg's words, such as `equirectangular`.
         stereo: how a picture holds the views of both eyes, in ffmpeg's words, such as `side by side`; or MULTIVIEW.
-        dolby_vision: profile of Dolby Vision; `dolby_vision_base` tells which other screens can show it, 0 for none.
+        dolby_vision: its profile; `dolby_vision_base` tells which other screens can show it, 0 for none.
         rotation: degrees clockwise that a player must turn the picture: 0, 90, 180 or 270.
         start_s: time of the first picture on the file's own clock, in seconds.
         duration_s: from the first picture to the end of the last, in seconds.
-        last_duration: how long the last picture stays, in ticks of `time_base`; 0 when unknown.
+        last_duration: how long the last picture stays, in ticks; 0 when unknown.
         longest_gap_s: the longest time between two pictures, in seconds; `key_gap_s` that without a key picture.
     """
 
@@ -150,15 +150,14 @@ class VideoFacts(_Facts):
 
 
 class AudioFacts(_Facts):
-    """One audio stream; times in seconds.
+    """One audio stream; times in seconds. `clock_step_s` and `clock_by_packets` are as those of pictures.
 
     Attributes:
         start_s: on the file's own clock.
         duration_s: from the first packet to the end of the last one.
         heard_s: the packets' own lengths together, which no clock changes; 0 where they do not say it.
-        clock_step_s: as that of pictures; `clock_by_packets` as well.
         cut: True if an edit list hides a part in the middle.
-        language: ISO 639-2, such as `eng`.
+        language: ISO 639-2, such as `eng`; `marks` are what the track is for, such as `comment`.
     """
 
     index: int
@@ -173,21 +172,23 @@ class AudioFacts(_Facts):
     cut: bool = False
     default: bool = False
     language: str | None = None
+    marks: tuple[str, ...] = ()
 
     @property
     def joining(self) -> tuple[str, ...]:
-        """The arguments of ffmpeg, before the input, with which it joins parts that were appended to each other."""
+        """As those of pictures."""
         return steps_up_to(self.clock_step_s, sound_by_packets=self.clock_by_packets)
 
 
 class SubtitleFacts(_Facts):
-    """One track of subtitles; `codec` is empty where ffmpeg does not know it."""
+    """One track of subtitles; `codec` is empty where ffmpeg does not know it, `marks` are as those of sound."""
 
     index: int
     codec: str = ""
     default: bool = False
     forced: bool = False
     language: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 class MediaFacts(_Facts):
@@ -274,12 +275,7 @@ def choose_audio(audios: tuple[AudioFacts, ...]) -> AudioFacts | None:
 
 
 def projected(facts: MediaFacts, bytes_read: int) -> MediaFacts:
-    """Facts of a whole file, estimated from those of its beginning.
-
-    Args:
-        facts: what was counted in the beginning.
-        bytes_read: size of the packets that were counted.
-    """
+    """Facts of a whole file, estimated from those of its beginning, whose packets have that many bytes."""
     seen_s = max((*(one.duration_s for one in facts.videos), *(one.duration_s for one in facts.audios), 0.0))
     share = min(1.0, max(bytes_read, 1) / facts.size)
     duration_s = max(facts.declared_duration_s or seen_s / share, seen_s)

@@ -77,7 +77,7 @@ def _probed(source: Source, bounds: sandbox.SandboxLimits, limits: Limits, *, wh
         for track in listing.tracks.values():
             track.settle()
         banner.duration_s = None
-    if banner.container in ("matroska", "mov") and banner.duration_s is not None:
+    if banner.container in ("matroska", "mov", "asf") and banner.duration_s is not None:
         # These declare the time of the end; where the clock starts late, that is more than the length.
         banner.duration_s -= max(0.0, banner.start_s)
     facts = _facts(source, listing, banner, clock, limits)

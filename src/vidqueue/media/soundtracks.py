@@ -20,6 +20,7 @@ _KBIT_SURROUND = 384
 # What browsers play in the containers that they open.
 _WEB = frozenset({"aac", "mp3", "opus", "vorbis"})
 _WEB_MP4 = frozenset({"aac", "mp3"})
+_SLOWEST_MP3 = 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class SoundWishes:
         fits = audio.codec in container.audio
         if self.mode == "web":
             fits = fits and audio.codec in (_WEB_MP4 if container.has_faststart else _WEB)
+        # The slowest rates of MP3 are in no standard of MP4, and ffmpeg refuses them.
+        fits = fits and not (audio.codec == "mp3" and container.name == "mp4" and audio.sample_rate < _SLOWEST_MP3)
         fits = fits and survives_copy(audio.codec, container.name, audio.channel_layout or "")
         changes = (
             audio.index in self.filters

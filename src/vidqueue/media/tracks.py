@@ -91,14 +91,16 @@ def _audio(line: StreamLine, track: Track, clock: Clock) -> AudioFacts:
         cut=track.cut,
         default=line.default,
         language=line.language,
+        marks=line.marks,
     )
 
 
 def subtitle_facts(line: StreamLine) -> SubtitleFacts:
     """The facts of a track of subtitles, whose packets are not listed."""
     return SubtitleFacts(
-        index=line.index, codec=line.codec, default=line.default, forced=line.forced, language=line.language
-    )
+        index=line.index, codec=line.codec, default=line.default, forced=line.forced, language=line.language,
+        marks=line.marks,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _OWN_COLOURS, _OWN_COLOURS_AT_ZERO = 5, frozenset({10, 20})
 _LOST_AT_MOST = 0.02
 _DAMAGED_AT_MOST = 0.20
 # Of encoders that begin and end with whole frames.
-_SOUND_SLACK_S = 0.1
+_SOUND_SLACK_S, _SOUND_SLACK_SAMPLES = 0.1, 4410
 # A gap this long in both video and sound is probably a discontinuity of the timestamps.
 _JUMP_S = 10.0
 
@@ -74,7 +74,8 @@ class Expected:
         """
         for place, (whole_s, audio) in enumerate(zip(self.sounds, facts.audios, strict=False), start=1):
             lost_s = whole_s - audio.heard_s
-            if whole_s and audio.heard_s and lost_s > _SOUND_SLACK_S + whole_s * _LOST_AT_MOST:
+            slack_s = max(_SOUND_SLACK_S, _SOUND_SLACK_SAMPLES / max(audio.sample_rate, 1))
+            if whole_s and audio.heard_s and lost_s > slack_s + whole_s * _LOST_AT_MOST:
                 yield place, whole_s, lost_s
 
 

@@ -23,6 +23,7 @@ from vidqueue.media.filters import conversions, output_colour
 from vidqueue.media.frames import Processed, picture_format, process_frames
 from vidqueue.media.hdr import NO_METADATA, read_static_metadata
 from vidqueue.media.jail.sandbox import SandboxLimits
+from vidqueue.media.marks import lost_track_marks
 from vidqueue.media.picture import Frame
 from vidqueue.media.probe import probe
 from vidqueue.media.sound_changes import changing, first_channels
@@ -150,6 +151,7 @@ class Enhance(Processor):
             *verify.jumps(facts),
             *expected.losses(result),
             *first_channels(facts.audios, result),
+            *lost_track_marks(facts, result),
             *conversions(video, target.picture.depth, target.how, result.video),
             *(
                 [f"The 360 degree projection ({video.projection}) is left out."]

@@ -26,6 +26,7 @@ from vidqueue.media.hdr import read_static_metadata
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.key_before import cut_for_copy
 from vidqueue.media.loudness import Loudness, measure
+from vidqueue.media.marks import lost_track_marks
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
 from vidqueue.media.sound_changes import behind_pictures, changing, first_channels, lost_channels
@@ -167,6 +168,7 @@ def _copied(
         if found.facts is not None:
             log_remarks(ctx, tally)
             warnings += [*expected.losses(found.facts), *found.notes, *first_channels(plan.facts.audios, found.facts)]
+            warnings += lost_track_marks(plan.facts, found.facts)
             warnings += lost_marks(plan.video, found.facts.video or plan.video)
             return found.facts.as_json()
         output.unlink()
@@ -241,6 +243,7 @@ def _encoded_by(
     lost = verify.check_sound(audios, tally) + lost_channels(audios, tally, behind_pictures(audios))
     facts = verify.check_output(output, expected, ctx.limits, ctx.canceled)
     lost += first_channels(audios, facts) if params.channels == "keep" else []
+    lost += lost_track_marks(plan.facts, facts)
     lost += lost_captions(check_source(plan.path), plan.video, _bounds(ctx), encoder.name)
     if plan.depth > 8:
         lost += read_static_metadata(check_source(plan.path), plan.video, _bounds(ctx)).lost

@@ -7,6 +7,8 @@ import math
 from vidqueue.errors import VidqueueError
 from vidqueue.job import OutputDraft
 from vidqueue.media import verify
+from vidqueue.media.carry import lost_in_animations
+from vidqueue.media.closed_captions import lost_captions
 from vidqueue.media.drawing import NOTHING_DRAWN, drawn
 from vidqueue.media.encoders import Quality
 from vidqueue.media.facts import MediaFacts, VideoFacts
@@ -15,6 +17,7 @@ from vidqueue.media.images import Animation, Window, write_animation
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.sampling import shown_size
 from vidqueue.media.source import check_source
+from vidqueue.media.tags import read_tags
 from vidqueue.processors.context import Context
 from vidqueue.processors.parts.choices import treatment
 from vidqueue.processors.parts.reporting import log_remarks, stage_reporter
@@ -49,7 +52,14 @@ def write_moving(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, 
     burned = NOTHING_DRAWN
     if params.subtitles == "burn":
         burned = drawn(check_source(ctx.inputs["video"]), facts, bounds, params.start_s, end_s)
-    warnings = [*_warnings(params, facts, video, how), *burned.warnings]
+    source = check_source(ctx.inputs["video"])
+    tags = read_tags(source, facts.described_streams, bounds)
+    warnings = [
+        *_warnings(params, facts, video, how),
+        *lost_in_animations(facts, tags, params.metadata),
+        *lost_captions(source, video, bounds),
+        *burned.warnings,
+    ]
     for number in range(_MOST_PASSES):
         wanted = Animation([Window(params.start_s, max(window_s, 0.01))], size, fps, params.container, facts.container,
                            params.crf if params.crf is not None else _QUALITY[params.quality], how, burned)  # fmt: skip
