@@ -84,3 +84,19 @@ async def three_transactions(connection: psycopg.AsyncConnection) -> None:
     await connection.set_autocommit(True)
     async with connection.pipeline():
         await connection.execute("SELECT 1")
+
+
+async def test_an_update_of_a_job_or_of_an_attempt_runs_few_triggers_and_parses_no_condition(queue: Queue) -> None:
+    """PostgreSQL parses the condition of a trigger anew at every statement, whether or not the trigger fires."""
+    found = await queue.sql(
+        """SELECT tgrelid::regclass::text AS "table", array_agg(tgname::text ORDER BY tgname) AS triggers,
+                  count(tgqual) AS conditions
+           FROM pg_trigger
+           WHERE tgrelid IN ('vidqueue.jobs'::regclass, 'vidqueue.attempts'::regclass)
+             AND NOT tgisinternal AND tgtype & 16 <> 0
+           GROUP BY 1 ORDER BY 1"""
+    )
+    assert found == [
+        {"table": "vidqueue.attempts", "triggers": ["follow"], "conditions": 0},
+        {"table": "vidqueue.jobs", "triggers": ["follow", "record", "stamp"], "conditions": 0},
+    ]
