@@ -7,7 +7,6 @@ so that each is answered from what was committed when it was asked, or later.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -51,9 +50,7 @@ class Gathered(Generic[Question, Answer]):
     async def _answers(self, questions: list[Question]) -> Sequence[Answer]:
         is_next = False
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_S):
-                    is_next = await self._asking.acquire()
+            is_next = await self._get_turn()
             async with self._database.statement() as connection:
                 self._close(questions)
                 return await self._ask(connection, questions)
@@ -61,6 +58,16 @@ class Gathered(Generic[Question, Answer]):
             self._close(questions)
             if is_next:
                 self._asking.release()
+
+    async def _get_turn(self) -> bool:
+        """Wait for the statement before, if there is one; False if that takes too long."""
+        if not self._asking.locked():
+            return await self._asking.acquire()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._asking.acquire()
+        except TimeoutError:
+            return False
 
     def _close(self, questions: list[Question]) -> None:
         if self._open is not None and self._open[0] is questions:

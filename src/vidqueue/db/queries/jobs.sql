@@ -54,6 +54,21 @@ pools AS MATERIALIZED (
     FROM (VALUES ('cpu'), ('gpu')) d (device)
 )
 
+-- part: columns
+SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.source, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
+       j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
+       j.wanted_lane, j.labels, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at, j.suspended_at, j.suspended_by,
+       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at, j.keep_s, j.kept_until,
+       EXISTS (SELECT FROM vidqueue.results r WHERE r.job_id = j.id AND r.source_id IS NOT NULL) AS cached,
+       ARRAY(SELECT d.depends_on FROM vidqueue.job_dependencies d WHERE d.job_id = j.id ORDER BY d.depends_on) AS depends_on,
+       coalesce(o.outputs, '[]') AS outputs,
+
+-- part: outputs
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
+                     'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
+    FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = j.id) o ON true
+
 -- part: shown
 -- The jobs of `picked` as clients see them: a waiting job with its reason, and a job in the queue with its position (exact
 -- among the first thousand). Jobs in the queue wait for the same reason if they have the same demand and owner; all lanes
@@ -66,45 +81,40 @@ pools AS MATERIALIZED (
         -- One look into the index for each; a join might be planned to read all jobs.
         WHERE j.id = a.id OFFSET 0) why
 )
-SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.source, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
-       j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
-       j.wanted_lane, j.labels, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at, j.suspended_at, j.suspended_by,
-       j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at, j.keep_s, j.kept_until,
-       EXISTS (SELECT FROM vidqueue.results r WHERE r.job_id = j.id AND r.source_id IS NOT NULL) AS cached,
-       ARRAY(SELECT d.depends_on FROM vidqueue.job_dependencies d WHERE d.job_id = j.id ORDER BY d.depends_on) AS depends_on,
+-- include: columns
        CASE WHEN w.id IS NOT NULL THEN least(w.position, 1000) END AS position,
        w.id IS NOT NULL AND w.position > 1000 AS position_is_bound,
        CASE WHEN r.demand IS NOT NULL THEN r.wait_reason WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
-       CASE WHEN r.demand IS NOT NULL THEN r.opens_at WHEN j.state = 'queued' THEN vidqueue.opens_at(j) END AS opens_at,
-       coalesce(o.outputs, '[]') AS outputs
+       CASE WHEN r.demand IS NOT NULL THEN r.opens_at WHEN j.state = 'queued' THEN vidqueue.opens_at(j) END AS opens_at
 FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
 LEFT JOIN line w ON w.id = j.id
 LEFT JOIN reasons r ON w.id IS NOT NULL AND r.demand = j.demand AND r.owner = j.owner
-LEFT JOIN LATERAL (
-    SELECT jsonb_agg(jsonb_build_object('name', o.name, 'file_id', f.id, 'filename', f.name,
-                     'media_type', f.media_type, 'size', f.size, 'sha256', f.sha256, 'facts', f.facts) ORDER BY o.name) AS outputs
-    FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id WHERE o.job_id = j.id) o ON true
+-- include: outputs
 
 -- name: get
-WITH
--- include: pools
-, picked AS MATERIALIZED (
-    SELECT id FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
-), line AS (
-    SELECT j.id, j.demand, j.owner, (SELECT count(*) FROM pools AS theirs CROSS JOIN LATERAL (
-                      (SELECT FROM vidqueue.jobs w
-                       WHERE w.ready AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
-                       ORDER BY w.rank, w.id LIMIT 1001)
-                      UNION ALL
-                      (SELECT FROM vidqueue.jobs w
-                       WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now()
-                         AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
-                       LIMIT 1001)) ahead
-                  WHERE theirs.lanes IS NOT DISTINCT FROM ours.lanes) AS position
-    FROM picked JOIN vidqueue.jobs j ON j.id = picked.id JOIN pools AS ours ON ours.device = j.device
-    WHERE j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
-)
--- include: shown
+-- One job as the lists show it, at a third less than a list of one. Its position counts the jobs before it, those of the other
+-- device too if the same lanes take both.
+-- include: columns
+       CASE WHEN line.position IS NOT NULL THEN least(line.position, 1000) END AS position, coalesce(line.position > 1000, false) AS position_is_bound,
+       CASE WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
+       CASE WHEN j.state = 'queued' THEN vidqueue.opens_at(j) END AS opens_at
+FROM vidqueue.jobs j
+LEFT JOIN LATERAL (
+    SELECT count(*) AS position FROM (VALUES ('cpu'), ('gpu')) AS theirs (device) CROSS JOIN LATERAL (
+        (SELECT FROM vidqueue.jobs w
+         WHERE w.ready AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
+         ORDER BY w.rank, w.id LIMIT 1001)
+        UNION ALL
+        (SELECT FROM vidqueue.jobs w
+         WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now()
+           AND w.device = theirs.device AND (w.rank, w.id) <= (j.rank, j.id)
+         LIMIT 1001)) ahead
+    WHERE theirs.device = j.device OR NOT EXISTS (
+        SELECT FROM vidqueue.lanes l
+        WHERE l.state = 'online' AND (theirs.device = ANY (l.takes)) <> (j.device = ANY (l.takes)))
+) line ON j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
+-- include: outputs
+WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: state
 SELECT state FROM vidqueue.jobs WHERE id = %(id)s
