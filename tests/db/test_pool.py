@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
 from tests.factory import Queue
+from vidqueue.db import queries
 from vidqueue.db.pool import Database, listen
 from vidqueue.errors import VidqueueError
 
@@ -137,3 +139,19 @@ async def test_a_listener_at_rest_sleeps(database_url: str, monkeypatch: pytest.
         monkeypatch.setattr(loop, "call_later", counted)
         assert [one async for one in connection.notifies(timeout=1)] == []
     assert len(timers) <= 2, "it woke up while there was nothing to read"
+
+
+@pytest.mark.parametrize("by_index", [True, False])
+async def test_plans_by_index_read_no_whole_table_however_small_it_was(queue: Queue, by_index: bool) -> None:
+    """A plan that reads a small table as a whole is right for it, and is kept when the table has grown."""
+    ids = [await queue.submit() for _ in range(3)]
+    await queue.sql("ANALYZE vidqueue.jobs")
+    async with (
+        Database(queue.database.url, keep_plans=True, by_index=by_index) as database,
+        database.statement() as connection,
+    ):
+        read = ""
+        for name, values in (("get", {"id": ids[0], "owner": None}), ("page_of_ids", {"ids": ids})):
+            text = f"EXPLAIN {queries.load('jobs')[name]}".encode()
+            read += "\n".join(str(line) for line in await (await connection.execute(text, values)).fetchall())
+        assert bool(re.search(r"(Seq|Bitmap Heap) Scan on jobs", read)) is not by_index

@@ -41,6 +41,7 @@ async def listening(services: Services) -> AsyncIterator[str]:
         pool_size=JOB_CONNECTIONS,
         query_timeout_s=services.database.query_timeout_s,
         keep_plans=True,
+        by_index=True,
     ) as job_pool:
         services.pools["jobs"] = job_pool
         app = build(services, job_pool)

@@ -56,6 +56,10 @@ _CONFLICT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailur
 STATEMENT_SHARE = 0.9
 
 
+# Methods of the planner that read more than the rows that are looked up.
+_NOT_BY_INDEX = ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
+
+
 class EventLoopConnection(psycopg.AsyncConnection[DictRow]):
     """A psycopg connection that waits on the event loop until its socket is readable or its timeout expires."""
 
@@ -77,7 +81,9 @@ class Pool(AsyncConnectionPool[Connection]):
     at once. A server that is away is asked twice a second while anybody waits, not at growing distances.
     """
 
-    def __init__(self, url: str, *, query_timeout_s: float, keep_plans: bool = False, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, query_timeout_s: float, keep_plans: bool = False, by_index: bool = False, **options: Any
+    ) -> None:
         # Autocommit, so that a single statement costs one round trip and not three.
         kwargs = {**CONNECT_OPTIONS, "row_factory": dict_row, "autocommit": True}
         super().__init__(
@@ -86,7 +92,7 @@ class Pool(AsyncConnectionPool[Connection]):
             kwargs=kwargs | {"prepare_threshold": 0} if keep_plans else kwargs,
             connection_class=EventLoopConnection,
             reconnect_timeout=RECONNECT_S,
-            configure=partial(_prepare, timeout_s=query_timeout_s, keep_plans=keep_plans),
+            configure=partial(_prepare, timeout_s=query_timeout_s, keep_plans=keep_plans, by_index=by_index),
             open=False,
             **options,
         )
@@ -147,10 +153,19 @@ class Database:
     """A pool of connections, open for the time of an `async with`.
 
     With `keep_plans` the statements stay prepared with one plan each: for the few that every job needs, which must not
-    be planned anew. Others are better off with a plan for the values at hand.
+    be planned anew. Others are better off with a plan for the values at hand. With `by_index` the plans read tables by
+    their indexes only: a kept plan that was made while a table was nearly empty would read all of it when it has grown.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 8, query_timeout_s: float = 10, keep_plans: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        query_timeout_s: float = 10,
+        keep_plans: bool = False,
+        by_index: bool = False,
+    ) -> None:
         self.url = url
         self.query_timeout_s = query_timeout_s
         # Set when the process exits: whoever waits for the database stops waiting.
@@ -159,6 +174,7 @@ class Database:
             url,
             query_timeout_s=query_timeout_s,
             keep_plans=keep_plans,
+            by_index=by_index,
             min_size=2,
             max_size=pool_size,
             # Short, so that a request is answered with 503 while the database is away.
@@ -219,7 +235,9 @@ class Database:
         return VidqueueError("query_timeout", f"The database did not finish in time: {error}")
 
 
-async def _prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float, keep_plans: bool) -> None:
+async def _prepare(
+    connection: psycopg.AsyncConnection[Any], *, timeout_s: float, keep_plans: bool, by_index: bool
+) -> None:
     """Configure a new session: search path, timeouts, time zone, plans."""
     with hung_up_after(timeout_s, connection):
         await connection.execute(f"SET search_path = {SEARCH_PATH}")
@@ -228,6 +246,8 @@ async def _prepare(connection: psycopg.AsyncConnection[Any], *, timeout_s: float
         await connection.execute("SET timezone = 'UTC'")
         if keep_plans:
             await connection.execute("SET plan_cache_mode = force_generic_plan")
+        for method in _NOT_BY_INDEX if by_index else ():
+            await connection.execute(f"SET enable_{method} = off")
 
 
 async def rows(connection: Connection, family: str, name: str, /, **values: Any) -> list[DictRow]:
