@@ -11,7 +11,7 @@ import pytest
 
 from vidqueue.errors import VidqueueError, is_retryable
 from vidqueue.media.containers import CONTAINERS, ContainerName, carrying_untouched
-from vidqueue.media.encoders import ENCODERS, encoder_named, working_encoders, works
+from vidqueue.media.encoders import ENCODERS, encoder_named, fault_of, working_encoders, works
 from vidqueue.media.facts import AudioFacts, Colour, MediaFacts, VideoFacts, choose_video
 from vidqueue.media.filters import even, output_colour, output_time_base, tagged, upright_yuv
 from vidqueue.media.jail import sandbox
@@ -88,9 +88,9 @@ def test_every_software_encoder_works_in_the_jail() -> None:
 
 def test_an_encoder_is_tried_once_per_process() -> None:
     assert works("libx264")
-    tried = works.cache_info().misses
+    tried = fault_of.cache_info().misses
     assert works("libx264")
-    assert works.cache_info().misses == tried
+    assert fault_of.cache_info().misses == tried
 
 
 def test_a_trial_that_was_killed_says_nothing_about_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_trial_that_was_killed_says_nothing_about_the_encoder(monkeypatch: pyt
         os.kill(running.pid, signal.SIGKILL)
         return running
 
-    works.cache_clear()
+    fault_of.cache_clear()
     monkeypatch.setattr(sandbox, "start", start_and_kill)
     with pytest.raises(VidqueueError) as refused:
         works("libx264")

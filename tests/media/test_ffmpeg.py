@@ -92,6 +92,38 @@ def test_last_words_become_a_stable_code(words: str, code: str) -> None:
     assert failure_of(Ended(1, "itself", ("first line", words))).code == code
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        # As ffmpeg 9.0.2 says it beside the drivers 580 and 470, and beside none.
+        (
+            "Driver does not support the required nvenc API version. Required: 13.1 Found: 13.0\n"
+            "The minimum required Nvidia driver for nvenc is 610.00 or newer",
+            "The NVIDIA driver is too old for this ffmpeg: "
+            "it has NVENC 13.0, and 13.1 is needed (driver 610.00 or newer).",
+        ),
+        (
+            "Driver does not support the required nvenc API version. Required: 13.1 Found: 11.1",
+            "The NVIDIA driver is too old for this ffmpeg: it has NVENC 11.1, and 13.1 is needed.",
+        ),
+        (
+            "Cannot load libnvidia-encode.so.1",
+            "The library libnvidia-encode.so.1 of the NVIDIA driver cannot be loaded.",
+        ),
+        ("No capable devices found", "No GPU has this encoder."),
+        (
+            "OpenEncodeSessionEx failed: incompatible client key (21): (no details)",
+            "The GPU gives no encoding session: incompatible client key.",
+        ),
+    ],
+)
+def test_why_an_encoder_of_the_gpu_does_not_work_is_told(said: str, told: str) -> None:
+    cause = [f"[h264_nvenc @ 0x55f2e67b7e80] [error] {line}" for line in said.splitlines()]
+    effect = "[enc:h264_nvenc @ 0x55f2e67b7e00] [error] Error while opening encoder - maybe incorrect parameters"
+    error = failure_of(Ended(218, "itself", (*cause, effect)))
+    assert (error.code, error.message) == ("encoder_unavailable", told)
+
+
 def test_a_kill_that_nobody_here_sent_is_taken_for_memory() -> None:
     assert failure_of(Ended(-9, "itself", ())).code == "out_of_memory"
 

@@ -146,13 +146,14 @@ def test_a_sound_file_needs_a_video(samples: Samples, workspace: Path) -> None:
 
 def test_an_encoder_that_does_not_work_here_is_said_before_the_work(samples: Samples, workspace: Path) -> None:
     work = Work("transcode", samples("plain.mp4"), workspace)
-    from vidqueue.media.encoders import works
+    from vidqueue.media.encoders import fault_of
 
-    if works("h264_nvenc"):
+    if not (reason := fault_of("h264_nvenc")):
         pytest.skip("this machine has NVENC")
     with pytest.raises(VidqueueError) as caught:
         work.run(encoder="nvenc")
     assert caught.value.code == "encoder_unavailable"
+    assert caught.value.message == f"The encoder h264_nvenc does not work on this machine. {reason}"
     assert list(workspace.iterdir()) == []
 
 

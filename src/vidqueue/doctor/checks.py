@@ -205,9 +205,14 @@ def check_encoders(*, gpu: bool) -> Check:
     if "libx264" not in working:
         return Check("encoders", "error", found, "Unset IMAGEIO_FFMPEG_EXE, or point it at an ffmpeg with libx264.")
     found += "".join(map(_proven, filter(None, map(encoders.on_gpu, encoders.ON_GPU)))) if gpu else ""
-    if missing:
-        return Check("encoders", "warning", f"{found}; not {', '.join(missing)}", "Jobs that ask for these will fail.")
-    return Check("encoders", "ok", found)
+    if not missing:
+        return Check("encoders", "ok", found)
+    by_reason: dict[str, list[str]] = {}
+    for name in missing:
+        by_reason.setdefault(encoders.fault_of(name).rstrip("."), []).append(name)
+    faults = "; ".join(f"not {', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    hint = "Jobs that ask for these will fail; `auto` takes another. IMAGEIO_FFMPEG_EXE may name another ffmpeg."
+    return Check("encoders", "warning", f"{found}; {faults}", hint)
 
 
 def _proven(gpu: encoders.Encoder) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
-from vidqueue.media.arguments import QUIET
+from vidqueue.media.arguments import INFORMATIVE, QUIET
 from vidqueue.media.containers import Container, VideoCodec
 from vidqueue.media.faults import failure_of
 from vidqueue.media.jail import sandbox
@@ -23,6 +23,7 @@ EncoderChoice = Literal[
 ]
 
 _TRIAL_TIMEOUT_S = 30.0
+_HINT_GPU = "`auto` takes the CPU where the encoder of the GPU does not work; `vidqueue doctor` lists those that work."
 # The lowest rate that anybody may ask for.
 LEAST_KBIT = 16
 
@@ -165,8 +166,9 @@ def require(encoder: Encoder) -> None:
     Raises:
         VidqueueError: `encoder_unavailable`; `out_of_memory` when the trial was killed.
     """
-    if not works(encoder.name):
-        raise VidqueueError("encoder_unavailable", f"The encoder {encoder.name} does not work on this machine.")
+    if reason := fault_of(encoder.name):
+        said = f"The encoder {encoder.name} does not work on this machine. {reason}"
+        raise VidqueueError("encoder_unavailable", said, hint=_HINT_GPU if encoder.gpu else None)
 
 
 def working_encoders() -> tuple[str, ...]:
@@ -174,16 +176,25 @@ def working_encoders() -> tuple[str, ...]:
     return tuple(name for name in ENCODERS if works(name))
 
 
-@cache
 def works(name: str) -> bool:
-    """True if this encoder encodes a small test picture; tried once per process.
+    """True if this encoder encodes a small test picture.
+
+    Raises:
+        VidqueueError: as `fault_of`.
+    """
+    return not fault_of(name)
+
+
+@cache
+def fault_of(name: str) -> str:
+    """Why this encoder encodes no small test picture, a sentence; empty if it does. Tried once per process.
 
     Raises:
         VidqueueError: the trial was killed from outside, which says nothing about the encoder and is not remembered.
     """
     encoder = ENCODERS[name]
     arguments = [
-        *QUIET, "-loglevel", "error",
+        *QUIET, *INFORMATIVE,
         "-f", "lavfi", "-i", "color=gray:size=320x192:rate=25", "-frames:v", "1", "-pix_fmt", "yuv420p",
         "-c:v", name, "-f", "null", "pipe:1",
     ]  # fmt: skip
@@ -192,4 +203,4 @@ def works(name: str) -> bool:
         ended = running.wait()
     if ended.returncode == -signal.SIGKILL and ended.by == "itself":
         raise failure_of(ended)
-    return ended.returncode == 0
+    return failure_of(ended).message if ended.returncode else ""

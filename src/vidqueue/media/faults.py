@@ -41,6 +41,28 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (r"Error opening input", "unsupported_format", "The file is not a video that can be read."),
     (r"Unknown encoder '([\w.-]{1,60})'", "encoder_unavailable", "This ffmpeg has no encoder {}."),
     (
+        r"required nvenc API version\. Required: ([\d.]{1,9}) Found: ([\d.]{1,9})"
+        r"[^\n]{0,99}\n[^\n]{0,99}driver for nvenc is ([\d.]{1,9}\d)",
+        "encoder_unavailable",
+        "The NVIDIA driver is too old for this ffmpeg: it has NVENC {1}, and {0} is needed (driver {2} or newer).",
+    ),
+    (
+        r"required nvenc API version\. Required: ([\d.]{1,9}) Found: ([\d.]{1,9}\d)",
+        "encoder_unavailable",
+        "The NVIDIA driver is too old for this ffmpeg: it has NVENC {1}, and {0} is needed.",
+    ),
+    (
+        r"Cannot load (lib[\w.-]{1,60})",
+        "encoder_unavailable",
+        "The library {} of the NVIDIA driver cannot be loaded.",
+    ),
+    (r"No capable devices found", "encoder_unavailable", "No GPU has this encoder."),
+    (
+        r"OpenEncodeSessionEx failed: ([\w ]{1,60}\w)",
+        "encoder_unavailable",
+        "The GPU gives no encoding session: {}.",
+    ),
+    (
         r"\[enc:([\w.-]{1,60}) @ 0x[0-9a-f]{1,16}\] (?:\[\w{1,9}\] )?Error while opening encoder",
         "encoder_unavailable",
         "The encoder {} could not be started.",
