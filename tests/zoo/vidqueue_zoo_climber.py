@@ -38,8 +38,8 @@ class Climber(Processor):
             return params
         return params.model_copy(update={"size": params.size // 2}) if params.size > 64 else None
 
-    def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
-        """Work, if there is room."""
+    def run(self, params: Any, ctx: Context) -> list[OutputDraft] | None:
+        """Work, if there is room, and return or promise the output."""
         left = sorted(path.name for path in ctx.workspace.iterdir())
         loaded = ctx.models.get("model", lambda: params.size)
         (ctx.workspace / "half").mkdir()
@@ -50,4 +50,6 @@ class Climber(Processor):
             ctx.publish(promised)
         if params.size > params.fits:
             raise MemoryError if params.of_the_machine else OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        if params.of_the_machine:
+            return None
         return [] if params.publish else [promised]

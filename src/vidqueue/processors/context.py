@@ -184,9 +184,7 @@ class Context:
         Raises:
             VidqueueError: `bad_output`.
         """
-        if returned is None:
-            return list(self.outputs)
-        drafts = [returned] if isinstance(returned, OutputDraft) else returned
+        drafts = self.outputs if returned is None else [returned] if isinstance(returned, OutputDraft) else returned
         check_returned(drafts)
         for draft in drafts if self.degraded else ():
             draft.facts["degraded"] = list(self.degraded)
