@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from tests.daemon import Daemon, until
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import Failure
 from vidqueue.processors import registry
-from vidqueue.processors.generate import Generate
+from vidqueue.processors.diffusion.rungs import precision_of
+from vidqueue.processors.diffusion.settings import Pipeline
+from vidqueue.processors.generate import Generate, GenerateParams
 from vidqueue.testing import Trial
 from vidqueue.worker.executor import ladder
 
@@ -121,6 +124,19 @@ def test_each_step_is_told_with_a_picture_and_a_cancel_between_steps_keeps_the_p
     trial.canceled.clear()
     generated(trial, model="mini-sd", seed=1)
     assert loads(trial) == 1
+
+
+def test_the_precision_follows_from_the_device_and_not_from_what_the_process_has_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params, pipeline = (
+        GenerateParams(model="m", prompt="p"),
+        Pipeline.model_validate({"path": "/m", "task": "text-to-image"}),
+    )
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert precision_of(params, pipeline, "cuda:0") == "bfloat16"
+    assert precision_of(params, pipeline, "cpu") == "float32"
+    assert precision_of(params, pipeline.model_copy(update={"dtype": "float16"}), "cuda:0") == "float16"
 
 
 def run_ladder(trial: Trial, **params: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -94,8 +94,9 @@ class Generate(Processor):
     stall_timeout_s = 1800
     # The disk of the models may be slow to answer.
     asks_peer = True
-    # The size of the current run: it may follow from the input picture, which `degrade` does not get.
+    # Of the current run, for `degrade`, which does not get them; the size may follow from the input picture.
     _size: tuple[int, int] | None = None
+    _device = "cpu"
 
     def vram_mb(self, params: Any) -> int:
         """Return the configured memory of the model."""
@@ -137,7 +138,7 @@ class Generate(Processor):
             native = folder.read(pipeline.path).native
         except VidqueueError:
             return None
-        update = rungs.next_rung(params, pipeline, native, error.code, self._size)
+        update = rungs.next_rung(params, pipeline, native, error.code, self._device, self._size)
         return params.model_copy(update=update) if update else None
 
     def run(self, params: Any, ctx: Context) -> list[OutputDraft]:
@@ -145,7 +146,7 @@ class Generate(Processor):
         from vidqueue.processors.diffusion.run import Run
 
         run = Run(params, self._pipeline(params), ctx)
-        self._size = run.size
+        self._size, self._device = run.size, ctx.device
         return run.generate()
 
     def _pipeline(self, params: Any) -> Pipeline:

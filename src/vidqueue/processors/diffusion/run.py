@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vidqueue.errors import VidqueueError
+from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import OutputDraft
+from vidqueue.processors import library_errors
 from vidqueue.processors.base import Context
 from vidqueue.processors.diffusion import folder, pictures, pipelines, record, rungs
 from vidqueue.processors.diffusion.previews import preview_of
@@ -48,7 +49,10 @@ class Run:
         files = record.hashes([*self._folder.files, *(path for path, _ in self._loras)], ctx)
         ctx.progress(Progress(0.0, "load"))
         wanted = pipelines.Wanted(
-            self._pipeline.path, rungs.precision_of(self._params, self._pipeline), self._params.offload, ctx.device
+            self._pipeline.path,
+            rungs.precision_of(self._params, self._pipeline, ctx.device),
+            self._params.offload,
+            ctx.device,
         )
         pipe = pipelines.loaded(wanted, self._folder, self._loras, ctx)
         pipelines.check_task(pipe, self._pipeline.task)
@@ -162,15 +166,6 @@ def _name_of(path: Path, base: Path) -> str:
 
 def _told(error: Exception) -> VidqueueError | None:
     """Return the error for an exception of a pipeline; None if the executor should classify it."""
-    if isinstance(error, VidqueueError | OSError | MemoryError) or type(error).__name__ in (
-        "CanceledError",
-        "OutOfMemoryError",
-        "AcceleratorError",
-    ):
+    if isinstance(error, VidqueueError | OSError | CanceledError) or library_errors.code_of(error) is not None:
         return None
-    text = str(error)
-    if text.startswith("CUDA error"):
-        return None
-    if "can't allocate memory" in text:  # the message of torch's CPU allocator
-        return VidqueueError("out_of_memory", text.split("\n", 1)[0])
-    return VidqueueError("model_failed", f"{type(error).__name__}: {text}")
+    return VidqueueError("model_failed", f"{type(error).__name__}: {error}")

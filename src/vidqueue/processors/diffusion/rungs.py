@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from vidqueue.processors.diffusion.folder import Native, fewer_frames
@@ -15,7 +14,7 @@ _FURTHER = {"none": "model", "model": "layers"}
 
 
 def next_rung(
-    params: Any, pipeline: Pipeline, native: Native, code: str, size: tuple[int, int] | None = None
+    params: Any, pipeline: Pipeline, native: Native, code: str, device: str, size: tuple[int, int] | None = None
 ) -> dict[str, Any] | None:
     """Return the changes of parameters that reduce the need of memory; None if there are none.
 
@@ -24,9 +23,10 @@ def next_rung(
         pipeline: its pipeline.
         native: the native sizes of the pipeline.
         code: the code of the error. Offloading saves GPU memory only.
+        device: the device of the lane, `cpu` or `cuda:0`.
         size: the size of the pictures, if it is known already.
     """
-    precision = precision_of(params, pipeline)
+    precision = precision_of(params, pipeline, device)
     if precision in _HALF:
         return {"dtype": _HALF[precision]}
     if not params.tiling:
@@ -36,13 +36,12 @@ def next_rung(
     return _smaller(params, pipeline, native, size or size_of(params, native))
 
 
-def precision_of(params: Any, pipeline: Pipeline) -> str:
+def precision_of(params: Any, pipeline: Pipeline, device: str) -> str:
     """Return the precision of the weights: that of the job, else of the pipeline, else the default of the device."""
     chosen = pipeline.dtype if params.dtype == "auto" else params.dtype
     if chosen != "auto":
         return str(chosen)
-    torch = sys.modules.get("torch")
-    return "bfloat16" if torch is not None and torch.cuda.is_available() else "float32"
+    return "float32" if device == "cpu" else "bfloat16"
 
 
 def size_of(params: Any, native: Native, picture: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from vidqueue.job import Failure, OutputDraft
 from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.ops import active_time
-from vidqueue.processors import registry
+from vidqueue.processors import library_errors, registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import PREVIEW_EVERY_S, LogLine, Progress
 from vidqueue.settings.secrets import secret_values
@@ -256,13 +256,11 @@ def _without_ours(trace: TracebackType | None) -> TracebackType | None:
 def _failure(error: BaseException, detail: str) -> Failure:
     if isinstance(error, VidqueueError):
         return Failure.from_error(error, detail=detail)
-    if isinstance(error, MemoryError):
-        hint = "Give smaller media, or let the processor hold less at a time."  # no setting limits a processor's memory
-        return Failure.of("out_of_memory", "The processor ran out of memory.", hint=hint, detail=detail)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing torch
-        return Failure.of("gpu_out_of_memory", str(error).split("\n", 1)[0], detail=detail)
-    if type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error"):
-        return Failure.of("gpu_error", str(error).split("\n", 1)[0], detail=detail)
+    if (code := library_errors.code_of(error)) is not None:
+        # No setting limits the memory of a processor: limits.memory_mib is that of ffmpeg.
+        hint = "Give smaller media, or let the processor hold less at a time." if code == "out_of_memory" else ""
+        words = library_errors.words_of(error) or "The processor ran out of memory."
+        return Failure.of(code, words, hint=hint, detail=detail)
     if is_no_space(error):
         return Failure.of("no_space", "The disk of the workspace is full.", detail=detail)
     exits = isinstance(error, SystemExit)
