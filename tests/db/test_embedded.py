@@ -75,6 +75,22 @@ def postmaster(data_dir: Path) -> int:
     return int((data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
 
 
+async def test_variables_of_libpq_for_another_server_lead_nobody_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {
+        "PGPORT": "1", "PGHOSTADDR": "127.0.0.1", "PGSERVICE": "another", "PGTARGETSESSIONATTRS": "standby",
+        "PGREQUIREAUTH": "scram-sha-256", "PGCHANNELBINDING": "require", "PGGSSENCMODE": "require",
+        "PGREQUIREPEER": "nobody",
+        "PGSSLCERTMODE": "require", "PGSSLMODE": "require", "PGOPTIONS": "-c search_path=another",
+    }  # fmt: skip
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    async with embedded.running(tmp_path) as url, await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute("SELECT current_setting('search_path'), current_setting('data_directory')")
+        assert await cursor.fetchone() == ('"$user", public', str(tmp_path / "postgres"))
+
+
 async def test_no_process_of_the_server_gets_the_environment_of_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

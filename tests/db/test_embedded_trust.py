@@ -71,7 +71,9 @@ def test_a_socket_folder_of_ours_is_used_and_the_server_must_be_of_the_right_use
     data_dir, sockets = deep
     (data_dir / server.FOLDER).mkdir(mode=0o700)
     sockets.mkdir(mode=0o700)
-    assert server.url_of(data_dir).endswith(f"?host={sockets}&requirepeer={pwd.getpwuid(os.geteuid()).pw_name}")
+    assert server.url_of(data_dir).endswith(
+        f"?host={sockets}&port=5432&requirepeer={pwd.getpwuid(os.geteuid()).pw_name}"
+    )
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o750, 0o701])

@@ -7,6 +7,11 @@ import os
 import subprocess
 from pathlib import Path
 
+_OF_OTHER_SERVERS = (
+    "PGCHANNELBINDING", "PGGSSENCMODE", "PGHOSTADDR", "PGOPTIONS", "PGPORT", "PGREQUIREAUTH", "PGREQUIREPEER",
+    "PGSERVICE", "PGSSLCERTMODE", "PGSSLMODE", "PGSSLNEGOTIATION", "PGTARGETSESSIONATTRS",
+)  # fmt: skip
+
 
 class EmbeddedError(Exception):
     """The embedded server cannot run; the message says why and what to do."""
@@ -44,6 +49,16 @@ def environment() -> dict[str, str]:
     """Return a minimal environment, so that no secret of the daemon and no variable of libpq reaches the server."""
     kept = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def forget_other_servers() -> None:
+    """Remove what this process's environment tells libpq about another server.
+
+    Such variables are set in the shell of somebody who works with a server of their own. They would lead connections to
+    the embedded server elsewhere, or ask it for what it does not have.
+    """
+    for name in _OF_OTHER_SERVERS:
+        os.environ.pop(name, None)
 
 
 def _major_of(programs: Path) -> str:

@@ -26,7 +26,13 @@ from pathlib import Path
 import structlog
 
 from vidqueue.db.embedded.disk_reserve import DiskReserve
-from vidqueue.db.embedded.programs import EmbeddedError, bundled_programs, environment, require_same_major
+from vidqueue.db.embedded.programs import (
+    EmbeddedError,
+    bundled_programs,
+    environment,
+    forget_other_servers,
+    require_same_major,
+)
 from vidqueue.db.embedded.system_user import SYSTEM_USER, SystemUserError, system_user
 from vidqueue.ops import parent_death
 from vidqueue.ops.supervise import supervise
@@ -37,6 +43,7 @@ START_TIMEOUT_S = 60
 HEARTBEAT_EVERY_S = 5
 # A socket address has at most 107 bytes, and PostgreSQL adds its own file name to the folder.
 LONGEST_SOCKET_FOLDER = 88
+PORT = 5432
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -81,15 +88,21 @@ async def running(
         await server.stop()
 
 
+def exists(data_dir: Path) -> bool:
+    """True if the data folder has an embedded server, whether it runs or not."""
+    return (data_dir / FOLDER / "PG_VERSION").exists()
+
+
 def url_of(data_dir: Path) -> str:
     """Return the URL of the embedded server of this data folder, whether it runs or not.
 
     Raises:
         EmbeddedError: its socket folder is in the temporary folder, and another user created it or can write to it.
     """
+    forget_other_servers()
     folder = data_dir / FOLDER
     sockets = _socket_folder(folder)
-    address = f"postgresql://postgres@/postgres?host={sockets}"
+    address = f"postgresql://postgres@/postgres?host={sockets}&port={PORT}"
     if sockets == folder:
         return address
     _require_private(sockets)
