@@ -114,6 +114,14 @@ def test_the_database_url_comes_from_a_file_or_a_credential_and_is_masked(
     assert settings.database.url.get_secret_value() == "postgresql://other/x"
 
 
+@pytest.mark.parametrize("content", [b"", b" \n", b"postgresql://me:\xff@db/x"])
+def test_a_file_without_an_address_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    (tmp_path / "database_url").write_bytes(content)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"database\.url_file"):
+        load()
+
+
 def test_lists_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDQUEUE_INPUTS__ROOTS", '["/srv/a", "/srv/b"]')
     assert load().settings.inputs.roots == [Path("/srv/a"), Path("/srv/b")]

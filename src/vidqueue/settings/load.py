@@ -92,7 +92,7 @@ def load(
         raise ConfigError([*problems, *faults.messages(error, model, origins)]) from None
     except SettingsError as error:
         raise ConfigError([*problems, f"environment: {error}: {error.__cause__}"]) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError([*problems, f"database.url_file: {error}"]) from None
     if problems:
         raise ConfigError(problems)
@@ -224,6 +224,9 @@ def _with_url_file(settings: Settings) -> Settings:
     if settings.database.url_file is None:
         return settings
     url = SecretStr(settings.database.url_file.read_text(encoding="utf-8").strip())
+    if not url:
+        # An address of nothing is that of some server that libpq assumes, and so is none.
+        raise ValueError(f"{settings.database.url_file} is empty; write the address of the database into it")
     return settings.model_copy(update={"database": settings.database.model_copy(update={"url": url})})
 
 
