@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -38,7 +37,7 @@ from vidqueue.jobs.watch_folders import watching
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
 from vidqueue.ops import data_folder, failpoints, logs
-from vidqueue.ops.data_folder import RunningDaemon
+from vidqueue.ops.data_folder import DataFolderBusyError, DataFolderError, RunningDaemon
 from vidqueue.ops.open_files import raise_open_files_limit
 from vidqueue.ops.supervise import supervise
 from vidqueue.ops.systemd import Manager, manager_of
@@ -72,10 +71,6 @@ class Running:
     facts: RunningDaemon | None
 
 
-class DataFolderBusyError(Exception):
-    """Another daemon has locked the data folder."""
-
-
 class NotAllowedError(Exception):
     """The configuration asks for something unsafe."""
 
@@ -87,7 +82,7 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
     EmbeddedError: ("database_cannot_serve", 69),
     VidqueueError: ("database_cannot_serve", 69),
     DataFolderBusyError: ("data_folder_in_use", 75),
-    data_folder.DataFolderError: ("data_folder_unusable", 78),
+    DataFolderError: ("data_folder_unusable", 78),
     CannotListenError: ("address_in_use", 75),
     NotAllowedError: ("configuration_not_allowed", 78),
 }
@@ -166,15 +161,15 @@ async def running(
     """Run a daemon for the block. It drains at the end, or interrupts its jobs at once if `drain` is hurried.
 
     Raises:
-        DataFolderBusyError, DataFolderError, NotAllowedError, DatabaseUnfitError, MigrationError, EmbeddedError: it
-            cannot start.
+        DataFolderBusyError, DataFolderError, NotAllowedError: it cannot start.
+        DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
     """
     _load_processors(settings)
     watchdog = watchdog or Watchdog()
     async with AsyncExitStack() as stack:
         # An API process may share the folder with a worker; two processes of the same role may not.
         lock = data_folder.API_LOCK if role == "api" else data_folder.LOCK
-        stack.enter_context(_only_daemon(settings.data_dir, lock))
+        stack.enter_context(data_folder.only_daemon(settings.data_dir, lock))
         database_url = await _database_url(settings, role, stack, watchdog)
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
@@ -223,6 +218,11 @@ async def _database_url(settings: Settings, role: Role, stack: AsyncExitStack, w
     if role == "api":
         # The worker on this folder runs the embedded server.
         return embedded.url_of(settings.data_dir)
+    if data_folder.database_of(settings.data_dir) and not embedded.exists(settings.data_dir):
+        raise NotAllowedError(
+            f"{settings.data_dir} belongs to a database whose address the configuration does not give: set "
+            "database.url_file. If its embedded database was moved away, restore a backup into the folder first."
+        )
     disk_reserve_mib = settings.database.disk_reserve_mib
     return await stack.enter_async_context(
         embedded.running(settings.data_dir, disk_reserve_mib=disk_reserve_mib, watchdog=watchdog)
@@ -264,7 +264,7 @@ async def _require_own_database(services: Services) -> None:
     async with services.database.transaction() as connection:
         found = await row(connection, "system", "installation")
     assert found is not None
-    if services.storage.read_or_create("database_id", str(found["id"])) != str(found["id"]):
+    if services.storage.read_or_create(data_folder.DATABASE, str(found["id"])) != str(found["id"]):
         folder = services.settings.data_dir
         raise NotAllowedError(
             f"{folder} belongs to another database. Use that database, or another data_dir; "
@@ -279,15 +279,6 @@ def _configuration_errors() -> Iterator[None]:
         yield
     except VidqueueError as error:
         raise (error if error.code in DATABASE_BUSY else NotAllowedError(error.message)) from None
-
-
-@contextmanager
-def _only_daemon(data_dir: Path, name: str) -> Iterator[None]:
-    """Lock the data folder for the block."""
-    with data_folder.locked(data_dir, name) as ours:
-        if not ours:
-            raise DataFolderBusyError(f"{data_dir} is in use by process {data_folder.holder(data_dir, name)}.")
-        yield
 
 
 async def _require_key(services: Services) -> None:

@@ -195,7 +195,7 @@ def test_what_is_no_backup_is_said_to_be_none(alone: CommandLine, content: bytes
     ran = restore(alone, file, tmp_path / "data")
     assert ran.code == 1
     assert "Traceback" not in ran.err
-    assert ("format 99" if content == "later" else "archive") in ran.err or "not a backup" in ran.err
+    assert ("format 99" if content == "later" else "not a backup of vidqueue") in ran.err
 
 
 def test_what_is_refused_draws_no_bar(alone: CommandLine, tmp_path: Path) -> None:

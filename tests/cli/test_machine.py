@@ -96,16 +96,54 @@ def test_commands_find_the_database_of_a_daemon_that_has_its_address_from_system
     with own_postgres() as postgres:
         (tmp_path / "credentials").mkdir()
         (tmp_path / "credentials" / "database_url").write_text(postgres.url)
-        running = Daemon(tmp_path / "data", CREDENTIALS_DIRECTORY=str(tmp_path / "credentials")).start()
+        running = Daemon(tmp_path / "data", CREDENTIALS_DIRECTORY=str(tmp_path / "credentials"))
+        running.prepared = False
+        running.start()
         try:
             assert alone("db", "url", "--data-dir", str(running.data_dir)).out.strip() == postgres.url
             checks = {one["name"]: one for one in alone("doctor", "--json", "--data-dir", str(running.data_dir)).lines}
             assert "your server" in checks["database"]["found"]
         finally:
             assert running.stop() == 0
-    # Of a daemon that has ended nothing is taken.
-    address = alone("db", "url", "--data-dir", str(running.data_dir)).out.strip()
-    assert address == embedded.url_of(running.data_dir)
+    # Of a daemon that has ended nothing is taken, and no other database is made: a backup of it would be empty.
+    folder = ("--data-dir", str(running.data_dir))
+    for words in (
+        ("db", "url"),
+        ("db", "dump", "x.tar"),
+        ("keys", "list"),
+        ("db", "migrate"),
+        ("doctor", "--invariants"),
+    ):
+        ran = alone(*words, *folder)
+        assert (ran.code, ran.out) == (78, ""), words
+        assert "belongs to a database whose address this command does not know" in ran.err
+    checks = {one["name"]: one for one in alone("doctor", "--json", *folder).lines}
+    assert "VIDQUEUE_DATABASE__URL_FILE" in checks["database"]["advice"]
+    assert not embedded.exists(running.data_dir)
+    assert alone("serve", *folder).code == 78
+    assert not embedded.exists(running.data_dir)
+
+
+def test_commands_refuse_a_database_that_is_not_that_of_the_data_folder(alone: CommandLine, daemon: Daemon) -> None:
+    (alone.folder / "data").mkdir()
+    (alone.folder / "data" / "database_id").write_text("another")
+    theirs = {"VIDQUEUE_DATABASE__URL": daemon.database_url, "VIDQUEUE_DATA_DIR": str(alone.folder / "data")}
+    ran = alone("db", "dump", "x.tar", variables=theirs)
+    assert (ran.code, (alone.folder / "x.tar").exists()) == (78, False)
+    assert "belongs to another database than this one" in ran.err
+
+
+@pytest.mark.parametrize(
+    "words", [("db", "dump", "x.tar"), ("db", "restore", "/dev/null"), ("db", "reader", "them"), ("keys", "list")]
+)
+def test_a_database_that_does_not_answer_is_said_in_words_by_every_command(
+    alone: CommandLine, words: tuple[str, ...]
+) -> None:
+    ran = alone(*words, variables={"VIDQUEUE_DATABASE__URL": "postgresql://me:pass1@127.0.0.1:9/x"})
+    assert ran.code == (1 if "restore" in words else 69)
+    assert ran.err.startswith("error: ")
+    assert "Traceback" not in ran.err
+    assert "?" not in ran.err
 
 
 def test_machines_of_one_name_are_reported(vidqueue: CommandLine, daemon: Daemon) -> None:

@@ -45,8 +45,7 @@ def dump(
         target: File to write, or `-` for standard output.
         without_files: Leave out the stored files.
         force: Replace a file that exists.
-        programs: Folder of PostgreSQL's programs, such as /usr/lib/postgresql/17/bin, for an embedded database that an
-            older major version created.
+        programs: Folder of PostgreSQL's programs of an older version, for an embedded database that it made.
         source: The configuration to read.
         look: The format of the output.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -108,22 +107,18 @@ def _tell(screen: Screen, check: Check) -> None:
         screen.write(f"{'':<22}{check.advice}")
 
 
-def _is_there(path: Path) -> bool:
-    """Like `Path.exists`, and False in a folder that is closed to this user, which another check reports."""
-    return os.path.exists(path)  # noqa: PTH110
-
-
 async def _database(settings: Settings) -> list[Check]:
     from vidqueue.cli.database import reachable
+    from vidqueue.db.embedded import server as embedded
     from vidqueue.db.embedded.programs import EmbeddedError
-    from vidqueue.db.embedded.server import FOLDER
     from vidqueue.doctor.check import Check
     from vidqueue.doctor.checks import examine_database
+    from vidqueue.ops.data_folder import database_of
 
     external = settings.database.url is not None
     with contextlib.ExitStack() as stack:
         kind = "your server" if external else "embedded"
-        if not external and not _is_there(settings.data_dir / FOLDER / "PG_VERSION"):
+        if not external and not embedded.exists(settings.data_dir) and not database_of(settings.data_dir):
             # A question leaves no database behind.
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vidqueue-doctor-")))
             settings = settings.model_copy(update={"data_dir": scratch})
@@ -131,6 +126,8 @@ async def _database(settings: Settings) -> list[Check]:
         try:
             async with reachable(settings) as address:
                 return await examine_database(address, kind=kind)
+        except CommandError as error:
+            return [Check("database", "error", error.message, error.hint)]
         except (EmbeddedError, TimeoutError) as error:
             advice = "See postgres/server.log in the data folder, or set database.url to use a server of your own."
             return [Check("database", "error", f"The embedded server does not start: {error}", advice)]

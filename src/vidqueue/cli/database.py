@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from vidqueue.settings.schema import Settings
 
 app = App(name="db", help="Address, migrations, backup, restore and psql of the database.")
-app.command("vidqueue.cli.backup:dump", name="dump")
-app.command("vidqueue.cli.backup:restore", name="restore")
+app.command("vidqueue.cli.backup:dump", name="dump", help="Write the database and the stored files into one archive.")
+app.command("vidqueue.cli.backup:restore", name="restore", help="Restore an archive into an empty database.")
 
 
 @app.command
@@ -118,14 +118,18 @@ def url_of(settings: Settings) -> str:
     """Address of the configured database, or of the embedded one.
 
     Raises:
-        CommandError: another user can listen where the embedded one should.
+        CommandError: the data folder belongs to a database whose address is not known here, or another user can listen
+            where the embedded one should.
     """
     from vidqueue.db.embedded import server as embedded
     from vidqueue.db.embedded.programs import EmbeddedError
 
     given = settings.database.url
+    if given:
+        return given.get_secret_value()
+    _require_known(settings)
     try:
-        return given.get_secret_value() if given else embedded.url_of(settings.data_dir)
+        return embedded.url_of(settings.data_dir)
     except EmbeddedError as error:
         raise CommandError.of(error, exit=Exit.UNAVAILABLE) from None
 
@@ -134,19 +138,32 @@ def url_of(settings: Settings) -> str:
 async def reachable(settings: Settings, *, alone: bool = False, programs: Path | None = None) -> AsyncIterator[str]:
     """Address of a running database. An embedded one is started for the block unless a daemon already runs it.
 
-    With `alone` the data folder is locked for the block, so that no daemon starts on it. `programs` is a folder of
-    PostgreSQL's programs, for an embedded database of another major version than the bundled ones.
+    With `alone` the data folder is locked for the block, so that no daemon starts on it, and may belong to another
+    database. `programs` is a folder of PostgreSQL's programs, for an embedded database of another major version than
+    the bundled ones.
 
     Raises:
-        CommandError: `alone`, and a daemon runs on the data folder.
+        CommandError: `alone`, and a daemon runs on the data folder; the data folder belongs to another database; the
+            database does not answer, or refuses something.
         EmbeddedError: the embedded server does not start.
     """
+    with database_errors():
+        async with _started(settings, alone=alone, programs=programs) as address:
+            if not alone:
+                await _require_own(address, settings.data_dir)
+            yield address
+
+
+@asynccontextmanager
+async def _started(settings: Settings, *, alone: bool, programs: Path | None) -> AsyncIterator[str]:
     from vidqueue.db.embedded import server as embedded
 
     external = settings.database.url is not None
     if external and not alone:
         yield url_of(settings)
         return
+    if not alone:
+        _require_known(settings)
     with data_folder.locked(settings.data_dir) as ours:
         if alone and not ours:
             raise CommandError(f"A daemon runs on {settings.data_dir}.", exit=Exit.BUSY, hint="Stop it first.")
@@ -156,6 +173,47 @@ async def reachable(settings: Settings, *, alone: bool = False, programs: Path |
         reserve = settings.database.disk_reserve_mib
         async with embedded.running(settings.data_dir, programs=programs, disk_reserve_mib=reserve) as address:
             yield address
+
+
+def _require_known(settings: Settings) -> None:
+    """Refuse to make an embedded database in a data folder whose database is a server that is not named here.
+
+    A service has the address as a credential of systemd, which a command beside it sees only while the daemon runs. The
+    new database would be empty, and so would a backup of it.
+    """
+    from vidqueue.db.embedded import server as embedded
+
+    if data_folder.database_of(settings.data_dir) and not embedded.exists(settings.data_dir):
+        raise CommandError(
+            f"{settings.data_dir} belongs to a database whose address this command does not know.",
+            exit=Exit.CONFIG,
+            hint="Name its file, as root if need be: VIDQUEUE_DATABASE__URL_FILE=/etc/vidqueue/database_url.",
+        )
+
+
+async def _require_own(address: str, data_dir: Path) -> None:
+    from vidqueue.db.installation import installation_of
+
+    expected = data_folder.database_of(data_dir)
+    if expected and await installation_of(address) not in (None, expected):
+        raise CommandError(
+            f"{data_dir} belongs to another database than this one.",
+            exit=Exit.CONFIG,
+            hint="Give the configuration of the daemon on this folder, with --config or VIDQUEUE_DATABASE__URL_FILE.",
+        )
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Report what a database refuses to a command as a message, whichever command it is."""
+    from vidqueue.db.fitness import DatabaseUnfitError, refusals
+
+    try:
+        with refusals():
+            yield
+    except DatabaseUnfitError as error:
+        hint = "Run `vidqueue doctor` for details."
+        raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint=hint) from None
 
 
 async def _migrate(settings: Settings) -> list[str]:

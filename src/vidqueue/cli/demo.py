@@ -118,13 +118,14 @@ def _daemon(settings: Settings) -> Iterator[tuple[BlockingPortal, str, str]]:
     from vidqueue.db.embedded.programs import EmbeddedError
     from vidqueue.db.fitness import DatabaseUnfitError
     from vidqueue.ops import logs
+    from vidqueue.ops.data_folder import DataFolderBusyError
 
     logs.configure(settings.log.level, settings.log.format)
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal("asyncio"))
         try:
             running = stack.enter_context(portal.wrap_async_context_manager(daemon.running(settings)))
-        except daemon.DataFolderBusyError as error:
+        except DataFolderBusyError as error:
             raise CommandError.of(error, exit=Exit.BUSY, hint="Choose another --data-dir.") from None
         except (DatabaseUnfitError, EmbeddedError, TimeoutError) as error:
             raise CommandError.of(error, exit=Exit.UNAVAILABLE, hint="Run `vidqueue doctor` for details.") from None

@@ -22,8 +22,7 @@ class Overrides:
     port: int | None = None
     """Port to listen on; 0 chooses a free port."""
     database_url: str | None = None
-    """Address (postgresql://) of your own server. Other users can see arguments: if the address contains a password,
-    set database.url_file instead."""
+    """Address (postgresql://) of your own server. Others can see it: put one with a password into database.url_file."""
     cpu_lanes: int | None = None
     """Number of CPU lanes."""
     gpu: Literal["auto", "off"] | None = None

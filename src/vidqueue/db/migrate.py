@@ -25,7 +25,7 @@ import psycopg
 import structlog
 from psycopg.rows import tuple_row
 
-from vidqueue.db.fitness import DatabaseUnfitError
+from vidqueue.db.fitness import DatabaseUnfitError, said
 from vidqueue.db.pool import AWAY, CONNECT_OPTIONS, SEARCH_PATH
 
 LOCK = (30321, 2)
@@ -128,12 +128,20 @@ async def pending_on(connection: psycopg.AsyncConnection[Any]) -> list[str]:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
-    """A connection in autocommit for the block; a server that goes away meanwhile is one that does not answer."""
+    """A connection in autocommit for the block; a server that goes away meanwhile is one that does not answer.
+
+    Raises:
+        DatabaseUnfitError: it does not answer, or the role may not do what the block does.
+    """
     try:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, **CONNECT_OPTIONS) as connection:
             yield connection
     except AWAY as error:
-        raise DatabaseUnfitError(f"The database does not answer: {error}") from error
+        raise DatabaseUnfitError(f"The database does not answer: {said(error)}.") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseUnfitError(
+            f"The database refuses: {error.diag.message_primary}. The role needs to own the database and its schemas."
+        ) from error
 
 
 def _missing(steps: Sequence[Migration], applied: dict[str, str]) -> list[Migration]:

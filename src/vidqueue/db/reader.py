@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from vidqueue.db.fitness import DatabaseUnfitError
+from vidqueue.db.fitness import DatabaseUnfitError, said
 from vidqueue.db.pool import AWAY, CONNECT_OPTIONS
 
 # A report over years must not keep the server busy for ever.
@@ -37,7 +37,7 @@ async def make_reader(url: str, role: str, password: str | None) -> bool:
     except (psycopg.errors.ReservedName, psycopg.errors.InvalidSchemaName) as error:
         raise ReaderError(f"{error.diag.message_primary}.") from error
     except AWAY as error:
-        raise DatabaseUnfitError(f"The database does not answer: {error}") from error
+        raise DatabaseUnfitError(f"The database does not answer: {said(error)}.") from error
 
 
 async def _is_new(connection: psycopg.AsyncConnection, role: str) -> bool:

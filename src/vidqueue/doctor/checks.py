@@ -240,7 +240,7 @@ async def examine_database(url: str, *, kind: str) -> list[Check]:
     try:
         version = await require_fit(url)
     except DatabaseUnfitError as error:
-        return [Check("database", "error", str(error), "Repair the server, or correct database.url.")]
+        return [Check("database", "error", error.found, error.advice or "Repair the server, or correct database.url.")]
     server = Check("database", "ok", f"PostgreSQL {version}, {kind}; LISTEN works")
     try:
         missing = await migrate.pending(url)

@@ -26,6 +26,7 @@ from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import backup as tables
 from vidqueue.db.tables import files
 from vidqueue.db.tables.jobs import FIRST_ID
+from vidqueue.ops.data_folder import DATABASE
 from vidqueue.storage.descriptors import CHUNK
 from vidqueue.storage.local import Storage
 from vidqueue.storage.restored import put, put_again, set_aside
@@ -125,11 +126,18 @@ async def opened(source: IO[bytes]) -> AsyncIterator[tuple[Manifest, tarfile.Tar
     Raises:
         BackupError: it is none, or was written by a later version.
     """
+    manifest = None
     try:
         with tarfile.open(fileobj=source, mode="r|*") as archive:
-            yield _manifest(archive), archive
-    except tarfile.TarError as error:
-        raise BackupError(f"The archive cannot be read to its end: {error}.") from error
+            manifest = _manifest(archive)
+            yield manifest, archive
+    except (tarfile.TarError, EOFError) as error:
+        if manifest is None:
+            raise BackupError(f"This is not a backup of vidqueue: no tar file begins here ({error}).") from error
+        raise BackupError(
+            f"The archive cannot be read to its end: {error}. What came before it may be restored by now: to try "
+            "again, take a new data folder or, with a server of your own, a new database."
+        ) from error
 
 
 async def restore(url: str, storage: Storage, manifest: Manifest, archive: tarfile.TarFile, *, tell: Tell) -> Restored:
@@ -273,7 +281,7 @@ async def _require_empty(database: Database, manifest: Manifest) -> None:
 
 def _require_folder(storage: Storage, manifest: Manifest) -> None:
     """Refuse a data folder with the files of another database, which would be taken for files without a row."""
-    wanted = {"database_id": manifest.installation, "node_id": manifest.node}
+    wanted = {DATABASE: manifest.installation, "node_id": manifest.node}
     for name, value in wanted.items():
         if storage.read_or_create(name, value) != value:
             raise BackupError(

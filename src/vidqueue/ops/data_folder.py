@@ -16,6 +16,7 @@ from pathlib import Path
 # The lock of a process with lanes, and that of an API process, which may share its folder.
 LOCK, API_LOCK = "lock", "api.lock"
 FACTS = "daemon.json"
+DATABASE = "database_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,20 @@ class RunningDaemon:
     reload_error: str = ""
 
 
+class DataFolderBusyError(Exception):
+    """Another daemon has locked the data folder."""
+
+
 class DataFolderError(Exception):
     """The data folder cannot be made or written."""
+
+
+def database_of(data_dir: Path) -> str:
+    """Return the id of the database that a data folder has belonged to; empty if there is none, or it is closed."""
+    try:
+        return (data_dir / DATABASE).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 @contextmanager
@@ -65,6 +78,19 @@ def locked(data_dir: Path, name: str = LOCK) -> Iterator[bool]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield True
+
+
+@contextmanager
+def only_daemon(data_dir: Path, name: str) -> Iterator[None]:
+    """Lock the data folder for the block.
+
+    Raises:
+        DataFolderBusyError, DataFolderError: it cannot be locked.
+    """
+    with locked(data_dir, name) as ours:
+        if not ours:
+            raise DataFolderBusyError(f"{data_dir} is in use by process {holder(data_dir, name)}.")
+        yield
 
 
 def holder(data_dir: Path, name: str = LOCK) -> str:

@@ -89,8 +89,8 @@ async def running(
 
 
 def exists(data_dir: Path) -> bool:
-    """True if the data folder has an embedded server, whether it runs or not."""
-    return (data_dir / FOLDER / "PG_VERSION").exists()
+    """True if the data folder has an embedded server, whether it runs or not; False if it is closed to this user."""
+    return os.path.exists(data_dir / FOLDER / "PG_VERSION")  # noqa: PTH110 - that of Path raises where it is closed
 
 
 def url_of(data_dir: Path) -> str:

@@ -1,6 +1,12 @@
 -- name: fitness
 SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby, pg_backend_pid() AS pid
 
+-- name: rights
+-- Whether the role has these schemas, or may create them.
+SELECT current_user AS role, current_database() AS database,
+       has_database_privilege(current_database(), 'CREATE')
+           OR (SELECT count(*) = cardinality(%(schemas)s::text[]) FROM pg_namespace WHERE nspname = ANY (%(schemas)s)) AS may_create
+
 -- name: violations_of_jobs
 -- Violations among the jobs in a range of ids: the first of each invariant, and their number.
 SELECT id, invariant, job_id, detail, broken
