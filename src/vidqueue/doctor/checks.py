@@ -21,6 +21,7 @@ from vidqueue.db.tables import files, invariants, lanes
 from vidqueue.db.tables.invariants import Violation
 from vidqueue.doctor.check import Check
 from vidqueue.doctor.peers import check_peers, check_running
+from vidqueue.doctor.roots import check_roots
 from vidqueue.errors import VidqueueError
 from vidqueue.formats import allowed
 from vidqueue.media import encoders, ffmpeg
@@ -119,18 +120,6 @@ def check_disk(folder: Path) -> Check:
     if free < LITTLE_DISK:
         return Check("disk", "warning", found, "Videos are large; free some space, or choose another data_dir.")
     return Check("disk", "ok", found)
-
-
-def check_roots(roots: list[Path]) -> Check:
-    """Check that the folders of inputs.roots exist and are readable."""
-    if not roots:
-        return Check("inputs", "ok", "uploads only; inputs.roots names no folder")
-    unread = [str(root) for root in roots if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK))]
-    if unread:
-        return Check(
-            "inputs", "warning", f"cannot be read: {', '.join(unread)}", "Create them, or correct inputs.roots."
-        )
-    return Check("inputs", "ok", ", ".join(map(str, roots)))
 
 
 def check_gpu(names: list[str], *, wanted: bool) -> Check:
