@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,29 @@ def test_the_database_url_comes_from_a_file_or_a_credential_and_is_masked(
     settings = load().settings
     assert settings.database.url is not None
     assert settings.database.url.get_secret_value() == "postgresql://other/x"
+
+
+def test_an_address_of_a_flag_or_a_variable_beats_either_key_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "database_url").write_text("postgresql://file/x")
+    (tmp_path / "other_url").write_text("postgresql://other/x")
+    config = tmp_path / "vidqueue.toml"
+    config.write_text(f'[database]\npool_size = 5\nurl_file = "{tmp_path}/database_url"\n')
+
+    def address(**flags: Any) -> tuple[str, int]:
+        found = load(file=config, flags=flags).settings.database
+        assert found.url is not None
+        return found.url.get_secret_value(), found.pool_size
+
+    assert address() == ("postgresql://file/x", 5)
+    assert address(database={"url": "postgresql://flag/x"}) == ("postgresql://flag/x", 5)
+    monkeypatch.setenv("VIDQUEUE_DATABASE__URL", "postgresql://variable/x")
+    assert address() == ("postgresql://variable/x", 5)
+    monkeypatch.delenv("VIDQUEUE_DATABASE__URL")
+    config.write_text('[database]\npool_size = 5\nurl = "postgresql://inline/x"\n')
+    monkeypatch.setenv("VIDQUEUE_DATABASE__URL_FILE", str(tmp_path / "other_url"))
+    assert address() == ("postgresql://other/x", 5)
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"postgresql://me:\xff@db/x"])

@@ -25,6 +25,8 @@ from vidqueue.settings.schema import PREFIX, Settings, key_of, keys, variable_of
 COMMAND_LINE_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG"})
 FOREIGN_VARIABLES = COMMAND_LINE_VARIABLES | {failpoints.VARIABLE}
 FOREIGN_PREFIXES = ("VIDQUEUE_TEST_",)
+# The keys of the section `database` that give its address.
+ADDRESS = ("url", "url_file")
 
 # Keys of earlier versions. They are errors; the message says what to write instead.
 RENAMED = {
@@ -84,7 +86,7 @@ def load(
     unknown = [*_unknown_keys(contents, path, model), *_unknown_variables(model)]
     doubts, problems = _told_apart(unknown, model) if incomplete else ([], [text for _, text in unknown])
     problems += _unknown_failpoints()
-    contents = _with_credentials(contents)
+    contents = _with_address(contents, flags)
     origins = _origins(flags, contents, path, model)
     try:
         settings = _with_url_file(_reading(_known_only(contents, model), model)(**flags))
@@ -208,14 +210,18 @@ def _known_only(contents: Mapping[str, Any], model: type[Settings]) -> dict[str,
     return {name: value for name, value in kept.items() if name in model.model_fields}
 
 
-def _with_credentials(contents: dict[str, Any]) -> dict[str, Any]:
-    """Take the database address from systemd's LoadCredential= unless the file names one."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+def _with_address(contents: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the database's address from one place: a flag or a variable, else the file, else systemd's LoadCredential=.
+
+    It has two keys, and whichever of them is given goes before both of them in a place that comes later.
+    """
     database = contents.get("database", {})
-    if not folder or "url" in database or "url_file" in database or "VIDQUEUE_DATABASE__URL" in os.environ:
+    if not isinstance(database, dict):  # which is an error of its own
         return contents
-    credential = Path(folder) / "database_url"
-    if not credential.is_file():
+    if "url" in flags.get("database", {}) or any(variable_of(f"database.{key}") in os.environ for key in ADDRESS):
+        return {**contents, "database": {key: value for key, value in database.items() if key not in ADDRESS}}
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) / "database_url"
+    if not credential.is_absolute() or any(key in database for key in ADDRESS) or not credential.is_file():
         return contents
     return {**contents, "database": {**database, "url_file": str(credential)}}
 
