@@ -255,6 +255,24 @@ async def test_a_reader_reads_every_view_and_nothing_else(
     assert not await make_reader(any_database_url, READER, "secret'--")
 
 
+async def test_a_reader_that_a_superuser_made_reads_the_views_of_later_versions(
+    any_database_url: str, any_queue: Queue
+) -> None:
+    await any_queue.sql("CREATE ROLE daemon_of_tests")
+    await any_queue.sql("ALTER SCHEMA vidqueue_report OWNER TO daemon_of_tests")
+    try:
+        assert await make_reader(any_database_url, READER, None)
+        found = await any_queue.sql(
+            "SELECT defaclrole::regrole::text AS role, defaclacl::text AS grants FROM pg_default_acl"
+        )
+        assert found == [{"role": "daemon_of_tests", "grants": f"{{{READER}=r/daemon_of_tests}}"}]
+    finally:
+        await any_queue.sql("ALTER SCHEMA vidqueue_report OWNER TO postgres")
+        for role in (READER, "daemon_of_tests"):
+            await any_queue.sql(f"DROP OWNED BY {role}")
+            await any_queue.sql(f"DROP ROLE {role}")
+
+
 async def test_a_role_that_may_do_more_is_no_reader(any_database_url: str) -> None:
     for role in ("postgres", "pg_reader_of_tests"):
         with pytest.raises(ReaderError):

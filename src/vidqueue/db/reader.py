@@ -29,11 +29,14 @@ async def make_reader(url: str, role: str, password: str | None) -> bool:
             connection.transaction(),
         ):
             is_new = await _is_new(connection, role)
-            for statement in _statements(role, password, is_new=is_new):
+            for statement in _statements(role, password, await _owner(connection), is_new=is_new):
                 await connection.execute(statement)
             return is_new
     except psycopg.errors.InsufficientPrivilege as error:
-        raise ReaderError(f"The database refuses: {error.diag.message_primary}.") from error
+        raise ReaderError(
+            f"The database refuses: {error.diag.message_primary}.\n"
+            "Give this command the address of a superuser: VIDQUEUE_DATABASE__URL=postgresql://postgres@... before it."
+        ) from error
     except (psycopg.errors.ReservedName, psycopg.errors.InvalidSchemaName) as error:
         raise ReaderError(f"{error.diag.message_primary}.") from error
     except AWAY as error:
@@ -55,7 +58,18 @@ async def _is_new(connection: psycopg.AsyncConnection, role: str) -> bool:
     return found is None
 
 
-def _statements(role: str, password: str | None, *, is_new: bool) -> list[sql.Composed]:
+async def _owner(connection: psycopg.AsyncConnection) -> str:
+    """The role that makes the views of later versions. A superuser who runs this is another one."""
+    cursor = await connection.execute(
+        "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'vidqueue_report'"
+    )
+    found = await cursor.fetchone()
+    if found is None:
+        raise ReaderError("This database has no reports of vidqueue. Start the daemon on it first.")
+    return str(found[0])
+
+
+def _statements(role: str, password: str | None, owner: str, *, is_new: bool) -> list[sql.Composed]:
     name = sql.Identifier(role)
     changes = [sql.SQL("CREATE ROLE {} LOGIN NOINHERIT").format(name)] if is_new else []
     if password is not None:
@@ -64,8 +78,8 @@ def _statements(role: str, password: str | None, *, is_new: bool) -> list[sql.Co
         "GRANT USAGE ON SCHEMA vidqueue_report TO {}",
         "GRANT SELECT ON ALL TABLES IN SCHEMA vidqueue_report TO {}",
         # The views of later versions too.
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA vidqueue_report GRANT SELECT ON TABLES TO {}",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA vidqueue_report GRANT SELECT ON TABLES TO {}",
         "ALTER ROLE {} SET default_transaction_read_only = on",
         f"ALTER ROLE {{}} SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'",
     )
-    return changes + [sql.SQL(text).format(name) for text in grants]
+    return changes + [sql.SQL(text).format(name, owner=sql.Identifier(owner)) for text in grants]
