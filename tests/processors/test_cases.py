@@ -640,6 +640,16 @@ def test_sound_that_nobody_can_decode_is_refused_unless_it_is_dropped(tmp_path: 
     assert (video_of(facts).frames, facts.audios) == (25, ())
 
 
+def test_sound_whose_rate_only_its_decoder_knows_can_be_dropped(tmp_path: Path) -> None:
+    """ffmpeg lists nothing of a broadcast with such a track (SMPTE 302M) unless the track is left out."""
+    path = clip(tmp_path / "studio.ts", "-c:a", "s302m", "-ar", "48000", "-ac", "2", "-strict", "-2")
+    with pytest.raises(VidqueueError) as caught:
+        Work("transcode", path, tmp_path / "kept").run()
+    assert (caught.value.code, "s302m" in caught.value.message) == ("unsupported_codec", True)
+    facts = facts_of(Work("transcode", path, tmp_path / "dropped").run(audio="drop"))
+    assert (video_of(facts).frames, facts.audios) == (25, ())
+
+
 @pytest.mark.parametrize(("share", "lost"), [(0.1, "warning"), (0.5, "fault")])
 def test_sound_that_is_lost_in_decoding_is_told_or_a_fault(share: float, lost: str, tmp_path: Path) -> None:
     """A loss that no clock shows: the times of what is left are right."""

@@ -42,6 +42,7 @@ _ALPHA = re.compile(r" {2,12}alpha_mode {0,12}: ", re.ASCII | re.IGNORECASE)
 # Of Matroska: an encryption that names no key.
 _LOCKED = "Unsupported encoding type"
 _FIELD_ORDERS = ("top", "bottom")
+_RATE = re.compile(r", \d{1,9} Hz")
 _MARK = re.compile(r"\((comment|hearing impaired|visual impaired|dub|lyrics|karaoke|captions|descriptions)\)")
 # A stream of a group stands two columns further in than one by itself.
 _STREAM = re.compile(r" {2,12}Stream #0")
@@ -53,12 +54,10 @@ class StreamLine:
 
     Attributes:
         text: what follows the kind.
-        language: ISO 639-2, in three letters.
         rotation: clockwise, in degrees.
         cropping: pixels that a player hides at the left, right, top and bottom.
         dolby_vision: its profile; `dolby_vision_base` tells which other screens can show it, 0 for none.
-        projection: how a 360 degree video is laid out.
-        stereo: how a picture holds the views of both eyes.
+        projection: how a 360 degree video is laid out; `stereo` is how a picture holds the views of both eyes.
         encrypted: True if the container says that only a key makes the stream readable.
         alpha: True if the container says that it stores transparency beside the pictures (WebM).
         programs: the programs of a broadcast that the stream belongs to; empty if there are none.
@@ -112,14 +111,12 @@ class StreamLine:
     @property
     def profile(self) -> str | None:
         """The codec's profile, such as `Main 10`."""
-        found = _PROFILE.match(self.text)
-        return found["profile"] if found else None
+        return found["profile"] if (found := _PROFILE.match(self.text)) else None
 
     @property
     def pixel_format(self) -> str:
         """Ffmpeg's name of the pixel format; empty when it could not tell."""
-        found = _PICTURE.search(self.text)
-        return found["format"] if found else ""
+        return found["format"] if (found := _PICTURE.search(self.text)) else ""
 
     @property
     def colour(self) -> Colour:
@@ -141,10 +138,8 @@ class Banner:
     """What ffmpeg says about its first input, filled line by line; each stream once, however often it is printed.
 
     Attributes:
-        chapters: how many.
         refusal: the first complaint that a bound was exceeded.
         partial: True if ffmpeg complains that a packet lies beyond the end of the file.
-        encrypted: True if ffmpeg complains of the way in which Matroska encrypts all streams.
         faults: what could not be parsed, the first few, as sentences.
     """
 
@@ -167,6 +162,11 @@ class Banner:
     def streams(self) -> list[StreamLine]:
         """The streams in the order of their indices."""
         return [stream for _, stream in sorted(self._streams.items())]
+
+    @property
+    def unrated(self) -> frozenset[int]:
+        """The indices of sound whose rate ffmpeg does not know."""
+        return frozenset(one.index for one in self.streams if one.kind == "Audio" and not _RATE.search(one.text))
 
     def count(self, kind: str) -> int:
         """How many streams of a kind there are."""

@@ -14,12 +14,16 @@ from vidqueue.media.packets import FLAG_KEY, Track
 
 @dataclass(slots=True)
 class Listing:
-    """The tracks by their number in the listing, and how much was read: `whole` if all of it."""
+    """The tracks by their number in the listing, and how much was read: `whole` if all of it.
+
+    `without` has the indices of streams that are not listed.
+    """
 
     tracks: dict[int, Track] = field(default_factory=dict)
     packets: int = 0
     bytes: int = 0
     whole: bool = True
+    without: frozenset[int] = frozenset()
 
 
 def read_listing(lines: Iterable[str], enough: Callable[[int], bool] = lambda _: False) -> Listing:

@@ -6,6 +6,7 @@ standard error has the rest; durations and rates come from packets, because head
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import threading
 from collections.abc import Callable
@@ -96,8 +97,9 @@ def _enough_from_now() -> Callable[[int], bool]:
 
 
 def _list_packets(
-    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool], clock: Clock = OWN_CLOCK
-) -> tuple[Listing, Banner]:
+    source: Source, bounds: sandbox.SandboxLimits, enough: Callable[[int], bool], clock: Clock = OWN_CLOCK,
+    without: frozenset[int] = frozenset(),
+) -> tuple[Listing, Banner]:  # fmt: skip
     """List all packets until it is `enough` of them, with times on the file's own clock or from its beginning."""
     banner = Banner()
     with source.opened() as descriptor:
@@ -107,7 +109,8 @@ def _list_packets(
             *([] if clock.restarts else ["-copyts"]), *input_arguments(descriptor, bounds.limits, *clock.reading),
             # Flushing each packet by itself would take as long as everything else together; with larger blocks a few
             # hundred huge packets would be read before the first is heard of.
-            "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf", "-flush_packets", "0",
+            "-map", "0:v?", "-map", "0:a?", *(word for index in without for word in ("-map", f"-0:{index}")),
+            "-c", "copy", "-copyinkf", "-flush_packets", "0",
             "-blocksize", "2048", "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
         running = sandbox.start(arguments, bounds, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
@@ -116,6 +119,10 @@ def _list_packets(
             ended = running.wait()
     if ended.returncode != 0 and ended.by == "itself" and banner.streams and not _playable(banner):
         return Listing(), banner
+    if ended.returncode != 0 and ended.by == "itself" and not without and banner.unrated:
+        # ffmpeg lists no sound whose rate only a decoder knows that is not accepted, nor anything else with it.
+        return _list_packets(source, bounds, enough, clock, banner.unrated)
+    listing.without = without
     if listing.whole or ended.by != "caller":
         raise_if_failed(ended)
     if banner.refusal:
@@ -144,10 +151,10 @@ def _facts(source: Source, listing: Listing, banner: Banner, clock: Clock, limit
     # The maps above put the video streams first, then the audio streams, each in the order of the file.
     pictures = [stream for stream in banner.streams if stream.kind == "Video"]
     sounds = [stream for stream in banner.streams if stream.kind == "Audio"]
-    listed = [listing.tracks.get(number, Track()) for number in range(len(pictures) + len(sounds))]
+    listed = _tracks_of([*pictures, *sounds], listing)
     for line in (*pictures, *sounds):
         line.encrypted = line.encrypted or banner.encrypted
-    _check_agreement([*pictures, *sounds], listing)
+    _check_agreement([line for line in (*pictures, *sounds) if line.index not in listing.without], listing)
     videos = tuple(video_facts(line, track, clock) for line, track in zip(pictures, listed, strict=False))
     video = choose_video(videos)
     sound = heard(
@@ -180,6 +187,17 @@ def _facts(source: Source, listing: Listing, banner: Banner, clock: Clock, limit
         damage=tuple(banner.faults) + (_damage(banner, videos, audios, chosen) if listing.whole else ()),
     )
     return facts if listing.whole else projected(facts, listing.bytes)
+
+
+def _tracks_of(lines: list[StreamLine], listing: Listing) -> list[Track]:
+    """The tracks of these streams; of one that is not listed, only the codec is known."""
+    numbers = itertools.count()
+    return [
+        Track(kind="audio", codec=line.codec)
+        if line.index in listing.without
+        else listing.tracks.get(next(numbers), Track())
+        for line in lines
+    ]
 
 
 def _check_agreement(streams: list[StreamLine], listing: Listing) -> None:
