@@ -11,6 +11,7 @@ from tests.processors.comparison import unexplained
 from tests.processors.test_cases import BOTH, clip
 from tests.processors.test_export import export
 from tests.processors.work import Work, facts_of, outputs, video_of
+from vidqueue.errors import VidqueueError
 
 JOINED = ["The clock of the file begins again or jumps; the parts were joined."]
 PARTS = {
@@ -95,3 +96,13 @@ def test_a_clip_of_a_broadcast_begins_where_it_should_however_far_its_key_pictur
     film = export(tmp_path / "film", [{"media": path, "start_s": 1.5}])
     assert flashes(film.path, 0) == pytest.approx([0.5], abs=0.05)
     assert beeps(film.path) == pytest.approx([0.5], abs=0.05)
+
+
+def test_ogg_files_in_a_row_are_refused_because_ffmpeg_does_not_know_their_times(tmp_path: Path) -> None:
+    clip(tmp_path / "one.ogv", "-c:v", "libtheora", "-q:v", "8", "-c:a", "libvorbis", seconds=2)
+    path = tmp_path / "twice.ogv"
+    path.write_bytes((tmp_path / "one.ogv").read_bytes() * 2)
+    for processor in BOTH:
+        with pytest.raises(VidqueueError) as caught:
+            Work(processor, path, tmp_path / processor).run()
+        assert (caught.value.code, "several Ogg files" in caught.value.message) == ("unsupported_format", True)

@@ -162,6 +162,13 @@ def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True, be
     Raises:
         VidqueueError: `media_damaged`, too much is missing.
     """
+    if video.codec == "theora" and video.clock_restarts and tally.errors:
+        # The decoder refuses the heads of the later files, and the times that ffmpeg makes of their pages are wrong.
+        raise VidqueueError(
+            "unsupported_format",
+            "The file is several Ogg files in a row, and ffmpeg does not know when the later ones are shown.",
+            hint="Split it into its files, and join those with the processor export.",
+        )
     total = video.frames if complete else max(tally.packets, tally.decoded)
     skipped = skipped_at_start(video, tally) if complete else 0
     total -= skipped
