@@ -151,7 +151,9 @@ KINDS: dict[str, Kind] = {
     "input_refused": Kind(422, False, "Give an input that suits this processor; the message says what it expects."),
     "poison": Kind(500, False, "This job killed its executor too often; look at its log before you retry it."),
     "timed_out": Kind(500, False, "The job ran longer than timeout_s; raise it, or use a smaller input."),
-    "stalled": Kind(500, True, "No progress within stall_timeout_s; raise it if the work is that slow."),
+    "stalled": Kind(
+        500, True, "No progress within stall_timeout_s: raise it, or let the processor report progress in between."
+    ),
     "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mib."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
     "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has the message. The lane's process was restarted."),

@@ -12,6 +12,7 @@ from cyclopts import App
 from pydantic import BaseModel, Field
 
 from vidqueue.cli.flags import Flag, flags_of, source_of
+from vidqueue.cli.jobs import show
 from vidqueue.cli.offered import model_of
 from vidqueue.cli.options import Look
 from vidqueue.cli.render import Lines, name_of, situation
@@ -211,3 +212,10 @@ def test_sizes_and_durations_read_well() -> None:
     assert [duration_text(seconds) for seconds in (0.04, 59.9, 60, 3599.6, 86_400)] == [
         "0.0 s", "59.9 s", "1:00", "1:00:00", "24:00:00",
     ]  # fmt: skip
+
+
+def test_a_waiting_job_says_in_words_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = job(state="queued", wait_reason="no_processor", position=1, title=None, source=None, attempt=0)
+    show(Screen(Look(json=False)), waiting | {"created_at": "2026-11-26T10:00:00Z", "max_attempts": 3})
+    shown = capsys.readouterr().out
+    assert "It waits: no daemon has this processor.\n  Install its package where the daemon runs" in shown

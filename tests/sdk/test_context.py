@@ -100,6 +100,7 @@ def test_ffmpeg_reads_raw_pictures_and_samples_that_a_processor_has_made(trial: 
     assert facts.video.upright == (64, 36)
     assert facts.duration_s == pytest.approx(2, abs=0.2)
     assert facts.audio is not None
+    assert not any("duration" in line.text for line in trial.log), "raw pictures have no length to be estimated"
     # A file from outside is not opened as something that only a raw format would take, nor by another one.
     with pytest.raises(VidqueueError, match="not a video"):
         ctx.ffmpeg(["-f", "concat", "-i", pictures, ctx.output_path("again.mp4")])
@@ -358,6 +359,9 @@ def test_a_model_is_loaded_once_and_weights_are_found_by_name(tmp_path: Path) ->
             models.file(name)
         assert caught.value.code == "weights_missing"
         assert str(tmp_path / "weights") in caught.value.hint
+    with pytest.raises(VidqueueError) as caught:
+        models.file("sr/x8.pt")
+    assert caught.value.hint.startswith(f"Put the file at {tmp_path}/weights/sr/x8.pt. ")
 
 
 def test_errors_of_a_processors_own_code_need_no_hint() -> None:

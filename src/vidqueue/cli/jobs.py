@@ -16,6 +16,7 @@ from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.render import name_of, ran_text, situation, state_of
 from vidqueue.cli.selection import NO_CHOICE, Choice, StateName, chosen, full_id
 from vidqueue.cli.terminal import Screen, age_text, size_text
+from vidqueue.wait_reasons import ADVICE, REASONS
 
 Unended = Annotated[str, Parameter(completer=jobs_in("queued", "running"))]
 Unsuccessful = Annotated[str, Parameter(completer=jobs_in("failed", "canceled"))]
@@ -190,6 +191,10 @@ def show(screen: Screen, job: Job) -> None:
         screen.write(f"source {job['source']}")
     screen.write(state_of(job), situation(job) if job["state"] != "failed" else ran_text(job))
     screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
+    if reason := REASONS.get(job.get("wait_reason") or ""):
+        screen.write(f"It waits: {reason}.")
+        if advice := ADVICE.get(job["wait_reason"]):
+            screen.write(f"  {advice}")
     if error := job.get("error"):
         screen.write(f"{error['code']}: {error['message']}")
         screen.write(f"  {error.get('hint') or ''}".rstrip())

@@ -29,8 +29,12 @@ _PICTURES_CHANGED = re.compile(
 _READER_OF = re.compile(r"vist#(\d{1,9}:\d{1,9})/")
 CORRUPT = "corrupt decoded frame"
 # What says nothing about the file: remarks on our own command line, what `corrupt` counts already, and that streams
-# which nobody asked for may not be decoded, and that the jail has no fonts (drawn text brings its own).
-_NOISE = ("deprecated pixel format", CORRUPT, "not on whitelist", "Mjpegtools", "fontconfig")
+# which nobody asked for may not be decoded, that the jail has no fonts (drawn text brings its own), and that ffmpeg
+# estimates lengths, as of raw pictures (ours are counted).
+_NOISE = (
+    "deprecated pixel format", CORRUPT, "not on whitelist", "Mjpegtools", "fontconfig",
+    "Estimating duration from bitrate",
+)  # fmt: skip
 _LOGGED_LINES = 40
 
 

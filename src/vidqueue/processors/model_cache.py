@@ -88,12 +88,11 @@ class ModelCache:
             VidqueueError: `weights_missing`; the hint says where the file has to lie.
         """
         path = self.folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
-            raise VidqueueError(
-                "weights_missing",
-                f"The weights {name} are not installed.",
-                hint=f"Put the file into {self.folder}; `models_dir` names another folder.",
-            )
+        outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if outside or not path.is_file():
+            hint = f"Give its name below {self.folder}." if outside else f"Put the file at {path}."
+            hint += " `models_dir` names another folder."
+            raise VidqueueError("weights_missing", f"The weights {name} are not installed.", hint=hint)
         return path
 
 

@@ -9,32 +9,10 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
+from vidqueue.wait_reasons import REASONS
+
 NOTHING = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-
-REASONS = {
-    "dependency": "waits for another job",
-    "backoff": "waits before the next attempt",
-    "scheduled": "scheduled for later",
-    "no_lane": "no lane can take it",
-    "no_processor": "no daemon has this processor",
-    "file_elsewhere": "its file lies on another host",
-    "no_space": "the disk of its lanes is full",
-    "gpu_lost": "the GPU does not respond",
-    "gpu_busy": "other programs keep the GPU busy",
-    "gpu_memory": "other programs hold the GPU memory",
-    "program_runs": "a configured program is running",
-    "outside_window": "its lanes are closed at this time",
-    "paused": "paused",
-    "owner_limit": "its owner has reached a limit",
-    "processor_limit": "its processor has reached a limit",
-    "endpoint_busy": "its server is busy",
-    "peer_busy": "its server is busy",
-    "peer_starting": "its server is starting",
-    "peer_unavailable": "its server does not answer",
-    "peer_elsewhere": "its server belongs to other lanes",
-    "busy": "all lanes are busy",
-}
 
 BLOCKS = {
     "no_space": "The disk is nearly full, so this lane takes no jobs until there is space.",
