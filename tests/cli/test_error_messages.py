@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_a_mistake_is_told_in_the_words_of_the_command_line(
     for part in said:
         assert part in err
     assert not FOREIGN.search(err)
+
+
+def test_the_folder_of_a_new_processor_is_not_taken_for_a_video(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`processors new` writes a folder of the name of the processor."""
+    monkeypatch.setenv("VIDQUEUE_URL", NOBODY)
+    monkeypatch.chdir(tmp_path)
+    assert main(["processors", "new", "sepia"]) == 0
+    assert main(["submit", "sepia", "in.mp4"]) == 2
+    assert "pip install -e sepia" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

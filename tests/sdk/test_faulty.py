@@ -61,6 +61,7 @@ def test_faulty_processors_are_told_by_doctor_and_do_not_matter_to_others(talkin
     for _, said in FAULTS.values():
         assert said in found["found"]
     assert talking("try", "mine").out == "mine-out/mine-text.txt\n"
+    assert "`vidqueue try bad0` shows why" in talking("submit", "bad0", "in.mp4").err
 
 
 def test_a_processor_that_is_not_installed_is_told_so(talking: CommandLine) -> None:

@@ -151,6 +151,8 @@ _MEANT = dict.fromkeys(("help", "usage", "-?"), 'Did you mean "--help"?') | dict
 
 def _unknown_command(error: UnknownCommandError, word: str, command: str) -> CommandError:
     known = _names(error)
+    if command == "vidqueue submit" and (advice := _of_ones_own(word)):
+        return CommandError(f"There is no processor {word!r}.", exit=Exit.USAGE, hint=advice)
     if (
         command == "vidqueue submit"
         and nearest(word, known) == ""
@@ -168,6 +170,17 @@ def _unknown_command(error: UnknownCommandError, word: str, command: str) -> Com
         or (f"Known: {', '.join(known)}." if len(known) < 20 else f"`{command} --help` lists them.")
     )
     return CommandError(f"There is no {what} {word!r}.", exit=Exit.USAGE, hint=hint)
+
+
+def _of_ones_own(word: str) -> str:
+    """What to do about a processor that its author has written here; empty where there is none of this name."""
+    from vidqueue.processors import registry
+
+    if any(word in (one.name, one.package) for one in registry.unloaded()):
+        return f"Its package cannot be imported: `vidqueue try {word}` shows why."
+    if Path(word, "pyproject.toml").is_file():
+        return f"Install it where the daemon runs (pip install -e {word}), and run `vidqueue reload`."
+    return ""
 
 
 def _names(error: CycloptsError) -> Sequence[str]:
