@@ -111,6 +111,14 @@ async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue) 
         assert await zoo.violations() == [], name
 
 
+async def test_a_processor_that_moves_its_process_elsewhere_does_not_move_the_next_job(zoo: Queue) -> None:
+    """Scripts of models go into their folder, and the workspace is gone after the attempt."""
+    for name in ("ask_place", "wander", "ask_place"):
+        assert (await ended(zoo, await act(zoo, name, lane="cpu0"))).state is State.SUCCEEDED, name
+    before, after = [line["text"] for line in await zoo.sql("SELECT text FROM vidqueue.attempt_logs")]
+    assert before == after
+
+
 async def test_a_processor_puts_a_job_back_until_it_can_start(zoo: Queue, tmp_path: Path) -> None:
     marker = tmp_path / "awake"
     job_id = await act(zoo, "wait_for", seconds=1, marker=str(marker))

@@ -42,7 +42,7 @@ class Zoo(Processor):
             "odd_error", "odd_last_words", "steal", "grandchild", "shout",
             "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
             "publish", "publish_only", "publish_twice", "publish_stray", "publish_and_fail", "publish_and_die", "show",
-            "wait_for", "odd_wait", "stop_late", "repeat",
+            "wait_for", "odd_wait", "stop_late", "repeat", "wander", "ask_place",
         ] = "work"  # fmt: skip
         seconds: float = 0
         marker: str = ""
@@ -77,6 +77,15 @@ class Zoo(Processor):
         for step in range(steps):
             ctx.progress(Progress(step / steps, stage="work"))
             time.sleep(0.05)
+
+    def _wander(self, params: Any, ctx: Context) -> None:
+        os.chdir(ctx.workspace)
+        os.umask(0o777)
+
+    def _ask_place(self, params: Any, ctx: Context) -> None:
+        umask = os.umask(0o022)
+        os.umask(umask)
+        ctx.log(f"{Path.cwd()} {umask:o}")
 
     def deterministic_for(self, params: Any) -> bool:
         """Only one of its acts is."""

@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -134,12 +135,28 @@ def _read(worker: _Worker, jobs: SimpleQueue[RunJob | None]) -> None:
     die_with_the_lane()
 
 
+@contextmanager
+def _own_place() -> Iterator[None]:
+    """Undo what a processor changes of the process, and the next job would find: its working folder and its umask.
+
+    A processor that goes into its workspace would leave the next one in a folder that is gone.
+    """
+    folder, umask = os.open(".", os.O_PATH), os.umask(0o077)
+    os.umask(umask)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+        os.fchdir(folder)
+        os.close(folder)
+
+
 def _run(order: RunJob, worker: _Worker) -> bytes:
     """Do a job, and return the line that reports how it ended."""
     started, line = active_time.now(), worker.wire.line
     degraded: list[dict[str, Any]] = []
     try:
-        with worker.capture.job(worker.wire.send) as report:
+        with worker.capture.job(worker.wire.send) as report, _own_place():
             outputs = _as_reported(_work(order, worker, report, degraded))
         metrics: dict[str, Any] = {"run_s": round(active_time.now() - started, 3)}
         if degraded:
