@@ -26,6 +26,14 @@ from tests.postgres import Postgres, own_postgres
 PART = "http"
 JOB = json.dumps({"processor": "noop", "input": {}}).encode()
 CONNECTIONS = 16
+# Method, connections, and among how many jobs they are shared.
+ASKED = (
+    ("GET", 1, 1),
+    ("GET", CONNECTIONS, 1),
+    ("GET", CONNECTIONS, CONNECTIONS),
+    ("POST", 1, 1),
+    ("POST", CONNECTIONS, 1),
+)
 # Slower than the daemon thins progress, so that each message is told at once.
 REPORTS, PAUSE_S = 25, 0.7
 
@@ -63,21 +71,21 @@ class Client:
         self._writer.close()
 
 
-async def requests(port: int, method: str, count: int, connections: int) -> list[float]:
-    """Seconds that all requests took, then milliseconds of each request."""
+async def requests(port: int, method: str, count: int, connections: int, jobs: int) -> list[float]:
+    """Seconds that all requests took, then milliseconds of each request. The clients share `jobs` jobs among them."""
     clients = [await Client(port).open() for _ in range(connections)]
-    job = json.loads(await clients[0].ask("POST", "/v1/jobs", JOB))["id"]
-    path, body = ("/v1/jobs", JOB) if method == "POST" else (f"/v1/jobs/{job}", b"")
+    made = [json.loads(await clients[0].ask("POST", "/v1/jobs", JOB))["id"] for _ in range(jobs)]
     taken: list[float] = []
 
-    async def one(client: Client) -> None:
+    async def one(number: int, client: Client) -> None:
+        path, body = ("/v1/jobs", JOB) if method == "POST" else (f"/v1/jobs/{made[number % jobs]}", b"")
         for _ in range(count // connections):
             begun = time.perf_counter()
             await client.ask(method, path, body)
             taken.append(1000 * (time.perf_counter() - begun))
 
     begun = time.perf_counter()
-    await asyncio.gather(*map(one, clients))
+    await asyncio.gather(*map(one, range(connections), clients))
     seconds = time.perf_counter() - begun
     for client in clients:
         await client.close()
@@ -85,21 +93,23 @@ async def requests(port: int, method: str, count: int, connections: int) -> list
 
 
 def compare(ports: dict[str, int], wanted: argparse.Namespace, report: Report) -> None:
-    """GET and POST of one client, and of sixteen connections."""
-    for method in ("GET", "POST"):
-        for connections in (1, CONNECTIONS):
-            systems = {name: partial(_run, port, method, wanted.requests, connections) for name, port in ports.items()}
-            rounds = interleaved(systems, wanted.rounds)
-            if connections == 1:
-                each = {name: [percentile(one[1:], 0.5) for one in measured] for name, measured in rounds.items()}
-                report.add(PART, f"{method}, one client, p50", "ms", each, against="plain stack")
-            else:
-                each = {name: [(len(one) - 1) / one[0] for one in measured] for name, measured in rounds.items()}
-                report.add(PART, f"{method}, {connections} connections", "requests/s", each, against="plain stack")
+    """GET and POST of one client, and of sixteen connections that read one job, or each its own."""
+    for method, connections, jobs in ASKED:
+        systems = {
+            name: partial(_run, port, method, wanted.requests, connections, jobs) for name, port in ports.items()
+        }
+        rounds = interleaved(systems, wanted.rounds)
+        if connections == 1:
+            each = {name: [percentile(one[1:], 0.5) for one in measured] for name, measured in rounds.items()}
+            report.add(PART, f"{method}, one client, p50", "ms", each, against="plain stack")
+        else:
+            each = {name: [(len(one) - 1) / one[0] for one in measured] for name, measured in rounds.items()}
+            what = f"{method}, {connections} connections" + (f", {jobs} jobs" if jobs > 1 else "")
+            report.add(PART, what, "requests/s", each, against="plain stack")
 
 
-def _run(port: int, method: str, count: int, connections: int) -> list[float]:
-    return asyncio.run(requests(port, method, count, connections))
+def _run(port: int, method: str, count: int, connections: int, jobs: int) -> list[float]:
+    return asyncio.run(requests(port, method, count, connections, jobs))
 
 
 async def latencies(port: int, listeners: int) -> list[float]:
