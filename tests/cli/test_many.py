@@ -79,7 +79,35 @@ def test_a_folder_becomes_named_results_in_a_tree_and_one_table(vidqueue: Comman
     again = vidqueue("submit", "transcode", str(folder), "-r", "-o", f"{out}/", *FAST)
     assert again.code == 1
     assert "already exists" in again.err
+    assert "Use --skip-existing" in again.err
     assert "submitted" not in again.err
+
+
+def test_the_same_command_does_only_the_new_files(vidqueue: CommandLine, folder: Path) -> None:
+    vidqueue.folder = folder
+    sources = ("a b.mp4", "trip/below.mp4")
+    assert vidqueue("submit", "transcode", *sources, "-o", "out/", *FAST).code == 0
+    made = snapshot(folder / "out")
+    stored = vidqueue("files", "list", "--all", "--json").out
+    again = vidqueue("submit", "transcode", *sources, "-o", "out/", "--skip-existing", *FAST)
+    assert again.code == 0, again.err
+    assert "skipped a b.mp4: out/a b.mp4 is there already" in again.err
+    assert again.err.splitlines()[-1] == "2 already there"
+    # Nothing was uploaded, nor counted as used now.
+    assert vidqueue("files", "list", "--all", "--json").out == stored
+    more = vidqueue("submit", "transcode", *sources, "same.mov", "-o", "out/", "--skip-existing", "--json", *FAST)
+    assert more.code == 0, more.err
+    ends = [line["skipped"] for line in more.lines if "skipped" in line]
+    assert ends == ["already there", "already there", None]
+    assert snapshot(folder / "out") == made | {"same.mp4": (folder / "out/same.mp4").read_bytes()}
+    one = vidqueue("submit", "transcode", "a b.mp4", "-o", "out/a b.mp4", "--skip-existing")
+    assert (one.code, one.err) == (0, "skipped: out/a b.mp4 is there already\n")
+    # Beside its source, a file is never its own result.
+    beside = vidqueue("submit", "extract-audio", "a b.mp4", "same.mp4", "--beside", "--suffix=", "--skip-existing")
+    assert "already there" not in beside.err, beside.err
+    for more_flags in (("-o", "out/", "--force"), ()):
+        refused = vidqueue("submit", "transcode", *sources, "--skip-existing", *more_flags)
+        assert (refused.code, "--skip-existing" in refused.err) == (2, True), refused.err
 
 
 def test_the_shells_own_list_is_taken_with_names_that_begin_with_a_dash(

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.inputs import has_content, protecting
-from vidqueue.cli.target import Identity, Target, make_folder
+from vidqueue.cli.target import Identity, Target, identity_of, make_folder
 from vidqueue.cli.terminal import Screen
 from vidqueue.cli.transfer import Source, download
 
 # The output that gets the plain name of the source, without the output's name appended.
 USUAL = "video"
+HOW_TO_GO_ON = "Use --skip-existing to submit only the sources without a result, or --force to replace the results."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Places:
         folder: the folder for all results; None puts each beside its source.
         suffix: added to the name of the source, before its extension.
         force: whether an existing file may be replaced. An input is never replaced.
+        skip: whether sources are left out whose result exists.
         inputs: files that must not be overwritten, whatever name leads to them.
         only: names of the outputs to save; all of them if empty.
         there: results that an earlier command has written already.
@@ -34,14 +37,18 @@ class Places:
     folder: Path | None
     suffix: str = ""
     force: bool = False
+    skip: bool = False
     inputs: frozenset[Identity] = frozenset()
     only: Collection[str] = ()
     there: set[Path] = field(default_factory=set)
     _alike: set[PurePosixPath] = field(default_factory=set)
     _taken: dict[Path, str] = field(default_factory=dict)
 
-    def check(self, names: Collection[PurePosixPath], expected: str) -> None:
+    def check(self, names: Collection[PurePosixPath], expected: str) -> list[Path | None]:
         """Refuse targets that cannot be written, before anything is uploaded; make the folder.
+
+        Returns:
+            The result of each source that is there already and lets it be skipped.
 
         Args:
             names: names of the sources, or their paths where results go beside them.
@@ -51,11 +58,28 @@ class Places:
             CommandError: with the first file that exists, or the folder that cannot be written.
         """
         self.tell_apart(names)
-        for name in names:
-            target = self._stem(name)
-            path = target.with_name(f"{target.name}{self.suffix}{expected or name.suffix}")
-            make_folder(path.parent)
-            Target(str(path), force=self.force, inputs=self.inputs).check()
+        found = [self._existing(name, expected) if self.skip else None for name in names]
+        for name, there in zip(names, found, strict=True):
+            if there is None:
+                path = self._expected(name, expected or name.suffix)
+                make_folder(path.parent)
+                Target(str(path), force=self.force, inputs=self.inputs, if_exists=HOW_TO_GO_ON).check()
+        return found
+
+    def _expected(self, name: PurePosixPath, ending: str) -> Path:
+        target = self._stem(name)
+        return target.with_name(f"{target.name}{self.suffix}{ending}")
+
+    def _existing(self, name: PurePosixPath, expected: str) -> Path | None:
+        """The result that an earlier command has written; one of several outputs if they are chosen by their names."""
+        for ending in ("", *(f"-{one}" for one in self.only)):
+            path = self._expected(name, ending)
+            # Without an extension that is known, a result is what has the name and any extension.
+            fitting = path.parent.glob(f"{escape(path.name)}{escape(expected) or '.*'}")
+            for one in sorted(fitting):
+                if one.stem == path.name and one.is_file() and identity_of(one) not in self.inputs:
+                    return one
+        return None
 
     def tell_apart(self, names: Collection[PurePosixPath]) -> None:
         """Keep the source's extension in the names of results where two sources differ only in it (a.mov, a.mp4)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -15,11 +15,12 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
 from vidqueue.cli.growing import GROWN, has_grown, size_of
 from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs
+from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.options import DASH
 from vidqueue.cli.outcomes import Line, how_to_fetch
 from vidqueue.cli.render import board
 from vidqueue.cli.sources import Choice, Entry, is_pattern
-from vidqueue.cli.target import Target
+from vidqueue.cli.target import Identity, Target
 from vidqueue.cli.terminal import Screen, told_when_interrupted
 from vidqueue.processors.media import Kind
 
@@ -44,6 +45,8 @@ class ManyFlags:
     """Wait, and write each result beside its source, with --suffix in its name."""
     suffix: Annotated[str | None, Parameter(group=MANY, allow_leading_hyphen=True)] = None
     """What is added to the name of a result: with --beside the name of the processor, otherwise nothing."""
+    skip_existing: Annotated[bool, Parameter(group=MANY, negative="", show_default=False)] = False
+    """Skip sources whose result is in its place already, as it is when the same command ran before."""
     name: Annotated[tuple[str, ...] | None, Parameter(group=MANY)] = None
     """Download only the output of this name; may be given more than once."""
     strict: Annotated[bool, Parameter(group=MANY, negative="", show_default=False)] = False
@@ -82,17 +85,85 @@ def are_many(sources: Sequence[str], flags: ManyFlags, output: str | None) -> bo
     return (is_folder and Path(sources[0]).is_file()) or Path(sources[0]).is_dir() or is_pattern(sources[0])
 
 
+def places(
+    processor: str, flags: JobFlags, many_flags: ManyFlags, inputs: frozenset[Identity] = frozenset()
+) -> Places | None:
+    """Return where results go; None where nobody waits for them.
+
+    Raises:
+        CommandError: flags contradict each other.
+    """
+    if many_flags.beside and flags.output is not None:
+        raise CommandError("Give --beside or --output, not both.", exit=Exit.USAGE)
+    _require_place(flags, many_flags)
+    found = Places(None, force=flags.force, skip=many_flags.skip_existing, inputs=inputs, only=many_flags.name or ())
+    if many_flags.beside:
+        return replace(found, suffix=f"-{processor}" if many_flags.suffix is None else many_flags.suffix)
+    if flags.output is None:
+        return None
+    if flags.output == "-" or Path(flags.output).is_file():
+        raise CommandError("The results of several jobs need a folder.", exit=Exit.USAGE, hint="Write -o FOLDER/.")
+    return replace(found, folder=Path(flags.output), suffix=many_flags.suffix or "")
+
+
+def is_there(flags: JobFlags, screen: Screen) -> bool:
+    """True if the result of a single job is in its place already, which is said then."""
+    _require_place(flags, ManyFlags(skip_existing=True))
+    if flags.output is None or not Path(flags.output).is_file():
+        return False
+    screen.say(f"skipped: {flags.output} is there already")
+    return True
+
+
+def _require_place(flags: JobFlags, many_flags: ManyFlags) -> None:
+    if not many_flags.skip_existing:
+        return
+    if flags.force:
+        raise CommandError("Give --skip-existing or --force, not both.", exit=Exit.USAGE)
+    if not many_flags.beside and flags.output in (None, "-"):
+        hint = "Give -o FOLDER/ or --beside with it."
+        raise CommandError("--skip-existing needs a place where results are.", exit=Exit.USAGE, hint=hint)
+
+
+def lines_of(entries: Sequence[Entry], places: Places | None, extension: str) -> list[Line]:
+    """Return a line for each source, after a check of the files that will be written.
+
+    Args:
+        entries: the sources.
+        places: where results go.
+        extension: the extension that results will probably have; empty if that is not known.
+
+    Raises:
+        CommandError: a result cannot be written, or is there already and must not be skipped.
+    """
+    lines = [Line(entry.name, entry.value, size_of(entry.value)) for entry in entries]
+    if places is None:
+        return lines
+    names = [entry.name if places.folder else PurePosixPath(entry.value) for entry in entries]
+    for line, found in zip(lines, places.check(names, extension), strict=True):
+        if found is not None:
+            line.paths, line.is_there = [found], True
+    return lines
+
+
 def submit(
-    client: Client, screen: Screen, batch: Batch, entries: Sequence[Entry], inputs: Inputs, key: str | None
-) -> list[Line]:
+    client: Client,
+    screen: Screen,
+    batch: Batch,
+    sources: Sequence[tuple[Line, Entry]],
+    inputs: Inputs,
+    key: str | None,
+) -> None:
     """Upload each source and submit its job; sources that cannot be read are skipped with a message.
 
     Raises:
         CommandError: the daemon refused a job for another reason than its source.
     """
-    lines = [Line(entry.name, entry.value, size_of(entry.value)) for entry in entries]
     members: list[tuple[Line, dict[str, Any]]] = []
-    for line, entry in zip(lines, entries, strict=True):
+    for line, entry in sources:
+        if line.is_there:
+            screen.say(f"skipped {line.name}: {line.paths[0]} is there already")
+            continue
         try:
             with told_when_interrupted(screen, NOT_SENT):
                 reference = inputs.reference(client, screen, entry.value, kind=batch.kind)
@@ -108,7 +179,6 @@ def submit(
         headers = {"Idempotency-Key": f"{key}-{number}" if number else key} if key else {}
         with told_when_interrupted(screen, PERHAPS_SENT):
             _send(client, screen, part, batch.media, headers)
-    return lines
 
 
 def _send(

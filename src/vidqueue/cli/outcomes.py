@@ -19,6 +19,8 @@ from vidqueue.cli.terminal import Screen, count_text, size_text
 from vidqueue.cli.watch import verdict
 from vidqueue.job import State
 
+THERE = "already there"
+
 
 @dataclass(slots=True)
 class Line:
@@ -28,6 +30,7 @@ class Line:
         size: of the source in bytes when it was sent, if it is a file of this machine.
         result_size: of the file that was written, if it is one.
         remark: what is wrong with the source although its job succeeded.
+        is_there: an earlier command has written the result, so that no job was submitted.
     """
 
     name: PurePosixPath
@@ -39,6 +42,7 @@ class Line:
     unwritten: str = ""
     result_size: int | None = None
     remark: str = ""
+    is_there: bool = False
 
     @property
     def warnings(self) -> list[str]:
@@ -86,10 +90,10 @@ def _table(screen: Screen, lines: Sequence[Line]) -> None:
 
 def in_all(lines: Sequence[Line]) -> str:
     """How many sources came to which end, such as `20 succeeded (3 with warnings), 2 failed, 5 skipped`."""
-    states = Counter("skipped" if line.job is None else str(line.job["state"]) for line in lines)
+    states = Counter(_end(line) for line in lines)
     warned = sum(line.job is not None and bool(warnings_of(line.job) or line.remark) for line in lines)
     aside = {"succeeded": f" ({warned} with warnings)" if warned else ""}
-    order = (*(state.value for state in State), "skipped")
+    order = (*(state.value for state in State), "skipped", THERE)
     counts = [f"{states[state]} {state}{aside.get(state, '')}" for state in order if states[state]]
     lost = sum(bool(line.unwritten) for line in lines)
     return ", ".join([*counts, *([f"{count_text(lost, 'result')} not written"] if lost else [])])
@@ -125,11 +129,21 @@ def batches_of(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(str(line.job["batch"]) for line in lines if line.job and line.job.get("batch")))
 
 
+def _end(line: Line) -> str:
+    if line.is_there:
+        return THERE
+    return "skipped" if line.job is None else str(line.job["state"])
+
+
 def _state(line: Line) -> Text:
+    if line.is_there:
+        return Text("skipped")
     return Text("skipped", style="yellow") if line.job is None else state_of(line.job)
 
 
 def _result(line: Line) -> str:
+    if line.is_there:
+        return f"{line.paths[0]} is there already"
     if line.job is None:
         return line.skipped
     if line.unwritten:
@@ -150,7 +164,7 @@ def _as_json(line: Line) -> dict[str, Any]:
     return {
         "source": line.value,
         "name": str(line.name),
-        "skipped": line.skipped or None,
+        "skipped": line.skipped or (THERE if line.is_there else None),
         "job": line.job,
         "paths": [str(path) for path in line.paths],
         "not_written": line.unwritten or None,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields, replace
-from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, get_args
 
 from cyclopts import App, Parameter
 
 from vidqueue.cli import containers, many
 from vidqueue.cli.client import Client, Job
-from vidqueue.cli.destinations import Places
 from vidqueue.cli.doubts import doubts
 from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
@@ -27,7 +25,7 @@ from vidqueue.cli.render import warnings_of
 from vidqueue.cli.result import command_for, deliver
 from vidqueue.cli.selection import known_id
 from vidqueue.cli.sources import expand, listed, refuse_flag, title_of, told_apart
-from vidqueue.cli.target import Identity, Target
+from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, count_text, told_when_interrupted, warn
 from vidqueue.cli.watch import verdict, wait_for
 from vidqueue.errors import VidqueueError
@@ -82,6 +80,8 @@ class SubmitCommand:
                 bound[self._source.argument.name] = sources[0]
                 # What people call the job, and what tells thirty of them apart.
                 job_flags = replace(job_flags, title=job_flags.title or title_of(sources[0]))
+        if many_flags.skip_existing and many.is_there(job_flags, Screen(look)):
+            return Exit.OK
         values = self._input(bound, job_flags.output)
         request = {"processor": self._processor.name, "input": values, **job_flags.request()}
         media = media_of_input(self._processor, values)
@@ -118,16 +118,13 @@ class SubmitCommand:
             warn(remark)
         inputs = Inputs(may_upload=flags.upload)
         named = inputs.check((entry.value for entry in entries), may_skip=True)
-        places = _places(self._processor.name, flags, many_flags, named)
-        if places is not None:
-            extension = self._extension(values)
-            names = [entry.name if places.folder else PurePosixPath(entry.value) for entry in entries]
-            places.check(names, extension)
+        places = many.places(self._processor.name, flags, many_flags, named)
+        lines = many.lines_of(entries, places, self._extension(values))
         request = {"processor": self._processor.name, **flags.request()}
         batch = many.Batch(request, values, self._source.field, self._source.kind or "any")
         with Client(door.url, owner=flags.owner) as client:
             _name_jobs(client, request)
-            lines = many.submit(client, screen, batch, entries, inputs, flags.idempotency_key)
+            many.submit(client, screen, batch, list(zip(lines, entries, strict=True)), inputs, flags.idempotency_key)
             if flags.wait or places is not None:
                 screen.say(f"submitted {count_text(sum(line.job is not None for line in lines), 'job')}")
                 many.follow(client, screen, lines, places)
@@ -174,21 +171,6 @@ _SOURCES = inspect.Parameter(
         Parameter(allow_leading_hyphen=True, help="Files, folders, patterns, references or `-`."),
     ],
 )
-
-
-def _places(processor: str, flags: JobFlags, many_flags: ManyFlags, inputs: frozenset[Identity]) -> Places | None:
-    """Where results go; None where nobody waits for them."""
-    if many_flags.beside and flags.output is not None:
-        raise CommandError("Give --beside or --output, not both.", exit=Exit.USAGE)
-    wanted = many_flags.name or ()
-    if many_flags.beside:
-        suffix = f"-{processor}" if many_flags.suffix is None else many_flags.suffix
-        return Places(None, suffix, flags.force, inputs, wanted)
-    if flags.output is None:
-        return None
-    if flags.output == "-" or Path(flags.output).is_file():
-        raise CommandError("The results of several jobs need a folder.", exit=Exit.USAGE, hint="Write -o FOLDER/.")
-    return Places(Path(flags.output), many_flags.suffix or "", flags.force, inputs, wanted)
 
 
 def _taken() -> frozenset[str]:

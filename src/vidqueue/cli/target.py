@@ -35,11 +35,13 @@ class Target:
         given: the argument as it was typed.
         force: whether an existing file may be replaced.
         inputs: files that must not be overwritten, whatever name leads to them.
+        if_exists: the hint of the refusal to replace a file.
     """
 
     given: str
     force: bool = False
     inputs: frozenset[Identity] = frozenset()
+    if_exists: str = "Use --force to replace it, or choose another name."
 
     @property
     def is_stdout(self) -> bool:
@@ -110,12 +112,15 @@ class Target:
             self._free(path)
             _publish(Path(aside), path, replace=self.force)
         except FileExistsError:
-            raise _exists(path) from None
+            raise self._exists(path) from None
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
         finally:
             if aside is not None:
                 Path(aside).unlink(missing_ok=True)
+
+    def _exists(self, path: Path) -> CommandError:
+        return CommandError(f"{path} already exists.", hint=self.if_exists)
 
     def _free(self, path: Path) -> Path:
         """The path itself, or with --force what it links to, if a file may be put there."""
@@ -129,7 +134,7 @@ class Target:
             if not stat.S_ISREG(facts.st_mode):
                 raise CommandError(f"{path} is not a regular file.", hint="Use `-o -` to write to standard output.")
         if not self.force and os.path.lexists(path):
-            raise _exists(path)
+            raise self._exists(path)
         return Path(os.path.realpath(path)) if path.is_symlink() else path
 
     def _require_stdout_is_no_input(self) -> None:
@@ -200,10 +205,6 @@ def _publish(aside: Path, path: Path, *, replace: bool) -> None:
         # Reserve the name first; only one process can create it, and only its own empty file is replaced.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         aside.replace(path)
-
-
-def _exists(path: Path) -> CommandError:
-    return CommandError(f"{path} already exists.", hint="Use --force to replace it, or choose another name.")
 
 
 def _not_a_folder(path: Path) -> str:
