@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon
+from vidqueue.cli.terminal import interrupted_later
 from vidqueue.media.sample import make_sample
 
 # A tenth of a second of silence.
@@ -264,3 +265,41 @@ def test_ctrl_c_before_anything_is_submitted_says_so(vidqueue: CommandLine) -> N
             sending.send_signal(signal.SIGINT)
             _, err = sending.communicate(timeout=60)
         assert (sending.returncode, err.decode()) == (130, "Interrupted; no job was submitted.\n")
+
+
+def test_ctrl_c_before_anything_is_submitted_leaves_nothing_of_what_was_sent(
+    vidqueue: CommandLine, folder: Path
+) -> None:
+    vidqueue.folder = folder
+    os.mkfifo(folder / "pipe.mp4")
+    # One that was stored before by somebody else's command is not this one's to remove.
+    assert vidqueue("submit", "transcode", "same.mov", "--run-at", "2099-01-01T00:00").code == 0
+    before = vidqueue("files", "list", "--all").out
+    for command in (("submit", "transcode"), ("batch", "--processor", "transcode")):
+        sending = vidqueue.start(*command, "same.mov", "same.mp4", "a b.mp4", "pipe.mp4", stderr=subprocess.PIPE)
+        with (folder / "pipe.mp4").open("wb"):
+            sending.send_signal(signal.SIGINT)
+            _, err = sending.communicate(timeout=60)
+        assert (sending.returncode, err.decode()) == (130, "Interrupted; no job was submitted.\n")
+        assert [line.split()[-1] for line in vidqueue("files", "list", "--all").out.splitlines()] == [
+            line.split()[-1] for line in before.splitlines()
+        ]
+
+
+def test_ctrl_c_while_an_answer_is_awaited_comes_after_it() -> None:
+    done = list[str]()
+
+    def interrupted(times: int) -> None:
+        with interrupted_later() as begin:
+            begin()
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+            done.append("answer")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(1)
+    assert done == ["answer"]
+    # A second one does not wait for a daemon that does not answer.
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(2)
+    assert done == ["answer"]

@@ -109,9 +109,10 @@ def submit(
     inputs = Inputs(may_upload=flags.upload)
     inputs.check(one.reference for member in members for one in member.media)
     with Client(door.url, owner=flags.owner) as client:
-        for member in members:
-            for one in member.media:
-                put(member.input, one.path, inputs.reference(client, screen, one.reference))
+        with inputs.before_jobs(client, screen):
+            for member in members:
+                for one in member.media:
+                    put(member.input, one.path, inputs.reference(client, screen, one.reference))
         headers = {"Idempotency-Key": flags.idempotency_key} if flags.idempotency_key else {}
         body = {"jobs": jobs} | ({"title": title} if title else {})
         batch = client.call("POST", "/v1/batches", json=body, headers=headers)

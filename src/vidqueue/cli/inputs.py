@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Inputs:
         self._may_upload = may_upload
         self._hinted: set[Path] = set()
         self._uploaded: dict[Identity | str, str] = {}
+        self._new: list[str] = []
 
     def check(self, values: Iterable[str], *, may_skip: bool = False) -> frozenset[Identity]:
         """Refuse files that cannot be uploaded, before anything is sent; the identities of the local files.
@@ -99,11 +100,31 @@ class Inputs:
             return str(Path(value).expanduser().resolve())
         key = value if value == STDIN else identity_of(value) or value
         if key not in self._uploaded:
-            uploaded = _upload_unchanged(client, screen, value)
+            uploaded = _upload_unchanged(client, screen, value, self._new)
             if kind != "any":
                 _require_media(client, uploaded, kind)
             self._uploaded[key] = f"vq:files/{uploaded['id']}"
         return self._uploaded[key]
+
+    @contextmanager
+    def before_jobs(self, client: Client, screen: Screen) -> Iterator[None]:
+        """Remove what was uploaded if Ctrl-C comes in the block, where no job was submitted yet, and say so."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            screen.say(f"{NOT_SENT}{self._removed(client)}")
+            raise
+
+    def _removed(self, client: Client) -> str:
+        kept = list[str]()
+        for one in self._new:
+            try:
+                client.call("DELETE", f"/v1/files/{one}")
+            except CommandError as error:
+                # A job of another command may use it by now.
+                if error.exit is not Exit.NOT_FOUND and error.code != "conflict":
+                    kept.append(one)
+        return f" Uploaded files were kept; remove them with: vidqueue files delete {' '.join(kept)}" if kept else ""
 
     def _lies_well(self, client: Client, screen: Screen, value: str) -> bool:
         """True if a file is large and a daemon on this machine can read it where it lies."""
@@ -126,7 +147,7 @@ class Inputs:
         return False
 
 
-def _upload_unchanged(client: Client, screen: Screen, value: str) -> dict[str, Any]:
+def _upload_unchanged(client: Client, screen: Screen, value: str, new: list[str]) -> dict[str, Any]:
     """Upload a file, and leave nothing of it if it changes meanwhile.
 
     Raises:
@@ -134,7 +155,7 @@ def _upload_unchanged(client: Client, screen: Screen, value: str) -> dict[str, A
     """
     before = growing.state_of(value)
     try:
-        uploaded = upload(client, screen, Path(value))
+        uploaded = upload(client, screen, Path(value), new=new)
     except CommandError:
         if growing.state_of(value) == before:
             raise

@@ -14,7 +14,7 @@ from vidqueue.cli.destinations import Places
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.follow import changes
 from vidqueue.cli.growing import GROWN, has_grown, size_of
-from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs
+from vidqueue.cli.inputs import PERHAPS_SENT, Inputs
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.options import DASH
 from vidqueue.cli.outcomes import Line, how_to_fetch
@@ -165,7 +165,7 @@ def submit(
             screen.say(f"skipped {line.name}: {line.paths[0]} is there already")
             continue
         try:
-            with told_when_interrupted(screen, NOT_SENT):
+            with inputs.before_jobs(client, screen):
                 reference = inputs.reference(client, screen, entry.value, kind=batch.kind)
         except CommandError as error:
             if error.exit in (Exit.UNAVAILABLE, Exit.BUSY, Exit.NOT_PERMITTED):

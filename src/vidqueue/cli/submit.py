@@ -15,7 +15,7 @@ from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
 from vidqueue.cli.growing import GROWN, has_grown, size_of
-from vidqueue.cli.inputs import NOT_SENT, PERHAPS_SENT, Inputs, media_of_input, protecting, put
+from vidqueue.cli.inputs import PERHAPS_SENT, Inputs, media_of_input, protecting, put
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
 from vidqueue.cli.offered import offered
@@ -198,7 +198,7 @@ def _submit(
         if target is not None and target.replaces:
             target = protecting(client, request["input"], target)
             target.check()
-        with told_when_interrupted(screen, NOT_SENT):
+        with inputs.before_jobs(client, screen):
             for one in media:
                 put(request["input"], one.path, inputs.reference(client, screen, one.reference, kind=one.kind))
         _name_jobs(client, request)

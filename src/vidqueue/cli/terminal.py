@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -97,6 +98,29 @@ def told_when_interrupted(screen: Screen, text: str) -> Iterator[None]:
     except KeyboardInterrupt:
         screen.say(text)
         raise
+
+
+@contextmanager
+def interrupted_later() -> Iterator[Callable[[], None]]:
+    """Yield a function after whose call Ctrl-C acts at the end of the block; a second Ctrl-C acts at once."""
+    came = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, note)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield begin
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextmanager

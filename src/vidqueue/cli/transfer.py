@@ -23,7 +23,7 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.resumable import CHUNK, SETTLE_S, chunks
 from vidqueue.cli.target import Target
-from vidqueue.cli.terminal import Screen, size_text, writing_stdout
+from vidqueue.cli.terminal import Screen, interrupted_later, size_text, writing_stdout
 from vidqueue.sanitize import visible
 
 # Files of this size and more are sent as resumable uploads.
@@ -42,37 +42,61 @@ class Source:
     sha256: str
 
 
-def upload(client: Client, screen: Screen, path: Path) -> dict[str, Any]:
+def upload(client: Client, screen: Screen, path: Path, *, new: list[str] | None = None) -> dict[str, Any]:
     """Send a file, or standard input where the path is `-`, and return the daemon's description of it.
+
+    The id of a file whose bytes the daemon did not have is added to `new`, also where Ctrl-C comes before its answer.
 
     Raises:
         CommandError: the file cannot be read, or the daemon refused it.
     """
     if str(path) == "-":
-        return _send(client, screen, sys.stdin.buffer, name="stdin", size=None)
+        return _send(client, screen, sys.stdin.buffer, name="stdin", size=None, new=new)
     try:
         with path.open("rb") as source:
             facts = os.fstat(source.fileno())
             # A pipe or device has no size that could be told beforehand.
             size = facts.st_size if stat.S_ISREG(facts.st_mode) else None
-            return _send(client, screen, source, name=path.name, size=size)
+            return _send(client, screen, source, name=path.name, size=size, new=new)
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.", code="input_not_found") from None
 
 
-def _send(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None) -> dict[str, Any]:
+def _send(
+    client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None, new: list[str] | None
+) -> dict[str, Any]:
     """Store the file by its hash if the daemon has the bytes; else upload it, resumably if it is large."""
-    if not size:
-        return _send_whole(client, screen, source, name=name, size=size)
-    with _bar(screen, f"read {name}", size) as advance:
-        sha256 = _sha256(source, advance)
-    if known := _known(client, sha256, name):
-        return known
-    source.seek(0)
-    if size < RESUMABLE_FROM:
-        return _send_whole(client, screen, source, name=name, size=size)
-    with _bar(screen, f"upload {name}", size) as advance:
-        return resumable.send(client, source, name=name, size=size, sha256=sha256, advance=advance)
+    sha256 = ""
+    if size:
+        with _bar(screen, f"read {name}", size) as advance:
+            sha256 = _sha256(source, advance)
+        if known := _known(client, sha256, name):
+            return known
+        source.seek(0)
+    with interrupted_later() as begin:
+        if not size or size < RESUMABLE_FROM:
+            sent = _send_whole(client, screen, source, name=name, size=size, then=begin)
+        else:
+            with _bar(screen, f"upload {name}", size) as advance:
+                counted = _counted(advance, size, then=begin)
+                sent = resumable.send(client, source, name=name, size=size, sha256=sha256, advance=counted)
+        if new is not None:
+            new.append(str(sent["id"]))
+    return sent
+
+
+def _counted(advance: Callable[[int], None], size: int, *, then: Callable[[], None]) -> Callable[[int], None]:
+    """Return `advance`, which calls `then` when all bytes are sent."""
+    left = size
+
+    def count(sent: int) -> None:
+        nonlocal left
+        left -= sent
+        if left <= 0:
+            then()
+        advance(sent)
+
+    return count
 
 
 def _sha256(source: BinaryIO, advance: Callable[[int], None]) -> str:
@@ -95,7 +119,9 @@ def _known(client: Client, sha256: str, name: str) -> dict[str, Any] | None:
     return found
 
 
-def _send_whole(client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None) -> dict[str, Any]:
+def _send_whole(
+    client: Client, screen: Screen, source: BinaryIO, *, name: str, size: int | None, then: Callable[[], None]
+) -> dict[str, Any]:
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}",
@@ -106,11 +132,16 @@ def _send_whole(client: Client, screen: Screen, source: BinaryIO, *, name: str, 
         sent: dict[str, Any] = client.call(
             "POST",
             "/v1/files",
-            content=chunks(source, advance),
+            content=_followed(chunks(source, advance), then),
             headers=headers,
             timeout=httpx2.Timeout(30, connect=5, read=SETTLE_S),
         )
     return sent
+
+
+def _followed(pieces: Iterator[bytes], then: Callable[[], None]) -> Iterator[bytes]:
+    yield from pieces
+    then()
 
 
 def download(
