@@ -14,8 +14,8 @@ from vidqueue.media.cutting import BROADCASTS, Cut, copied_from, copied_out, ear
 from vidqueue.media.facts import VideoFacts
 from vidqueue.media.faults import raise_if_failed
 from vidqueue.media.jail import sandbox
-from vidqueue.media.packets import NO_TIME
 from vidqueue.media.source import Source
+from vidqueue.media.sums import NO_TIME
 
 # The times of files are rounded, those of parameters as well.
 _ROUNDED_S = 0.001

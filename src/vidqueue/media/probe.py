@@ -10,6 +10,7 @@ import itertools
 import subprocess
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
@@ -38,6 +39,9 @@ from vidqueue.ops import active_time
 # Enough for twenty minutes of video with sound; what a longer one holds is projected.
 MOST_PACKETS = 100_000
 _MOST_SECONDS = 10.0
+# How much of the listing ffmpeg writes at once; in a large block are the lines of some hundred packets, which may be
+# huge, and all of them are read before the first is heard of.
+_BLOCK, _SMALL_BLOCK = 32_768, 2048
 _SYMPTOMS = frozenset({"unsupported_codec", "unsupported_format", "media_damaged", "no_video_stream", "ffmpeg_failed"})
 
 
@@ -107,11 +111,10 @@ def _list_packets(
             *QUIET, *INFORMATIVE,
             # The file's own clock, so that times here are those a decoder will speak of.
             *([] if clock.restarts else ["-copyts"]), *input_arguments(descriptor, bounds.limits, *clock.reading),
-            # Flushing each packet by itself would take as long as everything else together; with larger blocks a few
-            # hundred huge packets would be read before the first is heard of.
+            # Flushing each packet by itself would take as long as everything else together.
             "-map", "0:v?", "-map", "0:a?", *(word for index in without for word in ("-map", f"-0:{index}")),
             "-c", "copy", "-copyinkf", "-flush_packets", "0",
-            "-blocksize", "2048", "-f", "framecrc", "pipe:1",
+            "-blocksize", str(_BLOCK if enough is _never else _SMALL_BLOCK), "-f", "framecrc", "pipe:1",
         ]  # fmt: skip
         running = sandbox.start(arguments, bounds, keep_open=[descriptor], stdout=subprocess.PIPE, on_line=banner.read)
         with running:
@@ -132,7 +135,7 @@ def _list_packets(
 
 def _read(running: sandbox.Sandboxed, enough: Callable[[int], bool]) -> Listing:
     try:
-        listing = read_listing((line.decode("ascii", "replace") for line in running.stdout), enough)
+        listing = read_listing(iter(partial(running.stdout.read1, _BLOCK), b""), enough)
     except ValueError as error:
         # A run that was killed in the middle of a line has a reason of its own.
         running.kill()
