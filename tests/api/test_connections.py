@@ -199,6 +199,19 @@ async def test_a_head_that_drips_is_refused_in_time(services: Services, monkeypa
         dripping.cancel()
 
 
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_a_request_for_another_protocol_is_answered_as_one_of_http(
+    server: str, caplog: pytest.LogCaptureFixture, protocol: bytes
+) -> None:
+    """Clients of ComfyUI ask for a websocket at /ws."""
+    asked = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+    async with connected(server) as client:
+        await client.send(b"GET /ws HTTP/1.1\r\n" + HOST + asked)
+        assert await client.status() == 404
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    await probe(server)
+
+
 async def test_requests_in_one_packet_are_answered_in_turn(server: str) -> None:
     async with connected(server) as client:
         await client.send(PROBE * 5 + b"nonsense\r\n\r\n")

@@ -49,6 +49,8 @@ async def listening(services: Services) -> AsyncIterator[str]:
         config = uvicorn.Config(
             app,
             lifespan="off",
+            # uvicorn would begin no request that asks for a websocket, and leave it to another protocol than ours.
+            ws="none",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=5,
