@@ -37,6 +37,13 @@ async def commits(services: Services) -> int:
     return int(found["commits"])
 
 
+async def jobs_queued(services: Services) -> int:
+    """How many jobs there are."""
+    async with services.database.statement() as connection:
+        found: Any = await (await connection.execute("SELECT count(*) AS jobs FROM vidqueue.jobs")).fetchone()
+    return int(found["jobs"])
+
+
 async def test_jobs_of_one_moment_share_a_commit_and_keep_their_order(services: Services, queue: Queue) -> None:
     del queue
     found = await together(services, *(replace(JOB, title=str(number)) for number in range(5)))
@@ -97,9 +104,22 @@ async def test_one_that_cannot_share_is_queued_alone_and_one_that_is_refused_har
     assert shown[3].id == shown[4].id
 
 
-async def test_a_failure_of_the_database_is_told_to_everybody(services: Services, queue: Queue) -> None:
+async def test_one_that_the_database_refuses_harms_no_other(services: Services, queue: Queue) -> None:
     del queue
     async with services.database.statement() as connection:
         await connection.execute("ALTER TABLE vidqueue.jobs ADD CONSTRAINT never CHECK (title <> 'never') NOT VALID")
-    found = await together(services, replace(JOB, title="never"), JOB)
-    assert [type(one) for one in found] == [CheckViolation, CheckViolation]
+    found = await together(services, replace(JOB, title="never"), JOB, replace(JOB, title="never"), JOB)
+    assert [type(one) for one in found] == [CheckViolation, JobRow, CheckViolation, JobRow]
+    assert await jobs_queued(services) == 2
+
+
+async def test_a_failure_of_the_server_is_told_to_everybody(services: Services, queue: Queue) -> None:
+    del queue
+    async with services.database.statement() as connection:
+        await connection.execute(
+            "CREATE FUNCTION vidqueue.fail() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$;"
+            "CREATE TRIGGER fail AFTER INSERT ON vidqueue.jobs EXECUTE FUNCTION vidqueue.fail()"
+        )
+    found = await together(services, JOB, JOB)
+    assert [one.code for one in found if isinstance(one, VidqueueError)] == ["database_unavailable"] * 2

@@ -42,14 +42,14 @@ def may_share_statement(job: NewJob) -> bool:
 async def enqueue_together(connection: Connection, together: Sequence[NewJob]) -> list[UUID | None]:
     """Queue jobs of one owner in one statement. None stands for those that must be queued alone.
 
-    Those are all of them if one is refused: each is then told for itself.
+    Those are all of them if the database refuses one: it harms no other, and each is then told for itself.
     """
     encoded = Jsonb([{name: getattr(job, name) for name in _TOGETHER} for job in together], dumps=to_json)
     try:
         found = await rows(connection, "jobs", "enqueue_together", owner=together[0].owner, jobs=encoded)
-    except psycopg.DatabaseError as error:
-        if not (error.sqlstate or "").startswith("VQ"):
-            raise
+    except psycopg.OperationalError:
+        raise  # of the connection or the server, and so of all
+    except psycopg.DatabaseError:
         found = []
     queued = {one["place"]: one["id"] for one in found}
     return [queued.get(place) for place in range(1, len(together) + 1)]
