@@ -36,7 +36,7 @@ SECURITY_HEADERS = {
 }
 _RAW_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-# What the client is told of a request that it gave up before it was answered.
+# The status in the log of a request whose client left before it was answered.
 _LEFT = 499
 
 log = structlog.get_logger(__name__)
@@ -65,8 +65,9 @@ class Requests:
             if answer.has_begun:
                 raise
             await problems.unexpected(Request(scope))(scope, receive, answer.send)
-        _log(scope, answer.status, time.monotonic() - began)
-        structlog.contextvars.reset_contextvars(**named)
+        finally:
+            _log(scope, answer.status, time.monotonic() - began)
+            structlog.contextvars.reset_contextvars(**named)
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
