@@ -147,8 +147,10 @@ def _own_place() -> Iterator[None]:
         yield
     finally:
         os.umask(umask)
-        os.fchdir(folder)
-        os.close(folder)
+        try:
+            os.fchdir(folder)
+        finally:
+            os.close(folder)
 
 
 def _run(order: RunJob, worker: _Worker) -> bytes:
