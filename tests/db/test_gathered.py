@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from vidqueue.db import gathered as gathering
 from vidqueue.db.gathered import MOST, Gathered
 from vidqueue.db.pool import Connection
 from vidqueue.errors import VidqueueError
@@ -64,6 +65,27 @@ async def test_a_statement_that_hangs_does_not_keep_others_waiting(services: Ser
             await asyncio.sleep(0.01)
     ask.gate.set()
     assert (await hanging, await later) == (2, 4)
+
+
+async def test_statements_that_hang_take_two_connections_at_most(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "LAST_PATIENCE_S", 0.1)
+    ask = Doubling()
+    ask.gate.clear()
+    gathered = Gathered(services.database, ask)
+    hanging = []
+    async with asyncio.timeout(20):
+        for number in (1, 2):
+            hanging.append(asyncio.create_task(gathered.answer(number)))
+            while len(ask.asked) < number:
+                await asyncio.sleep(0.01)
+        with pytest.raises(VidqueueError) as refused:
+            await gathered.answer(3)
+    assert refused.value.code == "overloaded"
+    assert ask.asked == [[1], [2]]
+    ask.gate.set()
+    assert await asyncio.gather(*hanging, gathered.answer(4)) == [2, 4, 8]
 
 
 async def test_a_statement_has_a_bounded_number_of_questions(services: Services) -> None:
