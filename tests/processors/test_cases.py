@@ -648,6 +648,10 @@ def test_sound_whose_rate_only_its_decoder_knows_can_be_dropped(tmp_path: Path) 
     assert (caught.value.code, "s302m" in caught.value.message) == ("unsupported_codec", True)
     facts = facts_of(Work("transcode", path, tmp_path / "dropped").run(audio="drop"))
     assert (video_of(facts).frames, facts.audios) == (25, ())
+    facts = facts_of(Work("transcode", path, tmp_path / "cut").run(audio="drop", start_s=0.4))
+    assert (video_of(facts).frames, facts.audios) == (15, ())
+    pictures = outputs("thumbnails", "video", path, tmp_path / "pictures", poster_at_s=0.4, sheet=False, sprite=False)
+    assert "poster.jpg" in pictures
 
 
 @pytest.mark.parametrize(("share", "lost"), [(0.1, "warning"), (0.5, "fault")])

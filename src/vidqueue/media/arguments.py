@@ -114,4 +114,5 @@ def counting_from_all(container: str, input_number: int = 0) -> list[str]:
     """
     if container not in BROADCASTS:
         return []
-    return ["-map", f"{input_number}:v?", "-map", f"{input_number}:a?", "-c", "copy", "-t", "0", "-f", "null", "-"]
+    # The streams of which ffmpeg knows enough to copy them; of sound that only a refused decoder knows it does not.
+    return ["-map", f"{input_number}:u", "-sn", "-dn", "-c", "copy", "-t", "0", "-f", "null", "-"]
