@@ -319,7 +319,7 @@ def _mpeg_begun_in_the_middle(folder: Path) -> Path:
 
 
 def two_sizes(folder: Path) -> Path:
-    return _in_two_parts(folder, ("-an", "-bf", "0"), ("-an", "-bf", "0", "-s", "320x180"))
+    return two_recordings(folder, ("-an", "-bf", "0"), ("-an", "-bf", "0", "-s", "320x180"))
 
 
 def _begun_later(folder: Path) -> Path:
@@ -353,7 +353,7 @@ def _growing_surround(folder: Path) -> Path:
     """A broadcast whose AC-3 has two channels, and six as soon as the film begins."""
     coded = ("-bf", "0", "-c:a", "ac3")
     wide = ("-af", "pan=5.1(side)|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0")
-    return _in_two_parts(folder, (*coded, "-ac", "2"), (*coded, *wide))
+    return two_recordings(folder, (*coded, "-ac", "2"), (*coded, *wide))
 
 
 def captioned(folder: Path) -> Path:
@@ -377,15 +377,21 @@ def captioned(folder: Path) -> Path:
 def _two_matrices(folder: Path) -> Path:
     """A recording of two broadcasts that describe their colours differently."""
     tags = [f"setparams=colorspace={name}:color_primaries={name}:color_trc={name}" for name in ("bt709", "smpte170m")]
-    return _in_two_parts(folder, ("-an", "-bf", "0", "-vf", tags[0]), ("-an", "-bf", "0", "-vf", tags[1]))
+    return two_recordings(folder, ("-an", "-bf", "0", "-vf", tags[0]), ("-an", "-bf", "0", "-vf", tags[1]))
+
+
+def _two_shapes(folder: Path) -> Path:
+    """A recording of a broadcast in 4:3 and of one in 16:9."""
+    wide = ("-c:v", "mpeg2video", "-q:v", "2", "-an", "-bf", "0", "-aspect")
+    return two_recordings(folder, (*wide, "4:3"), (*wide, "16:9"))
 
 
 def two_sounds(folder: Path) -> Path:
     """A recording of a broadcast in mono and of one in stereo."""
-    return _in_two_parts(folder, ("-bf", "0", "-ac", "1"), ("-bf", "0", "-ac", "2", "-ar", "44100"))
+    return two_recordings(folder, ("-bf", "0", "-ac", "1"), ("-bf", "0", "-ac", "2", "-ar", "44100"))
 
 
-def _in_two_parts(folder: Path, first: tuple[str, ...], second: tuple[str, ...]) -> Path:
+def two_recordings(folder: Path, first: tuple[str, ...], second: tuple[str, ...]) -> Path:
     parts = clip(folder / "one.ts", *first), clip(folder / "two.ts", *second, "-output_ts_offset", "1")
     path = folder / "parts.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -428,6 +434,10 @@ FILES: dict[str, tuple[str | Callable[[Path], Path], Right | dict[str, Right]]] 
     "clean aperture": (_clean_aperture, Right(size=(120, 60), audios=0)),
     "another size midway": (two_sizes, Right(frames=50, seconds=2, audios=0, warned=("changes midway to 320x180",))),
     "other colours midway": (_two_matrices, Right(frames=50, seconds=2, audios=0)),
+    "other shape of pixels midway": (
+        _two_shapes,
+        Right(frames=50, seconds=2, sar=Fraction(3, 4), audios=0, warned=("The shape of the pixels changes midway",)),
+    ),
     "other channels midway": (
         two_sounds,
         Right(frames=50, seconds=2, warned=("begins again", "change midway to stereo")),

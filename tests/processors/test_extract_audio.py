@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.media.clips import Samples, beeps, run_ffmpeg
-from tests.processors.test_cases import two_sounds
+from tests.processors.test_cases import clip, two_sounds
 from tests.processors.work import facts_of, outputs
 from vidqueue.errors import CanceledError, VidqueueError
 from vidqueue.job import OutputDraft
@@ -66,6 +66,27 @@ def test_each_format_holds_the_whole_sound(
     assert output.facts["copied"] is copied
     assert facts.duration_s == pytest.approx(3, abs=0.15)
     assert beeps(output.path) == pytest.approx([0, 1, 2], abs=0.06)
+
+
+@pytest.mark.parametrize("codec", ["libvorbis", "libopus"])
+def test_several_ogg_files_in_a_row_sound_one_after_the_other(codec: str, tmp_path: Path) -> None:
+    """ffmpeg misjudges the times of the later ones where there are pictures beside the sound."""
+    path = clip(tmp_path / "one.ogv", "-c:v", "libtheora", "-c:a", codec)
+    path.write_bytes(path.read_bytes() * 2)
+    output = extracted(path, tmp_path / "work", format="wav")
+    assert facts_of(output).duration_s == pytest.approx(2, abs=0.05)
+    assert output.facts["warnings"] == []
+
+
+def test_a_rate_that_changes_between_ogg_files_is_told(tmp_path: Path) -> None:
+    """ffmpeg ends there: what comes behind is lost."""
+    files = [tmp_path / name for name in ("one.ogg", "two.ogg")]
+    for path, rate in zip(files, (44100, 32000), strict=True):
+        run_ffmpeg("-f", "lavfi", "-i", "sine=440:duration=1", "-c:a", "libvorbis", "-ar", str(rate), path)
+    path = tmp_path / "both.ogg"
+    path.write_bytes(b"".join(one.read_bytes() for one in files))
+    output = extracted(path, tmp_path / "work", format="wav")
+    assert output.facts["warnings"] == ["ffmpeg cannot read the file to its end."]
 
 
 def test_a_track_is_found_by_language_and_by_number(two_tracks: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.media.clips import Samples, run_ffmpeg
-from tests.processors.test_cases import CASES, clip
+from tests.processors.test_cases import CASES, clip, two_recordings
 from tests.processors.work import outputs
 from vidqueue.errors import VidqueueError
 
@@ -44,6 +44,21 @@ def test_odd_is_not_damaged(name: str, tmp_path: Path) -> None:
     assert (facts["ok"], facts["ranges"]) == (True, [])
     told = {"langs.mkv": ["1 subtitle tracks"], "apac.mov": ["Sound track 2 has the codec"]}.get(name, [])
     assert [any(words in said for said in report["not_checked"]) for words in told] == [True] * len(told)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_recordings_that_are_joined_bit_by_bit_are_whole(codec: str, tmp_path: Path) -> None:
+    """The first packet behind the joint is marked as cut short, because the counters begin again."""
+    path = two_recordings(tmp_path, ("-c:v", codec, "-an", "-bf", "0"), ("-c:v", codec, "-an", "-bf", "0"))
+    facts, report = verified(path, tmp_path / "work")
+    assert (facts["ok"], facts["ranges"], report["streams"][0]["decoded"]) == (True, [], 50)
+
+
+def test_a_broadcast_that_lacks_packets_is_damaged(tmp_path: Path) -> None:
+    whole = clip(tmp_path / "whole.ts", "-an", "-g", "1", "-vf", "noise=alls=20", seconds=2).read_bytes()
+    path = tmp_path / "gap.ts"
+    path.write_bytes(whole[: len(whole) // 2 // 188 * 188] + whole[(len(whole) // 2 // 188 + 5) * 188 :])
+    assert verified(path, tmp_path / "work")[0]["ok"] is False
 
 
 def test_damaged_pictures_are_found_at_their_time(tmp_path: Path) -> None:

@@ -39,8 +39,7 @@ _LAYOUTS = {"Spherical Mapping: ": "projection", "Stereo 3D: ": "stereo"}
 _MULTIVIEW = "unspecified, view: packed"  # what phones call spatial video
 _KEY = re.compile(r" {2,12}enc_key_id {0,12}: ", re.ASCII)
 _ALPHA = re.compile(r" {2,12}alpha_mode {0,12}: ", re.ASCII | re.IGNORECASE)
-# Of Matroska: an encryption that names no key.
-_LOCKED = "Unsupported encoding type"
+_LOCKED = "Unsupported encoding type"  # of Matroska: an encryption that names no key
 _FIELD_ORDERS = ("top", "bottom")
 _RATE = re.compile(r", \d{1,9} Hz")
 _MARK = re.compile(r"\((comment|hearing impaired|visual impaired|dub|lyrics|karaoke|captions|descriptions)\)")
@@ -139,7 +138,7 @@ class Banner:
 
     Attributes:
         refusal: the first complaint that a bound was exceeded.
-        partial: True if ffmpeg complains that a packet lies beyond the end of the file.
+        partial: True if a packet lies beyond the end of the file; `broken_off` if ffmpeg cannot read on.
         faults: what could not be parsed, the first few, as sentences.
     """
 
@@ -149,6 +148,7 @@ class Banner:
     chapters: int = 0
     refusal: VidqueueError | None = None
     partial: bool = False
+    broken_off: bool = False
     encrypted: bool = False
     faults: list[str] = field(default_factory=list)
     _streams: dict[int, StreamLine] = field(default_factory=dict)
@@ -178,6 +178,7 @@ class Banner:
         if line.level in COMPLAINTS:
             self.refusal = self.refusal or exceeded_bound(line.body)
             self.partial = self.partial or "partial file" in line.body
+            self.broken_off = self.broken_off or line.body.startswith("Error during demuxing: ")
             self.encrypted = self.encrypted or line.body == _LOCKED
         elif line.contexts or line.level != "info":
             pass
@@ -291,8 +292,7 @@ def _colour(words: list[str]) -> Colour:
         if word.count("/") == 2:
             named |= dict(zip(("space", "primaries", "transfer"), map(_known, word.split("/")), strict=True))
         elif _COLOUR_WORD.fullmatch(word):
-            # One word stands for all three.
-            named |= dict.fromkeys(("space", "primaries", "transfer"), word)
+            named |= dict.fromkeys(("space", "primaries", "transfer"), word)  # one word stands for all three
     return Colour(**named)
 
 

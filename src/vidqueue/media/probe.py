@@ -36,6 +36,8 @@ from vidqueue.media.source import Source, check_source, is_scrambled
 from vidqueue.media.tracks import heard, subtitle_facts, video_facts
 from vidqueue.ops import active_time
 
+# How a sentence of `damage` ends that says what the container marked, whether or not it can be decoded.
+CUT_SHORT = "cut short."
 # Enough for twenty minutes of video with sound; what a longer one holds is projected.
 MOST_PACKETS = 100_000
 _MOST_SECONDS = 10.0
@@ -243,7 +245,10 @@ def _damage(
     if declared and longest < declared * 0.98 - 0.1 and len(streams) == len(banner.streams):
         found.append(f"The header promises {declared:.2f} s, the file holds {longest:.2f} s.")
     if chosen and chosen.corrupt:
-        found.append(f"{chosen.corrupt} packets of the video are cut short.")
+        packets = "1 packet of the video is" if chosen.corrupt == 1 else f"{chosen.corrupt} packets of the video are"
+        found.append(f"{packets} {CUT_SHORT}")
+    if banner.broken_off:
+        found.append("ffmpeg cannot read the file to its end.")
     if banner.partial:
         found.append("The file ends before its last packet does.")
     return tuple(found)

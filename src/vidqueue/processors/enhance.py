@@ -25,6 +25,7 @@ from vidqueue.media.hdr import NO_METADATA, read_static_metadata
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.marks import lost_track_marks
 from vidqueue.media.picture import Frame
+from vidqueue.media.pixel_shapes import changed_shape
 from vidqueue.media.probe import probe
 from vidqueue.media.sound_changes import changing, first_channels
 from vidqueue.media.soundtracks import SoundWishes, plan_audio, with_tracks
@@ -140,14 +141,14 @@ class Enhance(Processor):
 
         encoder = taken(_wanted(params, target), ctx)
         (by, done, expected, result), fallen_back = with_fallback(encoder, target.encoder, make, undo, ctx)
+        bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
         warnings = [
             *facts.left_out,
             *target.audio.warnings,
             *target.extras.warnings,
             *target.drawn.warnings,
-            *lost_captions(
-                check_source(path), video, SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
-            ),
+            *lost_captions(check_source(path), video, bounds),
+            *changed_shape(check_source(path), facts.container, video, bounds),
             *verify.jumps(facts),
             *expected.losses(result),
             *first_channels(facts.audios, result),

@@ -27,6 +27,7 @@ from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.key_before import cut_for_copy
 from vidqueue.media.loudness import Loudness, measure
 from vidqueue.media.marks import lost_track_marks
+from vidqueue.media.pixel_shapes import changed_shape
 from vidqueue.media.probe import probe
 from vidqueue.media.sink import created
 from vidqueue.media.sound_changes import behind_pictures, changing, first_channels, lost_channels
@@ -245,6 +246,8 @@ def _encoded_by(
     lost += first_channels(audios, facts) if params.channels == "keep" else []
     lost += lost_track_marks(plan.facts, facts)
     lost += lost_captions(check_source(plan.path), plan.video, _bounds(ctx), encoder.name)
+    if not params.trims:
+        lost += changed_shape(check_source(plan.path), plan.facts.container, plan.video, _bounds(ctx))
     if plan.depth > 8:
         lost += read_static_metadata(check_source(plan.path), plan.video, _bounds(ctx)).lost
     warnings += [

@@ -16,7 +16,7 @@ from vidqueue.media import ffmpeg
 from vidqueue.media.facts import AudioFacts, MediaFacts, VideoFacts
 from vidqueue.media.inspection import Inspected, Range, inspect
 from vidqueue.media.jail.sandbox import SandboxLimits
-from vidqueue.media.probe import probe
+from vidqueue.media.probe import CUT_SHORT, probe
 from vidqueue.media.source import check_source, unchanged
 from vidqueue.processors.base import Context, MediaInput, Parameters, Processor
 from vidqueue.processors.parts.reporting import remarks_logged, stage_reporter
@@ -76,7 +76,10 @@ def _report(ctx: Context) -> dict[str, Any]:
             stage_reporter(ctx, "decode", facts.duration_s, begin=0.05),
         )  # fmt: skip
     lost = _lost(facts)
-    damage = [*facts.damage, *(sentence for place, one in enumerate(found) for sentence in _said(one, found[:place]))]
+    damage = [
+        *_damage(facts, found),
+        *(sentence for place, one in enumerate(found) for sentence in _said(one, found[:place])),
+    ]
     checked = {one.index for one in found}
     return {
         "ok": not damage,
@@ -88,6 +91,16 @@ def _report(ctx: Context) -> dict[str, Any]:
         "not_checked": [*facts.left_out, *_unchecked(facts, checked)],
         "messages": [f"{level}: {text}" for level, text in tally.remarks],
     }
+
+
+def _damage(facts: MediaFacts, found: Iterable[Inspected]) -> list[str]:
+    """What the probe found, without marks of the container on packets whose pictures are all there.
+
+    Where recordings are joined, the first packet behind the joint has such a mark.
+    """
+    shown = [one for one in found if facts.video and one.index == facts.video.index]
+    whole = bool(shown) and shown[0].sound and shown[0].decoded == shown[0].expected
+    return [said for said in facts.damage if not (whole and said.endswith(CUT_SHORT))]
 
 
 def _decodable(facts: MediaFacts, ctx: Context) -> list[VideoFacts | AudioFacts]:
