@@ -29,3 +29,21 @@ REASONS = {
 ADVICE = {
     "no_processor": "Install its package where the daemon runs, and run `vidqueue reload`.",
 }
+
+BLOCKS = {
+    "no_space": "The disk is nearly full, so this lane takes no jobs until there is space.",
+    "gpu_lost": "The GPU does not respond. It may need a reset or a reboot.",
+    "gpu_busy": "Other programs keep the GPU busy, so this lane takes no jobs until they stop.",
+    "program_runs": "A program of neighbours.programs is running, so this lane takes no jobs until it has ended.",
+    "outside_window": "This lane is outside its time windows.",
+}
+
+
+def reason(code: str | None) -> str:
+    """Return why a job waits, in words."""
+    return REASONS.get(code or "", (code or "").replace("_", " "))
+
+
+def block(code: str) -> str:
+    """Return why a lane is blocked, in a sentence."""
+    return BLOCKS.get(code, f"Blocked: {code.replace('_', ' ')}.")

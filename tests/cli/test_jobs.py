@@ -144,7 +144,7 @@ def test_list_filters_pages_and_writes_one_object_a_line(vidqueue: CommandLine) 
     assert vidqueue("list", "--tag", "paged", "--processor", "enhance", "--json").out == ""
     shown = vidqueue("list", "--tag", "paged").out
     assert [line.split()[0] for line in shown.splitlines()] == ["ID", *ids[::-1]]
-    assert "(scheduled in " in shown
+    assert "begins in " in shown
     assert vidqueue("cancel", *ids).code == 0
 
 
@@ -201,3 +201,29 @@ def test_processors_and_lanes_are_told(vidqueue: CommandLine) -> None:
     lanes = vidqueue("lanes", "--json").lines
     assert {lane["name"] for lane in lanes} >= {"cpu0", "cpu1"}
     assert "cpu1" in vidqueue("lanes").out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("list", "--tag", "never-used"), "No job fits."),
+        (("bulk", "list"), "There are no bulk actions."),
+        (("schedules", "list"), "There are no schedules."),
+        (("webhooks", "list"), "There are no receivers."),
+        (("watch-folders",), "The daemon has no watch folders."),
+    ],
+)
+def test_an_empty_list_is_a_sentence(vidqueue: CommandLine, words: tuple[str, ...], sentence: str) -> None:
+    ran = vidqueue(*words)
+    assert (ran.code, ran.out, ran.err) == (0, "", f"{sentence}\n")
+    assert (vidqueue(*words, "--json").out, vidqueue(*words, "--json").err) == ("", "")
+
+
+def test_what_was_done_to_many_jobs_is_told_with_their_names(vidqueue: CommandLine) -> None:
+    later = ("--run-at", "2099-01-01T00:00", "--tag", "named")
+    ids = [vidqueue("submit", "zoo", "--title", name, *later).out.strip() for name in ("first", "second")]
+    canceled = vidqueue("cancel", ids[0])
+    assert canceled.out == f"{ids[0]}  canceled  first\n", canceled.err
+    assert vidqueue("cancel", "--tag", "named", "--yes").out == f"{ids[1]}  canceled  second\n"
+    deleted = vidqueue("delete", "--tag", "named", "--yes").out.splitlines()
+    assert sorted(deleted) == [f"{ids[0]}  deleted  first", f"{ids[1]}  deleted  second"]

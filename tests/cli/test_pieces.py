@@ -160,11 +160,13 @@ def test_lines_tell_each_change_of_state_and_otherwise_keep_to_their_interval(
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        ({"state": "queued", "position": 3, "wait_reason": "busy"}, "place 3  (busy)"),
+        ({"state": "queued", "position": 3, "wait_reason": "busy"}, "place 3  all lanes are busy"),
         (
             {"state": "queued", "position": 1000, "position_is_bound": True, "wait_reason": "busy"},
-            "place 1000+  (busy)",
+            "place 1000+  all lanes are busy",
         ),
+        ({"state": "queued", "wait_reason": "no_lane"}, "no lane can take it"),
+        ({"state": "queued", "wait_reason": "said_by_a_processor"}, "said by a processor"),
         (
             {"progress": 0.42, "stage": "encode", "fps": 61.3, "eta_s": 75.0, "lane": "gpu0"},
             "42%  encode  61 fps  1:15 left  gpu0",
@@ -218,4 +220,5 @@ def test_a_waiting_job_says_in_words_why_and_what_to_do(capsys: pytest.CaptureFi
     waiting = job(state="queued", wait_reason="no_processor", position=1, title=None, source=None, attempt=0)
     show(Screen(Look(json=False)), waiting | {"created_at": "2026-11-26T10:00:00Z", "max_attempts": 3})
     shown = capsys.readouterr().out
-    assert "It waits: no daemon has this processor.\n  Install its package where the daemon runs" in shown
+    assert "place 1  no daemon has this processor\n" in shown
+    assert "\n  Install its package where the daemon runs" in shown

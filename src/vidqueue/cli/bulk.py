@@ -97,7 +97,7 @@ def list_actions(*, door: Door = DOOR, look: Look = LOOK) -> int:
             screen.object(one)
         return Exit.OK
     lines = [(one["id"], one["verb"], one["state"], _done(one), age_text(one["created_at"])) for one in found]
-    screen.table(("ID", "VERB", "STATE", "CHANGED", "CREATED"), lines)
+    screen.table(("ID", "VERB", "STATE", "CHANGED", "CREATED"), lines, empty="There are no bulk actions.")
     return Exit.OK
 
 

@@ -44,7 +44,7 @@ def list_files(
                 screen.object(file)
         else:
             lines = [(f["name"], size_text(f["size"]), _facts(f), age_text(f["created_at"]), f["id"]) for f in found]
-            screen.table(("NAME", "SIZE", "MEDIA", "UPLOADED", "ID"), lines)
+            screen.table(("NAME", "SIZE", "MEDIA", "UPLOADED", "ID"), lines, empty="There are no files.")
     return Exit.OK
 
 

@@ -16,7 +16,7 @@ from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.render import name_of, ran_text, situation, state_of
 from vidqueue.cli.selection import NO_CHOICE, Choice, StateName, chosen, full_id
 from vidqueue.cli.terminal import Screen, age_text, size_text
-from vidqueue.wait_reasons import ADVICE, REASONS
+from vidqueue.wait_reasons import ADVICE
 
 Unended = Annotated[str, Parameter(completer=jobs_in("queued", "running"))]
 Unsuccessful = Annotated[str, Parameter(completer=jobs_in("failed", "canceled"))]
@@ -72,7 +72,7 @@ def list_jobs(
             for job in found:
                 screen.object(job)
         else:
-            _tell_list(screen, found)
+            _tell_list(screen, found, "No job fits." if states or processor or tag else "There are no jobs.")
     return Exit.OK
 
 
@@ -191,10 +191,8 @@ def show(screen: Screen, job: Job) -> None:
         screen.write(f"source {job['source']}")
     screen.write(state_of(job), situation(job) if job["state"] != "failed" else ran_text(job))
     screen.write(f"created {age_text(job['created_at'])}, attempt {job['attempt']} of {job['max_attempts']}")
-    if reason := REASONS.get(job.get("wait_reason") or ""):
-        screen.write(f"It waits: {reason}.")
-        if advice := ADVICE.get(job["wait_reason"]):
-            screen.write(f"  {advice}")
+    if advice := ADVICE.get(job.get("wait_reason") or ""):
+        screen.write(f"  {advice}")
     if error := job.get("error"):
         screen.write(f"{error['code']}: {error['message']}")
         screen.write(f"  {error.get('hint') or ''}".rstrip())
@@ -206,18 +204,18 @@ def show(screen: Screen, job: Job) -> None:
             screen.write(f"  warning: {warning}")
 
 
-def _tell_list(screen: Screen, jobs: Iterable[Job]) -> None:
+def _tell_list(screen: Screen, jobs: Iterable[Job], empty: str) -> None:
     """Print a table of jobs. On a terminal it begins with the state and the name, in a pipe with the id."""
     columns = {
         "ID": lambda job: job["id"],
         "PROCESSOR": lambda job: job["processor"],
         "STATE": state_of,
         "CREATED": lambda job: age_text(job["created_at"]),
-        "NAME": lambda job: name_of(job) if job["title"] or job["source"] else "",
+        "NAME": _called,
         "": situation,
     }
     order = ("STATE", "NAME", "PROCESSOR", "CREATED", "ID", "") if screen.width else tuple(columns)
-    screen.table(order, ([columns[name](job) for name in order] for job in jobs))
+    screen.table(order, ([columns[name](job) for name in order] for job in jobs), empty=empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +232,8 @@ def _each(ids: Sequence[str], choice: Choice, door: Door, look: Look, verb: Verb
     screen = Screen(look)
     refusals: list[CommandError] = []
     with Client(door.url) as client:
-        for job_id in chosen(client, screen, ids, choice, act=verb.name, states=verb.states):
+        named = chosen(client, screen, ids, choice, act=verb.name, states=verb.states)
+        for job_id in named:
             try:
                 job = verb.act(client, job_id)
             except CommandError as refusal:
@@ -245,10 +244,16 @@ def _each(ids: Sequence[str], choice: Choice, door: Door, look: Look, verb: Verb
             if screen.json:
                 screen.object(job or {"id": job_id, "deleted": True})
             else:
-                screen.write(f"{job_id}  {_now(job) if job else 'deleted'}")
+                name = named[job_id] or _called(job or {})
+                screen.write("  ".join(filter(None, [job_id, _now(job) if job else "deleted", name])))
     if refusals:
         raise refusals[0]
     return Exit.OK
+
+
+def _called(job: Job) -> str:
+    """The name of a job; empty where it has none beside its id."""
+    return name_of(job) if job.get("title") or job.get("source") else ""
 
 
 def _now(job: Job) -> str:

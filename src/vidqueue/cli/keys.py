@@ -79,7 +79,11 @@ def list_keys(*, source: Source = SOURCE, look: Look = LOOK) -> int:
             (str(row.id), row.owner, row.role, row.name, f"{row.prefix}…", _time(row.used_at), _condition(row))
             for row in found
         ]
-        screen.table(("ID", "OWNER", "ROLE", "NAME", "KEY", "LAST USED", ""), lines)
+        screen.table(
+            ("ID", "OWNER", "ROLE", "NAME", "KEY", "LAST USED", ""),
+            lines,
+            empty="There are no keys: every local user is accepted.",
+        )
     return Exit.OK
 
 

@@ -10,6 +10,7 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.terminal import Screen, age_text
+from vidqueue.wait_reasons import block
 
 app = App(name="lanes", help="Show lanes and their jobs; free their memory; set their time windows.")
 Lane = Annotated[str, Parameter(name="LANE")]
@@ -26,7 +27,7 @@ def lanes(*, door: Door = DOOR, look: Look = LOOK) -> int:
             screen.object(lane)
     else:
         lines = [(lane["name"], lane["host"], _condition(lane), lane["gpu_name"] or "", _work(lane)) for lane in found]
-        screen.table(("LANE", "HOST", "STATE", "GPU", "JOB"), lines)
+        screen.table(("LANE", "HOST", "STATE", "GPU", "JOB"), lines, empty="No lane is online.")
         peers = [(lane["name"], lane["host"], one) for lane in found for one in lane["peers"]]
         if peers:
             screen.write("")
@@ -103,7 +104,9 @@ def _condition(lane: dict[str, Any]) -> str:
         return "draining" if lane["draining"] and lane["busy"] else "drained" if lane["draining"] else "paused"
     if lane["state"] == "online" and lane["blocked_by"] == "outside_window" and lane["opens_at"]:
         return f"opens {age_text(lane['opens_at'])}"
-    return str(lane["blocked_by"] or lane["state"]) if lane["state"] == "online" else str(lane["state"])
+    if lane["state"] == "online" and lane["blocked_by"]:
+        return block(lane["blocked_by"])
+    return str(lane["state"])
 
 
 def _work(lane: dict[str, Any]) -> str:

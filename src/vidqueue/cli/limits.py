@@ -34,7 +34,9 @@ def list_limits(*, door: Door = DOOR, look: Look = LOOK) -> int:
         return Exit.OK
     if found["limits"] or not found["processors"]:
         screen.table(
-            ("OWNER", "QUEUED", "RUNNING", "PER MINUTE", "STORED", "GPU A DAY", "WEIGHT"), map(_line, found["limits"])
+            ("OWNER", "QUEUED", "RUNNING", "PER MINUTE", "STORED", "GPU A DAY", "WEIGHT"),
+            map(_line, found["limits"]),
+            empty="There are no limits.",
         )
     if found["processors"]:
         screen.table(("PROCESSOR", "QUEUED", "RUNNING", "PER MINUTE", "GPU A DAY"), map(_short, found["processors"]))

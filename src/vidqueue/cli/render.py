@@ -16,6 +16,7 @@ from vidqueue.cli.client import FINAL, Job
 from vidqueue.cli.layout import lines_of, widths_of
 from vidqueue.cli.terminal import Screen, age_text, count_text, duration_text, state_text
 from vidqueue.sanitize import visible
+from vidqueue.wait_reasons import reason
 
 LINE_EVERY_S = 10.0
 # The widths of bars for terminals of at least a width.
@@ -128,10 +129,13 @@ def _suspended(job: Job) -> list[str]:
 
 
 def _reason(job: Job) -> str:
-    reason = job.get("wait_reason")
-    opens = f", opens {age_text(job['opens_at'])}" if job.get("opens_at") else ""
-    starts = f" {age_text(job['run_at'])}" if reason == "scheduled" and job.get("run_at") else ""
-    return f"({reason}{starts}{opens})" if reason else ""
+    code = job.get("wait_reason")
+    if not code:
+        return ""
+    if code == "scheduled" and job.get("run_at"):
+        return f"begins {age_text(job['run_at'])}"
+    opens = f", again {age_text(job['opens_at'])}" if job.get("opens_at") else ""
+    return f"{reason(code)}{opens}"
 
 
 def state_of(job: Job) -> Text:

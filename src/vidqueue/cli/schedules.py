@@ -115,7 +115,7 @@ def runs(name: Annotated[str, Parameter(name="NAME")], *, door: Door = DOOR, loo
             (one["due_at"][:19] + "Z", one["outcome"], one["job_id"] or "", one["state"] or "", one["error"] or "")
             for one in found
         ]
-        screen.table(("DUE", "OUTCOME", "JOB", "STATE", "ERROR"), lines)
+        screen.table(("DUE", "OUTCOME", "JOB", "STATE", "ERROR"), lines, empty="The schedule has not run yet.")
     return Exit.OK
 
 
@@ -141,4 +141,4 @@ def _show(screen: Screen, found: list[dict[str, Any]]) -> None:
         (one["name"], one["cron"], one["timezone"], one["job"]["processor"], (one["next_at"] or "paused")[:19])
         for one in found
     ]
-    screen.table(("NAME", "CRON", "ZONE", "PROCESSOR", "NEXT (UTC)"), lines)
+    screen.table(("NAME", "CRON", "ZONE", "PROCESSOR", "NEXT (UTC)"), lines, empty="There are no schedules.")

@@ -82,8 +82,8 @@ NO_CHOICE, NO_FILTERS = Choice(), Filters()
 
 def chosen(
     client: Client, screen: Screen, ids: Sequence[str], choice: Choice, *, act: str, states: Sequence[StateName]
-) -> list[str]:
-    """Return the ids of the jobs that a command is about, and ask first where they were not named.
+) -> dict[str, str]:
+    """Return the jobs that a command is about by id, with their names, and ask first where ids were not given.
 
     Args:
         client: the daemon.
@@ -99,7 +99,8 @@ def chosen(
     if ids and choice.is_given:
         raise CommandError("Give ids or a choice such as --tag, not both.", exit=Exit.USAGE)
     if ids:
-        return [full_id(client, one) for one in ids]
+        # The answer to the action has the name.
+        return dict.fromkeys((full_id(client, one) for one in ids), "")
     if not choice.is_given:
         raise CommandError(
             "No job was given.", exit=Exit.USAGE, hint="Give ids, or choose jobs with --all, --state, --tag or --batch."
@@ -111,10 +112,10 @@ def chosen(
     found = list(client.jobs(limit=None, state=wanted, **choice.completed(client)))
     if not found:
         screen.say("No job fits.")
-        return []
+        return {}
     if not choice.yes:
         _confirm(screen, found, act)
-    return [str(job["id"]) for job in found]
+    return {str(job["id"]): name_of(job) if job["title"] or job["source"] else "" for job in found}
 
 
 def full_id(client: Client, given: str) -> str:

@@ -80,10 +80,16 @@ class Screen:
         with writing_stdout():
             sys.stdout.write(line + "\n")
 
-    def table(self, headings: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> None:
-        """Print a table without frames. Rows that are wider than the terminal continue on further lines."""
+    def table(self, headings: Sequence[str], lines: Iterable[Sequence[str | Text]], *, empty: str = "") -> None:
+        """Print a table without frames, or the sentence `empty` where there is no row.
+
+        Rows that are wider than the terminal continue on further lines.
+        """
         heading = [Text(visible(name), style="bold") for name in headings]
         rows = [heading, *([_harmless(cell) for cell in line] for line in lines)]
+        if len(rows) == 1 and empty:
+            self.say(empty)
+            return
         widths = widths_of(rows, self.width)
         for row in rows:
             for part in lines_of(self.out, row, widths, self.width):

@@ -33,8 +33,8 @@ def watch_folders(
             screen.object(one)
     elif name is None:
         lines = [(one["name"], one["path"], one["processor"], one["outputs"] or "") for one in found]
-        screen.table(("NAME", "FOLDER", "PROCESSOR", "OUTPUTS"), lines)
+        screen.table(("NAME", "FOLDER", "PROCESSOR", "OUTPUTS"), lines, empty="The daemon has no watch folders.")
     else:
         lines = [(one["path"], one["state"] or "", one["job_id"] or "", one["error"] or "") for one in found]
-        screen.table(("FILE", "STATE", "JOB", "ERROR"), lines)
+        screen.table(("FILE", "STATE", "JOB", "ERROR"), lines, empty="No file was taken yet.")
     return Exit.OK

@@ -55,7 +55,7 @@ def list_webhooks(*, door: Door = DOOR, look: Look = LOOK) -> int:
             screen.object(one)
     else:
         lines = [(one["id"], one["url"], ", ".join(one["events"] or ["all"]), _gone(one)) for one in found]
-        screen.table(("ID", "URL", "EVENTS", ""), lines)
+        screen.table(("ID", "URL", "EVENTS", ""), lines, empty="There are no receivers.")
     return Exit.OK
 
 
@@ -154,4 +154,4 @@ def _show(screen: Screen, found: Iterable[dict[str, Any]]) -> None:
         )
         for one in found
     ]
-    screen.table(("ID", "EVENT", "STATE", "TRIES", "STATUS", "URL", "ERROR"), lines)
+    screen.table(("ID", "EVENT", "STATE", "TRIES", "STATUS", "URL", "ERROR"), lines, empty="Nothing was delivered.")

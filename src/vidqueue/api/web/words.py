@@ -1,4 +1,4 @@
-"""Jinja2 filters that write values for people: durations, sizes, times, states, reasons of a wait."""
+"""Jinja2 filters that write values for people: durations, sizes, times, states."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
-from vidqueue.wait_reasons import REASONS
+from vidqueue.wait_reasons import block, reason
 
 NOTHING = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-
-BLOCKS = {
-    "no_space": "The disk is nearly full, so this lane takes no jobs until there is space.",
-    "gpu_lost": "The GPU does not respond. It may need a reset or a reboot.",
-    "gpu_busy": "Other programs keep the GPU busy, so this lane takes no jobs until they stop.",
-    "program_runs": "A program of neighbours.programs is running, so this lane takes no jobs until it has ended.",
-    "outside_window": "This lane is outside its time windows.",
-}
 
 
 def duration(seconds: float | None) -> str:
@@ -87,16 +79,6 @@ def percent(share: float | None) -> str:
 def plural(count: int, word: str) -> str:
     """Return a count with its word."""
     return f"{number(count)} {word}{'' if count == 1 else 's'}"
-
-
-def reason(code: str | None) -> str:
-    """Return why a job waits, in words."""
-    return REASONS.get(code or "", (code or "").replace("_", " "))
-
-
-def block(code: str) -> str:
-    """Return why a lane is blocked, in a sentence."""
-    return BLOCKS.get(code, f"Blocked: {code.replace('_', ' ')}.")
 
 
 def heading(column: str) -> str:
