@@ -120,6 +120,34 @@ def test_every_fault_of_the_configuration_is_told_at_once_with_exit_code_78(alon
             assert fault in ran.err, words
 
 
+def test_config_check_refuses_the_jobs_that_a_daemon_would_refuse(alone: CommandLine) -> None:
+    watched = alone.folder / "watched"
+    watched.mkdir()
+    text = f"""
+[inputs]
+roots = ["{watched}"]
+[[schedules]]
+name = "nightly"
+cron = "0 3 * * *"
+job = {{processor = "transcode", input = {{video = "/a.mp4", quality = "draft"}}}}
+[[schedules]]
+name = "odd"
+cron = "0 3 * * *"
+job = {{processor = "nothing"}}
+[[watch_folders]]
+name = "in"
+path = "{watched}"
+job = {{processor = "transcode", input = {{quality = "draft"}}}}
+"""
+    (alone.folder / "vidqueue.toml").write_text(text)
+    ran = alone("config", "check")
+    assert ran.code == 78, ran.out
+    for fault in ("schedules: nightly: ", "schedules: odd: ", "watch_folders: in: "):
+        assert fault in ran.err, ran.err
+    (alone.folder / "vidqueue.toml").write_text(text.replace("draft", "high").replace("nothing", "verify"))
+    assert "watch_folders" not in alone("config", "check").err
+
+
 def test_config_show_tells_the_origin_of_each_value_and_hides_the_password(alone: CommandLine) -> None:
     (alone.folder / "vidqueue.toml").write_text("[api]\nport = 1234\n")
     variables = {"VIDQUEUE_DATABASE__URL": "postgresql://me:secret@db/x", "VIDQUEUE_LANES__CPU": "3"}

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from vidqueue.cli.exits import Exit
+from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import LOOK, SOURCE, Look, Source
 from vidqueue.cli.settings import load
 from vidqueue.cli.terminal import Screen
+from vidqueue.errors import VidqueueError
+
+if TYPE_CHECKING:
+    from vidqueue.settings.schema import Settings
 
 app = App(name="config", help="Check or show the daemon's configuration.")
 
 
 @app.command
 def check(*, source: Source = SOURCE, look: Look = LOOK) -> int:
-    """Check the configuration and report every error. The exit code is 78 if there is one."""
-    load(source)
+    """Check the configuration, with the jobs of its watch folders and schedules, and report every error.
+
+    The exit code is 78 if there is one.
+    """
+    if faults := _faults_of_jobs(load(source).settings):
+        raise CommandError("The configuration is invalid.", exit=Exit.CONFIG, details=faults)
     screen = Screen(look)
     if screen.json:
         screen.object({"ok": True})
@@ -65,6 +75,25 @@ def example() -> int:
     """Print config.example.toml: every key with its default, commented out."""
     Screen(LOOK).lines(_example().read_text(encoding="utf-8"))
     return Exit.OK
+
+
+def _faults_of_jobs(settings: Settings) -> list[str]:
+    """What a daemon would refuse of the jobs that the configuration has."""
+    from vidqueue.jobs import schedules, watch_folders
+    from vidqueue.processors import registry
+
+    registry.configure(settings)
+    checks: list[Callable[[], object]] = [
+        *(partial(schedules.from_settings, one) for one in settings.schedules),
+        *(partial(watch_folders.check, one) for one in settings.watch_folders),
+    ]
+    faults = list[str]()
+    for checked in checks:
+        try:
+            checked()
+        except VidqueueError as error:
+            faults.append(error.message)
+    return faults
 
 
 def _example() -> Traversable:

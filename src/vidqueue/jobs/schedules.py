@@ -77,7 +77,7 @@ async def declare(
         VidqueueError: `invalid_request`, `unknown_processor` or `invalid_params`, with the name of the schedule.
     """
     now = now or system_clock()
-    requests = [request for one in configured if (request := _from_settings(one))]
+    requests = [request for one in configured if (request := from_settings(one))]
     async with database.transaction() as connection:
         # In order, so that two daemons with the same schedules do not wait for each other.
         for request in sorted(requests, key=lambda request: request.name):
@@ -87,8 +87,12 @@ async def declare(
         log.info("schedules_removed", names=gone, reason="the configuration does not have them any more")
 
 
-def _from_settings(one: ScheduleSettings) -> ScheduleRequest | None:
-    """The request of a configured schedule; None if its processor may be one that could not be imported."""
+def from_settings(one: ScheduleSettings) -> ScheduleRequest | None:
+    """Return the request of a configured schedule; None if its processor may be one that could not be imported.
+
+    Raises:
+        VidqueueError: `invalid_request`, `unknown_processor` or `invalid_params`, with the name of the schedule.
+    """
     try:
         request = ScheduleRequest.model_validate(one.model_dump())
         _check(request)
