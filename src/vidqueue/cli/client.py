@@ -131,6 +131,7 @@ def require_success(response: httpx2.Response) -> None:
         return
     problem = _problem(response)
     message, details, hint = from_problem(response.status_code, problem, response.request.url.path)
+    hint = hint.replace(_LATER, _when(response.headers.get("Retry-After", "")))
     code = problem.get("code", "")
     refused = Exit.USAGE if code in ("invalid_request", "invalid_params") else Exit.ERROR
     errors = [one for one in problem.get("errors") or () if isinstance(one, dict)]
@@ -138,6 +139,14 @@ def require_success(response: httpx2.Response) -> None:
     raise CommandError(
         message, exit=_EXITS.get(response.status_code, refused), hint=hint, code=code, details=details, faults=faults
     )
+
+
+# In hints of the daemon for clients that see its headers.
+_LATER = "after the time in Retry-After"
+
+
+def _when(given: str) -> str:
+    return f"in {int(given)} s" if given.isdecimal() else "later"
 
 
 def _problem(response: httpx2.Response) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from vidqueue.cli import growing
 from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
+from vidqueue.cli.hanging import require_response
 from vidqueue.cli.selection import SHOWN, reference_to_output
 from vidqueue.cli.target import Identity, Target, identity_of
 from vidqueue.cli.terminal import Screen, size_text
@@ -74,6 +75,7 @@ class Inputs:
             CommandError: a file is missing, a folder, or not readable; or standard input is named twice.
         """
         local = [value for value in values if not is_reference(value)]
+        require_response(local)
         if local.count(STDIN) > 1:
             raise CommandError("Standard input can be read only once.", exit=Exit.USAGE)
         if STDIN in local and sys.stdin.isatty():

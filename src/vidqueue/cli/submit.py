@@ -15,6 +15,7 @@ from vidqueue.cli.error_messages import describe_fault
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
 from vidqueue.cli.growing import GROWN, has_grown, size_of
+from vidqueue.cli.hanging import require_response
 from vidqueue.cli.inputs import PERHAPS_SENT, Inputs, media_of_input, protecting, put
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
@@ -69,6 +70,7 @@ class SubmitCommand:
         if self._source is not None:
             if (named := bound.pop(self._source.argument.name, None)) is not None:
                 sources.append(named)
+            require_response(filter(None, [*sources, job_flags.output]))
             for source in sources:
                 refuse_flag(source, self._known_flags())
             if not sources and many_flags.source_list is None and self._needs_source:
