@@ -15,6 +15,7 @@ help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything installed
+	@echo 'vidqueue is installed. Next: export PATH="$(abspath $(BIN)):$$PATH"; vidqueue doctor; vidqueue serve'
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "1 of 3: making $(VENV)"; $(PYTHON) -m venv $(VENV); }

@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -186,6 +187,13 @@ def _flags_of(command: str) -> set[str]:
         for one in words:
             app([*one, "--help"], exit_on_error=False, result_action="return_value")
     return set(re.findall(r"--[a-z][a-z-]+", shown.getvalue()))
+
+
+def test_make_setup_ends_with_what_is_next() -> None:
+    said = subprocess.run(["make", "-n", "setup"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    last = said.splitlines()[-1]
+    assert f"{ROOT}/.venv/bin" in last
+    assert all(command in last for command in ("vidqueue doctor", "vidqueue serve")), last
 
 
 @functools.cache

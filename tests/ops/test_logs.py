@@ -43,11 +43,13 @@ def form(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     """What a daemon writes to stderr; the test's own logging is as before afterwards."""
-    root = logging.getLogger()
+    root, pool = logging.getLogger(), logging.getLogger("psycopg.pool")
+    pool_before = pool.handlers, pool.propagate
     before, level, config = root.handlers, root.level, structlog.get_config()
     hooks = sys.excepthook, threading.excepthook
     yield lambda: capsys.readouterr().err
     root.handlers = before
+    pool.handlers, pool.propagate = pool_before
     root.setLevel(level)
     structlog.configure(**config)
     sys.excepthook, threading.excepthook = hooks
@@ -163,3 +165,14 @@ def test_a_terminal_gets_no_control_characters(output: Callable[[], str]) -> Non
         text = text.replace(allowed, "")
     assert not set(text) & {"\x1b", "\x07", "\r", "\x9b", "\u202e"}
     assert text.count("\nforged line") == 1, "only the traceback has lines of its own"
+
+
+def test_the_pools_of_a_database_that_is_away_log_one_line_a_kind(output: Callable[[], str]) -> None:
+    logs.configure("info", "json")
+    for number in range(200):
+        error = f"connection failed: connection to server at 127.0.0.1 failed\n\tIs the server running? {number}"
+        logging.getLogger("psycopg.pool").warning("error connecting in %r: %s", f"pool-{number % 3}", error)
+    logging.getLogger("psycopg.pool").warning("discarding closed connection: %s", "<connection [BAD]>")
+    lines = [json.loads(line) for line in output().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [("database_pool", "warning")] * 2
+    assert lines[0]["error"].endswith("failed Is the server running? 0"), lines[0]

@@ -158,10 +158,10 @@ def _unknown_command(error: UnknownCommandError, word: str, command: str) -> Com
         and nearest(word, known) == ""
         and ("." in word or "/" in word or Path(word).exists())
     ):
-        hint = f"The processor comes first, as in: vidqueue submit transcode {word}"
+        hint = f"Name a processor before the file or folder, for example: vidqueue submit transcode {word}"
         return CommandError(f"There is no processor {word!r}.", exit=Exit.USAGE, hint=hint)
     if command == "vidqueue" and word.startswith("-"):
-        hint = "Flags come after the command, as in: vidqueue list --url http://127.0.0.1:8765"
+        hint = "Flags come after the command, for example: vidqueue list --url http://127.0.0.1:8765"
         return CommandError(f"There is no command {word!r}.", exit=Exit.USAGE, hint=_MEANT.get(word, hint))
     what = "processor" if command in ("vidqueue submit", "vidqueue try") else "command"
     hint = (

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import structlog
 
-from vidqueue.ops.log_throttle import Limiter
+from vidqueue.ops.log_throttle import Limiter, ThrottledEvent
 from vidqueue.sanitize import REDACTED, Redactor, visible
 
 # `user:password@` of a URL; a password may hold an @ that nobody has quoted.
@@ -67,11 +67,29 @@ def configure(
     root.setLevel(level.upper())
     for noisy in ("procrastinate", "uvicorn.access", "uvicorn.error", "psycopg.pool", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    pool = logging.getLogger("psycopg.pool")
+    pool.handlers, pool.propagate = [_PoolHandler()], False
     # It logs a warning for each invalid byte in a client's form; the response to the client reports the error.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     # Python would print the traceback as it is.
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+class _PoolHandler(logging.Handler):
+    """Logs the warnings of the pools of connections as an event, each kind once a minute.
+
+    While the database is away each pool warns of every attempt to connect, in texts of several lines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told: dict[str, ThrottledEvent] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a warning, or count it."""
+        told = self._told.setdefault(str(record.msg), ThrottledEvent(log.warning, "database_pool"))
+        told.tell(error=" ".join(record.getMessage().split()))
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
