@@ -116,6 +116,9 @@ def test_a_job_can_be_canceled_while_the_daemon_drains(daemon: Daemon) -> None:
     until(lambda: daemon.job(job_id)["stage"] == "work")
     daemon.process.send_signal(signal.SIGTERM)
     until(lambda: '"drain_started"' in daemon.log.read_text())
+    # A load balancer sends new requests elsewhere meanwhile.
+    until(lambda: daemon.http.get("/readyz").status_code == 503, what="it is not ready")
+    assert daemon.http.get("/healthz").status_code == 200
     assert daemon.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
     assert daemon.process.wait(timeout=20) == 0
     daemon.start()

@@ -174,7 +174,12 @@ async def running(
         version = await require_fit(database_url)
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
-        services = replace(await _open_services(settings, database_url, stack, watchdog), origins=origins or {})
+        drain = drain or Drain()
+        services = replace(
+            await _open_services(settings, database_url, stack, watchdog),
+            origins=origins or {},
+            stopping=drain.begun,
+        )
         await _require_own_database(services)
         if role != "worker":
             await _require_key(services)
@@ -195,8 +200,10 @@ async def running(
         if role != "worker":
             url = await stack.enter_async_context(listening(services))
         if role != "api":
-            await stack.enter_async_context(open_lanes(services, drain or Drain()))
+            await stack.enter_async_context(open_lanes(services, drain))
             data_folder.announce(settings.data_dir, _facts(settings, url))
+        # A process without lanes has nothing to drain, but ends all the same.
+        stack.callback(drain.begun.set)
         yield Running(url, database_url, services, None if role == "api" else _facts(settings, url))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class Services:
 
     `pools` has every pool of database connections of the process by its name: each half's services have their own
     `database`, and all of them this. `on_reload` has what each half does once the processors were loaded anew.
+    `stopping` is set once the daemon takes no more jobs because it ends.
     `origins` says where each key of the configuration was set, if not by its default.
     """
 
@@ -30,4 +32,5 @@ class Services:
     watchdog: Watchdog = field(default_factory=Watchdog)
     pools: dict[str, Database] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     on_reload: list[Callable[[], Awaitable[None]]] = field(default_factory=list)

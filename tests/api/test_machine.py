@@ -146,6 +146,19 @@ async def test_it_is_ready_with_a_lane_and_not_without(client: httpx2.AsyncClien
     assert (await eventually(ready)).json() == {"status": "ready", "lanes_online": 1, "hanging": {}}
 
 
+async def test_it_is_alive_and_not_ready_while_it_stops(
+    client: httpx2.AsyncClient, queue: Queue, services: Services
+) -> None:
+    await queue.lane()
+    services.stopping.set()
+    try:
+        told = problem(await client.get("/readyz"), 503, "not_ready")
+        assert [one["pointer"] for one in told["errors"]] == ["draining"]
+        assert (await client.get("/healthz")).status_code == 200
+    finally:
+        services.stopping.clear()
+
+
 async def test_many_probes_at_once_cost_as_much_as_one(
     client: httpx2.AsyncClient, queue: Queue, services: Services, server_log: Path, database_url: str
 ) -> None:

@@ -54,8 +54,10 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Tell whether jobs are taken and run: the database answers, its schema is ours, a lane is online."""
+    """Tell whether jobs are taken and run: the database answers, its schema is ours, a lane is online, no drain."""
     _require_pulse(services_of(request))
+    if services_of(request).stopping.is_set():
+        raise _refusal(NotReady("draining", "The daemon is stopping; it takes no more jobs to its lanes."))
     readiness: Readiness = request.app.state.readiness
     found = await readiness.current()
     if isinstance(found, NotReady):
