@@ -72,7 +72,7 @@ def manifest() -> list[Clip]:
 
 
 def needs(clip: Clip) -> None:
-    if clip.name == "absent":
+    if not MANIFEST.exists():
         pytest.skip(f"no shared media at {FOLDER}")
 
 
