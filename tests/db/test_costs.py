@@ -146,6 +146,7 @@ async def values_of(connection: psycopg.AsyncConnection[Any], family: str) -> di
         "job_id": some[0],
         "ids": some,
         "job_ids": some,
+        "schemas": ["vidqueue"],
         "after": some[-1],
         "upto": some[-1],
         "batch": last,

@@ -9,8 +9,9 @@ from typing import Any
 
 from psycopg.errors import CheckViolation
 
-from tests.factory import Queue
-from vidqueue.db.tables import limits
+from tests.factory import Queue, eventually
+from vidqueue.db.pool import Database
+from vidqueue.db.tables import limits, new_jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.db.tables.limits import OwnerLimits
 from vidqueue.errors import VidqueueError
@@ -24,7 +25,7 @@ OWN = {"id", "created_at", "run_at", "position", "version"}
 
 async def together(services: Services, *wanted: NewJob) -> list[JobRow | BaseException]:
     """Submit them at one moment; the jobs or what was raised."""
-    queue = SubmitQueue(services.database)
+    queue = SubmitQueue(services.database, services.database)
     found = await asyncio.gather(*(queue.add(job) for job in wanted), return_exceptions=True)
     return [one if isinstance(one, BaseException) else one[0] for one in found]
 
@@ -68,6 +69,41 @@ async def test_a_job_that_shares_a_commit_is_as_one_that_does_not(services: Serv
             assert isinstance(one, JobRow)
             names = {field.name for field in fields(JobRow)} - (OWN if job.run_at is None else OWN - {"run_at"})
             assert {name: getattr(one, name) for name in names} == {name: getattr(alone, name) for name in names}
+
+
+async def test_jobs_that_wait_for_a_transaction_of_others_keep_nobody_else_waiting(
+    services: Services, queue: Queue
+) -> None:
+    # The first job of an owner makes the owner, for which the next ones wait.
+    await together(services, JOB)
+    async with (
+        Database(services.database.url, pool_size=2) as few,
+        services.database.transaction() as uncommitted,
+    ):
+        keyed = replace(JOB, idempotency_key="once")
+        first, _ = await new_jobs.enqueue(uncommitted, keyed)
+        submits = SubmitQueue(few, services.database)
+        waiting = [asyncio.create_task(submits.add(keyed)) for _ in range(3)]
+
+        async def they_wait() -> bool:
+            return await lock_waits(services) == len(waiting)
+
+        await eventually(they_wait)
+        assert (await submits.add(JOB))[1]
+        assert not any(task.done() for task in waiting)
+    assert {(row.id, is_new) for row, is_new in await asyncio.gather(*waiting)} == {(first, False)}
+    del queue
+
+
+async def lock_waits(services: Services) -> int:
+    """How many statements wait for a lock."""
+    async with services.database.statement() as connection:
+        cursor = await connection.execute("""
+            SELECT count(*) AS waits FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """)
+        found: Any = await cursor.fetchone()
+    return int(found["waits"])
 
 
 async def test_a_limit_holds_for_jobs_of_one_moment(services: Services, queue: Queue) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.factory import Queue
 from tests.jobs.test_dependencies import _succeed
-from vidqueue.db.tables import jobs
+from vidqueue.db.tables import new_jobs
 from vidqueue.db.tables import watch_folders as table
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import watch_folders
@@ -169,7 +169,7 @@ async def test_a_file_waits_while_its_owner_may_not_submit(watched: Watched, mon
         raise VidqueueError("limit_reached", "Too many jobs wait.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(jobs, "enqueue", refuses)
+        patched.setattr(new_jobs, "enqueue", refuses)
         await watched.look()
         with pytest.raises(VidqueueError, match="Too many"):
             await watched.look(10)

@@ -160,7 +160,7 @@ async def submit(
         return Submitted(earlier, created=False)
     new = await checked(request, inputs=inputs, owner=owner, idempotency_key=idempotency_key)
     await refuse_what_no_lane_takes(database, [new])
-    return Submitted(*await (queue or SubmitQueue(database)).add(new))
+    return Submitted(*await (queue or SubmitQueue(database, database)).add(new))
 
 
 async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None) -> NewJob:

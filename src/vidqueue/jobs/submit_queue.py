@@ -20,10 +20,15 @@ _Queued = JobRow | VidqueueError | None
 
 
 class SubmitQueue:
-    """Checked jobs on their way into the queue."""
+    """Checked jobs on their way into the queue.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    `alone` has the connections for jobs that may share no statement. They may wait for the transactions of others, such
+    as one that has used the same idempotency key, and keep those of `together` from nobody meanwhile.
+    """
+
+    def __init__(self, together: Database, alone: Database) -> None:
+        self._together = together
+        self._alone = alone
         # Owners wait for each other's limits in no statement, and one owner's refusal is no other's. An entry lasts for
         # as long as somebody waits for it.
         self._of_owner: WeakValueDictionary[str, Gathered[NewJob, _Queued]] = WeakValueDictionary()
@@ -37,13 +42,13 @@ class SubmitQueue:
         if new_jobs.may_share_statement(job):
             gathered = self._of_owner.get(job.owner)
             if gathered is None:
-                gathered = self._of_owner[job.owner] = Gathered(self._database, _queue)
+                gathered = self._of_owner[job.owner] = Gathered(self._together, _queue)
             queued = await gathered.answer(job)
             if isinstance(queued, VidqueueError):
                 raise queued
             if queued is not None:
                 return queued, True
-        async with self._database.statement() as connection:
+        async with self._alone.statement() as connection:
             return await _queue_alone(connection, job)
 
 
