@@ -190,7 +190,8 @@ def _flags_of(command: str) -> set[str]:
 
 
 def test_make_setup_ends_with_what_is_next() -> None:
-    said = subprocess.run(["make", "-n", "setup"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "-n", "setup"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     last = said.splitlines()[-1]
     assert f"{ROOT}/.venv/bin" in last
     assert all(command in last for command in ("vidqueue doctor", "vidqueue serve")), last
