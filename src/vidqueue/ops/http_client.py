@@ -145,37 +145,50 @@ def exchange(
     Raises:
         VidqueueError: `address_forbidden`.
         ExchangeError: the response was not complete.
+        OSError: raised in the block, as when what was read cannot be written; it says nothing about the connection.
     """
+    timeout = {"connect": CONNECT_S, "read": idle_s, "write": idle_s, "pool": CONNECT_S}
+    sent = [*({"Host": url.authority, "Connection": "close", "Accept-Encoding": "identity"} | headers).items()]
+    target = httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
+    backend, in_block = _GuardedBackend(guard, stop), False
+    with _stopped_after(within_s, stop) as overdue:
+        try:
+            with (
+                httpcore2.ConnectionPool(ssl_context=_tls(), network_backend=backend, max_connections=1) as pool,
+                pool.stream(method, target, headers=sent, content=body, extensions={"timeout": timeout}) as response,
+            ):
+                answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                in_block = True
+                yield Answer(response.status, answered, response.iter_stream())
+        except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
+            if in_block and isinstance(error, OSError):
+                raise
+            if overdue.is_set():
+                raise ExchangeError(f"{url.host} did not answer in time") from error
+            raise _told(error, url.host, stopped=stop.stopped) from error
+        finally:
+            stop.detach()
+
+
+@contextmanager
+def _stopped_after(seconds: float | None, stop: Stop) -> Iterator[threading.Event]:
+    """Stop what the block does after this time, if it is not None; the event tells that."""
     overdue = threading.Event()
 
     def end() -> None:
         overdue.set()
         stop.stop()
 
-    clock = None if within_s is None else threading.Timer(within_s, end)
-    timeout = {"connect": CONNECT_S, "read": idle_s, "write": idle_s, "pool": CONNECT_S}
-    sent: dict[bytes | str, bytes | str] = {"Host": url.authority, "Connection": "close", "Accept-Encoding": "identity"}
-    sent.update(headers)
-    target = httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-    backend = _GuardedBackend(guard, stop)
+    if seconds is None:
+        yield overdue
+        return
+    clock = threading.Timer(seconds, end)
+    clock.daemon = True
+    clock.start()
     try:
-        if clock is not None:
-            clock.daemon = True
-            clock.start()
-        with (
-            httpcore2.ConnectionPool(ssl_context=_tls(), network_backend=backend, max_connections=1) as pool,
-            pool.stream(method, target, headers=sent, content=body, extensions={"timeout": timeout}) as response,
-        ):
-            answered = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-            yield Answer(response.status, answered, response.iter_stream())
-    except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
-        if overdue.is_set():
-            raise ExchangeError(f"{url.host} did not answer in time") from error
-        raise _told(error, url.host, stopped=stop.stopped) from error
+        yield overdue
     finally:
-        if clock is not None:
-            clock.cancel()
-        stop.detach()
+        clock.cancel()
 
 
 def _told(error: Exception, host: str, *, stopped: bool) -> ExchangeError:

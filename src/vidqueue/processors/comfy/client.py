@@ -198,7 +198,7 @@ class Client:
                 idle_s=self._idle_s, within_s=within_s,
             ) as answer:  # fmt: skip
                 yield answer
-        except (ExchangeError, OSError) as error:
+        except ExchangeError as error:
             raise AwayError(str(error)) from error
 
 

@@ -118,6 +118,7 @@ class Peer:
 
         Raises:
             PeerError: the file cannot be had whole.
+            OSError: it cannot be written.
         """
         try:
             url = parse_url(reference) if is_url(reference) else self.url.join(reference)

@@ -115,6 +115,7 @@ class PolledRun(ABC):
 
         Raises:
             VidqueueError: `peer_lost`, it cannot be had.
+            OSError: it cannot be written; the work is kept, and the next attempt fetches it.
         """
         try:
             with stopped_by(self.ctx.canceled) as stop:
