@@ -187,8 +187,9 @@ KINDS: dict[str, Kind] = {
         _zoo("segfault", "executor_crashed", weight=1, max_attempts=1),
         _zoo("abort", "poison", weight=1, burns=("executor_crashed",), max_attempts=5),
         _zoo("hang", "stalled", weight=2, stall_timeout_s=0.7),
-        _zoo("ignore_cancel", "stalled", weight=1, stall_timeout_s=0.7, parameters={"seconds": 5}),
-        _zoo("work", "timed_out", name="too_long", weight=1, timeout_s=0.5, parameters={"seconds": 3}),
+        # These two last longer than a daemon is frozen, which ends no attempt meanwhile.
+        _zoo("ignore_cancel", "stalled", weight=1, stall_timeout_s=0.7, parameters={"seconds": 30}),
+        _zoo("work", "timed_out", name="too_long", weight=1, timeout_s=0.5, parameters={"seconds": 30}),
         _zoo("grandchild", "stalled", weight=1, stall_timeout_s=0.7, max_attempts=1),
         _zoo("flood", SUCCEEDED, weight=1, max_attempts=10),
         _zoo("shout", SUCCEEDED, weight=1, max_attempts=10),
