@@ -50,7 +50,7 @@ def from_parser_error(error: CycloptsError) -> CommandError:
             return _unknown_command(error, str(word), command)
         case UnknownOptionError(token=token, argument_collection=known):
             flag = (token.keyword or token.value).partition("=")[0]
-            near = nearest(flag, (name for argument in known if argument.show for name in argument.names))
+            near = did_you_mean(flag, (name for argument in known if argument.show for name in argument.names))
             return CommandError(f"Unknown flag {flag}.", exit=Exit.USAGE, hint=near or see)
         case UnusedCliTokensError(unused_tokens=[word, *_]):
             return CommandError(f"Unexpected argument {word!r}.", exit=Exit.USAGE, hint=see)
@@ -65,7 +65,7 @@ def from_parser_error(error: CycloptsError) -> CommandError:
             return CommandError(_NOT_A_NUMBER.sub(_takes_a_number, str(error)), exit=Exit.USAGE, hint=see)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question after the known name that a word is close to; empty where none is close."""
     close = difflib.get_close_matches(word, [*known], n=1, cutoff=0.7)
     return f'Did you mean "{close[0]}"?' if close else ""
@@ -155,7 +155,7 @@ def _unknown_command(error: UnknownCommandError, word: str, command: str) -> Com
         return CommandError(f"There is no processor {word!r}.", exit=Exit.USAGE, hint=advice)
     if (
         command == "vidqueue submit"
-        and nearest(word, known) == ""
+        and did_you_mean(word, known) == ""
         and ("." in word or "/" in word or Path(word).exists())
     ):
         hint = f"Name a processor before the file or folder, for example: vidqueue submit transcode {word}"
@@ -165,7 +165,7 @@ def _unknown_command(error: UnknownCommandError, word: str, command: str) -> Com
         return CommandError(f"There is no command {word!r}.", exit=Exit.USAGE, hint=_MEANT.get(word, hint))
     what = "processor" if command in ("vidqueue submit", "vidqueue try") else "command"
     hint = (
-        nearest(word, known)
+        did_you_mean(word, known)
         or (command == "vidqueue" and _MEANT.get(word))
         or (f"Known: {', '.join(known)}." if len(known) < 20 else f"`{command} --help` lists them.")
     )

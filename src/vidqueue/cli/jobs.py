@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from vidqueue.cli.client import Client, Job
 from vidqueue.cli.completers import jobs_in, processors
-from vidqueue.cli.error_messages import nearest
+from vidqueue.cli.error_messages import did_you_mean
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
 from vidqueue.cli.render import name_of, ran_text, situation, state_of
@@ -141,7 +141,7 @@ def priority(
     ids = words if first else words[:-1]
     for word in ids:
         if word.startswith("-"):
-            hint = nearest(word, ("--all", "--state", "--tag", "--processor", "--batch", "--yes", "--next"))
+            hint = did_you_mean(word, ("--all", "--state", "--tag", "--processor", "--batch", "--yes", "--next"))
             raise CommandError(f"Unknown flag {word}.", exit=Exit.USAGE, hint=hint)
     if first:
         verb = Verb("Change", ("queued",), lambda client, one: client.call("POST", f"/v1/jobs/{one}/run-next"))

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from vidqueue.cli.error_messages import nearest
+from vidqueue.cli.error_messages import did_you_mean
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import STDIN, is_reference
 from vidqueue.cli.job_list import files_of, text_of
@@ -141,7 +141,7 @@ def refuse_flag(source: str, known: Iterable[str]) -> None:
     """
     if is_flag(source):
         flag = source.partition("=")[0]
-        hint = nearest(flag, known) or f"Write -- {source} for a file of that name."
+        hint = did_you_mean(flag, known) or f"Write -- {source} for a file of that name."
         raise CommandError(f"Unknown flag {flag}.", exit=Exit.USAGE, hint=hint)
 
 

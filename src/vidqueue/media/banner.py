@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vidqueue.errors import VidqueueError
-from vidqueue.media.facts import MULTIVIEW, Colour
+from vidqueue.media.facts import MULTIVIEW
 from vidqueue.media.faults import exceeded_bound
 from vidqueue.media.jail.lines import COMPLAINTS, Line
+from vidqueue.media.stream_line import StreamLine
 
 _INPUT = re.compile(r"Input #0, (?P<formats>[\w,]{1,200}), from 'fd:':")
 _CLOCK = re.compile(r"(?P<hours>\d{1,9}):(?P<minutes>\d{1,2}):(?P<seconds>\d{1,2}(?:\.\d{1,9})?)", re.ASCII)
@@ -22,16 +23,9 @@ _SECONDS = re.compile(r"-?\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _INDEX = re.compile(r":(\d{1,6})", re.ASCII)
 _KIND = re.compile(r": (?P<kind>[A-Z][a-z]{1,20}): ")
 _ROTATION = re.compile(r"rotation of (?P<degrees>-?\d{1,6}(?:\.\d{1,9})?) degrees", re.ASCII)
-_PICTURE = re.compile(
-    r", (?P<format>[a-z]\w{1,40})(?:\((?P<colour>(?:[^()]|\([^()]{0,80}\)){0,200})\))?, \d{1,9}x\d{1,9}"
-)
 _LANGUAGE = re.compile(r"\(([a-z]{3})\)")
 _CHAPTER = re.compile(r" {4}Chapter #0:\d{1,9}: ", re.ASCII)
 _PROGRAM = re.compile(r"  Program \d{1,6} ", re.ASCII)
-_PROFILE = re.compile(r"\w{1,40} \((?P<profile>[^()/]{1,80})\)")
-_CODEC = re.compile(r"[a-z]\w{1,40}", re.ASCII)
-_IMPLIED = re.compile(r"none \(tmcd |bin_data \(text ")
-_COLOUR_WORD = re.compile(r"(?:bt|smpte|film|fcc|gbr|ycgco|ictcp|iec|arib)[\w-]*")
 _DOLBY_VISION = re.compile(r"version: [\d.]{1,8}, profile: (\d{1,3}),(?:.{1,80}, compatibility id: (\d),)?.*", re.ASCII)
 _CROPPING = re.compile(r"(\d{1,6})/(\d{1,6})/(\d{1,6})/(\d{1,6})", re.ASCII)
 _LAYOUT = re.compile(r"[a-z][a-z -]{1,40}[a-z]", re.ASCII)
@@ -39,106 +33,23 @@ _LAYOUTS = {"Spherical Mapping: ": "projection", "Stereo 3D: ": "stereo"}
 _MULTIVIEW = "unspecified, view: packed"  # what phones call spatial video
 _KEY = re.compile(r" {2,12}enc_key_id {0,12}: ", re.ASCII)
 _ALPHA = re.compile(r" {2,12}alpha_mode {0,12}: ", re.ASCII | re.IGNORECASE)
-_LOCKED = "Unsupported encoding type"  # of Matroska: an encryption that names no key
-_FIELD_ORDERS = ("top", "bottom")
+# Of Matroska: an encryption that names no key.
+_LOCKED = "Unsupported encoding type"
 _RATE = re.compile(r", \d{1,9} Hz")
-_MARK = re.compile(r"\((comment|hearing impaired|visual impaired|dub|lyrics|karaoke|captions|descriptions)\)")
 # A stream of a group stands two columns further in than one by itself.
 _STREAM = re.compile(r" {2,12}Stream #0")
 
 
 @dataclass(slots=True)
-class StreamLine:
-    """What ffmpeg says of one input stream.
-
-    Attributes:
-        text: what follows the kind.
-        rotation: clockwise, in degrees.
-        cropping: pixels that a player hides at the left, right, top and bottom.
-        dolby_vision: its profile; `dolby_vision_base` tells which other screens can show it, 0 for none.
-        projection: how a 360 degree video is laid out; `stereo` is how a picture holds the views of both eyes.
-        encrypted: True if the container says that only a key makes the stream readable.
-        alpha: True if the container says that it stores transparency beside the pictures (WebM).
-        programs: the programs of a broadcast that the stream belongs to; empty if there are none.
-    """
-
-    index: int
-    kind: str
-    text: str
-    language: str | None = None
-    rotation: int = 0
-    cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dolby_vision: int | None = None
-    dolby_vision_base: int | None = None
-    projection: str | None = None
-    stereo: str | None = None
-    encrypted: bool = False
-    alpha: bool = False
-    programs: set[int] = field(default_factory=set)
-
-    @property
-    def default(self) -> bool:
-        """True if the file marks this stream as the one to play."""
-        return "(default)" in self.text
-
-    @property
-    def forced(self) -> bool:
-        """True if the file marks this stream as one to show to everybody."""
-        return "(forced)" in self.text
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """What the file says that the track is for, such as `comment`."""
-        return tuple(_MARK.findall(self.text))
-
-    @property
-    def codec(self) -> str:
-        """The codec, of a stream whose packets are not listed; empty where ffmpeg does not know it."""
-        found = _CODEC.match(self.text)
-        return found[0] if found and found[0] != "none" else ""
-
-    @property
-    def implied(self) -> bool:
-        """True if it is data that goes with something else: a timecode, or the titles of chapters."""
-        return bool(_IMPLIED.match(self.text))
-
-    @property
-    def attached_picture(self) -> bool:
-        """True if it is a cover, not a video."""
-        return "(attached pic)" in self.text
-
-    @property
-    def profile(self) -> str | None:
-        """The codec's profile, such as `Main 10`."""
-        return found["profile"] if (found := _PROFILE.match(self.text)) else None
-
-    @property
-    def pixel_format(self) -> str:
-        """Ffmpeg's name of the pixel format; empty when it could not tell."""
-        return found["format"] if (found := _PICTURE.search(self.text)) else ""
-
-    @property
-    def colour(self) -> Colour:
-        """The colour tags."""
-        return _colour(self._colour_words())
-
-    @property
-    def interlaced(self) -> bool:
-        """True if pictures come as two fields."""
-        return any(word.startswith(_FIELD_ORDERS) for word in self._colour_words())
-
-    def _colour_words(self) -> list[str]:
-        found = _PICTURE.search(self.text)
-        return [word.strip() for word in (found["colour"] or "").split(",")] if found else []
-
-
-@dataclass(slots=True)
 class Banner:
-    """What ffmpeg says about its first input, filled line by line; each stream once, however often it is printed.
+    """What ffmpeg says about its first input, filled line by line.
 
     Attributes:
+        chapters: how many.
         refusal: the first complaint that a bound was exceeded.
-        partial: True if a packet lies beyond the end of the file; `broken_off` if ffmpeg cannot read on.
+        partial: True if ffmpeg complains that a packet lies beyond the end of the file.
+        broken_off: True if ffmpeg complains that it cannot read on.
+        encrypted: True if ffmpeg complains of the way in which Matroska encrypts all streams.
         faults: what could not be parsed, the first few, as sentences.
     """
 
@@ -160,7 +71,7 @@ class Banner:
 
     @property
     def streams(self) -> list[StreamLine]:
-        """The streams in the order of their indices."""
+        """The streams in the order of their indices, each once, however often it is printed."""
         return [stream for _, stream in sorted(self._streams.items())]
 
     @property
@@ -284,17 +195,3 @@ def _clockwise(degrees: float) -> int:
     # ffmpeg prints how far the matrix turns the picture anticlockwise; other angles than quarters are left alone.
     quarters = round(-degrees / 90)
     return quarters % 4 * 90 if abs(-degrees - quarters * 90) < 1 else 0
-
-
-def _colour(words: list[str]) -> Colour:
-    named = {"range": next((word for word in words if word in ("tv", "pc")), None)}
-    for word in words:
-        if word.count("/") == 2:
-            named |= dict(zip(("space", "primaries", "transfer"), map(_known, word.split("/")), strict=True))
-        elif _COLOUR_WORD.fullmatch(word):
-            named |= dict.fromkeys(("space", "primaries", "transfer"), word)  # one word stands for all three
-    return Colour(**named)
-
-
-def _known(word: str) -> str | None:
-    return None if word in ("unknown", "reserved") else word

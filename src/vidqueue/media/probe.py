@@ -18,7 +18,7 @@ from vidqueue.formats import MAY_BE_STILL, STILL_FORMATS, allowed
 from vidqueue.limits import Limits
 from vidqueue.media import durations
 from vidqueue.media.arguments import INFORMATIVE, QUIET, input_arguments
-from vidqueue.media.banner import Banner, StreamLine
+from vidqueue.media.banner import Banner
 from vidqueue.media.clocks import OWN_CLOCK, Clock, clock_of
 from vidqueue.media.facts import (
     AudioFacts,
@@ -33,6 +33,7 @@ from vidqueue.media.jail import sandbox
 from vidqueue.media.listing import Listing, read_listing
 from vidqueue.media.packets import Track
 from vidqueue.media.source import Source, check_source, is_scrambled
+from vidqueue.media.stream_line import StreamLine
 from vidqueue.media.tracks import heard, subtitle_facts, video_facts
 from vidqueue.ops import active_time
 

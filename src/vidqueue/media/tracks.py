@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from vidqueue.formats import Allowed
-from vidqueue.media.banner import StreamLine
 from vidqueue.media.clocks import OWN_CLOCK, Clock
 from vidqueue.media.facts import AudioFacts, Colour, SubtitleFacts, VideoFacts
 from vidqueue.media.packets import Track
+from vidqueue.media.stream_line import StreamLine
 
 # ffmpeg's own decoders of these codecs leave out the transparency that WebM stores beside the pictures.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

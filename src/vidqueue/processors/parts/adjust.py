@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as nn
 
 from vidqueue.media.picture import PictureFormat, Samples
+from vidqueue.processors import library_errors
 
 # How much variance counts as noise at full strength, as a share of white squared.
 _NOISE_VARIANCE = 0.004
@@ -174,4 +175,4 @@ def _box(plane: torch.Tensor) -> torch.Tensor:
 
 def out_of_device_memory(error: BaseException) -> bool:
     """True if an error means that the GPU is out of memory."""
-    return isinstance(error, torch.OutOfMemoryError)
+    return library_errors.code_of(error) == "gpu_out_of_memory"
