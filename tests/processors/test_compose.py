@@ -25,9 +25,9 @@ from vidqueue.limits import Limits
 from vidqueue.media.film.speech import Span, phrases_of, spoken_spans, timed
 from vidqueue.media.film.subtitles import read_subtitles
 from vidqueue.media.film.timeline import Length, Transition, place
-from vidqueue.processors import compose
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import Compose, ComposeParams
+from vidqueue.processors.compose import Compose
+from vidqueue.processors.parts.compose_params import ComposeParams
 from vidqueue.processors.parts.film_settings import ComposeSettings
 from vidqueue.processors.parts.montage import Scene, filled, transition_s
 from vidqueue.processors.registry import parse
@@ -43,9 +43,9 @@ COPY = "import shutil, sys; shutil.copy(*sys.argv[1:])"
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose, "SIZES", {"9:16": (108, 192), "16:9": (192, 108), "1:1": (128, 128)})
+    sizes = {"9:16": (108, 192), "16:9": (192, 108), "1:1": (128, 128)}
     for module in ("montage", "composed_films"):
-        monkeypatch.setattr(f"vidqueue.processors.parts.{module}.SIZES", compose.SIZES)
+        monkeypatch.setattr(f"vidqueue.processors.parts.{module}.SIZES", sizes)
 
 
 @pytest.fixture(scope="module")

@@ -237,7 +237,7 @@ class Context:
         if duration_s is None:
             duration_s = max(map(self._duration_s, ffmpeg_command.media_of(arguments, self.workspace)), default=0.0)
         bounds = SandboxLimits(self.limits, self.limits.ffmpeg_timeout_s, self.canceled, gpu=gpu)
-        report = stage_reporter(self, stage, duration_s, begin=span[0], end=span[1])
+        report = stage_reporter(self.progress, stage, duration_s, begin=span[0], end=span[1])
         return ffmpeg_command.run(arguments, bounds, self.workspace, on_progress=report, on_remark=self.log)
 
     def _duration_s(self, path: Path) -> float:

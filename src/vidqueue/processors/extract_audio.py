@@ -167,7 +167,7 @@ def _filters(params: ExtractAudioParams, plan: _Plan, ctx: Context, warnings: li
     steps = ["aresample=async=1:first_pts=0"]
     if params.loudness is not None:
         loudness = Loudness(params.loudness)
-        report = stage_reporter(ctx, "measure", plan.audio.duration_s, end=0.45)
+        report = stage_reporter(ctx.progress, "measure", plan.audio.duration_s, end=0.45)
         measure(check_source(plan.path), plan.audio, loudness, plan.bounds, report)
         if (correcting := loudness.correcting()) is not None:
             steps.append(correcting)
@@ -205,8 +205,8 @@ def _write(params: ExtractAudioParams, plan: _Plan, steps: str, output: Path, ct
             *REPRODUCIBLE, "-f", kind.muxer, "-fd", str(sink.writing), "fd:",
             *(() if plan.copies else counting_from_all(plan.facts.container)),
         ]  # fmt: skip
-        report = stage_reporter(ctx, "copy" if plan.copies else "encode", plan.audio.duration_s, begin=begin)
-        with remarks_logged(ctx, tally):
+        report = stage_reporter(ctx.progress, "copy" if plan.copies else "encode", plan.audio.duration_s, begin=begin)
+        with remarks_logged(ctx.log, tally):
             ffmpeg.run(
                 arguments, plan.bounds, keep_open=[file, sink.writing], stdin=sink.reading, tally=tally,
                 on_progress=report,

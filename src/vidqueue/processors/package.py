@@ -82,8 +82,8 @@ class Package(Processor):
         bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
         work = _planned(params, ctx, bounds)
         tally = ffmpeg.Tally(stream=f"0:{work.video.index}")
-        report = stage_reporter(ctx, "encode", work.video.duration_s, begin=0.02, end=0.92)
-        with remarks_logged(ctx, tally):
+        report = stage_reporter(ctx.progress, "encode", work.video.duration_s, begin=0.02, end=0.92)
+        with remarks_logged(ctx.log, tally):
             write_ladder(check_source(ctx.inputs["video"]), work.video, work.ladder, bounds, tally, report)
         work.warnings.extend([*conversions(work.video, 8), *verify.check_decoding(work.video, tally)])
         work.warnings.extend(lost_channels([audio for audio, _ in work.ladder.sounds], tally, work.ladder.decoded))

@@ -132,7 +132,7 @@ def _samples(work: _Work, step_s: float, *, keys_only: bool) -> list[Sample]:
     for one in samples(work.source, work.video, wanted, work.bounds, tally):
         found.append(one)
         work.ctx.progress(Progress(min(one.time_s / work.duration_s, 1.0) * 0.7, "sample"))
-    log_remarks(work.ctx, tally)
+    log_remarks(work.ctx.log, tally)
     return found
 
 

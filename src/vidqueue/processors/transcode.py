@@ -132,7 +132,7 @@ def _sound(params: TranscodeParams, plan: Plan, ctx: Context) -> AudioPlan:
     if params.loudness is not None and params.audio != "drop":
         for audio in plan.facts.audios:
             loudness = Loudness(params.loudness)
-            report = stage_reporter(ctx, "measure", audio.duration_s, end=0.0)
+            report = stage_reporter(ctx.progress, "measure", audio.duration_s, end=0.0)
             measure(check_source(plan.path), audio, loudness, _bounds(ctx), report)
             # It works at a rate of its own.
             if correcting := loudness.correcting():
@@ -167,7 +167,7 @@ def _copied(
         expected = expected_of(params, plan, sound, plan.video.frames)
         found = copied(output, expected, ctx, start_s=params.start_s, trims=params.trims)
         if found.facts is not None:
-            log_remarks(ctx, tally)
+            log_remarks(ctx.log, tally)
             warnings += [*expected.losses(found.facts), *found.notes, *first_channels(plan.facts.audios, found.facts)]
             warnings += lost_track_marks(plan.facts, found.facts)
             warnings += lost_marks(plan.video, found.facts.video or plan.video)
@@ -232,7 +232,7 @@ def _encoded_by(
         with plan.drawn.filter(plan.size, alpha=plan.how.keeps_alpha) as (text, keep_open):
             pictures = ["-vf", filters(plan, text), *clock(plan), *coded]
             tally = _write(params, plan, sound, output, ctx, pictures, span, keep_open)
-        log_remarks(ctx, tally)
+        log_remarks(ctx.log, tally)
         return tally
 
     tally = encode_to_fit(Encoding(output, dial, write), params.max_size_mb, ctx)
@@ -280,7 +280,7 @@ def _write(
             ),
             *(counting_from_all(plan.facts.container) if plan.cut.before else ()),
         ]  # fmt: skip
-        report = stage_reporter(ctx, "encode", plan.duration_s, begin=span[0], end=span[1])
+        report = stage_reporter(ctx.progress, "encode", plan.duration_s, begin=span[0], end=span[1])
         bounds = replace(_bounds(ctx), gpu=plan.encoder.gpu and not copies)
         try:
             ffmpeg.run(
@@ -288,6 +288,6 @@ def _write(
                 on_progress=report,
             )  # fmt: skip
         except BaseException:
-            log_remarks(ctx, tally, failed=True)
+            log_remarks(ctx.log, tally, failed=True)
             raise
     return tally

@@ -70,10 +70,10 @@ def _report(ctx: Context) -> dict[str, Any]:
     streams = _decodable(facts, ctx)
     bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled)
     tally = ffmpeg.Tally()
-    with remarks_logged(ctx, tally):
+    with remarks_logged(ctx.log, tally):
         found = inspect(
             check_source(path), facts, streams, bounds, tally,
-            stage_reporter(ctx, "decode", facts.duration_s, begin=0.05),
+            stage_reporter(ctx.progress, "decode", facts.duration_s, begin=0.05),
         )  # fmt: skip
     lost = _lost(facts)
     damage = [

@@ -140,7 +140,7 @@ class Run:
             path = ctx.output_path("image.png")
             return OutputDraft("image", path, "image/png", pictures.write_png(made, path, ctx))
         path = ctx.output_path("video.mp4")
-        report = stage_reporter(ctx, "write", len(made) / params.fps, begin=_DECODED, end=0.99)
+        report = stage_reporter(ctx.progress, "write", len(made) / params.fps, begin=_DECODED, end=0.99)
         return OutputDraft("video", path, "video/mp4", pictures.write_mp4(made, path, params.fps, ctx, report))
 
     def _record(self, pipe: Any, wanted: pipelines.Wanted, files: dict[str, str]) -> dict[str, Any]:

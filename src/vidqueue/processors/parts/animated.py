@@ -63,9 +63,9 @@ def write_moving(params: TranscodeParams, facts: MediaFacts, video: VideoFacts, 
     for number in range(_MOST_PASSES):
         wanted = Animation([Window(params.start_s, max(window_s, 0.01))], size, fps, params.container, facts.container,
                            params.crf if params.crf is not None else _QUALITY[params.quality], how, burned)  # fmt: skip
-        report = stage_reporter(ctx, "encode", length_s, begin=0.9 * number / _MOST_PASSES)
+        report = stage_reporter(ctx.progress, "encode", length_s, begin=0.9 * number / _MOST_PASSES)
         tally = write_animation(check_source(ctx.inputs["video"]), video, wanted, path, bounds, on_progress=report)
-        log_remarks(ctx, tally)
+        log_remarks(ctx.log, tally)
         if (found := path.stat().st_size) <= most:
             break
         # The size of the file is about proportional to the number of pixels.

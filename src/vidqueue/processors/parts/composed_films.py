@@ -16,9 +16,9 @@ from vidqueue.media.film import join
 from vidqueue.media.film.space import Canvas, most_bytes, sound_bytes
 from vidqueue.media.film.subtitles import Cue, as_srt
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import SIZES, ComposeParams
-from vidqueue.processors.export import ExportParams
 from vidqueue.processors.media import media_of
+from vidqueue.processors.parts.compose_params import SIZES, ComposeParams
+from vidqueue.processors.parts.export_params import ExportParams
 from vidqueue.processors.parts.film import make
 from vidqueue.processors.parts.montage import RATE, Scene, filled
 from vidqueue.progress import Progress

@@ -16,7 +16,7 @@ from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe
 from vidqueue.media.source import check_source
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import ComposeParams
+from vidqueue.processors.parts.compose_params import ComposeParams
 from vidqueue.processors.parts.composed_films import Films, Narration
 from vidqueue.processors.parts.montage import SCENES_FROM, scenes_of
 from vidqueue.processors.parts.narration import narrated

@@ -23,7 +23,7 @@ from vidqueue.media.film.timeline import Placed, place
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.ops import active_time
 from vidqueue.processors.base import Context
-from vidqueue.processors.export import Clip, ExportParams
+from vidqueue.processors.parts.export_params import Clip, ExportParams
 from vidqueue.processors.parts.film_clips import (
     PROBED,
     Material,
@@ -149,7 +149,7 @@ def _rendered(film: Film, look: Look, space: FilmSpace) -> list[join.Rendered]:
 
 def _judge(film: Film, look: Look, piece: Piece, tally: ffmpeg.Tally, shots: list[Shot]) -> None:
     """Warn of what was lost in decoding, or refuse."""
-    log_remarks(film.ctx, tally)
+    log_remarks(film.ctx.log, tally)
     part = piece.parts[-1]
     if part.shot.facts.is_still and tally.decoded:
         return

@@ -19,8 +19,8 @@ from vidqueue.media.probe import probe
 from vidqueue.media.sampling import shown_size
 from vidqueue.media.source import Source, check_source
 from vidqueue.processors.base import Context
-from vidqueue.processors.export import Clip, ExportParams
 from vidqueue.processors.parts.choices import fitting_encoder
+from vidqueue.processors.parts.export_params import Clip, ExportParams
 from vidqueue.processors.parts.film_text import card_style
 from vidqueue.progress import Progress
 

@@ -16,7 +16,7 @@ from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.probe import probe
 from vidqueue.media.source import check_source
 from vidqueue.processors.base import Context
-from vidqueue.processors.export import ExportParams
+from vidqueue.processors.parts.export_params import ExportParams
 
 
 def backing_of(params: ExportParams, ctx: Context) -> tuple[Music | None, list[Voice]]:

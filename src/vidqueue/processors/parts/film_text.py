@@ -9,7 +9,7 @@ from vidqueue.media.film.fonts import Font, about_missing, fonts_of, missing
 from vidqueue.media.film.subtitles import GUESSED, MOST_BYTES, Cue, TextStyle, encoding_of, read_subtitles
 from vidqueue.media.source import check_source
 from vidqueue.processors.base import Context
-from vidqueue.processors.export import ExportParams, SubtitleStyle
+from vidqueue.processors.parts.export_params import ExportParams, SubtitleStyle
 from vidqueue.processors.parts.film_settings import ComposeSettings
 
 # Shares of the shorter side of the film.

@@ -13,7 +13,7 @@ from vidqueue.media.facts import end_of, late_of
 from vidqueue.media.film.space import byte_rate
 from vidqueue.media.probe import probe
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import SIZES, ComposeParams
+from vidqueue.processors.parts.compose_params import SIZES, ComposeParams
 from vidqueue.progress import Progress
 
 # Pictures a second of every film.

@@ -14,7 +14,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.ops import active_time
 from vidqueue.ops.processes import DAEMON, MARK
 from vidqueue.processors.base import Context
-from vidqueue.processors.compose import ComposeParams
+from vidqueue.processors.parts.compose_params import ComposeParams
 from vidqueue.processors.parts.film_settings import ComposeSettings
 from vidqueue.processors.parts.script_writer import ScriptWriter
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from vidqueue.processors.base import Context
+from vidqueue.processors.context import Context
 
 # In the folder that stays from job to job.
 FOLDER = "remote"
