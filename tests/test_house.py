@@ -8,8 +8,10 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.conftest import LONGEST
@@ -38,6 +40,12 @@ def test_files_and_functions_keep_to_the_budget() -> None:
     sizes = dict(functions())
     assert {name: lines for name, lines in sizes.items() if lines > 60} == {}
     assert statistics.median(sizes.values()) <= 10
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also none that a function or a type checker imports: import-linter looks at packages, and this at modules."""
+    graph = grimp.build_graph("vidqueue", cache_dir=None)
+    TopologicalSorter({one: graph.find_modules_directly_imported_by(one) for one in graph.modules}).prepare()
 
 
 def test_the_files_that_begin_first_are_there() -> None:
