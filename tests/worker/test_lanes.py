@@ -111,8 +111,8 @@ async def test_a_bad_citizen_fails_with_a_code_and_the_lane_goes_on(zoo: Queue) 
         assert await zoo.violations() == [], name
 
 
-async def test_a_processor_that_moves_its_process_elsewhere_does_not_move_the_next_job(zoo: Queue) -> None:
-    """Scripts of models go into their folder, and the workspace is gone after the attempt."""
+async def test_what_a_processor_changes_of_its_process_does_not_reach_the_next_job(zoo: Queue) -> None:
+    """Scripts of models go into their folder and set variables; the workspace is gone after the attempt."""
     for name in ("ask_place", "wander", "ask_place"):
         assert (await ended(zoo, await act(zoo, name, lane="cpu0"))).state is State.SUCCEEDED, name
     before, after = [line["text"] for line in await zoo.sql("SELECT text FROM vidqueue.attempt_logs")]

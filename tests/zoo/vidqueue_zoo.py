@@ -81,11 +81,13 @@ class Zoo(Processor):
     def _wander(self, params: Any, ctx: Context) -> None:
         os.chdir(ctx.workspace)
         os.umask(0o777)
+        os.environ["ZOO_WAS_HERE"] = "yes"
+        del os.environ["PATH"]
 
     def _ask_place(self, params: Any, ctx: Context) -> None:
         umask = os.umask(0o022)
         os.umask(umask)
-        ctx.log(f"{Path.cwd()} {umask:o}")
+        ctx.log(f"{Path.cwd()} {umask:o} {sorted(os.environ)}")
 
     def deterministic_for(self, params: Any) -> bool:
         """Only one of its acts is."""

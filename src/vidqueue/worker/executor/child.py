@@ -153,6 +153,18 @@ def _own_place() -> Iterator[None]:
             os.close(folder)
 
 
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Undo what a run changes of the environment variables. What a processor's module sets when it is loaded stays."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if os.environ != before:
+            os.environ.clear()
+            os.environ.update(before)
+
+
 def _run(order: RunJob, worker: _Worker) -> bytes:
     """Do a job, and return the line that reports how it ended."""
     started, line = active_time.now(), worker.wire.line
@@ -224,10 +236,11 @@ def _work(
         publish_output=handover.publish,
         show_preview=handover.show,
     )
-    return ladder.run(
-        processor, params, context, degraded,
-        explain=lambda error: _failure(error, ""), has_published=handover.has_published,
-    )  # fmt: skip
+    with _own_environment():
+        return ladder.run(
+            processor, params, context, degraded,
+            explain=lambda error: _failure(error, ""), has_published=handover.has_published,
+        )  # fmt: skip
 
 
 class _Handover:
