@@ -142,6 +142,23 @@ def test_a_new_package_that_cannot_be_imported_does_not_keep_the_others_away(hou
     assert "no_such_module" in ran.out
 
 
+def test_of_two_packages_with_one_name_the_first_module_is_used_and_the_other_one_is_told(house: House) -> None:
+    text = VERSION.replace('"numbered"', '"twice"', 1).replace('settings = "{section}"', "")
+    for module in ("second_twice", "first_twice"):
+        house.site.install(module, text.format(version=module, parameter="old"), twice=f"{module}:Numbered")
+    try:
+        for _ in range(2):  # the clash does not keep the next reload from its work
+            ran = house.line("reload")
+            assert (ran.code, "not loaded: twice" in ran.out) == (0, True), ran.err
+        said = "twice of second_twice:Numbered cannot be loaded: ValueError: there is a processor 'twice' already"
+        assert said in " ".join(house.line("processors").err.split())
+        assert "of first_twice, which comes first and is used" in house.line("doctor").out
+    finally:
+        for module in ("second_twice", "first_twice"):
+            (house.site.folder / f"{module}-1.0.dist-info" / "entry_points.txt").unlink()
+    assert house.line("reload").code == 0
+
+
 def test_what_a_processor_says_and_its_traceback_are_in_the_log_and_on_the_attempt(house: House) -> None:
     house.site.install("talker", (Path(__file__).parent / "talker.py").read_text(), talker="talker:Talker")
     assert house.line("reload").code == 0

@@ -69,8 +69,15 @@ def example_of(kinds: frozenset[str]) -> str:
 def default_text(info: FieldInfo) -> str:
     """The default of a parameter as one would write it; empty where there is none to show."""
     value = PydanticUndefined if info.is_required() else info.get_default(call_default_factory=False)
-    if value is None or value is PydanticUndefined:
+    if value is PydanticUndefined:
         return ""
     with contextlib.suppress(Exception):  # a default of any type
         value = TypeAdapter(Any).dump_python(value, mode="json")
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    return value_text(value)
+
+
+def value_text(value: Any) -> str:
+    """A default as one would write it: a number, a boolean, a list or an object in JSON; empty for null."""
+    if isinstance(value, int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from vidqueue.cli.client import Client
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import bounds_text
 from vidqueue.cli.options import DOOR, LOOK, Door, Look
-from vidqueue.cli.terminal import Screen
+from vidqueue.cli.terminal import Screen, warn
 
 # How many alternatives and lists inside of each other are told.
 DEEPEST = 4
@@ -39,7 +38,8 @@ def processors(
     """
     screen = Screen(look)
     with Client(door.url) as client:
-        found = client.get("/v1/processors")["processors"]
+        listed = client.get("/v1/processors")
+        found = listed["processors"]
         one = _choose(name, found) if name else None
         if one is not None:
             one = client.get(f"/v1/processors/{one['name']}")
@@ -51,6 +51,8 @@ def processors(
         screen.table(("PARAMETER", "TYPE", "DEFAULT", "MEANING"), _parameters(one["input_schema"]))
     else:
         screen.table(("NAME", "LANE", ""), [(one["name"], one["device"], _about(one)) for one in found])
+        for faulty in listed["not_loaded"]:
+            warn(f"{faulty['name']} of {faulty['package']} cannot be loaded: {faulty['error']}")
     return Exit.OK
 
 
@@ -79,12 +81,8 @@ def _choose(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 def _parameters(schema: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     required = schema.get("required", [])
     for name, field in schema.get("properties", {}).items():
-        default = "required" if name in required else _default(field.get("default"))
+        default = "required" if name in required else shapes.value_text(field.get("default"))
         yield name, type_text(field, schema), default, field.get("description", "")
-
-
-def _default(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def type_text(field: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> str:

@@ -43,7 +43,9 @@ def _check_name(processor: Processor, earlier: Mapping[str, Processor]) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a processor; use small letters, digits and hyphens")
     if name in earlier and type(earlier[name]) is not type(processor):
-        raise ValueError(f"there is a processor {name!r} already, of {type(earlier[name]).__module__}")
+        # The registry loads entry points in the order of their names and modules, so this does not change by itself.
+        owner = type(earlier[name]).__module__
+        raise ValueError(f"there is a processor {name!r} already, of {owner}, which comes first and is used")
 
 
 def _check_parameters(processor: Processor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -115,7 +115,7 @@ def reload(read_settings: ReadSettings) -> str:
     packages = {place.partition(":")[0].partition(".")[0] for place in [*known, *(one.value for one in _points())]}
     with modules.imported_anew(packages - {"vidqueue"}):
         found = _load_all()
-        if lost := [one for one in found.unloaded if one.package in known or one.name in before.processors]:
+        if lost := [one for one in found.unloaded if _was_loaded(one, known, before, found)]:
             raise ReloadError(f"{lost[0].name} cannot be loaded any more: {lost[0].error}\n{lost[0].traceback}")
         try:
             settings = read_settings(_sections(found.processors), bool(found.unloaded))
@@ -123,6 +123,11 @@ def reload(read_settings: ReadSettings) -> str:
             raise ReloadError(str(error)) from None
         _Current.catalogue = _configured(found, settings)
     return _difference(before, found)
+
+
+def _was_loaded(one: Unloaded, known: Collection[str], before: _Catalogue, after: _Catalogue) -> bool:
+    """True if an entry point that cannot be loaded offered a processor before; not if another one has its name."""
+    return one.package in known or (one.name in before.processors and one.name not in after.processors)
 
 
 def _difference(before: _Catalogue, after: _Catalogue) -> str:

@@ -48,10 +48,19 @@ class ProcessorView(BaseModel):
     url: str
 
 
+class NotLoaded(BaseModel):
+    """An installed processor that could not be loaded."""
+
+    name: str = Field(description="Name of its entry point.")
+    package: str = Field(description="Module and class, as `module:Class`.")
+    error: str
+
+
 class ProcessorList(BaseModel):
     """All processors."""
 
     processors: list[ProcessorView]
+    not_loaded: list[NotLoaded] = Field(description="Installed processors that cannot be used, and why.")
 
 
 class LaneQuery(BaseModel):
@@ -109,7 +118,9 @@ class Statistics(BaseModel):
 async def list_processors(request: Request) -> Response:
     """List the kinds of work this daemon can do."""
     del request
-    return json_answer(ProcessorList(processors=[_processor_view(one) for one in registry.catalogue().values()]))
+    views = [_processor_view(one) for one in registry.catalogue().values()]
+    faulty = [NotLoaded(name=one.name, package=one.package, error=one.error) for one in registry.unloaded()]
+    return json_answer(ProcessorList(processors=views, not_loaded=faulty))
 
 
 async def get_processor(request: Request, name: str) -> Response:
