@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import NOBODY, CommandLine
-from vidqueue.cli import main
+from vidqueue.cli import invocation, main
 from vidqueue.cli.error_messages import describe_fault, from_problem
 
 # Words of the parser, of pydantic and of HTTP, and a fault of nothing.
@@ -52,6 +52,28 @@ def test_a_mistake_is_told_in_the_words_of_the_command_line(
     for part in said:
         assert part in err
     assert not FOREIGN.search(err)
+
+
+def test_a_message_of_one_line_shows_its_traceback_to_those_who_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like a file that cannot be used may be a bug of the program."""
+
+    def buggy(*words: object, **more: object) -> None:
+        del words, more
+        raise FileNotFoundError(2, "No such file or directory", "/a/folder")
+
+    monkeypatch.setattr(invocation, "app", buggy)
+    told = []
+    for value in ("", "1"):
+        monkeypatch.setenv("VIDQUEUE_DEBUG", value)
+        assert main(["list"]) == 1
+        told.append(capsys.readouterr().err)
+    plain, debug = told
+    assert plain == "error: /a/folder cannot be used: No such file or directory.\n"
+    assert debug.startswith("Traceback")
+    assert "in buggy" in debug
+    assert debug.endswith(plain)
 
 
 def test_the_folder_of_a_new_processor_is_not_taken_for_a_video(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
@@ -16,7 +17,11 @@ from vidqueue.ops.data_folder import DataFolderError
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run one command line and return its exit code."""
+    """Run one command line and return its exit code.
+
+    With $VIDQUEUE_DEBUG an error that becomes a message is printed with its traceback first: an OSError that names a
+    file may also be a bug of the program.
+    """
     try:
         code = app(
             arguments,
@@ -35,6 +40,8 @@ def run(arguments: Sequence[str] | None) -> int:
         told = _told(error)
         if told is None:
             raise
+        if os.environ.get("VIDQUEUE_DEBUG"):
+            traceback.print_exception(error)
         tell_error(told)
         return told.exit
     return int(code or Exit.OK)

@@ -22,7 +22,7 @@ from vidqueue.settings.file import ConfigFile, read, usual
 from vidqueue.settings.schema import PREFIX, Settings, key_of, keys, variable_of, with_sections
 
 # Read by other parts: the CLI as a client, the choice of file, and the tests.
-COMMAND_LINE_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG"})
+COMMAND_LINE_VARIABLES = frozenset({"VIDQUEUE_URL", "VIDQUEUE_API_KEY", "VIDQUEUE_CONFIG", "VIDQUEUE_DEBUG"})
 FOREIGN_VARIABLES = COMMAND_LINE_VARIABLES | {failpoints.VARIABLE}
 FOREIGN_PREFIXES = ("VIDQUEUE_TEST_",)
 # The keys of the section `database` that give its address.
