@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import httpx2
@@ -12,9 +13,10 @@ import pytest
 from blake3 import blake3
 
 from tests.api.test_keys import key
-from tests.factory import Queue
+from tests.factory import Queue, eventually
 from vidqueue.db.tables.limits import OwnerLimits, set_limits
 from vidqueue.jobs import reconcile
+from vidqueue.media.sample import make_sample
 from vidqueue.principal import Role
 from vidqueue.services import Services
 
@@ -65,6 +67,28 @@ async def test_a_hash_shows_and_gives_nothing_of_another_owner(client: httpx2.As
     assert given.status_code == 201
     assert (await client.get(given.json()["urls"]["content"], headers=bob)).content == BYTES
     assert (await client.head(f"/v1/files/by-hash/{SHA256}", headers=bob)).status_code == 200
+
+
+async def test_a_file_without_facts_is_examined_when_it_is_taken(
+    client: httpx2.AsyncClient, queue: Queue, tmp_path: Path
+) -> None:
+    """The probe after its upload may have been cut off; of what is no media, whoever takes it is told why."""
+    first = (await client.post("/v1/files", content=BYTES)).json()
+    assert first["problem"] is not None
+    for name in (None, "b.mp4"):
+        body = {"name": name} if name else {}
+        assert (await take(client, {}, **body)).json()["problem"] == first["problem"]
+    make_sample(tmp_path / "clip.mp4", seconds=1, size=(64, 48))
+    whole = (await client.post("/v1/files", content=(tmp_path / "clip.mp4").read_bytes())).json()
+    assert whole["problem"] is None
+    await queue.sql("UPDATE vidqueue.files SET facts = NULL")
+    again = (await take(client, {}, hash=f"sha256:{whole['sha256']}")).json()
+    assert (again["facts"], again["problem"]) == (whole["facts"], None)
+
+    async def written() -> bool:
+        return bool((await client.get(whole["urls"]["self"])).json()["facts"] == whole["facts"])
+
+    await eventually(written)
 
 
 async def test_lost_bytes_have_to_be_sent_again(client: httpx2.AsyncClient, services: Services) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon, until
+from vidqueue.cli.transfer import RESUMABLE_FROM
 from vidqueue.media.sample import make_sample
 
 LATER = ("--run-at", "2099-01-01T00:00", "--json")
@@ -200,6 +201,22 @@ def test_a_file_that_the_probe_cannot_read_is_refused_at_once_and_not_kept(
     assert daemon.http.get("/v1/files").json() == before
     # A processor that takes any file takes this one.
     assert vidqueue("submit", "zoo", "--act", "read", "--media", "broken.mp4", *LATER).code == 0
+    # Nor is it accepted for having been stored before, and what others stored stays.
+    kept = daemon.http.get("/v1/files").json()
+    again = vidqueue("submit", "transcode", "broken.mp4", *LATER)
+    assert (again.code, again.err) == (1, ran.err)
+    left = [(one["id"], one["facts"]) for one in daemon.http.get("/v1/files").json()["files"]]
+    assert left == [(one["id"], one["facts"]) for one in kept["files"]]
+
+
+def test_a_large_file_that_the_probe_cannot_read_is_refused_too(vidqueue: CommandLine, daemon: Daemon) -> None:
+    with (vidqueue.folder / "large.mp4").open("wb") as large:
+        large.write(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")
+        large.truncate(RESUMABLE_FROM)
+    before = daemon.http.get("/v1/files").json()
+    ran = vidqueue("submit", "transcode", "large.mp4", *LATER)
+    assert (ran.code, ran.out, "code: " in ran.err) == (1, "", True)
+    assert daemon.http.get("/v1/files").json() == before
 
 
 def test_uploads_are_listed_shown_and_deleted_with_their_last_job(

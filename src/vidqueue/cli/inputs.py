@@ -104,7 +104,7 @@ class Inputs:
         if key not in self._uploaded:
             uploaded = _upload_unchanged(client, screen, value, self._new)
             if kind != "any":
-                _require_media(client, uploaded, kind)
+                _require_media(client, uploaded, kind, new=self._new)
             self._uploaded[key] = f"vq:files/{uploaded['id']}"
         return self._uploaded[key]
 
@@ -171,8 +171,10 @@ def _upload_unchanged(client: Client, screen: Screen, value: str, new: list[str]
     raise CommandError(why, code="input_changed", hint="Submit it again when it is complete.")
 
 
-def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind) -> None:
-    """Refuse an upload that the daemon's probe could not read, or found to be of another kind; leave nothing of it.
+def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind, *, new: list[str]) -> None:
+    """Refuse an upload that the daemon's probe could not read, or found to be of another kind.
+
+    Nothing of it is left if it is among `new`; what the daemon had before stays.
 
     Raises:
         CommandError: with the message of the probe.
@@ -186,8 +188,9 @@ def _require_media(client: Client, uploaded: dict[str, Any], kind: Kind) -> None
             return
         except VidqueueError as error:
             refused = CommandError(error.message, code=error.code, hint=error.hint)
-    with suppress(CommandError):
-        client.call("DELETE", f"/v1/files/{uploaded['id']}")
+    if uploaded["id"] in new:
+        with suppress(CommandError):
+            client.call("DELETE", f"/v1/files/{uploaded['id']}")
     raise refused
 
 

@@ -80,6 +80,8 @@ def _send(
             with _bar(screen, f"upload {name}", size) as advance:
                 counted = _counted(advance, size, then=begin)
                 sent = resumable.send(client, source, name=name, size=size, sha256=sha256, advance=counted)
+            # Unlike the end of a resumable upload, this tells why there are no facts.
+            sent = _known(client, sha256, name) or sent
         if new is not None:
             new.append(str(sent["id"]))
     return sent

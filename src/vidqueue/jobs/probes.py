@@ -81,10 +81,29 @@ class Probes:
         self._turns = Turns(AT_ONCE)
         self._threads = ThreadPool("probe", size=AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._running: dict[UUID, asyncio.Task[Facts]] = {}
 
     def begin(self, file_id: UUID, *, owner: str) -> asyncio.Task[Facts]:
-        """Start a task that returns the facts of a stored file, or raises a VidqueueError that says why it has none."""
-        return self._keep(asyncio.create_task(self._probe(file_id, owner)))
+        """Return a task that returns the facts of a stored file, or raises a VidqueueError that says why it has none.
+
+        It is a new one, unless one is running for the file.
+        """
+        if (running := self._running.get(file_id)) is not None:
+            return running
+        task = self._running[file_id] = self._keep(asyncio.create_task(self._probe(file_id, owner)))
+        task.add_done_callback(lambda _: self._running.pop(file_id))
+        return task
+
+    async def answer(self, probing: asyncio.Task[Facts]) -> Facts:
+        """Wait for the facts as long as an upload waits for its answer.
+
+        Raises:
+            VidqueueError: `probe_pending`, or why there are no facts.
+        """
+        await asyncio.wait([probing], timeout=ANSWER_WITHIN_S)
+        if not probing.done():
+            raise VidqueueError("probe_pending", "The file is being examined.")
+        return probing.result()
 
     def write_later(self, probing: asyncio.Task[Facts], file_id: UUID) -> None:
         """Write the facts into the row of the file when the probe ends."""

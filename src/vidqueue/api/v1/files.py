@@ -25,7 +25,7 @@ from vidqueue.db.tables import files
 from vidqueue.db.tables.files import FileRow, NewFile
 from vidqueue.errors import VidqueueError, is_no_space
 from vidqueue.jobs import control
-from vidqueue.jobs.probes import ANSWER_WITHIN_S, Facts, Probes
+from vidqueue.jobs.probes import Facts, Probes
 from vidqueue.jobs.quota import require_room
 from vidqueue.services import Services
 from vidqueue.storage import names
@@ -112,7 +112,7 @@ async def keep(request: Request, received: Received, label: str, owner: str) -> 
     probes: Probes = request.app.state.probes
     probing = probes.begin(received.stored.id, owner=owner)
     try:
-        facts, problem = await _look_at(probing, services, received.stored)
+        facts, problem = await _look_at(probes, probing, services, received.stored)
         file = await _write_down(services, received, names.label(label), owner, facts)
     finally:
         services.storage.release(received.stored.id)
@@ -175,14 +175,11 @@ async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
 
 
 async def _look_at(
-    probing: asyncio.Task[Facts], services: Services, stored: Stored
+    probes: Probes, probing: asyncio.Task[Facts], services: Services, stored: Stored
 ) -> tuple[Facts | None, ErrorView | None]:
     """The facts of a media file, or why there are none (yet)."""
     try:
-        await asyncio.wait([probing], timeout=ANSWER_WITHIN_S)
-        if not probing.done():
-            raise VidqueueError("probe_pending", "The file is being examined.")
-        return probing.result(), None
+        return await probes.answer(probing), None
     except VidqueueError as error:
         return None, ErrorView(code=error.code, message=error.message, hint=error.hint)
     except asyncio.CancelledError:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vidqueue.api.http.context import base_of, principal_of, scope_of, services_of
 from vidqueue.api.http.endpoint import JSON, Answer, Endpoint, json_answer
-from vidqueue.api.v1.file_views import FileView, file_view
+from vidqueue.api.v1.file_views import FileView, UploadView, file_view
 from vidqueue.api.v1.jobs import ForOwner
+from vidqueue.api.v1.views import ErrorView
+from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import known_files
+from vidqueue.jobs.probes import Probes
 
 
 async def get_file_by_hash(request: Request, digest: str) -> Response:
@@ -40,7 +45,8 @@ async def create_file_from_hash(request: Request, body: TakeRequest, query: ForO
     """Create a file from bytes that the daemon has already, without an upload.
 
     The answer is 200 and the file that its owner has under this name, which counts as stored now; else 201 and a new
-    file, which shares the bytes on the disk. 404 means that the bytes have to be sent: only files that the key may read
+    file, which shares the bytes on the disk. A file without facts is probed again, and `problem` says why it has none,
+    as after an upload. 404 means that the bytes have to be sent: only files that the key may read
     are taken, so a hash alone neither shows nor gives anything of another owner.
     """
     services, owner = services_of(request), principal_of(request).acting_for(query.owner)
@@ -50,8 +56,25 @@ async def create_file_from_hash(request: Request, body: TakeRequest, query: ForO
     )  # fmt: skip
     if taken is None:
         raise VidqueueError("not_found", f"There is no file {body.hash}.", hint="Upload it.")
-    view = file_view(taken[0], base=base_of(request))
+    file, problem = await _examined(request, taken[0])
+    view = UploadView(problem=problem, **dict(file_view(file, base=base_of(request))))
     return json_answer(view, 201 if taken[1] else 200, {"Location": view.urls.self})
+
+
+async def _examined(request: Request, file: FileRow) -> tuple[FileRow, ErrorView | None]:
+    """Probe a file that has no facts; return it with its facts, or why it has none (yet).
+
+    The probe after its upload may have been cut off, and what it cannot read depends on the configuration.
+    """
+    if file.facts is not None:
+        return file, None
+    probes: Probes = request.app.state.probes
+    probing = probes.begin(file.id, owner=file.owner)
+    probes.write_later(probing, file.id)
+    try:
+        return replace(file, facts=await probes.answer(probing)), None
+    except VidqueueError as error:
+        return file, ErrorView(code=error.code, message=error.message, hint=error.hint)
 
 
 ENDPOINTS = (
@@ -71,8 +94,8 @@ ENDPOINTS = (
         handler=create_file_from_hash,
         tag="files",
         answers={
-            200: Answer("The file, which was there.", {JSON: FileView}, {"Location": "Address of the file."}),
-            201: Answer("A new file of known bytes.", {JSON: FileView}, {"Location": "Address of the file."}),
+            200: Answer("The file, which was there.", {JSON: UploadView}, {"Location": "Address of the file."}),
+            201: Answer("A new file of known bytes.", {JSON: UploadView}, {"Location": "Address of the file."}),
         },
         errors=("not_found", "limit_reached"),
     ),
