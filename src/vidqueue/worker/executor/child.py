@@ -18,8 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -35,7 +34,7 @@ from vidqueue.processors import library_errors, registry
 from vidqueue.processors.base import CanceledError, Context, ModelCache
 from vidqueue.progress import PREVIEW_EVERY_S, LogLine, Progress
 from vidqueue.settings.secrets import secret_values
-from vidqueue.worker.executor import ladder
+from vidqueue.worker.executor import ladder, restored
 from vidqueue.worker.executor.capture import Capture
 from vidqueue.worker.executor.messages import (
     LONGEST_DETAIL,
@@ -135,42 +134,12 @@ def _read(worker: _Worker, jobs: SimpleQueue[RunJob | None]) -> None:
     die_with_the_lane()
 
 
-@contextmanager
-def _own_place() -> Iterator[None]:
-    """Undo what a processor changes of the process, and the next job would find: its working folder and its umask.
-
-    A processor that goes into its workspace would leave the next one in a folder that is gone.
-    """
-    folder, umask = os.open(".", os.O_PATH), os.umask(0o077)
-    os.umask(umask)
-    try:
-        yield
-    finally:
-        os.umask(umask)
-        try:
-            os.fchdir(folder)
-        finally:
-            os.close(folder)
-
-
-@contextmanager
-def _own_environment() -> Iterator[None]:
-    """Undo what a run changes of the environment variables. What a processor's module sets when it is loaded stays."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        if os.environ != before:
-            os.environ.clear()
-            os.environ.update(before)
-
-
 def _run(order: RunJob, worker: _Worker) -> bytes:
     """Do a job, and return the line that reports how it ended."""
     started, line = active_time.now(), worker.wire.line
     degraded: list[dict[str, Any]] = []
     try:
-        with worker.capture.job(worker.wire.send) as report, _own_place():
+        with worker.capture.job(worker.wire.send) as report, restored.place():
             outputs = _as_reported(_work(order, worker, report, degraded))
         metrics: dict[str, Any] = {"run_s": round(active_time.now() - started, 3)}
         if degraded:
@@ -236,7 +205,7 @@ def _work(
         publish_output=handover.publish,
         show_preview=handover.show,
     )
-    with _own_environment():
+    with restored.environment():
         return ladder.run(
             processor, params, context, degraded,
             explain=lambda error: _failure(error, ""), has_published=handover.has_published,
