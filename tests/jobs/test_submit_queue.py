@@ -7,6 +7,8 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
+import pytest
 from psycopg.errors import CheckViolation
 
 from tests.factory import Queue, eventually
@@ -159,3 +161,21 @@ async def test_a_failure_of_the_server_is_told_to_everybody(services: Services, 
         )
     found = await together(services, JOB, JOB)
     assert [one.code for one in found if isinstance(one, VidqueueError)] == ["database_unavailable"] * 2
+
+
+@pytest.mark.parametrize("code", ["54000", "54001", "22003", "XX000"])
+async def test_one_whose_values_the_server_cannot_work_on_harms_no_other(
+    services: Services, queue: Queue, code: str
+) -> None:
+    # 54000 is that of a value too large for an index, 54001 that of one nested too deeply.
+    async with services.database.statement() as connection:
+        await connection.execute(f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF new.title = 'never' THEN RAISE 'beyond a limit' USING ERRCODE = '{code}'; END IF; RETURN new; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON vidqueue.jobs FOR EACH ROW EXECUTE FUNCTION refuse();
+        """)
+    bob = replace(JOB, owner="bob")
+    found = await together(services, replace(JOB, title="never"), JOB, bob, JOB, bob)
+    assert [type(one) for one in found[1:]] == [JobRow] * 4
+    assert isinstance(found[0], psycopg.errors.lookup(code))
+    del queue

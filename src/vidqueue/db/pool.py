@@ -49,6 +49,14 @@ _TEMPORARY = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.Rea
 AWAY = (PoolTimeout, psycopg.OperationalError, *_TEMPORARY)
 # The server is well, and one statement is not: it took too long, or waited too long for a lock.
 _TOO_SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+# The server is well, and the values of one statement are beyond what it can store or work on (class 54 of SQLSTATE).
+# psycopg counts them among the errors of a connection.
+BEYOND_LIMITS = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyColumns,
+    psycopg.errors.TooManyArguments,
+)
 # Two transactions conflicted, and the server ended one of them.
 _CONFLICT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 # The statement timeout as a share of the transaction's, so that the server cancels a statement before the client closes
@@ -211,7 +219,7 @@ class Database:
         try:
             async with self.pool.connection() as connection:
                 yield connection
-        except psycopg.errors.ProgramLimitExceeded:
+        except BEYOND_LIMITS:
             raise  # a fault of ours, not of the connection
         except _TOO_SLOW as error:
             raise VidqueueError("query_timeout", f"The database did not finish in time: {error}") from error

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
-from vidqueue.db.pool import Connection, row, rows
+from vidqueue.db.pool import BEYOND_LIMITS, Connection, row, rows
 from vidqueue.db.tables.jobs import NewJob
 
 _TOGETHER = (
@@ -47,9 +47,9 @@ async def enqueue_together(connection: Connection, together: Sequence[NewJob]) -
     encoded = Jsonb([{name: getattr(job, name) for name in _TOGETHER} for job in together], dumps=to_json)
     try:
         found = await rows(connection, "jobs", "enqueue_together", owner=together[0].owner, jobs=encoded)
-    except psycopg.OperationalError:
-        raise  # of the connection or the server, and so of all
-    except psycopg.DatabaseError:
+    except psycopg.DatabaseError as error:
+        if isinstance(error, psycopg.OperationalError) and not isinstance(error, BEYOND_LIMITS):
+            raise  # of the connection or the server, and so of all
         found = []
     queued = {one["place"]: one["id"] for one in found}
     return [queued.get(place) for place in range(1, len(together) + 1)]
