@@ -623,7 +623,7 @@ async def test_the_memory_of_a_lane_is_freed_and_an_unknown_verb_changes_nothing
 async def test_waiting_jobs_say_when_they_are_done_or_go_on(served: Served) -> None:
     queue = served.scene.queue
     moment = datetime.now(UTC)
-    row = replace(await queue.job(served.scene.jobs["Dailies, roll 07"]), position=3, position_is_bound=False)
+    row = (await queue.job(served.scene.jobs["Dailies, roll 07"]))._replace(position=3, position_is_bound=False)
     for more, told in (
         ({"wait_reason": "busy", "eta_s": 185.0}, "all lanes are busy · position 3 · done in about 3 min 5 s"),
         ({"wait_reason": "outside_window", "opens_at": moment + timedelta(hours=2, seconds=5)},
@@ -633,7 +633,7 @@ async def test_waiting_jobs_say_when_they_are_done_or_go_on(served: Served) -> N
         ({"wait_reason": "owner_limit"}, "its owner has reached a limit · position 3"),
         ({"wait_reason": "peer_warming", "position": None, "run_at": moment}, "peer warming"),
     ):  # fmt: skip
-        assert words.wait(replace(row, **more)) == told
+        assert words.wait(row._replace(**more)) == told
     async with served.http as http:
         listed = (await http.get("/jobs?tag=dailies")).text
         assert "done in about" in listed

@@ -6,11 +6,14 @@ import asyncio
 import re
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.factory import Queue
 from vidqueue.db import queries
+from vidqueue.db.connections import EventLoopConnection
 from vidqueue.db.pool import Database, listen
+from vidqueue.db.tables import jobs
 from vidqueue.errors import VidqueueError
 
 
@@ -155,3 +158,21 @@ async def test_plans_by_index_read_no_whole_table_however_small_it_was(queue: Qu
             text = f"EXPLAIN {queries.load('jobs')[name]}".encode()
             read += "\n".join(str(line) for line in await (await connection.execute(text, values)).fetchall())
         assert bool(re.search(r"(Seq|Bitmap Heap) Scan on jobs", read)) is not by_index
+
+
+async def test_a_query_that_runs_again_on_its_cursor_answers_as_on_a_new_one(queue: Queue) -> None:
+    ids = [await queue.submit(input={"text": text}) for text in ("ä", "b")]
+    async with (
+        Database(queue.database.url, pool_size=2, keep_plans=True) as keeping,
+        keeping.statement() as connection,
+    ):
+        for _ in range(2):
+            for job_id in ids:
+                assert await jobs.get(connection, job_id) == await queue.job(job_id)
+            with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+                await jobs.get(connection, "no id")  # type: ignore[arg-type]
+            assert await jobs.get(connection, ids[0], owner="nobody") is None
+            assert {*await jobs.get_many(connection, ids)} == {*ids}
+        assert isinstance(connection, EventLoopConnection)
+        assert connection.cursors is not None
+        assert len(connection.cursors) == 2

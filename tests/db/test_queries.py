@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import TEMPLATE, fresh
 from tests.factory import Queue
 from vidqueue.db import queries
-from vidqueue.db.pool import SEARCH_PATH
+from vidqueue.db.connections import SEARCH_PATH
+from vidqueue.db.tables.jobs import JobRow
 from vidqueue.job import TRANSITIONS, State
 
 QUERIES = [(family, name) for family in queries.families() for name in queries.load(family)]
@@ -28,10 +29,24 @@ def any_connection(any_server_url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.mark.parametrize(("family", "name"), QUERIES, ids=[f"{family}.{name}" for family, name in QUERIES])
 def test_every_named_query_prepares(any_connection: psycopg.Connection, family: str, name: str) -> None:
+    columns_of(any_connection, family, name)
+
+
+@pytest.mark.parametrize("name", [name for name in queries.load("jobs") if name == "get" or name.startswith("page")])
+def test_the_columns_of_a_job_are_the_fields_of_its_row_in_their_order(
+    any_connection: psycopg.Connection, name: str
+) -> None:
+    assert columns_of(any_connection, "jobs", name) == list(JobRow._fields)
+
+
+def columns_of(connection: psycopg.Connection, family: str, name: str) -> list[str]:
+    """The columns of a named query, which is prepared and not run."""
     names: dict[str, int] = {}
     text = re.sub(r"%\((\w+)\)s", lambda m: f"${names.setdefault(m[1], len(names) + 1)}", queries.load(family)[name])
-    any_connection.execute(f"PREPARE checked AS {text}".encode())
-    any_connection.execute("DEALLOCATE checked")
+    connection.execute(f"PREPARE checked AS {text}".encode())
+    described = connection.pgconn.describe_prepared(b"checked")
+    connection.execute("DEALLOCATE checked")
+    return [(described.fname(column) or b"").decode() for column in range(described.nfields)]
 
 
 FORBIDDEN = [(before, after) for before in State for after in State if after not in TRANSITIONS[before] | {before}]

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from vidqueue.db.pool import CONNECT_OPTIONS, Connection, listen, row
+from vidqueue.db.connections import CONNECT_OPTIONS
+from vidqueue.db.pool import Connection, listen, row
 from vidqueue.db.programs import SCHEMAS
 
 OLDEST_SERVER = 14

@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 from psycopg.rows import dict_row
 
-from vidqueue.db.pool import AWAY, CONNECT_OPTIONS, row
+from vidqueue.db.connections import CONNECT_OPTIONS
+from vidqueue.db.pool import AWAY, row
 
 
 async def installation_of(url: str) -> str | None:

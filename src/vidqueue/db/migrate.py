@@ -25,8 +25,9 @@ import psycopg
 import structlog
 from psycopg.rows import tuple_row
 
+from vidqueue.db.connections import CONNECT_OPTIONS, SEARCH_PATH
 from vidqueue.db.fitness import DatabaseUnfitError, said
-from vidqueue.db.pool import AWAY, CONNECT_OPTIONS, SEARCH_PATH
+from vidqueue.db.pool import AWAY
 
 LOCK = (30321, 2)
 LOCK_TIMEOUT_S = 120

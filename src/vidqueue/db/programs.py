@@ -20,8 +20,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
+from vidqueue.db.connections import CONNECT_OPTIONS
 from vidqueue.db.embedded.programs import EmbeddedError, bundled_programs
-from vidqueue.db.pool import CONNECT_OPTIONS, Connection, row
+from vidqueue.db.pool import Connection, row
 
 # What belongs to vidqueue in a database that may hold other people's tables too.
 SCHEMAS = ("procrastinate", "vidqueue", "vidqueue_report")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from vidqueue.db.connections import CONNECT_OPTIONS
 from vidqueue.db.fitness import DatabaseUnfitError, said
-from vidqueue.db.pool import AWAY, CONNECT_OPTIONS
+from vidqueue.db.pool import AWAY
 
 # A report over years must not keep the server busy for ever.
 STATEMENT_TIMEOUT_S = 60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from starlette.requests import Request
 
@@ -18,7 +17,7 @@ async def with_eta(request: Request, jobs: Sequence[JobRow]) -> list[JobRow]:
         return list(jobs)
     estimates: Estimates = request.app.state.estimates
     done = await estimates.waiting()
-    return [replace(job, eta_s=done.get(job.id)) if _stands_in_line(job) else job for job in jobs]
+    return [job._replace(eta_s=done.get(job.id)) if _stands_in_line(job) else job for job in jobs]
 
 
 async def eta_of(request: Request, job: JobRow) -> float | None:

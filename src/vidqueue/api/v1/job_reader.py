@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 from vidqueue.api.v1.job_json import job_json
@@ -27,7 +26,7 @@ class ShownJob:
     def encoded(self, eta_s: float | None) -> tuple[bytes, str]:
         """Return JSON and ETag of the job with this estimate."""
         if self._encoded is None or self._encoded[0] != eta_s:
-            job = self.row if eta_s == self.row.eta_s else replace(self.row, eta_s=eta_s)
+            job = self.row if eta_s == self.row.eta_s else self.row._replace(eta_s=eta_s)
             body = job_json(job)
             self._encoded = eta_s, body, tag_of(job, body)
         return self._encoded[1:]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg.rows import DictRow
-
-from vidqueue.db.pool import Connection, execute, row, rows
+from vidqueue.db.pool import Connection, execute, row, rows, rows_as
 from vidqueue.job import Device, State
 
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=(1 << 128) - 1)
@@ -45,9 +43,12 @@ class NewJob:
     forget_uploads: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRow:
-    """A job. `wait_reason` only while it waits, `position` only in a line, or a later one if `position_is_bound`."""
+class JobRow(NamedTuple):
+    """A job. `wait_reason` only while it waits, `position` only in a line, or a later one if `position_is_bound`.
+
+    The fields are the columns of its queries, in their order. A tuple is made in a twentieth of the time of a frozen
+    dataclass.
+    """
 
     id: UUID
     batch_id: UUID | None
@@ -90,11 +91,11 @@ class JobRow:
     kept_until: datetime | None
     cached: bool
     depends_on: list[UUID]
+    outputs: list[dict[str, Any]]
     position: int | None
     position_is_bound: bool
     wait_reason: str | None
     opens_at: datetime | None
-    outputs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +138,8 @@ class Waiting:
 
 async def get(connection: Connection, job_id: UUID, *, owner: str | None = None) -> JobRow | None:
     """One job, or None where this owner has none of that id."""
-    found = await row(connection, "jobs", "get", id=job_id, owner=owner)
-    return _job(found) if found else None
+    found = await rows_as(_job, connection, "jobs", "get", id=job_id, owner=owner)
+    return found[0] if found else None
 
 
 async def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, JobRow]:
@@ -146,10 +147,10 @@ async def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Jo
     wanted = list(dict.fromkeys(ids))
     if len(wanted) == 1:
         # Counts only the jobs before this one.
-        found = await rows(connection, "jobs", "get", id=wanted[0], owner=None)
+        found = await rows_as(_job, connection, "jobs", "get", id=wanted[0], owner=None)
     else:
-        found = await rows(connection, "jobs", "page_of_ids", ids=wanted)
-    return {one["id"]: _job(one) for one in found}
+        found = await rows_as(_job, connection, "jobs", "page_of_ids", ids=wanted)
+    return {one.id: one for one in found}
 
 
 async def state(connection: Connection, job_id: UUID) -> State | None:
@@ -161,7 +162,7 @@ async def state(connection: Connection, job_id: UUID) -> State | None:
 async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
     """One page, newest first. A tag together with a processor reads all jobs that have the tag."""
     query, values = list_of(wanted)
-    return [_job(found) for found in await rows(connection, "jobs", query, **values)]
+    return await rows_as(_job, connection, "jobs", query, **values)
 
 
 async def search_end(connection: Connection, wanted: JobFilter) -> UUID | None:
@@ -291,5 +292,5 @@ def _first_id_at(moment: datetime, slack_s: float) -> UUID:
     return UUID(int=min(max(0, milliseconds), (1 << 48) - 1) << 80)
 
 
-def _job(found: DictRow) -> JobRow:
-    return JobRow(**{**found, "state": State(found["state"])})
+def _job(job_id: UUID, batch_id: UUID | None, processor: str, state: str, *others: Any) -> JobRow:
+    return JobRow(job_id, batch_id, processor, State(state), *others)
