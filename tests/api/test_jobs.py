@@ -382,7 +382,7 @@ async def test_without_keys_the_jobs_of_every_owner_are_seen_and_changed(
 async def test_submit_and_read_send_few_statements_and_no_begin_or_commit(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent, execute = [], psycopg.AsyncConnection.execute
+    sent, execute = [], psycopg.AsyncCursor.execute
 
     async def counting(self: Any, query: Any, *values: Any, **how: Any) -> Any:
         # The event feed reads on its own connection meanwhile.
@@ -396,7 +396,7 @@ async def test_submit_and_read_send_few_statements_and_no_begin_or_commit(
     job = await submit(client)
     # What waiting jobs are estimated by is read every few seconds, whoever asks.
     assert (await client.get(job["urls"]["self"])).status_code == 200
-    monkeypatch.setattr(psycopg.AsyncConnection, "execute", counting)
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counting)
     monkeypatch.setattr(psycopg.AsyncConnection, "transaction", none)
     assert (await client.get(job["urls"]["self"])).status_code == 200
     read, sent[:] = [*sent], []
