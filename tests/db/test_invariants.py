@@ -17,7 +17,7 @@ FENCES_OFF = """
     ALTER TABLE vidqueue.jobs DISABLE TRIGGER USER;
     ALTER TABLE vidqueue.jobs DROP CONSTRAINT finished_iff_final, DROP CONSTRAINT running_iff_fenced,
         DROP CONSTRAINT failed_has_reason, DROP CONSTRAINT attempts_within_bounds;
-    ALTER TABLE vidqueue.attempts DROP CONSTRAINT ended_iff_outcome, DROP CONSTRAINT failed_iff_code;
+    ALTER TABLE vidqueue.attempts DROP CONSTRAINT attempt_is_sound;
     DROP INDEX vidqueue.jobs_idempotency, vidqueue.one_open_attempt_per_job, vidqueue.one_open_attempt_per_lane;
 """
 # What each spoils: a job {job} that succeeded in attempt 1, a canceled one {spare}, a waiting one {waiting}, and one

@@ -93,6 +93,56 @@ async def test_the_database_refuses_a_row_that_breaks_an_invariant(any_queue: Qu
         await any_queue.sql(f"UPDATE vidqueue.jobs SET {change} WHERE id = %s", job_id)
 
 
+# Of each column one value that its limit refuses.
+BEYOND_LIMITS = {
+    "state": "'odd'",
+    "device": "'tpu'",
+    "progress": "-0.1",
+    "priority": "1001",
+    "max_attempts": "101",
+    "vram_mb": "-1",
+    "timeout_s": "0",
+    "stall_timeout_s": "31536001",
+    "run_at": "'1900-01-01'",
+    "expires_at": "'infinity'",
+    "input": "'7'",
+    "title": "repeat('x', 501)",
+    "source": "repeat('x', 256)",
+    "idempotency_key": "''",
+    "tags": "ARRAY['a', NULL]",
+    "waiting_for": "'Odd words'",
+    "suspended_by": "'somebody', suspended_at = now()",
+}
+
+
+async def test_each_limit_of_a_column_bears_its_name(queue: Queue) -> None:
+    job_id = await queue.submit()
+    for column, value in BEYOND_LIMITS.items():
+        with pytest.raises(psycopg.errors.CheckViolation) as refused:
+            await queue.sql(f"UPDATE vidqueue.jobs SET {column} = {value} WHERE id = %s", job_id)
+        assert refused.value.diag.constraint_name == f"jobs_{column}_check"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "number = 0",
+        "ended_at = now()",
+        "outcome = 'canceled'",
+        "ended_at = now(), outcome = 'odd'",
+        "ended_at = now(), outcome = 'failed'",
+        "ended_at = now(), outcome = 'succeeded', error_code = 'stalled'",
+        "ended_at = now(), outcome = 'interrupted'",
+        "ended_at = now(), outcome = 'waiting'",
+    ],
+)
+async def test_the_database_refuses_an_attempt_that_breaks_an_invariant(queue: Queue, change: str) -> None:
+    await queue.submit()
+    await queue.dispatch(await queue.lane())
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await queue.sql(f"UPDATE vidqueue.attempts SET {change}")
+
+
 async def test_ids_are_uuid_version_7_and_rise(any_queue: Queue) -> None:
     ids = [await any_queue.submit() for _ in range(20)]
     assert {job_id.version for job_id in ids} == {7}

@@ -100,3 +100,18 @@ async def test_an_update_of_a_job_or_of_an_attempt_runs_few_triggers_and_parses_
         {"table": "vidqueue.attempts", "triggers": ["follow"], "conditions": 0},
         {"table": "vidqueue.jobs", "triggers": ["follow", "record", "stamp"], "conditions": 0},
     ]
+
+
+async def test_the_tables_that_every_job_writes_to_have_few_checks(queue: Queue) -> None:
+    """PostgreSQL parses each CHECK anew at every statement, too; limits of single columns belong into `stamp_job`."""
+    found = await queue.sql(
+        """SELECT c.conrelid::regclass::text AS "table", count(*) AS checks FROM pg_constraint c
+           WHERE c.contype = 'c' AND c.conrelid IN
+               ('vidqueue.jobs'::regclass, 'vidqueue.attempts'::regclass, 'vidqueue.events'::regclass)
+           GROUP BY 1 ORDER BY 1"""
+    )
+    assert {one["table"]: one["checks"] for one in found} == {
+        "vidqueue.attempts": 1,
+        "vidqueue.events": 1,
+        "vidqueue.jobs": 5,
+    }
