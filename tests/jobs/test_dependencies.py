@@ -15,6 +15,7 @@ from vidqueue.job import AttemptRef, Canceled, OutputDraft, Succeeded
 from vidqueue.jobs import control, removal
 from vidqueue.jobs.finish import Continuation, Refused, finish
 from vidqueue.storage.local import Storage
+from vidqueue.storage.workspaces import Workspaces
 
 
 async def test_a_job_whose_parents_succeed_at_once_is_ready(any_queue: Queue, tmp_path: Path) -> None:
@@ -32,7 +33,8 @@ async def test_a_job_whose_parents_succeed_at_once_is_ready(any_queue: Queue, tm
 
 async def _succeed(database: Database, storage: Storage, ref: AttemptRef | None) -> None:
     assert ref is not None
-    async with storage.workspace(f"{ref.job_id}") as workspace:
+    async with Workspaces(storage) as workspaces:
+        workspace = await workspaces.begin(f"{ref.job_id}")
         path = workspace / "text"
         path.write_text("done")
         outcome = Succeeded((OutputDraft("text", path, "text/plain"),))

@@ -39,6 +39,7 @@ from vidqueue.jobs import control, reaper
 from vidqueue.jobs.finish import Finished, finish
 from vidqueue.progress import Progress
 from vidqueue.storage.local import Storage
+from vidqueue.storage.workspaces import Workspaces
 
 # What a page of jobs does not tell. Moments as seconds, because -infinity is no datetime.
 HIDDEN = """
@@ -275,7 +276,8 @@ class World:
     async def finish(self, attempt: Attempt, ending: Ending) -> str | None:
         """The state that the job came to; None for a zombie."""
         storage = self._storages[attempt.lane.node]
-        async with storage.workspace(str(uuid4())) as workspace:
+        async with Workspaces(storage) as workspaces:
+            workspace = await workspaces.begin(str(uuid4()))
             outcome = _outcome(ending, workspace)
             ended = await finish(self._database, storage, attempt.ref, outcome, workspace=workspace)
         return ended.state.value if isinstance(ended, Finished) else None

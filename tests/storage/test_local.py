@@ -15,6 +15,7 @@ import pytest
 from tests.factory import eventually
 from vidqueue.errors import VidqueueError
 from vidqueue.storage.local import Storage
+from vidqueue.storage.workspaces import Workspaces
 
 
 @pytest.fixture
@@ -61,15 +62,61 @@ async def test_a_stream_that_breaks_off_leaves_nothing(storage: Storage, tmp_pat
 
 async def test_a_workspace_takes_what_is_left_over_with_it(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "parts" / "deep").mkdir(parents=True)
-    leftovers: list[Path] = []
-    async with storage.workspace("job", leftovers) as folder:
-        leftovers += [tmp_path / "parts", tmp_path / "missing"]
+    async with Workspaces(storage) as workspaces:
+        folder = await workspaces.begin("job")
+        workspaces.leftovers += [tmp_path / "parts", tmp_path / "missing"]
     assert not folder.exists()
     assert not (tmp_path / "parts").exists()
 
 
+async def test_an_empty_workspace_becomes_the_next_one(storage: Storage, tmp_path: Path) -> None:
+    async with Workspaces(storage) as workspaces:
+        first = await workspaces.begin("first")
+        inode = first.stat().st_ino
+        workspaces.leftovers.append(tmp_path / "missing")
+        second = await workspaces.begin("second")
+        assert (first.exists(), second.stat().st_ino) == (False, inode)
+    assert not second.exists()
+
+
+@pytest.mark.parametrize("change", ["fill", "chmod", "replace", "parts", "remove", "taken"])
+async def test_a_workspace_that_is_not_as_it_was_is_not_used_again(
+    storage: Storage, tmp_path: Path, change: str
+) -> None:
+    async with Workspaces(storage) as workspaces:
+        first = await workspaces.begin("first")
+        # Held, because a removed inode is given out again.
+        inode, held = first.stat().st_ino, os.open(first, os.O_RDONLY)
+        parts, elsewhere = tmp_path / "parts", tmp_path / "elsewhere"
+        elsewhere.mkdir(mode=0o700)
+        match change:
+            case "fill":
+                (first / "left").mkdir()
+                os.mkfifo(first / "left" / "pipe")
+            case "chmod":
+                first.chmod(0o755)
+            case "replace":
+                first.rmdir()
+                first.symlink_to(elsewhere)
+            case "parts":
+                parts.mkdir()
+                workspaces.leftovers.append(parts)
+            case "remove":
+                first.rmdir()
+            case "taken":
+                (storage.workspace_path("second") / "left").mkdir(parents=True)
+        second = await workspaces.begin("second")
+        os.close(held)
+        assert ([*second.iterdir()], second.stat().st_mode & 0o777, second.is_symlink()) == ([], 0o700, False)
+        assert second.stat().st_ino != inode
+        assert not first.is_dir()
+        assert not parts.exists()
+        assert elsewhere.is_dir()
+
+
 async def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Storage, tmp_path: Path) -> None:
-    async with storage.workspace("job") as folder:
+    async with Workspaces(storage) as workspaces:
+        folder = await workspaces.begin("job")
         path = folder / "output.mp4"
         path.write_bytes(b"video")
         inode = path.stat().st_ino
@@ -114,6 +161,7 @@ LOCKED = """
 import asyncio, os, sys
 from pathlib import Path
 from vidqueue.storage.local import Storage
+from vidqueue.storage.workspaces import Workspaces
 
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:
@@ -134,7 +182,8 @@ def unpack(folder):
 storage = Storage(Path("."))
 Path("outside").mkdir(mode=0o555)
 async def used():
-    async with storage.workspace("ended") as folder:
+    async with Workspaces(storage) as workspaces:
+        folder = await workspaces.begin("ended")
         unpack(folder)
 asyncio.run(used())
 print(os.listdir("work"))
@@ -182,7 +231,8 @@ def test_scratch_that_cannot_be_removed_is_told_of_and_stops_nothing(tmp_path: P
 
 
 async def test_a_tree_deeper_than_python_can_walk_is_removed(storage: Storage) -> None:
-    async with storage.workspace("deep") as workspace:
+    async with Workspaces(storage) as workspaces:
+        workspace = await workspaces.begin("deep")
         inner = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
         for _ in range(1500):
             os.mkdir("d", dir_fd=inner)
@@ -204,7 +254,8 @@ async def test_a_failed_sync_leaves_neither_bytes_nor_a_lock(
     def fails(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    async with storage.workspace("one") as workspace:
+    async with Workspaces(storage) as workspaces:
+        workspace = await workspaces.begin("one")
         (workspace / "result").write_bytes(b"done")
         with monkeypatch.context() as full:
             full.setattr("vidqueue.storage.local.os.fsync", fails)

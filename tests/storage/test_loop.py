@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.daemon import promised
 from tests.factory import eventually
 from vidqueue.storage.local import Storage
+from vidqueue.storage.workspaces import Workspaces
 
 FILES = 40_000
 
@@ -48,7 +49,8 @@ def fill(folder: Path) -> None:
 async def test_a_workspace_of_many_files_is_removed_beside_the_loop(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     async with measured() as longest:
-        async with storage.workspace("full") as folder:
+        async with Workspaces(storage) as workspaces:
+            folder = await workspaces.begin("full")
             await asyncio.to_thread(fill, folder)
             longest.s = 0.0
 

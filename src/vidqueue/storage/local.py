@@ -6,7 +6,6 @@ it is decided whether a row names them. The lock ends with its process, so no cl
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
@@ -25,7 +24,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.ops.threads import ThreadPool
 from vidqueue.output_errors import irregular, outside, unwritten
 from vidqueue.storage.descriptors import Incoming, digest_of, lock, no_space_as_error, try_lock
-from vidqueue.storage.trees import make_empty, remove_tree, remove_trees
+from vidqueue.storage.trees import remove_tree
 
 # Longer than an upload may pause, and longer than it may be unknown whether a COMMIT without an answer succeeded.
 OLD_S = 3600
@@ -33,8 +32,6 @@ OLD_S = 3600
 PARTS_OLD_S = 86_400
 # A disk that works writes a piece within milliseconds, or within seconds when it is busy.
 HANGS_AFTER_S = 60.0
-# How long a lane waits for the removal of a workspace.
-REMOVAL_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,21 +206,9 @@ class Storage:
         finally:
             self.cleaning.submit(stack.close)
 
-    @asynccontextmanager
-    async def workspace(self, name: str, leftovers: Iterable[Path] = ()) -> AsyncIterator[Path]:
-        """Create an empty private folder, and remove it after the block with `leftovers`, which the block may add to.
-
-        A tree that takes long to remove is removed while the lane goes on. Usually it is gone before, so that a lane
-        begins its next job with the space that this one took.
-        """
-        folder = self._work / name
-        try:
-            await self.threads.run(make_empty, folder)
-            yield folder
-        finally:
-            # In one call: to hand a call to a thread costs more than to look for a folder that is not there.
-            removal = self.cleaning.submit(remove_trees, [folder, *leftovers])
-            await asyncio.wait([removal], timeout=REMOVAL_PATIENCE_S)
+    def workspace_path(self, name: str) -> Path:
+        """Return the path of a workspace. It may not exist."""
+        return self._work / name
 
     def clear_scratch(self) -> None:
         """Remove scratch files of an earlier daemon. No attempt may be running; uploads may be."""
@@ -261,7 +246,6 @@ class Storage:
         with the file. A crash before it leaves a file without a row, which reconciliation removes.
         """
         target = self.path(file_id)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
         if shared:
             # As in `link`: several may take the bytes at once.
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -270,7 +254,11 @@ class Storage:
         # A duplicate keeps the lock when the descriptor is closed.
         self._locked[file_id] = os.dup(descriptor)
         try:
-            path.rename(target)
+            try:
+                path.rename(target)
+            except FileNotFoundError:  # the first file of this subfolder
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                path.rename(target)
             os.fsync(descriptor)
         except BaseException:
             target.unlink(missing_ok=True)

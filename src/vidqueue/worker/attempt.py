@@ -24,7 +24,7 @@ from vidqueue.ops import failpoints
 from vidqueue.processors import registry
 from vidqueue.progress import LogLine
 from vidqueue.services import Services
-from vidqueue.storage.trees import remove_trees
+from vidqueue.storage.workspaces import Workspaces
 from vidqueue.worker import gpus, results
 from vidqueue.worker.early_outputs import EarlyOutputs
 from vidqueue.worker.executor.parent import Executor
@@ -49,17 +49,17 @@ log = structlog.get_logger(__name__)
 async def run_series(ref: AttemptRef, lane: Lane, services: Services) -> None:
     """Run attempts on a lane, from the delivered one on, until no job fits the lane."""
     try:
-        async with lane.turn:
+        async with lane.turn, Workspaces(services.storage) as workspaces:
             begun = await _begin(ref, services)
             if begun is None:
                 log.info("attempt_was_given_away", job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name)
             while begun is not None:
-                begun = await run(begun, lane, services)
+                begun = await run(begun, lane, services, workspaces)
     finally:
         lane.rest()
 
 
-async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
+async def run(begun: Begun, lane: Lane, services: Services, workspaces: Workspaces) -> Begun | None:
     """Run one attempt to its end, and return the lane's next attempt, if there is one."""
     ref = begun.ref
     with (
@@ -68,17 +68,17 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
     ):
         log.info("attempt_begins", processor=begun.processor)
         lane.executor.meter.reset()
-        settled, following, leftovers = False, None, list[Path]()
+        settled, following = False, None
         try:
-            async with services.storage.workspace(f"{ref.job_id}-{ref.attempt}", leftovers) as workspace:
-                await failpoints.reach("run.begun")
-                early = EarlyOutputs(services, ref, workspace=workspace, processor=begun.processor)
-                outcome = await _worked(begun, lane, services, workspace, guard, early)
-                await failpoints.reach("run.worked")
-                outcome = await _judged(outcome, lane, services)
-                await _record_warm_processors(begun, lane, services, outcome)
-                following = await _settled(begun, lane, services, outcome, leftovers, workspace, early.names)
-                settled = True
+            workspace = await workspaces.begin(f"{ref.job_id}-{ref.attempt}")
+            await failpoints.reach("run.begun")
+            early = EarlyOutputs(services, ref, workspace=workspace, processor=begun.processor)
+            outcome = await _worked(begun, lane, services, workspace, guard, early)
+            await failpoints.reach("run.worked")
+            outcome = await _judged(outcome, lane, services)
+            await _record_warm_processors(begun, lane, services, outcome)
+            following = await _settled(begun, lane, services, outcome, workspaces.leftovers, workspace, early.names)
+            settled = True
         except Exception as error:
             if services.database.abandoned:
                 raise
@@ -86,8 +86,7 @@ async def run(begun: Begun, lane: Lane, services: Services) -> Begun | None:
             log.exception("attempt_fault")
             if not settled:
                 await lane.executor.kill()
-                following = await _settled(begun, lane, services, Failed(_failure_of(error)), leftovers)
-                services.storage.cleaning.submit(remove_trees, leftovers)
+                following = await _settled(begun, lane, services, Failed(_failure_of(error)), workspaces.leftovers)
     return following
 
 
