@@ -74,6 +74,7 @@ async def test_the_first_event_after_a_start_of_the_server_skips_numbers_a_crash
     await any_queue.submit()
     before = (await any_queue.sql("SELECT max(number) AS n FROM vidqueue.events"))[0]["n"]
     await any_queue.sql("UPDATE vidqueue.event_epoch SET server_started = server_started - interval '1 day'")
+    await any_queue.database.pool.drain()  # no session outlives its server
     await any_queue.submit()
     await any_queue.submit()
     numbers = [one["number"] for one in await any_queue.sql("SELECT number FROM vidqueue.events ORDER BY number")]
