@@ -41,6 +41,30 @@ async def _succeed(database: Database, storage: Storage, ref: AttemptRef | None)
         await finish(database, storage, ref, outcome, workspace=workspace)
 
 
+async def test_a_chain_of_jobs_fails_by_indexes_whatever_the_statistics_say(queue: Queue) -> None:
+    """They may have been taken when many jobs depended on one, and say that each job has as many dependents."""
+    await queue.sql("ALTER TABLE vidqueue.job_dependencies SET (autovacuum_enabled = off)")
+    first = await queue.submit()
+    many = "SELECT vidqueue.submit('zoo', '{}') AS id FROM generate_series(1, 1000) ORDER BY 1"
+    fan = [row["id"] for row in await queue.sql(many)]
+    depend = "INSERT INTO vidqueue.job_dependencies SELECT a, b, false FROM unnest(%s::uuid[], %s::uuid[]) AS t (a, b)"
+    await queue.sql(depend, fan, [first] * len(fan))
+    await queue.sql("ANALYZE vidqueue.job_dependencies")
+    chain = [row["id"] for row in await queue.sql(many)]
+    await queue.sql(depend, chain[1:], chain[:-1])
+    async with queue.database.transaction() as connection:
+        await jobs.request_cancel(connection, [chain[0]], owner=None)
+        cursor = await connection.execute(
+            "SELECT seq_tup_read, idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'job_dependencies'"
+        )
+        read = await cursor.fetchone()
+    assert read is not None
+    assert read["seq_tup_read"] == 0
+    assert read["idx_scan"] >= len(chain) - 1
+    (states,) = await queue.sql("SELECT count(*) AS failed FROM vidqueue.jobs WHERE state = 'failed'")
+    assert states["failed"] == len(chain) - 1
+
+
 async def test_a_lane_that_is_refused_opens_no_attempt_that_nobody_runs(any_queue: Queue, tmp_path: Path) -> None:
     lane = await any_queue.lane()
     await any_queue.submit()
