@@ -105,6 +105,7 @@ HEADS = {
     "nonsense": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10, 400),
     "no_end_of_lines": (b"\r\n" * 100_000, 400),
     "two_lengths": (b"POST /v1/jobs HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+    "other_coding": (b"POST /v1/jobs HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
     "two_framings": (
         b"POST /v1/jobs HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400
     ),
@@ -113,6 +114,15 @@ HEADS = {
     "no_host": (b"GET /v1/jobs HTTP/1.1\r\n\r\n", 400),
     "pipelined": (b"GET /nothing HTTP/1.1\r\n" + HOST + b"\r\n", 404),
 }  # fmt: skip
+
+
+async def test_blank_space_around_a_header_is_no_part_of_it(server: str) -> None:
+    async with connected(server) as client:
+        body = b'{"processor": "none"}'
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: \t localhost \t\r\nContent-Type: application/json \r\n"
+        assert await client.send(head + b"Content-Length: %d \r\n\r\n" % len(body) + body)
+        assert await client.status() == 422
+        assert json.loads(client.body)["code"] == "unknown_processor"
 
 
 @pytest.mark.parametrize("name", HEADS)

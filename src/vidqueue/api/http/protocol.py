@@ -119,6 +119,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_size += len(name) + len(value)
         if self._head_size > HEAD_LIMIT or len(self.headers) >= HEADERS_LIMIT:
             self._stop(_too_large())
+        # The parser keeps blank space behind a value, which is no part of it (RFC 9110, 5.5).
+        value = value.rstrip(b" \t")
+        if name.lower() == b"transfer-encoding" and value.lower() != b"chunked":
+            # The parser takes `gzip, chunked` too, and the body would be stored as it came.
+            self._stop(VidqueueError("bad_request", "Only chunked is supported as Transfer-Encoding."))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
