@@ -26,6 +26,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("transcode", {"resolution": "720,movie=/etc/passwd"}),
     ("transcode", {"height": "720,movie=/etc/passwd"}),
     ("transcode", {"fps": 0}),
+    ("transcode", {"fps": 1e-9}),
+    ("transcode", {"max_fps": 1e-320}),
     ("transcode", {"fps": 1000}),
     ("transcode", {"width": 8}),
     ("transcode", {"quality": "best"}),

@@ -67,8 +67,10 @@ class TranscodeParams(Parameters):
     max_width: Side | None = Field(None, description="Largest width in pixels, aspect kept.")
     max_height: Side | None = Field(None, description="Largest height in pixels, aspect kept.")
     upscale: bool = Field(False, description="Allow a larger picture than the source's.")
-    fps: float | None = Field(None, gt=0, le=240, description="Constant rate; the source's own times when not given.")
-    max_fps: float | None = Field(None, gt=0, le=240, description="Constant rate, if the source has more pictures.")
+    fps: float | None = Field(
+        None, ge=0.001, le=240, description="Constant rate; the source's own times when not given."
+    )
+    max_fps: float | None = Field(None, ge=0.001, le=240, description="Constant rate, if the source has more pictures.")
     start_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="Where to begin, in seconds.")
     end_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="Where to end, in seconds.")
     audio: AudioMode = Field(
