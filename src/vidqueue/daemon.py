@@ -36,7 +36,7 @@ from vidqueue.jobs.scheduler import scheduling
 from vidqueue.jobs.watch_folders import watching
 from vidqueue.jobs.webhook_secret import WebhookSecret
 from vidqueue.jobs.webhook_sender import Sender, sending
-from vidqueue.ops import data_folder, failpoints, logs
+from vidqueue.ops import data_folder, failpoints, garbage, logs
 from vidqueue.ops.data_folder import DataFolderBusyError, DataFolderError, RunningDaemon
 from vidqueue.ops.open_files import raise_open_files_limit
 from vidqueue.ops.supervise import supervise
@@ -130,6 +130,7 @@ async def _serve(
         if daemon.url and sys.stderr.isatty():
             sys.stderr.write(f"vidqueue listens at {daemon.url}. Ctrl-C stops it; jobs that wait are kept.\n")
         manager.tell(READY="1", STATUS=f"Ready at {daemon.url}" if daemon.url else "Ready")
+        garbage.exempt_what_exists()
         # Ends with the event loop, so that systemd gets watchdog messages during the drain too.
         feeding = supervise(partial(_feed_watchdog, manager, watchdog, watchdog.register("watchdog")), "watchdog")
         reloading = Reloading(daemon.services, hung_up, read_settings, stop, daemon.facts, in_terminal)
