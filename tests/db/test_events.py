@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 
 from tests.factory import Queue, eventually
 from tests.statements import counted
-from vidqueue.db.event_feed import READ_UNHEARD_S, EventFeed
+from vidqueue.db.event_feed import READ_UNHEARD_S, EventFeed, Subscription
+from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, events
+from vidqueue.db.tables.events import Event
 from vidqueue.job import AttemptRef
 from vidqueue.progress import Progress
 
@@ -161,3 +164,34 @@ async def test_a_batch_in_one_transaction_wakes_a_listener_once(any_queue: Queue
 async def test_events_are_there_when_the_job_is(any_queue: Queue) -> None:
     job_id = await any_queue.submit()
     await eventually(lambda: any_queue.sql("SELECT 1 FROM vidqueue.events WHERE job_id = %s", job_id))
+
+
+def event_of(job_id: UUID | None) -> Event:
+    return Event(1, job_id, "ann" if job_id else "", "progress", datetime.now(UTC), {})
+
+
+async def test_an_event_goes_to_those_who_follow_its_job_and_to_those_who_follow_all(database: Database) -> None:
+    feed, first, second = EventFeed(database), uuid4(), uuid4()
+    with (
+        feed.subscribe(job_id=first) as one,
+        feed.subscribe(job_id=first) as too,
+        feed.subscribe(job_id=second) as other,
+        feed.subscribe() as of_all,
+        feed.subscribe(owner="bob") as of_bob,
+    ):
+        for job_id in (first, second, None):
+            feed._distribute(event_of(job_id))
+        told = [[event.job_id for event in await who.next_many(0)] for who in (one, too, other, of_all, of_bob)]
+    assert told == [[first], [first], [second], [first, second, None], [None]]
+    assert not feed._subscriptions
+
+
+async def test_a_pause_is_counted_from_the_event_before_it() -> None:
+    subscription = Subscription(owner=None, size=5)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, subscription.offer, event_of(None))
+    assert len(await subscription.next_many(0.15)) == 1
+    begun = loop.time()
+    assert await subscription.next_many(0.15) == []
+    assert loop.time() - begun >= 0.15
+    subscription.close()

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -43,12 +44,13 @@ log = structlog.get_logger(__name__)
 class Subscription:
     """A bounded queue of events for one listener. It is closed with `overflowed` set if the listener is too slow."""
 
-    def __init__(self, *, job_id: UUID | None, owner: str | None, size: int) -> None:
-        self._job_id = job_id
+    def __init__(self, *, owner: str | None, size: int) -> None:
         self._owner = owner
         self._size = size
         self._events: deque[Event] = deque()
         self._waiting: asyncio.Future[None] | None = None
+        self._waits_until = float("inf")
+        self._timer: asyncio.TimerHandle | None = None
         self.overflowed = False
         self.closed = False
 
@@ -65,8 +67,8 @@ class Subscription:
         return found
 
     def offer(self, event: Event) -> None:
-        """Queue an event if it matches the job and owner of this subscription."""
-        if self.closed or not self._matches(event):
+        """Queue an event if its owner is the one of this subscription."""
+        if self.closed or not (self._owner is None or event.job_id is None or self._owner == event.owner):
             return
         if len(self._events) >= self._size:
             self.overflowed = True
@@ -79,27 +81,35 @@ class Subscription:
         """End the queue after the events that it has."""
         self.closed = True
         self._wake()
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def _wait(self, within_s: float | None) -> None:
-        # A timer of the loop: asyncio.timeout() would cost each listener as much as all the rest for an event.
         if self._events or self.closed:
             return
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
-        timer = None if within_s is None else loop.call_later(within_s, self._wake)
+        if within_s is not None:
+            # A timer goes on from one wait to the next: a new one for each would cost much of what an event costs.
+            self._waits_until = loop.time() + within_s
+            if self._timer is None:
+                self._timer = loop.call_at(self._waits_until, self._end_wait)
         try:
             await self._waiting
         finally:
-            self._waiting = None
-            if timer is not None:
-                timer.cancel()
+            self._waiting, self._waits_until = None, float("inf")
+
+    def _end_wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if loop.time() >= self._waits_until:
+            self._wake()
+        elif self._waits_until < float("inf"):
+            self._timer = loop.call_at(self._waits_until, self._end_wait)
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
-
-    def _matches(self, event: Event) -> bool:
-        return self._job_id in (None, event.job_id) and (event.job_id is None or self._owner in (None, event.owner))
 
 
 class EventFeed:
@@ -112,7 +122,8 @@ class EventFeed:
     def __init__(self, database: Database, watchdog: Watchdog | None = None) -> None:
         self._database = database
         self._heartbeat = (watchdog or Watchdog()).register("event_feed")
-        self._subscriptions: set[Subscription] = set()
+        # By job; those of all jobs under None.
+        self._subscriptions: dict[UUID | None, set[Subscription]] = {}
         self._wakers: dict[asyncio.Event, frozenset[str]] = {}
         self._position: int | None = None
         self._heard_at = float("-inf")
@@ -130,7 +141,7 @@ class EventFeed:
     ) -> None:
         self._follower.cancel()
         await asyncio.gather(self._follower, return_exceptions=True)
-        for subscription in self._subscriptions:
+        for subscription in chain.from_iterable(self._subscriptions.values()):
             subscription.close()
         await self.log.__aexit__(kind, error, trace)
 
@@ -144,12 +155,16 @@ class EventFeed:
         self, *, job_id: UUID | None = None, owner: str | None = None, size: int = 1000
     ) -> Iterator[Subscription]:
         """Subscribe to events from now on, of one job or one owner if given."""
-        subscription = Subscription(job_id=job_id, owner=owner, size=size)
-        self._subscriptions.add(subscription)
+        subscription = Subscription(owner=owner, size=size)
+        alike = self._subscriptions.setdefault(job_id, set())
+        alike.add(subscription)
         try:
             yield subscription
         finally:
-            self._subscriptions.discard(subscription)
+            subscription.close()
+            alike.discard(subscription)
+            if not alike:
+                del self._subscriptions[job_id]
 
     @contextmanager
     def wakes_on(self, kinds: frozenset[str], waker: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
@@ -221,8 +236,9 @@ class EventFeed:
         return summary.count
 
     def _distribute(self, event: Event) -> None:
-        for subscription in tuple(self._subscriptions):
-            subscription.offer(event)
+        for job_id in {event.job_id, None}:
+            for subscription in self._subscriptions.get(job_id, ()):
+                subscription.offer(event)
         self._wake([event.kind])
 
     def _wake(self, kinds: Iterable[str]) -> None:

@@ -21,7 +21,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vidqueue.api.http.context import closing_of, keyring_of, principal_of, scope_of, services_of
-from vidqueue.db.event_feed import Subscription
 from vidqueue.db.event_log import PAGE
 from vidqueue.db.pool import Connection
 from vidqueue.db.tables import events, jobs
@@ -74,7 +73,7 @@ async def job_events(request: Request, job_id: UUID, query: StreamQuery, headers
     services, owner = services_of(request), scope_of(request)
     async with services.event_feed.log.connection() as connection:
         after = await _begin(connection, query, headers) or 0
-        if await jobs.get(connection, job_id, owner=owner) is None:
+        if await jobs.state(connection, job_id, owner=owner) is None:
             raise VidqueueError("not_found", f"There is no job {job_id}.")
     if await is_over(services, job_id, after):
         return Response(status_code=204)
@@ -192,7 +191,7 @@ async def follow(services: Services, owner: str | None, job_id: UUID | None, aft
             async for page in _replay(services, owner, job_id, after):
                 after = page[-1].number
                 yield page
-            async for live in _listen(subscription):
+            while (live := await subscription.next_many(PING_S)) or not subscription.closed:
                 if subscription.overflowed:
                     # What is still queued has a gap; the log has none.
                     break
@@ -211,11 +210,6 @@ async def _replay(services: Services, owner: str | None, job_id: UUID | None, af
         if len(page) < PAGE:
             return
         after = page[-1].number
-
-
-async def _listen(subscription: Subscription) -> AsyncIterator[list[Event]]:
-    while (told := await subscription.next_many(PING_S)) or not subscription.closed:
-        yield told
 
 
 async def is_over(services: Services, job_id: UUID, after: int) -> bool:

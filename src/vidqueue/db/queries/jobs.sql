@@ -117,7 +117,7 @@ LEFT JOIN LATERAL (
 WHERE j.id = %(id)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: state
-SELECT state FROM vidqueue.jobs WHERE id = %(id)s
+SELECT state FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 
 -- part: page
 -- In the queue are the jobs that could run now if a lane were idle: those that are ready, and those whose run_at has passed

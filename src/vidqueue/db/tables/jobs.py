@@ -153,9 +153,9 @@ async def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Jo
     return {one.id: one for one in found}
 
 
-async def state(connection: Connection, job_id: UUID) -> State | None:
-    """The state of a job, or None where there is none of that id."""
-    found = await row(connection, "jobs", "state", id=job_id)
+async def state(connection: Connection, job_id: UUID, *, owner: str | None = None) -> State | None:
+    """The state of a job, or None where this owner has none of that id."""
+    found = await row(connection, "jobs", "state", id=job_id, owner=owner)
     return State(found["state"]) if found else None
 
 
