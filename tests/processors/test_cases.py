@@ -19,7 +19,12 @@ from tests.media.clips import picture, run_ffmpeg
 from tests.processors.comparison import unexplained, worst_psnr
 from tests.processors.work import Work, facts_of, outputs, video_of
 from vidqueue.errors import VidqueueError, is_retryable
-from vidqueue.media.jail.sandbox import ffmpeg_path
+from vidqueue.limits import Limits
+from vidqueue.media.closed_captions import lost_captions
+from vidqueue.media.jail.sandbox import SandboxLimits, ffmpeg_path
+from vidqueue.media.probe import probe
+from vidqueue.media.source import check_source
+from vidqueue.media.verify import playable_video
 from vidqueue.progress import Progress
 
 CASES = Path(__file__).parents[1] / "media" / "cases"
@@ -777,6 +782,18 @@ def test_closed_captions_are_kept_in_the_codecs_of_broadcasts_and_told_elsewhere
     ):  # fmt: skip
         output = Work(processor, path, tmp_path / f"{processor}{len(wishes)}{kept}").run(**wishes)
         assert (captions(output.path), output.facts["warnings"]) == (kept, [] if kept else told)
+
+
+def test_an_mp4_without_the_mark_of_captions_is_not_decoded_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked, plain = tmp_path / "marked.mp4", tmp_path / "plain.mp4"
+    ffmpeg("-i", str(captioned(tmp_path)), "-c", "copy", str(marked))
+    bounds = SandboxLimits(Limits(), 60)
+    video = playable_video(probe(marked, Limits()))
+    assert lost_captions(check_source(marked), video, bounds)
+    monkeypatch.setattr("vidqueue.media.ffmpeg.run", None)
+    assert lost_captions(check_source(plain), video, bounds) == []
 
 
 def test_a_copy_tells_that_its_sound_gains_channels_midway(tmp_path: Path) -> None:
