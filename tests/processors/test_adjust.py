@@ -52,6 +52,18 @@ def test_ten_bits_are_four_times_as_fine() -> None:
     assert adjusted(grey(504, deep), deep, brightness=0.1)[0] == 504 + round(0.1 * 876)
 
 
+@pytest.mark.parametrize("picture", [PictureFormat(8, 4, 8), PictureFormat(6, 2, 8), PictureFormat(6, 2, 10)])
+def test_each_sample_gets_its_own_answer_wherever_it_stands(picture: PictureFormat) -> None:
+    # Samples are looked up two at once, except in planes with an odd number of them.
+    samples = np.random.default_rng(3).integers(0, 256 << (picture.depth - 8), picture.samples).astype(picture.dtype)
+    luma = picture.width * picture.height
+    changed = adjusted(samples, picture, contrast=1.3, saturation=1.4)
+    for place, sample in enumerate(samples):
+        alone = np.full(SMALL.samples, sample, picture.dtype)
+        expected = adjusted(alone, PictureFormat(64, 48, picture.depth), contrast=1.3, saturation=1.4)
+        assert changed[place] == expected[0 if place < luma else -1]
+
+
 def test_contrast_turns_around_middle_grey() -> None:
     middle = 16 + 219 / 2
     samples = grey(100)
