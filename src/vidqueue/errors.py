@@ -156,6 +156,9 @@ KINDS: dict[str, Kind] = {
     ),
     "out_of_memory": Kind(500, True, "Give smaller media, or raise limits.memory_mib."),
     "gpu_out_of_memory": Kind(500, True, "Give smaller media, or choose a lane with more memory."),
+    "gpu_too_small": Kind(
+        422, False, "Give smaller media or parameters that need less memory; no lane has a GPU that is large enough."
+    ),
     "gpu_error": Kind(500, True, "CUDA failed; the attempt's log has the message. The lane's process was restarted."),
     "unknown_model": Kind(422, False, "The detail names the configured models; an operator can add others."),
     "missing_model": Kind(422, False, "Install the node or the model on the server that does the work."),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidqueue.media.picture import PictureFormat
-from vidqueue.processors.parts.adjust import Adjustment, Settings, blurred, denoised, out_of_device_memory
+from vidqueue.processors.parts.adjust import Adjustment, Settings, blurred, denoised
 
 SMALL = PictureFormat(64, 48, 8)
 
@@ -121,8 +121,3 @@ def test_blur_keeps_the_mean() -> None:
 def test_denoise_of_a_flat_picture_is_the_picture() -> None:
     flat = torch.full((1, 1, 20, 20), 0.3)
     assert torch.allclose(denoised(flat, 1.0), flat, atol=1e-6)
-
-
-def test_a_full_card_is_told_from_other_errors() -> None:
-    assert out_of_device_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not out_of_device_memory(RuntimeError("something else"))

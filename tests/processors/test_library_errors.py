@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vidqueue.processors.library_errors import code_of, words_of
+from vidqueue.processors.library_errors import code_of, memory_beyond_gpu, words_of
 
 
 class AcceleratorError(RuntimeError):
@@ -47,6 +47,23 @@ TORCH = (
     "allocated by PyTorch, and 0 bytes is reserved by PyTorch but unallocated. If reserved but unallocated memory is "
     "large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
 )
+
+
+@pytest.mark.parametrize(
+    ("said", "beyond"),
+    [
+        (TORCH, (210.6 * 1024, 139.8 * 1024)),
+        (TORCH.replace("210.60", "2.60"), None),
+        (TORCH.replace("139.80 GiB", "900.00 MiB"), (210.6 * 1024, 900)),
+        ("Tried to allocate 20.00 GiB (GPU 0; 15.75 GiB total capacity; 1 GiB free)", (20480, 16128)),
+        ("Tried to allocate 20.00 MiB (GPU 0; 15.75 GiB total capacity; 1 GiB free)", None),
+        ("CUDA out of memory.", None),
+    ],
+)  # fmt: skip
+def test_a_need_beyond_the_whole_gpu_is_read_from_what_torch_says(
+    said: str, beyond: tuple[float, float] | None
+) -> None:
+    assert memory_beyond_gpu(said) == (beyond and pytest.approx(beyond))
 
 
 def test_a_gpu_without_memory_is_told_from_a_gpu_that_fails() -> None:

@@ -141,6 +141,18 @@ async def test_a_fault_of_cuda_on_a_gpu_that_is_well_is_the_jobs_own_and_gets_a_
     assert (job.state, job.error_code) == (State.FAILED, code)
 
 
+async def test_a_need_beyond_every_gpu_fails_for_good_and_one_that_a_larger_lane_has_is_tried_again(
+    queue: Queue, services: Services, driver: Driver
+) -> None:
+    async with working(services):
+        job = await ended(queue, await gpu_job(queue, "gpu_too_small"))
+        assert (job.state, job.error_code, job.failures) == (State.FAILED, "gpu_too_small", 1)
+        larger = await queue.lane("larger", "gpu", vram_mb=256 * 1024)
+        await queue.sql("UPDATE vidqueue.lanes SET state = 'offline' WHERE id = %s", larger)
+        job = await ended(queue, await gpu_job(queue, "gpu_too_small", max_attempts=1))
+        assert (job.state, job.error_code) == (State.FAILED, "gpu_out_of_memory")
+
+
 async def test_a_gpu_that_is_lost_while_idle_is_noticed(queue: Queue, services: Services, driver: Driver) -> None:
     async with working(services):
         driver.lost.touch()

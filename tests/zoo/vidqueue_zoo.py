@@ -40,7 +40,7 @@ class Zoo(Processor):
             "out_of_memory", "stray_output", "die_once", "print_secrets", "raise_nul", "folder_output", "odd_name",
             "same_name_twice", "odd_facts", "odd_words", "odd_numbers", "odd_types", "odd_outputs", "no_list",
             "odd_error", "odd_last_words", "steal", "grandchild", "shout",
-            "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "sign", "linger_once",
+            "read", "doze", "fill_disk", "cuda_error", "gpu_out_of_memory", "gpu_too_small", "sign", "linger_once",
             "publish", "publish_only", "publish_twice", "publish_stray", "publish_and_fail", "publish_and_die", "show",
             "wait_for", "odd_wait", "stop_late", "repeat", "wander", "ask_place",
         ] = "work"  # fmt: skip
@@ -297,6 +297,11 @@ class Zoo(Processor):
 
     def _gpu_out_of_memory(self, params: Any, ctx: Context) -> None:
         raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ...")
+
+    def _gpu_too_small(self, params: Any, ctx: Context) -> None:
+        raise OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 210.60 GiB. GPU 0 has a total capacity of 139.80 GiB of which ..."
+        )
 
     def _out_of_memory(self, params: Any, ctx: Context) -> None:
         raise MemoryError

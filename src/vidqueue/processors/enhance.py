@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, OutputDraft
 from vidqueue.media import encoders, verify
 from vidqueue.media.carry import Keeping, plan_extras
@@ -229,7 +228,7 @@ def _encoder(params: EnhanceParams, video: VideoFacts, container: Container) -> 
 def _process(
     params: EnhanceParams, path: Path, facts: MediaFacts, video: VideoFacts, target: Target, ctx: Context
 ) -> Processed:
-    from vidqueue.processors.parts.adjust import Adjustment, Settings, out_of_device_memory
+    from vidqueue.processors.parts.adjust import Adjustment, Settings
 
     settings = Settings(
         denoise=params.denoise, sharpen=params.sharpen, brightness=params.brightness, contrast=params.contrast,
@@ -249,12 +248,7 @@ def _process(
 
     bounds = SandboxLimits(ctx.limits, ctx.limits.ffmpeg_timeout_s, ctx.canceled, gpu=target.encoder.gpu)
     reporter = _Reporter(video, ctx)
-    try:
-        return process_frames(path, facts, operation, target, bounds, on_frame=reporter.report, log=ctx.log)
-    except Exception as error:
-        if out_of_device_memory(error):
-            raise VidqueueError("gpu_out_of_memory", "The graphics card ran out of memory.") from error
-        raise
+    return process_frames(path, facts, operation, target, bounds, on_frame=reporter.report, log=ctx.log)
 
 
 class _Reporter:

@@ -25,7 +25,7 @@ from vidqueue.processors import registry
 from vidqueue.progress import LogLine
 from vidqueue.services import Services
 from vidqueue.storage.workspaces import Workspaces
-from vidqueue.worker import gpus, results
+from vidqueue.worker import gpu_too_small, gpus, results
 from vidqueue.worker.early_outputs import EarlyOutputs
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Guard, Lost
@@ -223,6 +223,7 @@ async def _judged(outcome: Outcome | Lost, lane: Lane, services: Services) -> Ou
     if not isinstance(outcome, Failed) or outcome.failure.code not in RESTARTS_EXECUTOR:
         return outcome
     await lane.executor.kill()
+    outcome = await gpu_too_small.checked(outcome, services)
     if lane.gpu_uuid is not None:
         # So that the next attempt can use all of the GPU's memory.
         await lane.peers.stop_idle("a job ran out of GPU memory")

@@ -29,7 +29,7 @@ _CAUSES = {
         "executor_crashed", "no_result", "gpu_error", "no_space", "input_unreachable", "storage_unreachable",
         "database_unavailable", "overloaded", "query_timeout", "file_elsewhere", "peer_unavailable",
     ),
-    _WORKLOAD: ("out_of_memory", "gpu_out_of_memory", "timed_out", "stalled", "poison"),
+    _WORKLOAD: ("out_of_memory", "gpu_out_of_memory", "gpu_too_small", "timed_out", "stalled", "poison"),
     _FAULT: ("processor_error", "bad_output", "internal_error", "ffmpeg_failed"),
     "No lane has what the job requires.": ("no_lane",),
     "No lane was free before the job's deadline.": ("expired",),

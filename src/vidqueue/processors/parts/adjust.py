@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as nn
 
 from vidqueue.media.picture import PictureFormat, Samples
-from vidqueue.processors import library_errors
 
 # How much variance counts as noise at full strength, as a share of white squared.
 _NOISE_VARIANCE = 0.004
@@ -174,8 +173,3 @@ def blurred(plane: torch.Tensor) -> torch.Tensor:
 def _box(plane: torch.Tensor) -> torch.Tensor:
     size = 2 * _DENOISE_RADIUS + 1
     return nn.avg_pool2d(plane, size, stride=1, padding=_DENOISE_RADIUS, count_include_pad=False)
-
-
-def out_of_device_memory(error: BaseException) -> bool:
-    """True if an error means that the GPU is out of memory."""
-    return library_errors.code_of(error) == "gpu_out_of_memory"
