@@ -122,7 +122,7 @@ async def simulate(database: Database, jobs: int, seed: int = 1) -> Day:
         async with database.transaction() as connection:
             await _began_before(connection, ref, planned[known[ref.job_id]].takes_s)
             ending = {"outcome": "succeeded", "state": "succeeded", "outputs": [], "usage": {}}
-            ended = await attempts.finish(connection, ref, ending, lane=queues[lane], lease_s=LEASE_S)
+            ended = await attempts.finish(connection, attempts.Ending(ref, ending, queues[lane], LEASE_S))
         if ended.next is not None:
             take(ended.next, lane, now)
     return _judged(planned, begun_at, served)

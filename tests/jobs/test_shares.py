@@ -23,7 +23,7 @@ async def limit(queue: Queue, owner: str, **most: float) -> None:
 async def succeed(queue: Queue, ref: AttemptRef) -> None:
     async with queue.database.transaction() as connection:
         ending = {"outcome": "succeeded", "state": "succeeded", "outputs": [], "usage": {}}
-        await attempts.finish(connection, ref, ending, lane=None, lease_s=30)
+        await attempts.finish(connection, attempts.Ending(ref, ending))
 
 
 @pytest.mark.slow

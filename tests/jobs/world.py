@@ -37,6 +37,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, OutputDraft, Succeeded, Waiting
 from vidqueue.jobs import control, reaper
 from vidqueue.jobs.finish import Finished, finish
+from vidqueue.jobs.finish_queue import FinishQueue
 from vidqueue.progress import Progress
 from vidqueue.storage.local import Storage
 from vidqueue.storage.workspaces import Workspaces
@@ -117,6 +118,7 @@ class World:
     def __init__(self, runner: asyncio.Runner, database: Database, folder: Path) -> None:
         self._runner = runner
         self._database = database
+        self._finishes = FinishQueue(database)
         self._storages = {node: _storage_of(folder, node) for node in NODES}
         self._storage = self._storages[NODES[0]]
         # How far the simulated clock is ahead of PostgreSQL's.
@@ -279,7 +281,9 @@ class World:
         async with Workspaces(storage) as workspaces:
             workspace = await workspaces.begin(str(uuid4()))
             outcome = _outcome(ending, workspace)
-            ended = await finish(self._database, storage, attempt.ref, outcome, workspace=workspace)
+            ended = await finish(
+                self._database, storage, attempt.ref, outcome, workspace=workspace, together=self._finishes
+            )
         return ended.state.value if isinstance(ended, Finished) else None
 
     async def rescue(self) -> set[int]:

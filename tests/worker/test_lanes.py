@@ -446,10 +446,10 @@ async def test_an_outcome_that_the_database_refuses_ends_the_job_instead_of_runn
 ) -> None:
     real = attempts.finish
 
-    async def refuse(connection: Connection, ref: AttemptRef, ending: dict[str, Any], **more: Any) -> attempts.Ended:
-        if ending["outcome"] == "succeeded":
+    async def refuse(connection: Connection, ending: attempts.Ending) -> attempts.Ended:
+        if ending.facts["outcome"] == "succeeded":
             raise psycopg.errors.DataError("no such thing")
-        return await real(connection, ref, ending, **more)
+        return await real(connection, ending)
 
     monkeypatch.setattr(attempts, "finish", refuse)
     job = await ended(zoo, await act(zoo, "work"))

@@ -18,7 +18,7 @@ import structlog
 
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts, files
-from vidqueue.db.tables.attempts import Begun, Ended
+from vidqueue.db.tables.attempts import Begun, Ended, Ending
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
 from vidqueue.job import (
     AttemptRef,
@@ -36,6 +36,7 @@ from vidqueue.job import (
     verdict,
 )
 from vidqueue.jobs.early_outputs import remove_discarded
+from vidqueue.jobs.finish_queue import FinishQueue
 from vidqueue.jobs.publish import Publication, discard, publish
 from vidqueue.ops import failpoints
 from vidqueue.sanitize import sanitize_text
@@ -85,12 +86,14 @@ async def finish(  # noqa: PLR0913 - one act, however much belongs to it
     early: Collection[str] = (),
     continuation: Continuation | None = None,
     usage: Usage | None = None,
+    together: FinishQueue | None = None,
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
     The outputs move from the workspace into storage first and become public with the commit, or not at all; their files
     are named after the `processor`. `early` has the names of those that are public already. An attempt that does not
-    succeed takes them back with the commit. `usage` is written whether or not the fence still holds.
+    succeed takes them back with the commit. `usage` is written whether or not the fence still holds. `together` has the
+    other attempts that end at this moment.
 
     Raises:
         VidqueueError: `database_unavailable`, only once the process has given the database up.
@@ -100,7 +103,7 @@ async def finish(  # noqa: PLR0913 - one act, however much belongs to it
         outcome = await publish(storage, outcome, workspace, publications, early=early)
         outputs = [publication.row(processor, storage.node) for publication in publications]
         more = {"outputs": outputs, "usage": asdict(usage or Usage())}
-        ended = await _commit_until_it_lands(database, ref, outcome, more, continuation)
+        ended = await _commit_until_it_lands(database, ref, outcome, more, continuation, together)
         # If the commit raised, nothing is deleted: it may still take effect. `reconcile` removes files without rows.
         if ended.state is not State.SUCCEEDED:
             await _discard_unpublished(database, storage, publications)
@@ -122,7 +125,12 @@ def _tell(outcome: Outcome, result: Finished | Refused) -> None:
 
 
 async def _commit_until_it_lands(
-    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], continuation: Continuation | None
+    database: Database,
+    ref: AttemptRef,
+    outcome: Outcome,
+    more: dict[str, Any],
+    continuation: Continuation | None,
+    together: FinishQueue | None,
 ) -> Ended:
     unwritable = Failed(Failure.of("internal_error", "The outcome of the attempt could not be written."))
     # First with the lane's next attempt; without it if the database rejects the statement.
@@ -130,7 +138,7 @@ async def _commit_until_it_lands(
     while True:
         try:
             await failpoints.reach("finish.before")
-            ended = await _commit(database, ref, outcome, more, goes_on)
+            ended = await _commit(database, ref, outcome, more, goes_on, together)
             await failpoints.reach("finish.committed")
             return await _resumed(database, continuation) if unclear and ended.state is None and continuation else ended
         except VidqueueError as error:
@@ -156,21 +164,27 @@ async def _commit_until_it_lands(
 
 
 async def _commit(
-    database: Database, ref: AttemptRef, outcome: Outcome, more: dict[str, Any], continuation: Continuation | None
+    database: Database,
+    ref: AttemptRef,
+    outcome: Outcome,
+    more: dict[str, Any],
+    continuation: Continuation | None,
+    together: FinishQueue | None,
 ) -> Ended:
     lane, lease_s = (continuation.lane, continuation.lease_s) if continuation else (None, 0.0)
     if isinstance(outcome, Succeeded | Canceled):
         # The hot path: one statement, which is one transaction.
-        ending = _ending(outcome, verdict(outcome, _ANY_RETRIES)) | more
+        ending = Ending(ref, _ending(outcome, verdict(outcome, _ANY_RETRIES)) | more, lane, lease_s)
+        if together is not None and (ended := await together.finish(ending)) is not None:
+            return ended
         async with database.statement() as connection:
-            return await attempts.finish(connection, ref, ending, lane=lane, lease_s=lease_s)
+            return await attempts.finish(connection, ending)
     async with database.transaction() as connection:
         tries = await attempts.lock(connection, ref)
         if tries is None:
             return Ended(None, None)
-        return await attempts.finish(
-            connection, ref, _ending(outcome, verdict(outcome, tries)) | more, lane=lane, lease_s=lease_s
-        )
+        facts = _ending(outcome, verdict(outcome, tries)) | more
+        return await attempts.finish(connection, Ending(ref, facts, lane, lease_s))
 
 
 async def _resumed(database: Database, continuation: Continuation) -> Ended:

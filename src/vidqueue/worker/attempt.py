@@ -274,7 +274,7 @@ async def _settled(
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
         workspace=workspace, processor=begun.processor, early=early, continuation=continuation,
-        usage=usage,
+        usage=usage, together=lane.finishes,
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
         leftovers.append(services.storage.fetch_folder(begun.ref.job_id))

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from vidqueue.jobs.finish_queue import FinishQueue
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain, Guards
 from vidqueue.worker.peers.lane_peers import LanePeers
@@ -19,6 +20,7 @@ class Lane:
     Attributes:
         peers: the servers that the daemon runs for the lane.
         drain: begun when the daemon shuts down.
+        finishes: the attempts of all lanes that end at one moment.
         guards: keeps the leases of the lane's attempts, and ends them early.
         came_to_rest: set when a series of attempts has ended, so that dispatch looks for work again.
         gpu_uuid: the lane's GPU, where it has one.
@@ -37,6 +39,7 @@ class Lane:
     drain: Drain
     guards: Guards
     came_to_rest: asyncio.Event
+    finishes: FinishQueue | None = None
     warm: list[str] = field(default_factory=list)
     gpu_uuid: str | None = None
     slots: Slots = field(default_factory=Slots)

@@ -24,6 +24,7 @@ from vidqueue.job import AttemptRef, Device, Interrupted
 from vidqueue.jobs import reaper, retention
 from vidqueue.jobs.dispatch import Dispatcher
 from vidqueue.jobs.estimates import Estimates
+from vidqueue.jobs.finish_queue import FinishQueue
 from vidqueue.jobs.inputs import Inputs
 from vidqueue.ops import processes
 from vidqueue.ops.supervise import supervise
@@ -107,7 +108,7 @@ async def _recover(own: Services) -> None:
 async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards: Guards) -> AsyncIterator[list[Lane]]:
     """Register the lanes as online; stop their executors and their managed peers at the end."""
     threads = max(1, (os.cpu_count() or 1) // max(1, len(offered)))
-    came_to_rest, slots = asyncio.Event(), Slots()
+    came_to_rest, slots, finishes = asyncio.Event(), Slots(), FinishQueue(own.database)
     opened: list[Lane] = []
     for new in offered:
         async with own.database.statement() as connection:
@@ -119,7 +120,7 @@ async def _open(own: Services, offered: Sequence[NewLane], drain: Drain, guards:
         opened.append(
             Lane(
                 lane_id, new.name, new.queue, executor, peers, drain, guards, came_to_rest,
-                gpu_uuid=new.gpu_uuid, slots=slots,
+                finishes=finishes, gpu_uuid=new.gpu_uuid, slots=slots,
             )
         )  # fmt: skip
     try:

@@ -81,31 +81,12 @@ FOR UPDATE OF j, a
 -- name: finish
 -- End the attempt, and give the lane that ran it its next one. `state` is NULL if the fence was no longer valid; what the
 -- attempt has used it has used all the same.
-WITH used AS (
-    INSERT INTO vidqueue.attempt_usage AS w (job_id, attempt, cpu_s, input_bytes, video_s, expected_s, device_mb, wait_s)
-    SELECT a.job_id, a.number, u.cpu_s, u.input_bytes, u.video_s, u.expected_s, u.device_mb, CASE a.number WHEN 1 THEN
-               greatest(0, extract(epoch FROM a.dispatched_at - (SELECT j.waits_since FROM vidqueue.jobs j WHERE j.id = a.job_id))) END
-    FROM vidqueue.attempts a
-    CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'usage') AS u (
-        cpu_s real, input_bytes bigint, video_s double precision, expected_s double precision, device_mb integer)
-    WHERE a.job_id = %(job_id)s AND a.number = %(attempt)s
-    -- The attempt may have been given back meanwhile by somebody who could measure nothing.
-    ON CONFLICT (job_id, attempt) DO UPDATE SET
-        cpu_s = coalesce(excluded.cpu_s, w.cpu_s), input_bytes = coalesce(excluded.input_bytes, w.input_bytes),
-        video_s = coalesce(excluded.video_s, w.video_s), expected_s = coalesce(excluded.expected_s, w.expected_s),
-        device_mb = coalesce(excluded.device_mb, w.device_mb)
-)
-, f AS MATERIALIZED (
-    SELECT state FROM vidqueue.finish(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s) AS f (state)
-), known AS (
-    INSERT INTO vidqueue.results (job_id, key, source_id)
-    SELECT %(job_id)s, r.key, r.source_id FROM f CROSS JOIN jsonb_to_record(%(ending)s::jsonb -> 'result') AS r (key text, source_id uuid)
-    WHERE f.state = 'succeeded' AND r.key IS NOT NULL
-)
-SELECT f.state, c.job_id, c.attempt, c.fence, c.processor, c.input, c.owner, c.device, c.timeout_s, c.stall_timeout_s, c.cancel_requested
-FROM f
--- Without a state there is no lane to choose for: a condition of the join would come after the choice.
-LEFT JOIN LATERAL vidqueue.choose(CASE WHEN f.state IS NOT NULL THEN %(lane)s::uuid END, %(lease_s)s, true) c ON true
+SELECT * FROM vidqueue.settle(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s, %(lane)s::uuid, %(lease_s)s)
+
+-- name: finish_together
+-- Like finish, for several attempts at once. Those that must be finished alone have no row.
+SELECT * FROM vidqueue.settle_together(
+    %(job_ids)s::uuid[], %(attempts)s::integer[], %(fences)s::bigint[], %(endings)s::jsonb[], %(lanes)s::uuid[], %(lease_s)s)
 
 -- name: of_job
 SELECT a.number, a.lane, a.host, a.outcome, a.reason, a.error_code, a.error_message, a.error_hint, a.error_detail,

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from vidqueue.db.pool import Connection, row, rows
@@ -36,6 +37,16 @@ class Wanted:
 
     cancel: bool
     suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ends (`facts`: see vidqueue.finish), and the lane that gets its next one, if one does."""
+
+    ref: AttemptRef
+    facts: dict[str, Any]
+    lane: UUID | None = None
+    lease_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +161,36 @@ async def lock(connection: Connection, ref: AttemptRef) -> RetryState | None:
     return RetryState(*used_up, backoff=backoff, waited_s=found["waited_s"])
 
 
-async def finish(
-    connection: Connection, ref: AttemptRef, ending: dict[str, Any], *, lane: UUID | None, lease_s: float
-) -> Ended:
-    """End an attempt as `ending` says (see vidqueue.finish), and open the next one of its lane, if that is given."""
-    found = await row(connection, "attempts", "finish", **_ids(ref), ending=Jsonb(ending), lane=lane, lease_s=lease_s)
+async def finish(connection: Connection, ending: Ending) -> Ended:
+    """End an attempt, and open the next one of its lane, if that is given."""
+    values = {"ending": Jsonb(ending.facts), "lane": ending.lane, "lease_s": ending.lease_s}
+    found = await row(connection, "attempts", "finish", **_ids(ending.ref), **values)
     assert found is not None
-    state = State(found.pop("state")) if found["state"] else None
-    return Ended(state, _begun(found) if found["job_id"] else None)
+    return _ended(found)
+
+
+async def finish_together(connection: Connection, endings: Sequence[Ending]) -> list[Ended | None]:
+    """End these attempts in one transaction. None, and nothing was written, for each that must be ended alone."""
+    refs = [one.ref for one in endings]
+    values = {
+        "job_ids": [ref.job_id for ref in refs],
+        "attempts": [ref.attempt for ref in refs],
+        "fences": [ref.fence for ref in refs],
+        "endings": [Jsonb(one.facts) for one in endings],
+        "lanes": [one.lane for one in endings],
+        "lease_s": max(one.lease_s for one in endings),
+    }
+    ended: list[Ended | None] = [None] * len(endings)
+    try:
+        found = await rows(connection, "attempts", "finish_together", **values)
+    except psycopg.OperationalError:
+        raise
+    except psycopg.DatabaseError:
+        return ended  # one of them is refused, and alone each learns whether it is
+    for one in found:
+        place = one.pop("place")
+        ended[place - 1] = _ended(one)
+    return ended
 
 
 async def of_job(connection: Connection, job_id: UUID, *, owner: str | None) -> list[AttemptRow]:
@@ -205,6 +238,11 @@ def _ids(ref: AttemptRef) -> dict[str, Any]:
 
 def _ref(found: dict[str, Any]) -> AttemptRef:
     return AttemptRef(found["job_id"], found["attempt"], found["fence"])
+
+
+def _ended(found: dict[str, Any]) -> Ended:
+    state = State(found.pop("state")) if found["state"] else None
+    return Ended(state, _begun(found) if found["job_id"] else None)
 
 
 def _begun(found: dict[str, Any]) -> Begun:
