@@ -90,6 +90,7 @@ class Vidqueue:
 
     def warm(self) -> None:
         """Let each lane do one job, so that its executor runs."""
+        self.pause()
         for lane in range(LANES):
             self._connection.execute("SELECT vidqueue.submit('noop', '{}', lane => %s)", [f"cpu{lane}"])
         self.drain(LANES)

@@ -44,6 +44,17 @@ async def test_a_cancellation_that_comes_together_with_a_connection_is_not_lost(
             pass  # both connections are back
 
 
+async def test_the_session_that_was_used_last_is_used_next(database_url: str) -> None:
+    async with Database(database_url, pool_size=4) as database:
+        async with database.statement(), database.statement(), database.statement():
+            pass  # three sessions
+        used = set()
+        for _ in range(10):
+            async with database.statement() as connection:
+                used.add(connection.info.backend_pid)
+    assert len(used) == 1
+
+
 async def test_a_daemon_that_stands_still_inside_a_transaction_stops_nobody_for_long(queue: Queue) -> None:
     """It has told an event and holds the lock of the log; the server ends its session, and it is told so."""
     async with Database(queue.database.url) as sleeper:
