@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media.clips import picture, run_ffmpeg
+from tests.media.clips import decoded_times, picture, run_ffmpeg
 from tests.processors.comparison import unexplained, worst_psnr
 from tests.processors.work import Work, facts_of, outputs, video_of
 from vidqueue.errors import VidqueueError, is_retryable
@@ -766,6 +766,23 @@ def test_a_file_that_grows_while_it_is_read_is_no_success(processor: str, tmp_pa
     with pytest.raises(VidqueueError) as caught:
         work.run()
     assert (caught.value.code, is_retryable(caught.value.code)) == ("input_changed", True)
+
+
+@pytest.mark.parametrize("words", [(), ("-bf", "0")], ids=["B pictures", "none"])
+def test_a_broadcast_without_key_pictures_that_begins_midway_keeps_what_can_be_shown(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    refreshed = ("-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=50")
+    whole = clip(tmp_path / "whole.ts", *refreshed, *words, seconds=6).read_bytes()
+    path = tmp_path / "midway.ts"
+    path.write_bytes(whole[len(whole) // 188 // 2 * 188 :])
+    shown = len(decoded_times(path, 0))
+    for processor in BOTH:
+        output = Work(processor, path, tmp_path / processor).run()
+        assert video_of(facts_of(output)).frames == shown
+        assert [said for said in output.facts["warnings"] if "need others from before the file begins" in said]
+        assert unexplained(path, output.path, output.facts["warnings"]) == []
+    assert outputs("verify", "media", path, tmp_path / "verify")["report"].facts["ok"]
 
 
 def captions(path: Path) -> int:

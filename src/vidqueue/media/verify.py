@@ -193,13 +193,30 @@ def check_decoding(video: VideoFacts, tally: Tally, *, complete: bool = True, be
 
 def skipped_at_start(video: VideoFacts, tally: Tally) -> int:
     """How many pictures the decoder left out, without an error, because they need others from before the file."""
-    return min(video.early, max(0, video.frames - tally.decoded - tally.errors))
+    left_out = max(0, video.frames - tally.decoded - tally.errors)
+    return left_out if _is_refreshed(video, tally, left_out) else min(video.early, left_out)
+
+
+def _is_refreshed(video: VideoFacts, tally: Tally, left_out: int) -> bool:
+    """True if a video without key pictures (intra refresh) begins midway: its parts become whole one after the other.
+
+    ffmpeg shows no picture before all parts are whole, which takes no longer than the next refresh. Whether the
+    pictures are missing there, and nowhere else, is seen in the length of the result.
+    """
+    return (
+        video.codec == "h264"
+        and not tally.errors
+        and not tally.corrupt
+        and video.frames * _LOST_AT_MOST < left_out <= video.key_gap_s * video.fps
+    )
 
 
 def shown_s(video: VideoFacts, tally: Tally) -> float:
     """How long the pictures last that can be decoded, in seconds."""
     skipped = skipped_at_start(video, tally)
-    return video.duration_s - (video.early_s * skipped / video.early if skipped else 0.0)
+    early_s = video.early_s * min(1.0, skipped / video.early) if video.early else 0.0
+    further_s = max(0, skipped - video.early) / video.fps if video.fps else 0.0
+    return video.duration_s - early_s - further_s
 
 
 def check_output(path: Path, expected: Expected, limits: Limits, canceled: threading.Event) -> MediaFacts:
