@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from tests.factory import Queue
 from vidqueue.db import queries
@@ -187,3 +189,19 @@ async def test_a_query_that_runs_again_on_its_cursor_answers_as_on_a_new_one(que
         assert isinstance(connection, EventLoopConnection)
         assert connection.cursors is not None
         assert len(connection.cursors) == 2
+
+
+async def test_a_transaction_that_a_caller_left_open_is_rolled_back(queue: Queue) -> None:
+    async with Database(queue.database.url, pool_size=2) as database:
+        with contextlib.suppress(ZeroDivisionError):
+            async with database.statement() as connection:
+                await connection.execute("BEGIN")
+                await connection.execute("UPDATE vidqueue.lanes SET paused = true")
+                raise ZeroDivisionError
+        async with database.statement() as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("INSERT INTO vidqueue.pauses (processor) VALUES ('zoo')")
+        async with database.statement() as first, database.statement() as second:
+            for one in (first, second):
+                assert one.info.transaction_status is TransactionStatus.IDLE
+        assert await queue.sql("SELECT processor FROM vidqueue.pauses") == []

@@ -102,9 +102,14 @@ class Pool(AsyncConnectionPool[EventLoopConnection]):
         """
         try:
             with hung_up_after(self._query_timeout_s) as holds:
-                async with super().connection(timeout) as connection:
+                connection = await self.getconn(timeout)
+                try:
                     holds(connection)
                     yield connection
+                finally:
+                    # There is nothing to commit (autocommit), which psycopg's own would do here. What a caller has
+                    # left open is rolled back.
+                    await self.putconn(connection)
         except SilentError:
             await self.drain()
             raise

@@ -184,6 +184,9 @@ def read_query(request: Request, model: type[Model]) -> Model:
     Raises:
         VidqueueError: `invalid_request`.
     """
+    if not request.scope["query_string"]:
+        empty: Model = _empty(model, "query")
+        return empty
     given: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
         given.setdefault(name, []).append(value)
@@ -212,7 +215,13 @@ def read_headers(request: Request, model: type[Model]) -> Model:
     for name in _header_names(model):
         if (value := given.get(name)) is not None:
             raw[name] = value
-    return validate(model, raw, place="headers")
+    return validate(model, raw, place="headers") if raw else _empty(model, "headers")
+
+
+@cache
+def _empty(model: type[Model], place: Place) -> Model:
+    """The model of a request that says nothing there; all of these requests share it."""
+    return validate(model, {}, place=place)
 
 
 @cache
