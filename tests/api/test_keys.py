@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +15,7 @@ from tests.api.test_events import stream
 from tests.factory import Queue
 from vidqueue.api.routes import ENDPOINTS
 from vidqueue.api.web.routes import PAGES
+from vidqueue.db.pool import Connection
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import keys
 from vidqueue.jobs.keys import Keyring
@@ -230,3 +233,32 @@ async def test_a_new_key_works_at_once_and_requests_share_one_look(services: Ser
     assert looks == 3
     stored = await keys.every(services.database)
     assert not any(first.secret in repr(row) for row in stored)
+
+
+async def test_a_copy_is_read_anew_while_it_serves_and_a_new_key_works_at_once_all_the_same(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, may_end = 0, asyncio.Event()
+    may_end.set()
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Connection]:
+        nonlocal read
+        async with services.event_feed.log.connection() as connection:
+            yield connection
+        read += 1
+        await may_end.wait()
+
+    monkeypatch.setattr(keys, "READ_AHEAD_S", 0)
+    ring = Keyring(connect, open_without_keys=False)
+    first = await keys.create(services.database, owner="ann", role=Role.READ)
+    await ring.find(first.secret)
+    may_end.clear()
+    assert (await ring.find(first.secret)).owner == "ann"
+    while read < 2:
+        await asyncio.sleep(0.01)
+    second = await keys.create(services.database, owner="bob", role=Role.READ)
+    finding = asyncio.create_task(ring.find(second.secret))
+    assert (await ring.find(first.secret)).owner == "ann"
+    may_end.set()
+    assert (await finding).owner == "bob"
