@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -117,11 +118,12 @@ async def test_one_that_the_database_refuses_takes_no_other_with_it(queue: Queue
     assert await states(queue, refs) == [State.RUNNING] * 2
 
 
-async def test_lanes_do_not_wait_for_an_end_that_waits_for_a_lock(
-    queue: Queue, database_url: str, tmp_path: Path
+@pytest.mark.parametrize("locked", [1, 2])
+async def test_lanes_do_not_wait_for_ends_that_wait_for_a_lock(
+    queue: Queue, database_url: str, tmp_path: Path, locked: int
 ) -> None:
     storage, together = Storage(tmp_path / "data"), FinishQueue(queue.database)
-    begun = await running(queue, 4)
+    begun = await running(queue, locked + 3)
     further = [await queue.submit() for _ in range(3)]
 
     async def end(place: int) -> Any:
@@ -136,20 +138,22 @@ async def test_lanes_do_not_wait_for_an_end_that_waits_for_a_lock(
         )  # fmt: skip
 
     async with await psycopg.AsyncConnection.connect(database_url) as other:
-        await other.execute("SELECT FROM vidqueue.jobs WHERE id = %s FOR UPDATE", [begun[0][0].job_id])
-        first = asyncio.create_task(end(0))
-        waiting = (
-            "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-
-        async def waits() -> bool:
-            return bool((await queue.sql(waiting))[0]["n"])
-
-        await eventually(waits)
-        results = await asyncio.wait_for(asyncio.gather(*(end(place) for place in (1, 2, 3))), 20)
-        assert not first.done()
+        held = [ref.job_id for ref, _ in begun[:locked]]
+        await other.execute("SELECT FROM vidqueue.jobs WHERE id = ANY (%s) FOR UPDATE", [held])
+        first = []
+        for place in range(locked):
+            first.append(asyncio.create_task(end(place)))
+            await eventually(partial(waits_for_locks, queue, place + 1))
+        results = await asyncio.wait_for(asyncio.gather(*(end(locked + place) for place in range(3))), 20)
+        assert not any(one.done() for one in first)
     assert all(isinstance(one, Finished) for one in results)
     assert sorted(one.next.ref.job_id for one in results) == sorted(further)
-    assert len(await transactions(queue, [ref for ref, _ in begun[1:]])) < 3
-    assert isinstance(await first, Finished)
+    if locked == 1:
+        assert len(await transactions(queue, [ref for ref, _ in begun[1:]])) < 3
+    assert all(isinstance(one, Finished) for one in await asyncio.gather(*first))
     assert await queue.violations() == []
+
+
+async def waits_for_locks(queue: Queue, sessions: int) -> bool:
+    query = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool((await queue.sql(query))[0]["n"] == sessions)

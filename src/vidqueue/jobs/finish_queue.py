@@ -11,6 +11,7 @@ from vidqueue.db.gathered import Gathered
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import attempts
 from vidqueue.db.tables.attempts import Ended, Ending
+from vidqueue.errors import VidqueueError
 
 
 class FinishQueue:
@@ -25,7 +26,13 @@ class FinishQueue:
         Raises:
             VidqueueError: as `Database.statement`.
         """
-        return await self._gathered.answer(ending)
+        try:
+            return await self._gathered.answer(ending)
+        except VidqueueError as error:
+            if error.code != "overloaded":
+                raise
+            # Statements before this one take long, and nothing was written. A lane does not wait for those of others.
+            return None
 
 
 async def _finish(connection: Connection, together: Sequence[Ending]) -> Sequence[Ended | None]:
