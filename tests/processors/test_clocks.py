@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,23 @@ def test_matroska_with_times_below_zero_comes_out_as_it_decodes(words: tuple[str
     assert facts_of(sound).duration_s == pytest.approx(2, abs=0.06)
     packaged = outputs("package", "video", path, tmp_path / "package")
     assert packaged["audio-1.mp4"].facts["duration_s"] == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("below_s", [0.5, 1])
+def test_pictures_of_matroska_without_sound_and_times_last_as_long_as_they_should(
+    below_s: float, tmp_path: Path
+) -> None:
+    """ffmpeg by itself shows those with a time from zero on, too, over the ones without."""
+    words = ("-an", "-output_ts_offset", f"-{below_s}", "-avoid_negative_ts", "disabled")
+    path = clip(tmp_path / "below.mkv", *words, seconds=2)
+    for processor in BOTH:
+        output = Work(processor, path, tmp_path / processor).run()
+        facts = facts_of(output)
+        assert video_of(facts).frames == 50
+        # Where the known times begin, some pictures come closer.
+        assert video_of(facts).duration_s == pytest.approx(2, abs=0.15)
+        times = decoded_times(output.path, 0)
+        assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 0.15
 
 
 @pytest.mark.parametrize("name", ["late.ts", "late.mpg"])

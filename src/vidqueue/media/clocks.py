@@ -32,16 +32,18 @@ class Clock:
             ffmpeg takes no longer step for a time, and goes on from where it is.
         by_packets: whether the times of sound are made of the lengths of its packets then. MP4 has packets between that
             are not to be heard, so there they are made of what is decoded.
+        late_s: by how many seconds known times are moved, so that pictures without a time have room before them.
     """
 
     restarts: bool = False
     step_s: float = 0.0
     by_packets: bool = False
+    late_s: float = 0.0
 
     @property
     def reading(self) -> tuple[str, ...]:
         """The arguments of ffmpeg before the input."""
-        return steps_up_to(self.step_s, sound_by_packets=self.by_packets)
+        return steps_up_to(self.step_s, sound_by_packets=self.by_packets, late_s=self.late_s)
 
 
 OWN_CLOCK = Clock()
@@ -50,6 +52,8 @@ OWN_CLOCK = Clock()
 def clock_of(listing: Listing, banner: Banner) -> Clock:
     """The clock of a file, of which this is a listing with its own times."""
     tracks = listing.tracks.values()
+    if late_s := _untimed_s(listing, banner):
+        return Clock(restarts=True, late_s=late_s)
     if step_s := _longest_step_s(listing, banner):
         return Clock(restarts=True, step_s=step_s, by_packets=banner.container == "matroska")
     if banner.container in _JUMPING_CLOCKS:
@@ -63,6 +67,23 @@ def _begins_below_zero(track: Track, banner: Banner) -> bool:
         return False
     below = banner.start_s < -_USUAL_DELAY_S
     return 0 < track.untimed < track.shown or (below and (track.untimed > 0 or track.rewound is not None))
+
+
+def _untimed_s(listing: Listing, banner: Banner) -> float:
+    """How long the pictures last that have no time, because it is below zero in a Matroska file without sound.
+
+    ffmpeg counts theirs from zero on, and goes back at the first one that has a time. Sound, which has all of its
+    times, moves the others out of the way.
+    """
+    tracks = [track for track in listing.tracks.values() if track.shown]
+    if banner.container != "matroska" or any(track.kind != "video" for track in tracks):
+        return 0.0
+    return max((_without_time_s(track) for track in tracks if track.rewound is not None), default=0.0)
+
+
+def _without_time_s(track: Track) -> float:
+    ((usual, _),) = track.lengths.most_common(1) or [(0, 0)]
+    return float(track.untimed * usual * track.time_base) if track.untimed < track.shown else 0.0
 
 
 def _longest_step_s(listing: Listing, banner: Banner) -> float:

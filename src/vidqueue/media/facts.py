@@ -63,7 +63,8 @@ class VideoFacts(_Facts):
         encrypted: True if the packets can be read with a key only.
         clock_restarts: True if the file's clock begins again or jumps; times are counted from the beginning then.
         clock_step_s: the longest step of such a clock within a part, in seconds; 0 where ffmpeg itself expects parts.
-            `clock_by_packets` is True if the times of sound are made of the lengths of its packets there.
+            `clock_by_packets` is True if the times of sound are made of the lengths of its packets there, and
+            `clock_late_s` makes room for pictures without a time.
         decoder: where ffmpeg's usual one does not see everything.
         frames: packets that are to be shown; decoding may yield fewer where the file is damaged.
         fps: average pictures per second; 0 of a single one.
@@ -100,6 +101,7 @@ class VideoFacts(_Facts):
     clock_restarts: bool = False
     clock_step_s: float = 0.0
     clock_by_packets: bool = False
+    clock_late_s: float = 0.0
     time_base: Ratio
     is_vfr: bool = False
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -119,7 +121,7 @@ class VideoFacts(_Facts):
     @property
     def joining(self) -> tuple[str, ...]:
         """The arguments of ffmpeg, before the input, that join parts which were appended to each other."""
-        return steps_up_to(self.clock_step_s, sound_by_packets=self.clock_by_packets)
+        return steps_up_to(self.clock_step_s, sound_by_packets=self.clock_by_packets, late_s=self.clock_late_s)
 
     @property
     def reading(self) -> tuple[str, ...]:

@@ -10,15 +10,16 @@ _STEP_OF_SOUND = (
 )
 
 
-def steps_up_to(seconds: float, *, sound_by_packets: bool) -> tuple[str, ...]:
+def steps_up_to(seconds: float, *, sound_by_packets: bool, late_s: float = 0.0) -> tuple[str, ...]:
     """The arguments, before an input, that let ffmpeg ignore longer steps of its clock; none for 0.
 
     Args:
         seconds: the longest step that counts.
         sound_by_packets: whether the times of sound are made of the lengths of its packets, and not by its decoder.
+        late_s: by how much times are moved where there is no such step.
     """
     if not seconds:
-        return ()
+        return ("-itsoffset", f"{late_s:.3f}") if late_s else ()
     if not sound_by_packets:
         return ("-dts_error_threshold", f"{seconds:.3f}")
     step = _STEP_OF_SOUND.format(seconds=seconds)

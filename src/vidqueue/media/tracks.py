@@ -52,6 +52,7 @@ def video_facts(line: StreamLine, track: Track, clock: Clock = OWN_CLOCK) -> Vid
         clock_restarts=clock.restarts,
         clock_step_s=clock.step_s,
         clock_by_packets=clock.by_packets,
+        clock_late_s=clock.late_s,
         time_base=track.time_base,
         is_vfr=track.is_vfr,
         cropping=line.cropping,
