@@ -118,6 +118,21 @@ async def test_one_that_the_database_refuses_takes_no_other_with_it(queue: Queue
     assert await states(queue, refs) == [State.RUNNING] * 2
 
 
+async def test_one_whose_values_the_server_cannot_work_on_takes_no_other_with_it(queue: Queue) -> None:
+    begun = await running(queue, 2)
+    refs = [ref for ref, _ in begun]
+    # 54000 is that of a value too large for an index, which psycopg counts among the errors of a connection.
+    await queue.sql(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF new.job_id = '{refs[0].job_id}' THEN RAISE 'beyond a limit' USING ERRCODE = '54000'; END IF;
+            RETURN new; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON vidqueue.attempts FOR EACH ROW EXECUTE FUNCTION refuse();
+        SELECT 1 AS one
+    """)
+    assert await end_together(queue, [ending(ref) for ref in refs]) == [None, None]
+    assert await states(queue, refs) == [State.RUNNING] * 2
+
+
 @pytest.mark.parametrize("locked", [1, 2])
 async def test_lanes_do_not_wait_for_ends_that_wait_for_a_lock(
     queue: Queue, database_url: str, tmp_path: Path, locked: int
