@@ -22,7 +22,6 @@ from tests.api.test_jobs import run, submit, success
 from tests.api.test_refusals import problem
 from tests.factory import Queue, eventually
 from vidqueue.api.app import build
-from vidqueue.api.v1 import files as door
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import probes
 from vidqueue.media.facts import MediaFacts
@@ -353,7 +352,7 @@ async def test_an_upload_is_answered_while_slow_probes_go_on_and_gets_its_facts_
         return MediaFacts(container="mov", size=path.stat().st_size)
 
     monkeypatch.setattr(probes, "probe", slow)
-    monkeypatch.setattr(door, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(probes, "ANSWER_WITHIN_S", 0.05)
     try:
         # Many more than there are probes at once.
         answers = await asyncio.gather(*(raw(client, b"x" * size) for size in range(1, 9)))
@@ -376,7 +375,7 @@ async def test_an_upload_is_answered_while_slow_probes_go_on_and_gets_its_facts_
 async def test_a_late_probe_that_fails_leaves_the_file_as_it_is(
     client: httpx2.AsyncClient, app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "ANSWER_WITHIN_S", 0)
+    monkeypatch.setattr(probes, "ANSWER_WITHIN_S", 0)
     file = (await raw(client, b"just a text")).json()
     assert file["problem"]["code"] == "probe_pending"
 
