@@ -219,6 +219,20 @@ def test_a_large_file_that_the_probe_cannot_read_is_refused_too(vidqueue: Comman
     assert daemon.http.get("/v1/files").json() == before
 
 
+def test_files_whose_names_are_not_utf8_are_submitted_too(vidqueue: CommandLine, daemon: Daemon, clip: Path) -> None:
+    odd = os.fsdecode(b"odd\xff.mp4")
+    (vidqueue.folder / "odd").mkdir()
+    shutil.copy(clip, vidqueue.folder / "odd" / odd)
+    alone = vidqueue("submit", "transcode", f"odd/{odd}", *LATER)
+    among = vidqueue("submit", "transcode", "odd", *LATER)
+    assert (alone.code, among.code) == (0, 0), alone.err + among.err
+    jobs = [daemon.job(str(alone.json["id"])), daemon.job(str(among.lines[0]["job"]["id"]))]
+    assert {job["title"] for job in jobs} == {"odd\N{REPLACEMENT CHARACTER}.mp4"}
+    in_place = vidqueue("submit", "transcode", f"odd/{odd}", "--no-upload", *LATER)
+    assert (in_place.code, "can only be uploaded" in in_place.err) == (1, True)
+    assert vidqueue("cancel", *(str(job["id"]) for job in jobs)).code == 0
+
+
 def test_uploads_are_listed_shown_and_deleted_with_their_last_job(
     vidqueue: CommandLine, daemon: Daemon, clip: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -26,6 +27,7 @@ from vidqueue.media.kinds import check_kind
 from vidqueue.processors.base import Processor
 from vidqueue.processors.media import Kind, MediaField, media_in, schema_of
 from vidqueue.processors.media import Path as Place
+from vidqueue.sanitize import sanitize_text
 
 STDIN = "-"
 # What Ctrl-C means before and while jobs are sent.
@@ -47,6 +49,16 @@ def is_reference(value: str) -> bool:
 def media_of_input(processor: Processor, values: dict[str, Any]) -> list[MediaField]:
     """Return all media references in the input of a job, such as those at `video` or `clips.0.media`."""
     return list(media_in(schema_of(processor.Params), values))
+
+
+def storable(processor: Processor, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the input with UTF-8 in place of names of files that are none; what is sent instead of them is UTF-8."""
+    odd = [one for one in media_of_input(processor, values) if sanitize_text(one.reference) != one.reference]
+    if odd:
+        values = copy.deepcopy(values)
+    for one in odd:
+        put(values, one.path, sanitize_text(one.reference))
+    return values
 
 
 def put(values: Any, path: Place, reference: str) -> None:
@@ -99,7 +111,7 @@ class Inputs:
         if self._may_upload is not False:
             _require_readable(value)  # it may have changed since `check`
         if value != STDIN and (self._may_upload is False or self._lies_well(client, screen, value)):
-            return str(Path(value).expanduser().resolve())
+            return _address(value)
         key = value if value == STDIN else identity_of(value) or value
         if key not in self._uploaded:
             uploaded = _upload_unchanged(client, screen, value, self._new)
@@ -132,6 +144,8 @@ class Inputs:
         """True if a file is large and a daemon on this machine can read it where it lies."""
         path = Path(value).resolve()
         facts = path.stat()
+        if sanitize_text(str(path)) != str(path):
+            return False
         if self._may_upload or not client.is_local or not stat.S_ISREG(facts.st_mode) or facts.st_size < IN_PLACE_FROM:
             return False
         seen = {"path": str(path), "size": facts.st_size, "inode": facts.st_ino, "modified_ns": facts.st_mtime_ns}
@@ -147,6 +161,18 @@ class Inputs:
             size = size_text(facts.st_size)
             screen.say(f"{path.name} ({size}) is uploaded. It is read in place if {path.parent} is in inputs.roots.")
         return False
+
+
+def _address(value: str) -> str:
+    """Return the absolute path of a file, as a request names it.
+
+    Raises:
+        CommandError: a request cannot hold it.
+    """
+    path = str(Path(value).expanduser().resolve())
+    if sanitize_text(path) != path:
+        raise CommandError(f"{path} can only be uploaded: the path is not valid UTF-8.", code="input_not_found")
+    return path
 
 
 def _upload_unchanged(client: Client, screen: Screen, value: str, new: list[str]) -> dict[str, Any]:

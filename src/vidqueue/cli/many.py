@@ -23,6 +23,7 @@ from vidqueue.cli.sources import Choice, Entry, is_pattern
 from vidqueue.cli.target import Identity, Target
 from vidqueue.cli.terminal import Screen, told_when_interrupted
 from vidqueue.processors.media import Kind
+from vidqueue.sanitize import sanitize_text
 
 MANY = Group("Many files", sort_key=25)
 LARGEST_BATCH = 1000
@@ -173,7 +174,7 @@ def submit(
             _skip(screen, line, error.message)
             continue
         parameters = {**batch.parameters, **entry.parameters, batch.media: reference}
-        members.append((line, {"title": str(line.name)[:500], **batch.request, "input": parameters}))
+        members.append((line, {"title": sanitize_text(str(line.name))[:500], **batch.request, "input": parameters}))
     parts = [members[at : at + LARGEST_BATCH] for at in range(0, len(members), LARGEST_BATCH)]
     for number, part in enumerate(parts):
         headers = {"Idempotency-Key": f"{key}-{number}" if number else key} if key else {}

@@ -20,6 +20,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.inputs import STDIN, is_reference
 from vidqueue.cli.job_list import files_of, text_of
 from vidqueue.cli.target import identity_of
+from vidqueue.sanitize import sanitize_text
 
 # Containers that the mimetypes of many systems do not know.
 _MEDIA_SUFFIXES = (
@@ -149,7 +150,7 @@ def title_of(source: str) -> str | None:
     """Return the name of a local file or of what a URL names; None for other references and standard input."""
     if source == STDIN or (is_reference(source) and not source.startswith(("http://", "https://"))):
         return None
-    return str(_name_of(source))[:500]
+    return sanitize_text(str(_name_of(source)))[:500]
 
 
 def _line(source: str, number: int, line: str, media: str) -> Entry:

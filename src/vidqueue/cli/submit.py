@@ -16,7 +16,7 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
 from vidqueue.cli.growing import GROWN, has_grown, size_of
 from vidqueue.cli.hanging import require_response
-from vidqueue.cli.inputs import PERHAPS_SENT, Inputs, media_of_input, protecting, put
+from vidqueue.cli.inputs import PERHAPS_SENT, Inputs, media_of_input, protecting, put, storable
 from vidqueue.cli.job_flags import JobFlags
 from vidqueue.cli.many import ManyFlags
 from vidqueue.cli.offered import offered
@@ -148,7 +148,7 @@ class SubmitCommand:
     def _check(self, values: dict[str, Any]) -> str:
         """Check the parameters before a file is uploaded, and return what is remarkable about them."""
         try:
-            return self._processor.remark(registry.parse(self._processor, values))
+            return self._processor.remark(registry.parse(self._processor, storable(self._processor, values)))
         except VidqueueError as error:
             faults = [describe_fault(fault["pointer"], fault["detail"]) for fault in error.errors]
             refused = error.code == "invalid_params"

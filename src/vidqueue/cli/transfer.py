@@ -24,7 +24,7 @@ from vidqueue.cli.exits import CommandError
 from vidqueue.cli.resumable import CHUNK, SETTLE_S, chunks
 from vidqueue.cli.target import Target
 from vidqueue.cli.terminal import Screen, interrupted_later, size_text, writing_stdout
-from vidqueue.sanitize import visible
+from vidqueue.sanitize import sanitize_text, visible
 
 # Files of this size and more are sent as resumable uploads.
 RESUMABLE_FROM = 32 << 20
@@ -57,7 +57,7 @@ def upload(client: Client, screen: Screen, path: Path, *, new: list[str] | None 
             facts = os.fstat(source.fileno())
             # A pipe or device has no size that could be told beforehand.
             size = facts.st_size if stat.S_ISREG(facts.st_mode) else None
-            return _send(client, screen, source, name=path.name, size=size, new=new)
+            return _send(client, screen, source, name=sanitize_text(path.name), size=size, new=new)
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.", code="input_not_found") from None
 
