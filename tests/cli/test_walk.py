@@ -14,7 +14,7 @@ from tests.cli.walking import Terminal, widths
 from tests.daemon import Daemon, until
 from vidqueue.media.sample import make_sample
 
-LATER = ("--run-at", "tonight", "--title", "-1 later")
+LATER = ("--run-at", "+8h", "--title", "-1 later")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_many_jobs_and_slips_of_the_pen(vidqueue: CommandLine, daemon: Daemon, c
         assert not {"GET", "POST", "Value error", "/v1/"} & set(shown.split()), shown
     # 6: uploads are listed, shown and deleted.
     (vidqueue.folder / "one.mp4").write_bytes(unlike_others(clip, f"{columns}one"))
-    submitted = terminal("submit", "transcode", "one.mp4", "--run-at", "tonight", "--json")
+    submitted = terminal("submit", "transcode", "one.mp4", "--run-at", "+8h", "--json")
     job = json.loads(submitted[submitted.index("{") :])["id"]
     upload = daemon.job(job)["input"]["video"].removeprefix("vq:files/")
     assert "one.mp4" in terminal("files", "show", upload)
