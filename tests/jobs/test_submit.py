@@ -116,6 +116,8 @@ async def test_the_end_of_a_chain_of_a_thousand_jobs_reaches_its_last(any_queue:
         "vidqueue.submit('zoo', '{}', timeout_s => 'NaN')",
         "vidqueue.submit('zoo', '{}', run_at => '0001-01-01 BC')",
         "vidqueue.submit('zoo', '[]')",
+        # Each list with such a job was refused.
+        "vidqueue.submit('zoo', (repeat('{\"a\":', 101) || '1' || repeat('}', 101))::jsonb)",
         # Too long for an index: such a job was queued, and stopped every lane that came to it.
         "vidqueue.submit('zoo', '{}', tags => ARRAY[repeat('x', 65)])",
         "vidqueue.submit('zoo', '{}', tags => ARRAY(SELECT n::text FROM generate_series(1, 33) n))",
