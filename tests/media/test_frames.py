@@ -23,6 +23,7 @@ from vidqueue.media.frames import RING, Operation, Processed, picture_format, pr
 from vidqueue.media.jail.sandbox import SandboxLimits
 from vidqueue.media.picture import Frame, FramePool
 from vidqueue.media.probe import probe
+from vidqueue.media.sample import make_sample
 from vidqueue.media.soundtracks import plan_audio
 
 
@@ -116,6 +117,21 @@ def test_an_operation_may_change_samples_in_place(samples: Samples, tmp_path: Pa
     pipeline = Pipeline(samples("plain.mp4"), tmp_path / "output.mp4")
     pipeline.run(black)
     assert picture(pipeline.output, at_frame=30).max() < 8
+
+
+def test_pictures_that_are_larger_than_the_pipe_to_the_encoder_keep_what_they_show(tmp_path: Path) -> None:
+    def brighter_and_brighter(frames: Iterator[Frame]) -> Iterator[Frame]:
+        for number, frame in enumerate(frames):
+            frame.samples[: 1280 * 720] = 16 + 7 * number
+            frame.samples[1280 * 720 :] = 128
+            yield frame
+
+    make_sample(tmp_path / "source.mp4", seconds=1, size=(1280, 720), variant="silent")
+    pipeline = Pipeline(tmp_path / "source.mp4", tmp_path / "output.mp4")
+    assert pipeline.run(brighter_and_brighter).written == 30
+    for number in (0, 1, 8, 20, 29):
+        shown = picture(pipeline.output, at_frame=number)
+        assert (shown.min(), shown.max()) == (pytest.approx(7 * number * 255 / 219, abs=4),) * 2
 
 
 def test_an_operation_may_drop_and_add_pictures(samples: Samples, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from vidqueue.media.handoff import ClosedError, Handoff
 from vidqueue.media.hdr import NO_METADATA, StaticMetadata
 from vidqueue.media.jail import sandbox
 from vidqueue.media.matroska import picture_head, stream_head
+from vidqueue.media.page_pipe import PagePipe
 from vidqueue.media.picture import Frame, PictureFormat
 from vidqueue.media.sink import created
 from vidqueue.media.soundtracks import AudioPlan
@@ -76,14 +77,16 @@ class EncodingPipe:
         self._open = ExitStack()
         self.tally = Tally(stream="0:0")
         self.written = 0
+        self._lent: Frame | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as opening:
             file = opening.enter_context(self._source.opened())
             sink = opening.enter_context(created(self._target.path))
-            pictures, self._pipe = os.pipe()
+            pictures, writing = os.pipe()
             opening.callback(os.close, pictures)
-            sandbox.enlarge(self._pipe)
+            sandbox.enlarge(writing)
+            self._pipe = PagePipe(writing)
             size = (self._target.picture.width, self._target.picture.height)
             self._text, fonts = opening.enter_context(self._target.drawn.filter(size))
             self._running = self._open.enter_context(
@@ -162,12 +165,12 @@ class EncodingPipe:
 
     def _write(self) -> None:
         try:
-            self._send(self._head())
+            self._pipe.write(self._head())
             self._send_frames()
         except (ClosedError, BrokenPipeError):
             pass  # the pipeline is ending, or the encoder is gone
         finally:
-            os.close(self._pipe)
+            self._pipe.close()
             # Whatever ended this thread: nobody may wait for it.
             self._waiting.close()
 
@@ -191,19 +194,19 @@ class EncodingPipe:
         head = picture_head(
             max(0, frame.pts - self._base) * self._clock, duration * self._clock, self._target.picture.size
         )
-        self._send(head)
-        self._send(frame.bytes)
+        self._pipe.write(head)
+        lent = self._pipe.lend(frame.bytes)
         self.written += 1
-        frame.release()
+        # This picture has pushed the one before out of the pipe.
+        if self._lent is not None:
+            self._lent.release()
+        self._lent = frame if lent else None
+        if not lent:
+            frame.release()
 
     def _last_duration(self) -> int:
         seconds = self._video.last_duration * self._video.time_base
         return max(1, round(seconds / self._clock))
-
-    def _send(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._pipe, rest) :]
 
 
 def _ticks(seconds: float, clock: Fraction) -> int:

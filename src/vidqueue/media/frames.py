@@ -32,7 +32,8 @@ Operation = Callable[[Iterator[Frame]], Iterable[Frame]]
 """Takes frames in the order of their time, gives frames in the order of their time.
 
 It may change samples in place, hold a few frames back, drop some (release them) or add some from a pool of its own. It
-must take every frame that there is: only then is it known whether the source was whole.
+must take every frame that there is: only then is it known whether the source was whole. The encoder keeps the last
+two frames until others follow (see `page_pipe`), so a pool of its own needs more than two.
 """
 
 
