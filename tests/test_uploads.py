@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 from tests.daemon import Daemon, until
+from vidqueue.media.sample import make_sample
 
 SIZE = 64 << 20
 STALLS = """
@@ -44,8 +46,13 @@ def received(daemon: Daemon) -> int:
 
 
 def test_an_upload_broken_off_at_60_percent_is_resumed_by_another_process(tmp_path: Path, daemon: Daemon) -> None:
-    clip = tmp_path / "large.bin"
-    clip.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))
+    clip = tmp_path / "large.mp4"
+    make_sample(clip, seconds=1)
+    # A box that readers leave aside (ISO/IEC 14496-12, 8.1.2).
+    rest = SIZE - clip.stat().st_size
+    with clip.open("ab") as file:
+        file.write(struct.pack(">I4s", rest, b"free") + os.urandom(1 << 20) * (SIZE >> 20))
+    os.truncate(clip, SIZE)
     sha256 = hashlib.sha256(clip.read_bytes()).hexdigest()
     begun = daemon.http.post(
         "/v1/uploads",
@@ -74,5 +81,5 @@ def test_an_upload_broken_off_at_60_percent_is_resumed_by_another_process(tmp_pa
 
 
 def _metadata(sha256: str) -> str:
-    told = {"filename": "large.bin", "sha256": sha256}
+    told = {"filename": "large.mp4", "sha256": sha256}
     return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in told.items())

@@ -61,6 +61,23 @@ async def test_six_uploads_in_flight_leave_the_low_water_mark_free(volume: Volum
     assert (await upload()).size == SIZE
 
 
+async def test_an_upload_waits_for_the_room_of_one_that_was_refused(volume: Volume) -> None:
+    reservations = Reservations(volume.folder, LOW_WATER_MIB, Storage(volume.folder).threads)
+    refused = volume.folder / "refused"
+
+    async def fill() -> None:
+        with refused.open("wb", buffering=0) as file:
+            async for piece in reservations.counted(body(4 * SIZE), None):
+                file.write(piece)
+
+    with pytest.raises(VidqueueError, match="not enough free disk space"):
+        await fill()
+    second = asyncio.ensure_future(anext(reservations.counted(body(SIZE), None)))
+    assert await asyncio.wait([second], timeout=0.2) == (set(), {second})
+    refused.unlink()
+    assert len(await second) == MEBIBYTE
+
+
 async def test_an_upload_ends_when_others_take_the_room(volume: Volume) -> None:
     reservations = Reservations(volume.folder, LOW_WATER_MIB, Storage(volume.folder).threads)
     pieces = reservations.counted(body(4 * SIZE), None)
