@@ -32,7 +32,7 @@ from vidqueue.ops import logs
 
 ROUNDS = 40
 FINISHED, WAITING = 1_000_000, 100_000
-FEW_FINISHED, FEW_WAITING = 1000, 100
+FEW_FINISHED, FEW_WAITING = 5000, 100
 FILL = Path(__file__).with_name("fill.sql")
 
 

@@ -15,7 +15,8 @@ SELECT n, at,
        CASE WHEN n %% 10 = 0 THEN 'team' || 1 + n / 10 %% 9 ELSE 'local' END AS owner,
        CASE WHEN n %% 1000 = 1 THEN 'rare' WHEN n %% 4 = 1 THEN 'second' ELSE 'bench' END AS processor,
        CASE WHEN n > %(finished)s THEN 'queued' WHEN n %% 100 < 3 THEN 'failed' WHEN n %% 100 < 5 THEN 'canceled' ELSE 'succeeded' END AS state,
-       CASE WHEN n %% 10000 = 7 THEN '{once}' WHEN n %% 10 = 3 THEN '{nightly,shown}' ELSE '{}' END::text[] AS tags
+       -- A page and more have it, in a short history too.
+       CASE WHEN n %% ((%(finished)s + %(waiting)s) / 100) = 7 THEN '{once}' WHEN n %% 10 = 3 THEN '{nightly,shown}' ELSE '{}' END::text[] AS tags
 FROM (SELECT n, date_trunc('milliseconds', now()) - interval '2 minutes'
                 - make_interval(secs => (%(finished)s + %(waiting)s - n) * 2592000.0 / (%(finished)s + %(waiting)s)) AS at
       FROM generate_series(1, %(finished)s + %(waiting)s) n) numbers;
