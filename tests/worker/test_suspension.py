@@ -39,7 +39,7 @@ def daemon(server_url: str, home: Path) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def clip(home: Path) -> Path:
     path = home / "clip.mp4"
-    source = ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=4"]
+    source = ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=8"]
     run_ffmpeg(*source, "-c:v", "libx264", "-preset", "ultrafast", "-y", path)
     return path
 
@@ -77,6 +77,13 @@ def begun(daemon: Daemon, job_id: str, at_least: float = 0.0) -> None:
     until(lambda: daemon.job(job_id)["state"] == "running" and daemon.job(job_id)["progress"] > at_least)
 
 
+def renewed(daemon: Daemon, job_id: str) -> None:
+    """Wait until the lease of its attempt is renewed."""
+    renewals = f"SELECT lease_expires_at AS at FROM vidqueue.attempts WHERE job_id = '{job_id}'"
+    before = daemon.sql(renewals)
+    until(lambda: daemon.sql(renewals) != before, what="the lease is renewed")
+
+
 @pytest.mark.parametrize(
     ("processor", "parameters"), [("transcode", {"quality": "high"}), ("enhance", {"sharpen": 0.5, "gamma": 1.1})]
 )
@@ -90,11 +97,13 @@ def test_a_suspended_job_uses_no_processor_and_ends_with_the_same_bytes(
     assert suspend(daemon, job_id) <= promised(0.5)
     pid = executor_of(daemon)
     assert len(tree(pid)) > 1, "an ffmpeg is stopped too"
-    used_s, progress = processes.cpu_s(pid), daemon.job(job_id)["progress"]
+    used_s = processes.cpu_s(pid)
+    # What the work reported before it was stopped is in the row half a second later, sooner than the second renewal.
+    renewed(daemon, job_id)
+    renewed(daemon, job_id)
+    progress = daemon.job(job_id)["progress"]
+    renewed(daemon, job_id)
     lease = "SELECT lease_expires_at > now() AS kept FROM vidqueue.attempts WHERE ended_at IS NULL"
-    renewals = f"SELECT lease_expires_at AS at FROM vidqueue.attempts WHERE job_id = '{job_id}'"
-    before = daemon.sql(renewals)
-    until(lambda: daemon.sql(renewals) != before, what="the lease is renewed")
     assert daemon.sql(lease) == [{"kept": True}]
     assert processes.cpu_s(pid) == used_s
     shown = daemon.job(job_id)
