@@ -32,6 +32,11 @@ def sanitize_text(text: str) -> str:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def is_storable(text: str) -> bool:
+    """True if `sanitize_text` leaves a text as it is; names of files that are not UTF-8 are no such text."""
+    return _UNSTORABLE.search(text) is None
+
+
 def visible(text: str) -> str:
     """The text with every character that controls a terminal written as an escape, on one line.
 

@@ -27,7 +27,7 @@ from vidqueue.media.kinds import check_kind
 from vidqueue.processors.base import Processor
 from vidqueue.processors.media import Kind, MediaField, media_in, schema_of
 from vidqueue.processors.media import Path as Place
-from vidqueue.sanitize import sanitize_text
+from vidqueue.sanitize import is_storable, sanitize_text
 
 STDIN = "-"
 # What Ctrl-C means before and while jobs are sent.
@@ -53,7 +53,7 @@ def media_of_input(processor: Processor, values: dict[str, Any]) -> list[MediaFi
 
 def storable(processor: Processor, values: dict[str, Any]) -> dict[str, Any]:
     """Return the input with UTF-8 in place of names of files that are none; what is sent instead of them is UTF-8."""
-    odd = [one for one in media_of_input(processor, values) if sanitize_text(one.reference) != one.reference]
+    odd = [one for one in media_of_input(processor, values) if not is_storable(one.reference)]
     if odd:
         values = copy.deepcopy(values)
     for one in odd:
@@ -144,7 +144,7 @@ class Inputs:
         """True if a file is large and a daemon on this machine can read it where it lies."""
         path = Path(value).resolve()
         facts = path.stat()
-        if sanitize_text(str(path)) != str(path):
+        if not is_storable(str(path)):
             return False
         if self._may_upload or not client.is_local or not stat.S_ISREG(facts.st_mode) or facts.st_size < IN_PLACE_FROM:
             return False
@@ -170,7 +170,7 @@ def _address(value: str) -> str:
         CommandError: a request cannot hold it.
     """
     path = str(Path(value).expanduser().resolve())
-    if sanitize_text(path) != path:
+    if not is_storable(path):
         raise CommandError(f"{path} can only be uploaded: the path is not valid UTF-8.", code="input_not_found")
     return path
 

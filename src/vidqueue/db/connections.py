@@ -41,8 +41,6 @@ WAIT_S = 3600.0
 # The statement timeout as a share of the transaction's, so that the server cancels a statement before the client closes
 # the connection.
 STATEMENT_SHARE = 0.9
-
-
 # Methods of the planner that read more than the rows that are looked up.
 _NOT_BY_INDEX = ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
 

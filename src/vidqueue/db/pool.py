@@ -29,7 +29,7 @@ AWAY = (PoolTimeout, psycopg.OperationalError, *_TEMPORARY)
 _TOO_SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
 # The server is well, and the values of one statement are beyond what it can store or work on (class 54 of SQLSTATE).
 # psycopg counts them among the errors of a connection.
-BEYOND_LIMITS = (
+_BEYOND_LIMITS = (
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.StatementTooComplex,
     psycopg.errors.TooManyColumns,
@@ -37,6 +37,11 @@ BEYOND_LIMITS = (
 )
 # Two transactions conflicted, and the server ended one of them.
 _CONFLICT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+def is_of_one_statement(error: psycopg.DatabaseError) -> bool:
+    """True if the server refused the values of a statement; False if the server or the connection failed."""
+    return not isinstance(error, psycopg.OperationalError) or isinstance(error, _BEYOND_LIMITS)
 
 
 class Database:
@@ -101,7 +106,7 @@ class Database:
         try:
             async with self.pool.connection() as connection:
                 yield connection
-        except BEYOND_LIMITS:
+        except _BEYOND_LIMITS:
             raise  # a fault of ours, not of the connection
         except _TOO_SLOW as error:
             raise VidqueueError("query_timeout", f"The database did not finish in time: {error}") from error

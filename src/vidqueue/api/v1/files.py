@@ -181,7 +181,7 @@ async def _look_at(
     try:
         return await probes.answer(probing), None
     except VidqueueError as error:
-        return None, ErrorView(code=error.code, message=error.message, hint=error.hint)
+        return None, ErrorView.of(error)
     except asyncio.CancelledError:
         probing.cancel()
         services.storage.cleaning.submit(services.storage.delete, stored.id)

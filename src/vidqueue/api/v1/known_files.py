@@ -74,7 +74,7 @@ async def _examined(request: Request, file: FileRow) -> tuple[FileRow, ErrorView
     try:
         return replace(file, facts=await probes.answer(probing)), None
     except VidqueueError as error:
-        return file, ErrorView(code=error.code, message=error.message, hint=error.hint)
+        return file, ErrorView.of(error)
 
 
 ENDPOINTS = (

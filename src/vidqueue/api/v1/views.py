@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from vidqueue.db.tables.attempts import AttemptRow, LogRow
 from vidqueue.db.tables.lanes import LaneRow
+from vidqueue.errors import VidqueueError
 from vidqueue.job import Device, State
 
 
@@ -19,6 +20,11 @@ class ErrorView(BaseModel):
     code: str = Field(description="Stable code to branch on.")
     message: str = Field(description="What happened.")
     hint: str = Field(description="What to do about it.")
+
+    @classmethod
+    def of(cls, error: VidqueueError) -> Self:
+        """What an error says of itself."""
+        return cls(code=error.code, message=error.message, hint=error.hint)
 
 
 class OutputView(BaseModel):

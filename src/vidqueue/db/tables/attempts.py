@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from vidqueue.db.pool import BEYOND_LIMITS, Connection, row, rows
+from vidqueue.db.pool import Connection, is_of_one_statement, row, rows
 from vidqueue.job import AttemptRef, Backoff, RetryState, State
 from vidqueue.progress import LogLine, Progress
 from vidqueue.sanitize import sanitize_text
@@ -184,8 +184,8 @@ async def finish_together(connection: Connection, endings: Sequence[Ending]) -> 
     try:
         found = await rows(connection, "attempts", "finish_together", **values)
     except psycopg.DatabaseError as error:
-        if isinstance(error, psycopg.OperationalError) and not isinstance(error, BEYOND_LIMITS):
-            raise  # of the connection or the server, and so of all
+        if not is_of_one_statement(error):
+            raise
         return ended  # one of them is refused, and alone each learns whether it is
     for one in found:
         place = one.pop("place")

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
-from vidqueue.db.pool import BEYOND_LIMITS, Connection, row, rows
+from vidqueue.db.pool import Connection, is_of_one_statement, row, rows
 from vidqueue.db.tables.jobs import NewJob
 
 _TOGETHER = (
@@ -48,8 +48,8 @@ async def enqueue_together(connection: Connection, together: Sequence[NewJob]) -
     try:
         found = await rows(connection, "jobs", "enqueue_together", owner=together[0].owner, jobs=encoded)
     except psycopg.DatabaseError as error:
-        if isinstance(error, psycopg.OperationalError) and not isinstance(error, BEYOND_LIMITS):
-            raise  # of the connection or the server, and so of all
+        if not is_of_one_statement(error):
+            raise
         found = []
     queued = {one["place"]: one["id"] for one in found}
     return [queued.get(place) for place in range(1, len(together) + 1)]
