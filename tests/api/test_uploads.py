@@ -245,5 +245,7 @@ async def test_no_space_refuses_an_upload_before_it_is_read(
     url = await begin(client)
     monkeypatch.setattr("vidqueue.storage.disk_space.shutil.disk_usage", lambda _: type("U", (), {"free": 1000})())
     assert code(await send(client, url, BYTES, 0)) == (507, "no_space")
+    more = await client.post("/v1/uploads", headers=TUS | {"Upload-Length": "5000"})
+    assert code(more) == (507, "no_space"), "a client that cannot send all its bytes is told before the first one"
     monkeypatch.undo()
     assert (await send(client, url, BYTES, await offset_of(client, url))).status_code == 204

@@ -42,8 +42,8 @@ async def test_six_uploads_in_flight_leave_the_low_water_mark_free(volume: Volum
             yield piece
 
     async def upload() -> Stored:
-        pieces = watched(reservations.counted(body(SIZE), announced))
-        return await storage.receive(pieces, limit=2 * SIZE)
+        async with reservations.counted(body(SIZE), announced) as pieces:
+            return await storage.receive(watched(pieces), limit=2 * SIZE)
 
     done = await asyncio.gather(*(upload() for _ in range(6)), return_exceptions=True)
     refused = [one for one in done if isinstance(one, VidqueueError)]
@@ -65,26 +65,45 @@ async def test_an_upload_waits_for_the_room_of_one_that_was_refused(volume: Volu
     reservations = Reservations(volume.folder, LOW_WATER_MIB, Storage(volume.folder).threads)
     refused = volume.folder / "refused"
 
-    async def fill() -> None:
+    async def second() -> int:
+        async with reservations.counted(body(SIZE), None) as pieces:
+            return len(await anext(pieces))
+
+    async def fill(pieces: AsyncIterator[bytes]) -> None:
         with refused.open("wb", buffering=0) as file:
-            async for piece in reservations.counted(body(4 * SIZE), None):
+            async for piece in pieces:
                 file.write(piece)
 
-    with pytest.raises(VidqueueError, match="not enough free disk space"):
-        await fill()
-    second = asyncio.ensure_future(anext(reservations.counted(body(SIZE), None)))
-    assert await asyncio.wait([second], timeout=0.2) == (set(), {second})
-    refused.unlink()
-    assert len(await second) == MEBIBYTE
+    async with reservations.counted(body(4 * SIZE), None) as pieces:
+        with pytest.raises(VidqueueError, match="not enough free disk space"):
+            await fill(pieces)
+        waits = asyncio.create_task(second())
+        # However long the removal takes: more than this, on a slow disk.
+        assert await asyncio.wait([waits], timeout=0.2) == (set(), {waits})
+        refused.unlink()
+        assert not waits.done()
+    assert await waits == MEBIBYTE
+
+
+async def test_an_upload_is_refused_once_no_other_gives_its_space_back(volume: Volume) -> None:
+    reservations = Reservations(volume.folder, LOW_WATER_MIB, Storage(volume.folder).threads)
+    async with reservations.counted(body(SIZE), SIZE) as pieces:
+        await anext(pieces)
+        with pytest.raises(VidqueueError, match="not enough free disk space"):
+            async with reservations.counted(body(4 * SIZE), 4 * SIZE) as more:
+                await anext(more)
+        with pytest.raises(VidqueueError, match="not enough free disk space"):
+            await reservations.require(3 * SIZE)
+    await reservations.require(3 * SIZE)
 
 
 async def test_an_upload_ends_when_others_take_the_room(volume: Volume) -> None:
     reservations = Reservations(volume.folder, LOW_WATER_MIB, Storage(volume.folder).threads)
-    pieces = reservations.counted(body(4 * SIZE), None)
-    await anext(pieces)
-    volume.fill(leaving=LOW_WATER_MIB * MEBIBYTE)
-    with pytest.raises(VidqueueError, match="not enough free disk space"):
-        async for _ in pieces:
-            pass
+    async with reservations.counted(body(4 * SIZE), None) as pieces:
+        await anext(pieces)
+        volume.fill(leaving=LOW_WATER_MIB * MEBIBYTE)
+        with pytest.raises(VidqueueError, match="not enough free disk space"):
+            async for _ in pieces:
+                pass
     volume.make_room()
     assert reservations._unwritten == {}

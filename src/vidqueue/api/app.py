@@ -58,10 +58,11 @@ def build(services: Services, job_pool: Database | None = None) -> Starlette:
     app.state.submit_queue = SubmitQueue(job_pool or services.database, services.database)
     app.state.estimates = Estimates(services.database)
     inputs = settings.inputs
+    reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
+    app.state.reservations = reservations
     app.state.uploads = Uploads(
-        services.database, services.storage, days=inputs.resumable_days, max_mib=inputs.max_resumable_mib
+        services.database, services.storage, reservations, days=inputs.resumable_days, max_mib=inputs.max_resumable_mib
     )
-    app.state.reservations = Reservations(settings.data_dir, settings.disk.low_water_mib, services.storage.threads)
     app.state.openapi = docs.Description(_describe)
     return app
 

@@ -25,6 +25,7 @@ from vidqueue.jobs.quota import require_room
 from vidqueue.storage import names
 from vidqueue.storage.descriptors import try_lock
 from vidqueue.storage.digests import Digests, Hashes
+from vidqueue.storage.disk_space import Reservations
 from vidqueue.storage.local import OLD_S, Storage
 from vidqueue.storage.partial import Partial
 
@@ -54,9 +55,12 @@ class _Writing:
 class Uploads:
     """Receives resumable uploads."""
 
-    def __init__(self, database: Database, storage: Storage, *, days: float, max_mib: int) -> None:
+    def __init__(
+        self, database: Database, storage: Storage, reservations: Reservations, *, days: float, max_mib: int
+    ) -> None:
         self._database = database
         self._storage = storage
+        self._reservations = reservations
         self._keep_s = days * DAY_S
         self.max_size = max_mib << 20
         self._digests: OrderedDict[UUID, tuple[int, Digests]] = OrderedDict()
@@ -65,10 +69,12 @@ class Uploads:
         """Create an upload.
 
         Raises:
-            VidqueueError: `payload_too_large`, `limit_reached`.
+            VidqueueError: `payload_too_large`, `limit_reached`, `no_space`.
         """
         if self.max_size and upload.length > self.max_size:
             raise VidqueueError("payload_too_large", f"An upload has at most {self.max_size} bytes.")
+        # Space may be freed before the last byte comes, but a client that cannot send them all should learn it now.
+        await self._reservations.require(upload.length)
         async with self._database.transaction() as connection:
             await require_room(connection, upload.owner, upload.length)
             if not await uploads.add(connection, upload, keep_s=self._keep_s):

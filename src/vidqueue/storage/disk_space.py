@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from vidqueue.errors import VidqueueError
@@ -16,9 +16,6 @@ MEBIBYTE = 1 << 20
 MARGIN = 1.1
 # How much an upload without Content-Length reserves at a time.
 STEP = 16 * MEBIBYTE
-# How long the removal of a refused upload's bytes may take, and how often others look meanwhile whether they are gone.
-REMOVAL_S = 2.0
-_LOOK_S = 0.05
 
 
 def is_short_of_space(folder: Path, low_water_mib: int, *, was_short: bool = False) -> bool:
@@ -37,17 +34,42 @@ class Reservations:
         self._reserving = asyncio.Lock()
         # Bytes that each upload has reserved and not written yet.
         self._unwritten: dict[object, int] = {}
-        # Until when the bytes of an upload that was refused may still be there.
-        self._removed_by = float("-inf")
+        # Uploads that receive no more although they are not whole, until their bytes are removed.
+        self._ending: dict[object, asyncio.Event] = {}
+        self._ended = 0
 
-    async def counted(self, body: AsyncIterator[bytes], announced: int | None) -> AsyncIterator[bytes]:
-        """Yield the pieces of an upload while there is space for it; `announced` is its size, if known.
+    async def require(self, size: int) -> None:
+        """Refuse an upload of this size if there is no space for it now; this reserves nothing.
 
         Raises:
-            VidqueueError: `no_space` or `storage_unreachable`, before the first piece or between two.
+            VidqueueError: `no_space` or `storage_unreachable`.
+        """
+        usage = await self._threads.run(shutil.disk_usage, self._folder)
+        if usage.free - sum(self._unwritten.values()) - size < self._low_water:
+            raise _no_space()
+
+    @asynccontextmanager
+    async def counted(self, body: AsyncIterator[bytes], announced: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield an upload whose pieces come while there is space for it; `announced` is its size, if known.
+
+        The block receives it, and removes what it does not keep: then others get the space that it has reserved. Its
+        pieces raise `no_space` and `storage_unreachable`, before the first one or between two.
         """
         upload = object()
-        self._unwritten[upload] = checked_at = written = 0
+        self._unwritten[upload] = 0
+        try:
+            async with aclosing(self._pieces(upload, body, announced)) as pieces:
+                yield pieces
+        finally:
+            del self._unwritten[upload]
+            if upload in self._ending:
+                self._ended += 1
+                self._ending.pop(upload).set()
+
+    async def _pieces(
+        self, upload: object, body: AsyncIterator[bytes], announced: int | None
+    ) -> AsyncGenerator[bytes, None]:
+        checked_at = written = 0
         try:
             await self._reserve(upload, announced or STEP)
             async for piece in body:
@@ -61,24 +83,25 @@ class Reservations:
                 # The consumer asks for the next piece once this one is on the disk.
                 self._unwritten[upload] -= len(piece)
                 written += len(piece)
-        except VidqueueError:
-            if written:
-                self._removed_by = time.monotonic() + REMOVAL_S
+        except BaseException:
+            self._ending[upload] = asyncio.Event()
             raise
-        finally:
-            del self._unwritten[upload]
 
     async def _reserve(self, upload: object, size: int) -> None:
-        """Reserve space; if there is too little, wait for that of uploads that were refused just now.
+        """Reserve space; if there is too little, wait for that of uploads which are being removed.
 
         Otherwise all uploads that fill the disk together would be refused at one moment, although some have room
         without the others.
         """
-        patience = time.monotonic() + REMOVAL_S
-        while not await self._has_reserved(upload, size):
-            if time.monotonic() >= min(patience, self._removed_by):
-                raise VidqueueError("no_space", "There is not enough free disk space for this upload.")
-            await asyncio.sleep(_LOOK_S)
+        while True:
+            ended = self._ended
+            if await self._has_reserved(upload, size):
+                return
+            # The bytes of one that has ended meanwhile may still have been there when the free space was read.
+            if self._ended == ended:
+                if not self._ending:
+                    raise _no_space()
+                await next(iter(self._ending.values())).wait()
 
     async def _has_reserved(self, upload: object, size: int) -> bool:
         async with self._reserving:
@@ -88,3 +111,7 @@ class Reservations:
                 return False
             self._unwritten[upload] += size
             return True
+
+
+def _no_space() -> VidqueueError:
+    return VidqueueError("no_space", "There is not enough free disk space for this upload.")

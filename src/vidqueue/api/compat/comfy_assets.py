@@ -67,20 +67,21 @@ async def upload_asset(request: Request) -> Response:
         await require_room(connection, owner, native.announced(request) or 1)
     stored: Stored | None = None
     told: dict[str, str] = {}
-    try:
-        async for part in FormParts(request.headers["content-type"], native.body_of(request)):
-            if part.name == "file" and part.filename is not None and stored is None:
-                stored = await _received(request, part)
-                told = {"file_path": part.filename, "content_type": part.media_type} | told
-            elif part.name != "file":
-                told[part.name] = await _text(part)
-        if stored is None:
-            raise VidqueueError("invalid_request", "The form has no file named `file`.")
-        _require_hash(stored, told.get("expected_hash"))
-    except BaseException:
-        if stored is not None:
-            await _drop(request, stored)
-        raise
+    async with native.body_of(request) as body:
+        try:
+            async for part in FormParts(request.headers["content-type"], body):
+                if part.name == "file" and part.filename is not None and stored is None:
+                    stored = await _received(request, part)
+                    told = {"file_path": part.filename, "content_type": part.media_type} | told
+                elif part.name != "file":
+                    told[part.name] = await _text(part)
+            if stored is None:
+                raise VidqueueError("invalid_request", "The form has no file named `file`.")
+            _require_hash(stored, told.get("expected_hash"))
+        except BaseException:
+            if stored is not None:
+                await _drop(request, stored)
+            raise
     return await _kept(request, stored, told, owner)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from urllib.parse import unquote
 from uuid import UUID
@@ -140,15 +141,16 @@ async def delete_file(request: Request, file_id: UUID) -> Response:
 
 async def _receive_raw(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit)
-    stored = await services.storage.receive(body_of(request), limit=limit)
+    async with body_of(request) as body:
+        stored = await services.storage.receive(body, limit=limit)
     return Received(stored, "", media_type_of(request))
 
 
 async def _receive_form(request: Request, services: Services, limit: int) -> Received:
     refuse_too_long(request, limit + FORM_ALLOWANCE)
-    body = _at_most(body_of(request), limit + FORM_ALLOWANCE)
-    part = FilePart(request.headers["content-type"], body)
-    stored = await services.storage.receive(part.data(), limit=limit)
+    async with body_of(request) as body:
+        part = FilePart(request.headers["content-type"], _at_most(body, limit + FORM_ALLOWANCE))
+        stored = await services.storage.receive(part.data(), limit=limit)
     return Received(stored, part.name, part.media_type)
 
 
@@ -158,8 +160,8 @@ def announced(request: Request) -> int | None:
     return int(given) if given.isdecimal() else None
 
 
-def body_of(request: Request) -> AsyncIterator[bytes]:
-    """Return the body, refused where the disk has no room for it besides what other uploads have reserved."""
+def body_of(request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    """Yield the body, refused where the disk has no room for it besides what other uploads have reserved."""
     reservations: Reservations = request.app.state.reservations
     return reservations.counted(chunks(request), announced(request))
 

@@ -107,7 +107,8 @@ async def append_upload(request: Request, upload_id: UUID) -> Response:
             hint = f"Send `Content-Type: {PATCH_TYPE}`."
             raise VidqueueError("unsupported_media_type", "The Content-Type is not that of tus.", hint=hint)
         offset = _number(request, "Upload-Offset")
-        upload = await _uploads(request).append(upload_id, offset, body_of(request), owner=scope_of(request))
+        async with body_of(request) as body:
+            upload = await _uploads(request).append(upload_id, offset, body, owner=scope_of(request))
         if upload.finished_at is not None:
             await _probe(request, upload)
         return Response(status_code=204, headers=tus_headers(upload))
@@ -238,7 +239,7 @@ ENDPOINTS = (
         handler=create_upload,
         tag="files",
         answers={201: Answer("Bytes may come.", {JSON: UploadState}, _OFFSET | {"Location": "Address of the upload."})},
-        errors=("tus_version", "payload_too_large", "limit_reached", "input_empty"),
+        errors=("tus_version", "payload_too_large", "limit_reached", "no_space", "input_empty"),
     ),
     Endpoint(
         method="GET",

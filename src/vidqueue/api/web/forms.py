@@ -12,6 +12,7 @@ import binascii
 import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Literal
@@ -68,8 +69,8 @@ async def read(request: Request) -> FormData:
     return form
 
 
-def pieces_of(request: Request) -> AsyncIterator[bytes]:
-    """Return the body of a form with files, refused where the disk has no room for it."""
+def pieces_of(request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    """Yield the body of a form with files, refused where the disk has no room for it."""
     reservations: Reservations = request.app.state.reservations
     announced = request.headers.get("content-length", "")
     return reservations.counted(chunks(request), int(announced) if announced.isdecimal() else None)

@@ -163,23 +163,24 @@ async def _read(request: Request, source: Field | None) -> Filled:
     if media_type_of(request) != "multipart/form-data":
         raise VidqueueError("unsupported_media_type", "A form is expected here.", hint="Use the API at /v1 instead.")
     filled, has_token = Filled(), False
-    async for part in FormParts(request.headers["content-type"], forms.pieces_of(request)):
-        if part.filename is None:
-            text = await _text(part, filled)
-            if part.name == "token":
-                forms.require_token(request, text)
-                has_token = True
-            elif source and part.name == source.key:
-                filled.sources += [(line.strip(), "") for line in text.splitlines() if line.strip()]
-            elif len(filled.sources) and part.name == "name":
-                # The name of the file that a script has uploaded before.
-                filled.sources[-1] = (filled.sources[-1][0], text)
-            else:
-                filled.texts[part.name] = text
-        elif part.filename and not has_token:
-            forms.require_token(request, "")
-        elif part.filename:
-            await _store(request, part, source, filled)
+    async with forms.pieces_of(request) as pieces:
+        async for part in FormParts(request.headers["content-type"], pieces):
+            if part.filename is None:
+                text = await _text(part, filled)
+                if part.name == "token":
+                    forms.require_token(request, text)
+                    has_token = True
+                elif source and part.name == source.key:
+                    filled.sources += [(line.strip(), "") for line in text.splitlines() if line.strip()]
+                elif len(filled.sources) and part.name == "name":
+                    # The name of the file that a script has uploaded before.
+                    filled.sources[-1] = (filled.sources[-1][0], text)
+                else:
+                    filled.texts[part.name] = text
+            elif part.filename and not has_token:
+                forms.require_token(request, "")
+            elif part.filename:
+                await _store(request, part, source, filled)
     if not has_token:
         forms.require_token(request, "")
     return filled
