@@ -25,6 +25,7 @@ from vidqueue.db.embedded import server as embedded
 from vidqueue.db.embedded.programs import EmbeddedError
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
+from vidqueue.db.installation import OtherDatabaseError, require_own
 from vidqueue.db.pool import Database, row
 from vidqueue.db.tables import reports
 from vidqueue.errors import DATABASE_BUSY, VidqueueError
@@ -85,6 +86,7 @@ REFUSALS: dict[type[Exception], tuple[str, int]] = {
     DataFolderError: ("data_folder_unusable", 78),
     CannotListenError: ("address_in_use", 75),
     NotAllowedError: ("configuration_not_allowed", 78),
+    OtherDatabaseError: ("configuration_not_allowed", 78),
 }
 
 
@@ -162,7 +164,7 @@ async def running(
     """Run a daemon for the block. It drains at the end, or interrupts its jobs at once if `drain` is hurried.
 
     Raises:
-        DataFolderBusyError, DataFolderError, NotAllowedError: it cannot start.
+        DataFolderBusyError, DataFolderError, NotAllowedError, OtherDatabaseError: it cannot start.
         DatabaseUnfitError, MigrationError, EmbeddedError: it cannot start.
     """
     _load_processors(settings)
@@ -173,6 +175,8 @@ async def running(
         stack.enter_context(data_folder.only_daemon(settings.data_dir, lock))
         database_url = await _database_url(settings, role, stack, watchdog)
         version = await require_fit(database_url)
+        # Before it is changed: the programs on another database may be older than this one.
+        await require_own(database_url, settings.data_dir)
         applied = await migrate.migrate(database_url)
         log.info("database_ready", postgresql=version, migrations_applied=applied)
         drain = drain or Drain()
@@ -181,7 +185,7 @@ async def running(
             origins=origins or {},
             stopping=drain.begun,
         )
-        await _require_own_database(services)
+        await _keep_database_id(services)
         if role != "worker":
             await _require_key(services)
         async with services.database.statement() as connection:
@@ -267,17 +271,13 @@ def _sender(services: Services) -> Sender:
     )
 
 
-async def _require_own_database(services: Services) -> None:
+async def _keep_database_id(services: Services) -> None:
     """Refuse another database than before: reconciliation removes bytes without a row, which would be all of them."""
-    async with services.database.transaction() as connection:
+    async with services.database.statement() as connection:
         found = await row(connection, "system", "installation")
     assert found is not None
     if services.storage.read_or_create(data_folder.DATABASE, str(found["id"])) != str(found["id"]):
-        folder = services.settings.data_dir
-        raise NotAllowedError(
-            f"{folder} belongs to another database. Use that database, or another data_dir; "
-            f"if this database was restored from a dump of that one, remove {folder}/database_id."
-        )
+        raise OtherDatabaseError(services.settings.data_dir)
 
 
 @contextmanager

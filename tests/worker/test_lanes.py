@@ -23,6 +23,8 @@ from structlog.testing import capture_logs
 from tests.daemon import alive, promised
 from tests.factory import Queue, eventually
 from vidqueue import daemon
+from vidqueue.db import migrate
+from vidqueue.db.installation import OtherDatabaseError, require_own
 from vidqueue.db.pool import Connection, Database
 from vidqueue.db.tables import attempts
 from vidqueue.db.tables.jobs import JobRow
@@ -32,6 +34,7 @@ from vidqueue.jobs import control, reaper
 from vidqueue.ops import failpoints, processes
 from vidqueue.processors import registry
 from vidqueue.services import Services
+from vidqueue.settings.schema import Settings
 from vidqueue.storage.local import Storage, Stored
 from vidqueue.worker.executor.messages import TOLD_IN_PART, UNKNOWN_TYPE, RunJob
 from vidqueue.worker.executor.parent import Executor
@@ -496,10 +499,33 @@ async def test_dispatch_goes_on_after_a_connection_was_lost_in_the_middle_of_it(
 
 
 async def test_a_data_folder_of_another_database_is_refused(services: Services) -> None:
-    await daemon._require_own_database(services)
+    await daemon._keep_database_id(services)
+    await require_own(services.database.url, services.settings.data_dir)
     (services.settings.data_dir / "database_id").write_text(str(uuid4()))
-    with pytest.raises(daemon.NotAllowedError, match="belongs to another database"):
-        await daemon._require_own_database(services)
+    with pytest.raises(OtherDatabaseError, match="belongs to another database"):
+        await daemon._keep_database_id(services)
+
+
+@pytest.mark.parametrize(
+    "made",
+    ["DELETE FROM vidqueue.migrations WHERE name >= '0141'", "DROP SCHEMA vidqueue CASCADE"],
+    ids=["old", "empty"],
+)
+async def test_a_database_that_the_data_folder_does_not_belong_to_is_refused_before_it_is_migrated(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        await connection.execute(made.encode())
+    before = await migrate.pending(database_url)
+    assert before
+    (tmp_path / "database_id").write_text(str(uuid4()))
+    # The other tests of this process work with the processors as they are.
+    monkeypatch.setattr(daemon, "_load_processors", lambda _: None)
+    settings = Settings.model_validate({"data_dir": tmp_path, "database": {"url": database_url}})
+    with pytest.raises(OtherDatabaseError, match="belongs to another database"):
+        async with daemon.running(settings):
+            pass
+    assert await migrate.pending(database_url) == before
 
 
 async def test_a_lane_goes_from_job_to_job_with_one_delivery(queue: Queue, services: Services) -> None:

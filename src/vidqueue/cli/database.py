@@ -195,7 +195,7 @@ async def _require_own(address: str, data_dir: Path) -> None:
     from vidqueue.db.installation import installation_of
 
     expected = data_folder.database_of(data_dir)
-    if expected and await installation_of(address) not in (None, expected):
+    if expected and await installation_of(address) not in (None, "", expected):
         raise CommandError(
             f"{data_dir} belongs to another database than this one.",
             exit=Exit.CONFIG,
