@@ -5,7 +5,8 @@ SET synchronous_commit = off;
 
 INSERT INTO vidqueue.owners (name) SELECT 'team' || n FROM generate_series(1, 9) n ON CONFLICT DO NOTHING;
 INSERT INTO vidqueue.lanes (id, node, host, name, device, takes, queue)
-VALUES ('00000000-0000-7000-8000-00000000000a', '00000000-0000-7000-8000-00000000000b', 'old', 'cpu0', 'cpu', '{cpu}', 'lane:old');
+VALUES ('00000000-0000-7000-8000-00000000000a', '00000000-0000-7000-8000-00000000000b', 'old', 'cpu0', 'cpu', '{cpu}', 'lane:old')
+ON CONFLICT DO NOTHING;
 
 CREATE TEMP TABLE made AS
 SELECT n, at,
@@ -16,18 +17,19 @@ SELECT n, at,
        CASE WHEN n %% 1000 = 1 THEN 'rare' WHEN n %% 4 = 1 THEN 'second' ELSE 'bench' END AS processor,
        CASE WHEN n > %(finished)s THEN 'queued' WHEN n %% 100 < 3 THEN 'failed' WHEN n %% 100 < 5 THEN 'canceled' ELSE 'succeeded' END AS state,
        -- A page and more have it, in a short history too.
-       CASE WHEN n %% ((%(finished)s + %(waiting)s) / 100) = 7 THEN '{once}' WHEN n %% 10 = 3 THEN '{nightly,shown}' ELSE '{}' END::text[] AS tags
+       CASE WHEN n %% greatest(8, (%(finished)s + %(waiting)s) / 100) = 7 THEN '{once}' WHEN n %% 10 = 3 THEN '{nightly,shown}' ELSE '{}' END::text[] AS tags
 FROM (SELECT n, date_trunc('milliseconds', now()) - interval '2 minutes'
                 - make_interval(secs => (%(finished)s + %(waiting)s - n) * 2592000.0 / (%(finished)s + %(waiting)s)) AS at
       FROM generate_series(1, %(finished)s + %(waiting)s) n) numbers;
 
 INSERT INTO vidqueue.jobs (id, owner, processor, input, tags, device, state, attempt, failures, lane, progress, error_code,
-                           error_message, created_at, queued_at, run_at, rank, ready, waits_since, demand, started_at,
-                           finished_at)
+                           error_message, created_at, queued_at, run_at, expires_at, rank, ready, waits_since, demand,
+                           started_at, finished_at)
 SELECT id, owner, processor, '{"video": "/srv/in.mp4", "quality": "high"}', tags, 'cpu', state,
        CASE WHEN state IN ('succeeded', 'failed') THEN 1 ELSE 0 END, CASE state WHEN 'failed' THEN 1 ELSE 0 END, 'cpu0',
        CASE state WHEN 'succeeded' THEN 1 ELSE 0 END, CASE state WHEN 'failed' THEN 'ffmpeg_failed' END,
-       CASE state WHEN 'failed' THEN 'It broke.' END, at, at, at, extract(epoch FROM at), state = 'queued', at,
+       CASE state WHEN 'failed' THEN 'It broke.' END, at, at, at, at + interval '1 year', extract(epoch FROM at),
+       state = 'queued', at,
        -- As the trigger stamp_job makes it.
        CASE state WHEN 'queued' THEN hashtextextended(concat_ws(E'\x1f', processor, 'cpu', 0, '', ''), 0) END,
        CASE WHEN state IN ('succeeded', 'failed') THEN at + interval '5 s' END,
@@ -36,11 +38,10 @@ FROM made;
 
 INSERT INTO vidqueue.attempts (job_id, number, fence, lane_id, lane, host, dispatched_at, started_at, ended_at, lease_expires_at,
                                outcome, error_code, error_message)
-SELECT id, 1, n, '00000000-0000-7000-8000-00000000000a', 'cpu0', 'old', at + interval '5 s', at + interval '5 s',
+SELECT id, 1, nextval('vidqueue.fences'), '00000000-0000-7000-8000-00000000000a', 'cpu0', 'old', at + interval '5 s', at + interval '5 s',
        at + interval '5 s' + interval '1 ms', at + interval '95 s', state, CASE state WHEN 'failed' THEN 'ffmpeg_failed' END,
        CASE state WHEN 'failed' THEN 'It broke.' END
 FROM made WHERE state IN ('succeeded', 'failed');
-SELECT setval('vidqueue.fences', %(finished)s + %(waiting)s + 1);
 
 INSERT INTO vidqueue.attempt_logs (job_id, attempt, level, text)
 SELECT id, 1, 'info', 'A line.' FROM made WHERE state IN ('succeeded', 'failed');

@@ -105,7 +105,7 @@ WHERE l.node = %(node)s AND a.ended_at IS NULL
 -- Attempts whose lease has expired. No lane can renew while the server is down, so each lease starts again when the
 -- server does.
 SELECT a.job_id, a.number AS attempt, a.fence FROM vidqueue.attempts a
-WHERE a.ended_at IS NULL AND a.lease_expires_at < clock_timestamp()
+WHERE a.ended_at IS NULL AND a.lease_expires_at < statement_timestamp()
   AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)
 
 -- name: open_on_machine

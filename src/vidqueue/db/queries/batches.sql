@@ -41,7 +41,8 @@ SELECT job_id, depends_on, %(reads)s FROM unnest(%(job_ids)s::uuid[], %(depends_
 
 -- name: lock_dependencies
 -- Locked until the new jobs are committed, so that a job that fails meanwhile sees that they depend on it.
-SELECT id, state FROM vidqueue.jobs WHERE id = ANY (%(ids)s) AND owner = %(owner)s ORDER BY id FOR SHARE
+-- IS NOT DISTINCT FROM is no condition of an index, so they are looked up by id and not among all jobs of the owner.
+SELECT id, state FROM vidqueue.jobs WHERE id = ANY (%(ids)s) AND owner IS NOT DISTINCT FROM %(owner)s ORDER BY id FOR SHARE
 
 -- name: get
 SELECT b.id, b.owner, b.title, b.jobs AS size, b.queued, b.running, b.succeeded, b.failed, b.canceled, b.deleted,

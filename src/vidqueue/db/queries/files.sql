@@ -70,16 +70,20 @@ FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id JOIN vidqueue.
 WHERE o.job_id = %(job_id)s AND o.name = %(name)s AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)
 
 -- name: get_many
-SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files
-WHERE id = ANY (%(ids)s) AND owner = %(owner)s
+SELECT found.* FROM (SELECT DISTINCT unnest(%(ids)s::uuid[]) AS id) AS wanted CROSS JOIN LATERAL (
+    SELECT id, owner, name, media_type, size, sha256, blake3, facts, created_at, node, missing_at FROM vidqueue.files f
+    -- One look into the index for each, not one at all files of the owner.
+    WHERE f.id = wanted.id OFFSET 0) found
+WHERE found.owner = %(owner)s
 
 -- name: outputs
 -- The files behind many references to outputs, each with the job and the name of the reference.
-SELECT o.job_id, o.name AS output, f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.blake3, f.facts, f.created_at, f.node, f.missing_at
-FROM unnest(%(job_ids)s::uuid[], %(names)s::text[]) AS wanted (job_id, name)
-JOIN vidqueue.outputs o ON o.job_id = wanted.job_id AND o.name = wanted.name
-JOIN vidqueue.files f ON f.id = o.file_id
-JOIN vidqueue.jobs j ON j.id = o.job_id AND j.owner = %(owner)s
+SELECT found.* FROM unnest(%(job_ids)s::uuid[], %(names)s::text[]) AS wanted (job_id, name) CROSS JOIN LATERAL (
+    SELECT o.job_id, o.name AS output, f.id, f.owner, f.name, f.media_type, f.size, f.sha256, f.blake3, f.facts, f.created_at, f.node, f.missing_at
+    FROM vidqueue.outputs o JOIN vidqueue.files f ON f.id = o.file_id JOIN vidqueue.jobs j ON j.id = o.job_id
+    WHERE o.job_id = wanted.job_id AND o.name = wanted.name AND j.owner = %(owner)s
+    -- A few looks into indexes for each; a join might be planned to read all that the owner has.
+    OFFSET 0) found
 
 -- name: publish
 INSERT INTO vidqueue.outputs (job_id, name, attempt, file_id) VALUES (%(job_id)s, %(name)s, %(attempt)s, %(file_id)s)
@@ -128,7 +132,9 @@ UPDATE vidqueue.files SET node = %(node)s WHERE id = ANY (%(ids)s) AND node IS N
 -- name: claim_jobs
 -- Waiting jobs that read such files go to the node of their inputs from now on.
 UPDATE vidqueue.jobs j SET node = vidqueue.node_of_inputs(j.id)
-WHERE j.state = 'queued' AND j.id IN (SELECT u.job_id FROM vidqueue.job_files u WHERE u.file_id = ANY (%(ids)s))
+WHERE j.id = ANY (ARRAY(SELECT u.job_id FROM vidqueue.job_files u WHERE u.file_id = ANY (%(ids)s)))
+  -- No condition of an index, so that not all waiting jobs are looked at.
+  AND j.state IS NOT DISTINCT FROM 'queued'
 
 -- name: promised
 SELECT id, sha256 FROM vidqueue.files WHERE node = %(node)s AND id > %(after)s ORDER BY id LIMIT %(limit)s

@@ -81,15 +81,19 @@ LEFT JOIN LATERAL (
         -- One look into the index for each; a join might be planned to read all jobs.
         WHERE j.id = a.id OFFSET 0) why
 )
+SELECT shown.* FROM picked
+LEFT JOIN line w ON w.id = picked.id
+LEFT JOIN reasons r ON r.demand = w.demand AND r.owner = w.owner
+-- One look into the index for each.
+CROSS JOIN LATERAL (
 -- include: columns
        CASE WHEN w.id IS NOT NULL THEN least(w.position, 1000) END AS position,
        w.id IS NOT NULL AND w.position > 1000 AS position_is_bound,
        CASE WHEN r.demand IS NOT NULL THEN r.wait_reason WHEN j.state = 'queued' THEN vidqueue.wait_reason(j) END AS wait_reason,
        CASE WHEN r.demand IS NOT NULL THEN r.opens_at WHEN j.state = 'queued' THEN vidqueue.opens_at(j) END AS opens_at
-FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
-LEFT JOIN line w ON w.id = j.id
-LEFT JOIN reasons r ON w.id IS NOT NULL AND r.demand = j.demand AND r.owner = j.owner
+FROM vidqueue.jobs j
 -- include: outputs
+WHERE j.id = picked.id OFFSET 0) shown
 
 -- name: get
 -- One job as the lists show it, at a third less than a list of one. Its position counts the jobs before it, those of the other
@@ -121,10 +125,13 @@ SELECT state FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL O
 
 -- part: page
 -- In the queue are the jobs that could run now if a lane were idle: those that are ready, and those whose run_at has passed
--- since the last dispatch. The queue is not read if no job of the page is in it.
+-- since the last dispatch. The queue is not read if no job of the page is in it. The steps are written so that each has one
+-- plan only: statistics of a table that was nearly empty would choose joins that look at the line once for each job.
 , waiting AS MATERIALIZED (
-    SELECT j.id, j.demand, j.owner FROM picked JOIN vidqueue.jobs j ON j.id = picked.id
-    WHERE j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now()
+    SELECT j.id, j.demand, j.owner FROM picked CROSS JOIN LATERAL (
+        SELECT j.id, j.demand, j.owner, j.ready OR j.state = 'queued' AND j.unmet = 0 AND j.run_at <= now() AS is_in_line
+        FROM vidqueue.jobs j WHERE j.id = picked.id OFFSET 0) j
+    WHERE j.is_in_line
 ), front AS (
     SELECT q.id, row_number() OVER (PARTITION BY pools.lanes ORDER BY q.rank, q.id) AS position
     FROM pools CROSS JOIN LATERAL (
@@ -134,13 +141,17 @@ SELECT state FROM vidqueue.jobs WHERE id = %(id)s AND (%(owner)s::text IS NULL O
         UNION ALL
         (SELECT w.id, w.rank FROM vidqueue.jobs w
          WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now() AND w.device = pools.device
-         LIMIT 1000)) q
+         ORDER BY w.run_at LIMIT 1000)) q
     WHERE EXISTS (SELECT FROM waiting)
-), line AS (
-    SELECT waiting.id, waiting.demand, waiting.owner, coalesce(front.position, 1001) AS position FROM waiting LEFT JOIN front ON front.id = waiting.id
+), line AS MATERIALIZED (
+    SELECT w.id, min(w.demand) AS demand, min(w.owner) AS owner, coalesce(min(w.position), 1001) AS position
+    FROM (SELECT id, demand, owner, NULL::bigint AS position FROM waiting
+          UNION ALL
+          SELECT id, NULL, NULL, position FROM front) w
+    GROUP BY w.id HAVING min(w.owner) IS NOT NULL
 )
 -- include: shown
-ORDER BY j.id DESC
+ORDER BY picked.id DESC
 
 -- part: owners
 -- One owner, or all owners.
@@ -193,16 +204,19 @@ WITH
 SELECT id FROM picked ORDER BY id DESC
 
 -- part: picked_of_processor
+-- Bounds of all three columns together, and their order, are those of one index only: another would find the jobs of all
+-- processors in the state.
 picked AS MATERIALIZED (
     SELECT found.id, found.state
     FROM
 -- include: owners
     AS o (name) CROSS JOIN unnest(%(states)s::text[]) AS s (state) CROSS JOIN LATERAL (
         SELECT j.id, j.state FROM vidqueue.jobs j
-        WHERE j.owner = o.name AND j.processor = %(processor)s AND j.state = s.state AND j.id < %(before)s AND j.id >= %(from)s
+        WHERE j.owner = o.name AND (j.processor, j.state, j.id) < (%(processor)s, s.state, %(before)s)
+          AND (j.processor, j.state, j.id) >= (%(processor)s, s.state, %(from)s)
           AND (%(created_after)s::timestamptz IS NULL OR j.created_at >= %(created_after)s)
           AND (%(created_before)s::timestamptz IS NULL OR j.created_at < %(created_before)s)
-        ORDER BY j.id DESC LIMIT %(limit)s) found
+        ORDER BY j.processor DESC, j.state DESC, j.id DESC LIMIT %(limit)s) found
     ORDER BY found.id DESC LIMIT %(limit)s
 )
 
@@ -367,11 +381,13 @@ UPDATE vidqueue.jobs SET
 WHERE id = ANY (%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND state IN ('failed', 'canceled')
 
 -- name: expire
--- Fail jobs that have not begun by expires_at, a hundred at a time. An interrupted job did begin in time.
+-- Fail jobs that have not begun by expires_at, a hundred at a time. An interrupted job did begin in time. Unlike clock_timestamp(),
+-- statement_timestamp() can be a bound of an index: those whose deadline is to come are not looked at.
 UPDATE vidqueue.jobs j SET
     state = 'failed', finished_at = clock_timestamp(), error_code = 'expired', error_message = %(message)s, error_hint = %(hint)s
-WHERE j.id IN (SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp()
-               ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+WHERE j.id = ANY (ARRAY(
+    SELECT id FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= statement_timestamp()
+    ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED))
 RETURNING j.id
 
 -- name: failed_dependency

@@ -29,9 +29,9 @@ UPDATE vidqueue.lanes SET state = 'offline' WHERE process = %(process)s
 SELECT EXISTS (SELECT FROM vidqueue.lanes l WHERE starts_with(l.process, %(machine)s) AND l.node <> %(node)s
                AND (l.state = 'online' OR EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL)))
            AS neighbours,
-       EXISTS (SELECT FROM vidqueue.attempts a WHERE a.ended_at IS NULL AND a.lease_expires_at < clock_timestamp()
+       EXISTS (SELECT FROM vidqueue.attempts a WHERE a.ended_at IS NULL AND a.lease_expires_at < statement_timestamp()
                AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)) AS leases,
-       EXISTS (SELECT FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp()) AS deadlines
+       EXISTS (SELECT FROM vidqueue.jobs WHERE state = 'queued' AND attempt = 0 AND expires_at <= statement_timestamp()) AS deadlines
 
 -- name: online_on_machine
 SELECT DISTINCT process FROM vidqueue.lanes

@@ -4,18 +4,10 @@ SELECT processor, state, sum(jobs)::bigint AS jobs FROM vidqueue.jobs_counted
 WHERE state IN ('queued', 'later', 'running') GROUP BY processor, state HAVING sum(jobs) > 0
 
 -- name: ready
--- Why the jobs that could run wait. Jobs of one demand fit the same lanes, so they wait for the same reason; the demands are
--- found by hops in the index. Only where jobs of one processor wait for different reasons are some of them counted.
-WITH RECURSIVE demands (demand, place) AS (
-    (SELECT j.demand, 1 FROM vidqueue.jobs j WHERE j.ready ORDER BY j.demand LIMIT 1)
-    UNION ALL
-    SELECT (SELECT j.demand FROM vidqueue.jobs j WHERE j.ready AND j.demand > d.demand ORDER BY j.demand LIMIT 1), d.place + 1
-    FROM demands d WHERE d.demand IS NOT NULL AND d.place < 100
-), reasons AS MATERIALIZED (
-    SELECT d.demand, (one.j).processor, vidqueue.wait_reason(one.j) AS reason
-    FROM demands d CROSS JOIN LATERAL (
-        SELECT j FROM vidqueue.jobs j WHERE j.ready AND j.demand = d.demand ORDER BY j.owner, j.rank, j.id LIMIT 1) one
-    WHERE d.demand IS NOT NULL
+-- Why the jobs that could run wait. Jobs of one demand fit the same lanes, so they wait for the same reason. Only where jobs of
+-- one processor wait for different reasons are some of them counted.
+WITH reasons AS MATERIALIZED (
+    SELECT j.demand, j.processor, vidqueue.wait_reason(j) AS reason FROM vidqueue.first_of_demands() j
 ), mixed AS (
     SELECT processor FROM reasons GROUP BY processor HAVING count(DISTINCT reason) > 1
 )
@@ -34,9 +26,10 @@ GROUP BY 1, 2
 
 -- name: oldest
 -- How long the job has waited that waits longest, of each processor.
-SELECT c.processor, extract(epoch FROM clock_timestamp() - j.waits_since)::double precision AS wait_s
-FROM (SELECT processor FROM vidqueue.jobs_counted WHERE state = 'queued' GROUP BY 1 HAVING sum(jobs) > 0) c
-CROSS JOIN LATERAL (SELECT j.waits_since FROM vidqueue.jobs j WHERE j.ready AND j.processor = c.processor ORDER BY j.waits_since LIMIT 1) j
+SELECT processor, extract(epoch FROM clock_timestamp() - since)::double precision AS wait_s
+FROM (SELECT c.processor, vidqueue.oldest_ready(c.processor) AS since
+      FROM vidqueue.jobs_counted c WHERE c.state = 'queued' GROUP BY 1 HAVING sum(c.jobs) > 0) oldest
+WHERE since IS NOT NULL
 
 -- name: lanes
 -- Lanes that are online, or were within a day.

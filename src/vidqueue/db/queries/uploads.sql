@@ -31,7 +31,7 @@ WHERE id = %(id)s AND (%(owner)s::text IS NULL OR owner = %(owner)s) AND expires
 
 -- name: remove_expired
 DELETE FROM vidqueue.uploads WHERE id = ANY (ARRAY(
-    SELECT id FROM vidqueue.uploads WHERE node = %(node)s AND expires_at <= clock_timestamp()
+    SELECT id FROM vidqueue.uploads WHERE node = %(node)s AND expires_at <= statement_timestamp()
     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING id
 

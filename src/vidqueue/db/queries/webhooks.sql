@@ -29,7 +29,7 @@ WITH RECURSIVE receivers (receiver) AS (
 ), due AS MATERIALIZED (
     SELECT one.id, one.next_at FROM receivers r CROSS JOIN LATERAL (
         SELECT d.id, d.next_at FROM vidqueue.webhook_deliveries d
-        WHERE d.state = 'pending' AND d.receiver = r.receiver AND d.next_at <= clock_timestamp()
+        WHERE d.state = 'pending' AND d.receiver = r.receiver AND d.next_at <= statement_timestamp()
         ORDER BY d.next_at LIMIT %(each)s FOR UPDATE SKIP LOCKED) one
     WHERE r.receiver IS NOT NULL AND r.receiver <> ALL (%(busy)s)
 ), chosen AS (
