@@ -89,7 +89,7 @@ def asking() -> Iterator[tuple[str, str]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["analyzed", "filled since it was analyzed"])
 async def filled_url(any_server_url: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """A database with history, on each PostgreSQL of the machine; PostgreSQL may still take it for a nearly empty one."""
+    """A database with history, on each PostgreSQL, whose statistics may still be those of a nearly empty one."""
     is_analyzed = request.param == "analyzed"
     name = f"test_{uuid4().hex[:12]}"
     async with await psycopg.AsyncConnection.connect(any_server_url, autocommit=True) as connection:
@@ -126,7 +126,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def pages(node: dict[str, Any]) -> int:
-    """How many pages a node of a plan has read, with everything below it. Writing to each index of a row does not count."""
+    """How many pages a node has read, with everything below it. Writing to each index of a row does not count."""
     if node["Node Type"] == "ModifyTable":
         return sum(map(pages, node.get("Plans", [])))
     return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
@@ -135,7 +135,8 @@ def pages(node: dict[str, Any]) -> int:
 def rows_made(node: dict[str, Any]) -> int:
     """How many rows a node of a plan has looked at: those that it returned, and those that did not fit."""
     removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck", "Rows Removed by Join Filter")
-    return round((node["Actual Rows"] + sum(node.get(why, 0) for why in removed)) * node["Actual Loops"])
+    looked_at: float = node["Actual Rows"] + sum(node.get(why, 0) for why in removed)
+    return round(looked_at * float(node["Actual Loops"]))
 
 
 def rows_read(plan: dict[str, Any]) -> int:
@@ -148,7 +149,8 @@ async def values_of(connection: psycopg.AsyncConnection[Any], family: str) -> di
     cursor = await connection.execute("SELECT id FROM vidqueue.jobs WHERE ready ORDER BY rank DESC LIMIT 1")
     (last,) = await cursor.fetchone() or (None,)
     cursor = await connection.execute(
-        "(SELECT id FROM vidqueue.jobs ORDER BY id LIMIT 25) UNION ALL (SELECT id FROM vidqueue.jobs ORDER BY id DESC LIMIT 25)"
+        "(SELECT id FROM vidqueue.jobs ORDER BY id LIMIT 25) UNION ALL "
+        "(SELECT id FROM vidqueue.jobs ORDER BY id DESC LIMIT 25)"
     )
     some = [id_ for (id_,) in await cursor.fetchall()]
     known = {
@@ -175,7 +177,8 @@ async def test_a_question_reads_little_however_long_the_queue_is(filled_url: str
         given = f"({', '.join(['%s'] * len(names))})" if names else ""
         cursor = psycopg.AsyncClientCursor(connection)
         await cursor.execute(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked {given}".encode(), [values.get(word) for word in names]
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked {given}".encode(),
+            [values.get(word) for word in names],
         )
         ((explained,),) = await cursor.fetchall()
         await connection.rollback()
@@ -199,7 +202,9 @@ async def test_dispatch_reads_little_however_long_the_queue_is(filled_url: str, 
             """UPDATE vidqueue.lanes SET state = 'online', processors = '{"bench": "1", "second": "1", "rare": "1"}'"""
         )
         if owners == "one owner":
-            await connection.execute("DELETE FROM vidqueue.jobs WHERE ready AND (owner <> 'local' OR processor <> 'bench')")
+            await connection.execute(
+                "DELETE FROM vidqueue.jobs WHERE ready AND (owner <> 'local' OR processor <> 'bench')"
+            )
         taken = "SELECT * FROM vidqueue.choose('00000000-0000-7000-8000-00000000000a', 30, true)"
         costs = []
         for _ in range(6):
