@@ -14,6 +14,8 @@ from tests.factory import Queue
 from vidqueue.db import migrate
 from vidqueue.db.fitness import DatabaseUnfitError, require_fit
 from vidqueue.db.migrate import Migration, MigrationError
+from vidqueue.db.tables import jobs
+from vidqueue.db.tables.jobs import JobFilter
 
 
 async def test_an_empty_database_gets_every_migration_and_a_second_run_gets_none(empty_database_url: str) -> None:
@@ -103,6 +105,23 @@ async def test_a_program_that_finds_another_one_migrating_for_too_long_says_so(
         await other.execute("SELECT pg_advisory_lock(%s, %s)", migrate.LOCK)
         with pytest.raises(MigrationError, match="Another program has been migrating"):
             await migrate.migrate(any_database_url)
+
+
+@pytest.mark.parametrize("depth", [120, 400, 14_000])
+async def test_a_list_shows_jobs_whose_input_was_stored_before_its_depth_was_bounded(
+    any_database_url: str, any_queue: Queue, depth: int
+) -> None:
+    job_id, other = await any_queue.submit(), await any_queue.submit()
+    deep = '{"a": ' + "[" * depth + "]" * depth + "}"
+    (step,) = (one for one in migrate.known() if one.name == "0180_shallow_inputs")
+    async with await psycopg.AsyncConnection.connect(any_database_url) as connection:
+        await connection.execute("UPDATE vidqueue.jobs SET input = %s WHERE id = %s", (deep, job_id))
+        await connection.execute("DELETE FROM vidqueue.migrations WHERE name = %s", (step.name,))
+    assert await migrate.migrate(any_database_url) == [step.name]
+    async with any_queue.database.transaction() as connection:
+        shown = {job.id: job.input for job in await jobs.page(connection, JobFilter(owner="local"))}
+    assert shown[job_id] == {"replaced": "The input was nested in more than 100 levels."}
+    assert "replaced" not in shown[other]
 
 
 async def test_a_fit_server_tells_its_version(any_database_url: str) -> None:
