@@ -316,6 +316,12 @@ async def test_a_batch_goes_with_its_last_job(client: httpx2.AsyncClient, queue:
     assert (await send(client, job(), key="k"))["id"] != batch["id"]
 
 
+async def test_faults_of_inputs_come_in_the_order_of_the_members(client: httpx2.AsyncClient) -> None:
+    jobs = [{"processor": "transcode", "input": {"video": f"/nowhere/{number}.mp4"}} for number in range(40)]
+    refused = (await client.post("/v1/batches", json={"jobs": jobs})).json()
+    assert [one["pointer"] for one in refused["errors"]] == [f"/jobs/{number}/input/video" for number in range(40)]
+
+
 async def test_members_may_read_files_outputs_and_paths(
     client: httpx2.AsyncClient, queue: Queue, services: Services
 ) -> None:

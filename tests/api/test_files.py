@@ -372,6 +372,39 @@ async def test_an_upload_is_answered_while_slow_probes_go_on_and_gets_its_facts_
     await eventually(known)
 
 
+# A recording that was never finished: it has no index.
+UNFINISHED = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + b"\0\0\xc3\x50mdat" + bytes(range(256)) * 200
+
+
+async def test_a_submit_refuses_a_damaged_file(client: httpx2.AsyncClient) -> None:
+    file = (await raw(client, UNFINISHED)).json()
+    assert (file["facts"], file["problem"]["code"]) == (None, "media_damaged")
+    request = {"processor": "transcode", "input": {"video": file["reference"]}}
+    refused = problem(await client.post("/v1/jobs", json=request), 422, "media_damaged")
+    assert refused["errors"][0]["pointer"] == "/input/video"
+    batch = await client.post("/v1/batches", json={"jobs": [request, request]})
+    assert problem(batch, 422, "media_damaged")["errors"][0]["pointer"] == "/jobs/0/input/video"
+    # It tells what is wrong with a file.
+    request = {"processor": "verify", "input": {"media": file["reference"]}}
+    assert (await client.post("/v1/jobs", json=request)).status_code == 202
+
+
+async def test_a_submit_waits_for_no_long_probe(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, go_on = (await raw(client, UNFINISHED)).json(), threading.Event()
+
+    def slow(*_: Any) -> MediaFacts:
+        assert go_on.wait(60)
+        raise VidqueueError("media_damaged", "It is damaged.")
+
+    monkeypatch.setattr(probes, "probe", slow)
+    monkeypatch.setattr(probes, "ANSWER_WITHIN_S", 0.05)
+    request = {"processor": "transcode", "input": {"video": file["reference"]}}
+    try:
+        assert (await client.post("/v1/jobs", json=request)).status_code == 202
+    finally:
+        go_on.set()
+
+
 async def test_a_late_probe_that_fails_leaves_the_file_as_it_is(
     client: httpx2.AsyncClient, app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:

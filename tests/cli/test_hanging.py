@@ -20,7 +20,6 @@ from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.hanging import require_response
 from vidqueue.cli.inputs import Inputs
 
-
 HANGS = """
 import os, time
 real = os.stat

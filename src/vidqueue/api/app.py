@@ -20,7 +20,6 @@ from vidqueue.api.web.routes import PAGES
 from vidqueue.db.pool import Database
 from vidqueue.jobs.estimates import Estimates
 from vidqueue.jobs.keys import Keyring
-from vidqueue.jobs.probes import Probes
 from vidqueue.jobs.submit_queue import SubmitQueue
 from vidqueue.jobs.uploads import Uploads
 from vidqueue.processors import registry
@@ -51,7 +50,7 @@ def build(services: Services, job_pool: Database | None = None) -> Starlette:
     app.state.closing = asyncio.Event()
     settings = services.settings
     app.state.keyring = Keyring(services.event_feed.log.connection, open_without_keys=settings.api.on_loopback)
-    app.state.probes = Probes(services.database, services.storage, settings.job_limits)
+    app.state.probes = services.inputs.probes
     app.state.readiness = Readiness(services.database)
     app.state.metrics = Metrics(services)
     app.state.job_reader = JobReader(job_pool or services.database)

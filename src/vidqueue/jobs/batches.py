@@ -140,10 +140,11 @@ async def _check_inputs(checked: Checked, inputs: Inputs, owner: str) -> None:
             checked.faults.add(refusal.code, pointer, refusal.message)
     if not checked.references:
         return
-    refused = await inputs.check_many(checked.references, owner=owner)
-    for reference, error in refused.items():
-        for pointer in checked.references[reference]:
-            checked.faults.add(error.code, pointer, error.message)
+    refused = await inputs.check_many(checked.references, owner=owner, examine=True)
+    for reference, pointers in checked.references.items():
+        if error := refused.get(reference):
+            for pointer in pointers:
+                checked.faults.add(error.code, pointer, error.message)
 
 
 async def _check_dependencies(connection: Connection, checked: Checked, own: set[UUID], owner: str) -> None:

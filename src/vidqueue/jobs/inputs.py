@@ -24,6 +24,7 @@ from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
 from vidqueue.jobs import webhooks
 from vidqueue.jobs.fetches import Fetches
+from vidqueue.jobs.probes import Probes
 from vidqueue.jobs.roots import Roots, short
 from vidqueue.media.kinds import HEAD, check_kind
 from vidqueue.media.source import check_source
@@ -53,6 +54,7 @@ class Inputs:
         self._storage = storage
         self.roots = Roots(settings.inputs.roots)
         self.fetches = Fetches(database, storage, settings)
+        self.probes = Probes(database, storage, settings.job_limits)
         self.receivers = webhooks.guard_of(settings.webhooks)
 
     def check_receiver(self, receiver: webhooks.Receiver) -> None:
@@ -87,9 +89,12 @@ class Inputs:
             raise VidqueueError("unsupported_input", f"{short(reference)} is not a reference that vidqueue supports.")
 
     async def check_many(
-        self, wanted: Iterable[tuple[str, Kind]], *, owner: str
+        self, wanted: Iterable[tuple[str, Kind]], *, owner: str, examine: bool = False
     ) -> dict[tuple[str, Kind], VidqueueError]:
-        """Check many references with few statements; return the errors of those that are refused."""
+        """Check many references with few statements; return the errors of those that are refused.
+
+        With `examine`, files are probed whose facts are not known, which may take seconds.
+        """
         sorted_out = _SortedOut(wanted)
         found: _Rows = {}
         refused: dict[tuple[str, Kind], VidqueueError] = {}
@@ -107,6 +112,8 @@ class Inputs:
             found |= {one: made[pair] for one, pair in sorted_out.outputs.items() if pair in made}
         here, others = await self._storage.threads.run(self._present, found)
         refused |= others
+        if examine:
+            refused |= await self._damaged({one: found[one] for one in here - others.keys()})
         for reference, kind in [*(found.keys() - here), *sorted_out.others]:
             try:
                 await self.check(reference, owner=owner, kind=kind)
@@ -118,6 +125,14 @@ class Inputs:
         """Those whose bytes are here, and the errors of those of them that are of another kind."""
         here = {one for one, file in wanted.items() if self._storage.has(file.id, file.size)}
         return here, {one: error for one in here if (error := self._other_kind(wanted[one], one[1]))}
+
+    async def _damaged(self, wanted: _Rows) -> dict[tuple[str, Kind], VidqueueError]:
+        """The errors of damaged files, whose probe found no facts or has not ended yet."""
+        unknown = {one: file for one, file in wanted.items() if file.facts is None and one[1] != "any"}
+        if not unknown:
+            return {}
+        errors = await self.probes.damaged({file.id: file for file in unknown.values()}.values())
+        return {one: errors[file.id] for one, file in unknown.items() if file.id in errors}
 
     def _other_kind(self, file: FileRow, kind: Kind) -> VidqueueError | None:
         head = b""

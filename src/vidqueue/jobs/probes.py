@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ import structlog
 
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import files
+from vidqueue.db.tables.files import FileRow
 from vidqueue.errors import VidqueueError
 from vidqueue.limits import Limits
 from vidqueue.media.probe import probe
@@ -24,8 +25,10 @@ from vidqueue.ops.threads import ThreadPool
 from vidqueue.storage.local import Storage
 
 AT_ONCE = 2
-# An upload is answered after this time without facts.
+# A request is answered after this time without facts.
 ANSWER_WITHIN_S = 2.0
+# Of the inputs of one request; more would keep the probes from the uploads of others.
+_MOST_EXAMINED = 20
 
 Facts = dict[str, Any]
 
@@ -93,6 +96,21 @@ class Probes:
         task = self._running[file_id] = self._keep(asyncio.create_task(self._probe(file_id, owner)))
         task.add_done_callback(lambda _: self._running.pop(file_id))
         return task
+
+    async def damaged(self, wanted: Collection[FileRow]) -> dict[UUID, VidqueueError]:
+        """Return the errors of files that cannot be decoded, as far as few and short probes can tell."""
+        probing = {file.id: self.begin(file.id, owner=file.owner) for file in list(wanted)[:_MOST_EXAMINED]}
+        for file_id, task in probing.items():
+            self.write_later(task, file_id)
+        if probing:
+            await asyncio.wait(probing.values(), timeout=ANSWER_WITHIN_S)
+        ended = {file_id: task for file_id, task in probing.items() if task.done() and not task.cancelled()}
+        return {
+            file_id: error
+            for file_id, task in ended.items()
+            # Other codes say what the probe cannot do; a processor may read more formats than it does.
+            if isinstance(error := task.exception(), VidqueueError) and error.code == "media_damaged"
+        }
 
     async def answer(self, probing: asyncio.Task[Facts]) -> Facts:
         """Wait for the facts as long as an upload waits for its answer.

@@ -126,6 +126,7 @@ REFUSALS = (
     "still_image",
     "no_audio_stream",
     "not_an_image",
+    "media_damaged",
     "input_unreachable",
     "invalid_url",
     "address_forbidden",
@@ -150,15 +151,20 @@ async def submit(
     owner: str,
     idempotency_key: str | None = None,
     queue: SubmitQueue | None = None,
+    examine: bool = False,
 ) -> Submitted:
     """Accept a job, durably: when this returns, it is committed. Those that share a `queue` may share a commit.
+
+    With `examine` damaged files are refused, as far as that is known soon. Clients of other systems expect a failed job.
 
     Raises:
         VidqueueError: the request cannot be accepted; nothing was queued.
     """
     if idempotency_key is not None and (earlier := await _made_before(request, database, owner, idempotency_key)):
         return Submitted(earlier, created=False)
-    new = await checked(request, inputs=inputs, owner=owner, idempotency_key=idempotency_key)
+    new, _ = await checked_with_media(
+        request, inputs=inputs, owner=owner, idempotency_key=idempotency_key, examine=examine
+    )
     await refuse_what_no_lane_takes(database, [new])
     return Submitted(*await (queue or SubmitQueue(database, database)).add(new))
 
@@ -173,15 +179,15 @@ async def checked(request: JobRequest, *, inputs: Inputs, owner: str, idempotenc
 
 
 async def checked_with_media(
-    request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None
+    request: JobRequest, *, inputs: Inputs, owner: str, idempotency_key: str | None = None, examine: bool = False
 ) -> tuple[NewJob, list[MediaField]]:
-    """As `checked`, with the media that the job names.
+    """As `checked`, with the media that the job names. `examine` as in `submit`.
 
     Raises:
         VidqueueError: the request cannot be accepted.
     """
     media, new = await accepted([request], _parsed, request, owner, idempotency_key)
-    await check_media(media, inputs, owner)
+    await check_media(media, inputs, owner, examine=examine)
     if request.webhook is not None:
         inputs.check_receiver(request.webhook)
     return new, media
@@ -195,7 +201,7 @@ def _parsed(request: JobRequest, owner: str, idempotency_key: str | None) -> tup
         return list(processor.media(params)), new
 
 
-async def check_media(media: Sequence[MediaField], inputs: Inputs, owner: str) -> None:
+async def check_media(media: Sequence[MediaField], inputs: Inputs, owner: str, *, examine: bool = False) -> None:
     """Check every media reference of a job.
 
     Raises:
@@ -203,7 +209,8 @@ async def check_media(media: Sequence[MediaField], inputs: Inputs, owner: str) -
     """
     if len(media) > MOST_MEDIA:
         raise VidqueueError("invalid_params", f"A job has at most {MOST_MEDIA} inputs; this one has {len(media)}.")
-    refused = await inputs.check_many({(one.reference, one.kind) for one in media}, owner=owner) if media else {}
+    wanted = {(one.reference, one.kind) for one in media}
+    refused = await inputs.check_many(wanted, owner=owner, examine=examine) if wanted else {}
     faults = [(one, error) for one in media if (error := refused.get((one.reference, one.kind)))]
     if faults:
         errors = [{"pointer": f"/input{one.pointer}", "detail": error.message} for one, error in faults[:FAULTS_TOLD]]

@@ -99,6 +99,7 @@ async def submit_job(request: Request, body: JobRequest, headers: SubmitHeaders,
         owner=owner,
         idempotency_key=headers.idempotency_key,
         queue=request.app.state.submit_queue,
+        examine=True,
     )
     job = submitted.job
     wait_s = _wanted_wait(headers.prefer, services.settings.api.max_wait_s)

@@ -99,7 +99,7 @@ async def _submit(request: Request, processor: Processor, fields: list[Field], f
     services, owner = services_of(request), owner_of(request)
     asked = _requests(processor, fields, filled)
     if len(asked) == 1:
-        made = await submit(asked[0], database=services.database, inputs=services.inputs, owner=owner)
+        made = await submit(asked[0], database=services.database, inputs=services.inputs, owner=owner, examine=True)
         return f"/jobs/{made.job.id}"
     members = [one.model_dump(mode="json", exclude_none=True) for one in asked]
     batch = BatchRequest.model_validate({"jobs": members, "title": filled.texts.get("title") or None})
@@ -113,7 +113,7 @@ async def _outlooks(request: Request, processor: Processor, fields: list[Field],
     estimates: Estimates = request.app.state.estimates
     found = []
     for one in _requests(processor, fields, filled)[:OUTLOOKS]:
-        new, media = await checked_with_media(one, inputs=services.inputs, owner=owner)
+        new, media = await checked_with_media(one, inputs=services.inputs, owner=owner, examine=True)
         await refuse_what_no_lane_takes(services.database, [new])
         node = services.storage.node
         found.append(await look(new, media, database=services.database, estimates=estimates, node=node))
