@@ -155,7 +155,7 @@ async def submit(
 ) -> Submitted:
     """Accept a job, durably: when this returns, it is committed. Those that share a `queue` may share a commit.
 
-    With `examine` damaged files are refused, as far as that is known soon. Clients of other systems expect a failed job.
+    With `examine` damaged files are refused, as far as that is known soon; users of other systems expect a failed job.
 
     Raises:
         VidqueueError: the request cannot be accepted; nothing was queued.
