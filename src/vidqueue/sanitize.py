@@ -48,11 +48,24 @@ def visible(text: str) -> str:
     return "".join(map(_visible, text))
 
 
+def visible_json(document: str) -> str:
+    """A JSON document without line ends whose characters that control a terminal are written as JSON's escapes.
+
+    It says the same. JSON itself escapes C0 only; C1, DEL, bidirectional controls and Unicode's line ends remain.
+    """
+    if document.isascii() and document.isprintable():
+        return document
+    return "".join(f"\\u{ord(one):04x}" if _is_harmful(one) else one for one in document)
+
+
 def _visible(character: str) -> str:
     if character == "\t":
         return " "
-    harmful = character in _REORDERING or character in _LINE_ENDS or unicodedata.category(character) in ("Cc", "Cs")
-    return character.encode("unicode_escape").decode("ascii") if harmful else character
+    return character.encode("unicode_escape").decode("ascii") if _is_harmful(character) else character
+
+
+def _is_harmful(character: str) -> bool:
+    return character in _REORDERING or character in _LINE_ENDS or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def sanitize_number(value: Any) -> float | None:

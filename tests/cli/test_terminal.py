@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import CommandLine
 from tests.cli.screens import on_a_terminal
 from tests.daemon import Daemon
-from vidqueue.cli.exits import CommandError
+from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.options import Look
 from vidqueue.cli.render import Bars, Lines
 from vidqueue.cli.terminal import Screen, tell_error
@@ -56,7 +56,41 @@ def test_nothing_that_is_printed_for_people_controls_the_terminal(capsys: pytest
 
 def test_json_says_everything_even_what_cannot_be_encoded(capsys: pytest.CaptureFixture[str]) -> None:
     Screen(Look(json=True)).object({"title": HOSTILE})
-    assert json.loads(capsys.readouterr().out) == {"title": HOSTILE}
+    told = capsys.readouterr().out
+    assert json.loads(told) == {"title": HOSTILE}
+    assert not HARMFUL.search(told)
+
+
+def test_json_says_what_controls_a_terminal_with_escapes_and_everything_else_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    title = "é 動画 \x9b2J \u202e \x7f \u2029 \t"
+    Screen(Look(json=True)).object({"title": title})
+    told = capsys.readouterr().out
+    assert told == '{"title":"é 動画 \\u009b2J \\u202e \\u007f \\u2029 \\t"}\n'
+    assert json.loads(told) == {"title": title}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "a\nb"), ("status", "é\x1b[2J"), ("logs", "0198\r"), ("cancel", "a\nb"), ("files", "show", "a\nb"),
+        ("watch", "a\x9b"), ("pause", "--lane", "\x1b[2J"), ("status", "\udcff"),
+    ],
+)  # fmt: skip
+def test_an_id_with_characters_that_no_id_has_is_one_that_is_not_there(
+    vidqueue: CommandLine, words: tuple[str, ...]
+) -> None:
+    ran = vidqueue(*words)
+    assert (ran.code, ran.out) == (Exit.NOT_FOUND, "")
+    assert ran.err.startswith("error: ")
+    assert not HARMFUL.search(ran.err)
+
+
+def test_words_that_are_no_text_are_refused_with_a_message(vidqueue: CommandLine) -> None:
+    ran = vidqueue("list", "--tag", "\udcff")
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert "is not valid text (UTF-8)" in ran.err
 
 
 def test_a_hostile_title_is_harmless_in_every_command_on_a_real_terminal(vidqueue: CommandLine, daemon: Daemon) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
@@ -64,7 +65,7 @@ class Client:
         if self.owner is not None and method == "POST" and path in _MAKES:
             request["params"] = {"owner": self.owner}
         with self._telling():
-            response = self._http.request(method, path, **request)
+            response = self._http.request(method, _sendable(path), **request)
         require_success(response)
         try:
             return response.json() if response.content else None
@@ -74,7 +75,7 @@ class Client:
     @contextmanager
     def stream(self, path: str, **request: Any) -> Iterator[httpx2.Response]:
         """A response that is read as it arrives. The caller handles transport errors inside the block."""
-        with self._http.stream("GET", path, **request) as response:
+        with self._http.stream("GET", _sendable(path), **request) as response:
             if response.is_error:
                 response.read()
             require_success(response)
@@ -107,6 +108,9 @@ class Client:
     def _telling(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeEncodeError as error:
+            message = f"{error.object!r} is not valid text (UTF-8), and cannot be sent to the daemon."
+            raise CommandError(message, exit=Exit.USAGE) from None
         except httpx2.ConnectError:
             raise CommandError(
                 f"No daemon answers at {self.url}.",
@@ -119,6 +123,11 @@ class Client:
                 exit=Exit.UNAVAILABLE,
                 hint="Try again. `vidqueue list` shows which jobs were accepted.",
             ) from None
+
+
+def _sendable(path: str) -> str:
+    """The path with characters encoded that no address has: words of the command line become parts of it."""
+    return quote(path, safe=string.punctuation, errors="surrogateescape")
 
 
 def require_success(response: httpx2.Response) -> None:

@@ -1,7 +1,7 @@
 """What the commands print: data on stdout, everything else on stderr.
 
 Titles, file names, log lines and messages come from other people. `sanitize.visible` takes the power over the terminal
-out of them; whatever is printed for people passes through it. JSON is printed as it is.
+out of them; whatever is printed for people passes through it. In JSON its escapes do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.text import Text
 from vidqueue.cli.exits import CommandError
 from vidqueue.cli.layout import lines_of, widths_of
 from vidqueue.cli.options import Look
-from vidqueue.sanitize import visible
+from vidqueue.sanitize import visible, visible_json
 
 NO_COLOR = "NO_COLOR"
 
@@ -72,7 +72,7 @@ class Screen:
     def object(self, value: Any) -> None:
         """One JSON object, on one line so that many of them are NDJSON."""
         try:
-            line = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            line = visible_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
             line.encode(sys.stdout.encoding or "utf-8")
         except UnicodeEncodeError:
             # Halves of surrogate pairs, or a stream that is not UTF-8: JSON can say everything in ASCII.
