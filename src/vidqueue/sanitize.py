@@ -5,12 +5,15 @@ A processor may report anything. What it reports must not decide whether the out
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from operator import methodcaller
 from typing import Any
 
 # Of one report. Facts are read with every list of jobs, so they are no place for bulk data.
@@ -111,9 +114,10 @@ class Redactor:
             case str():
                 return self.text(value)
             case Mapping():
-                return {self.value(key, depth): self.value(inner, depth - 1) for key, inner in value.items()}
+                items = _by_others(lambda: list(value.items()), [])
+                return {self.value(key, depth): self.value(inner, depth - 1) for key, inner in items}
             case list() | tuple():
-                return [self.value(inner, depth - 1) for inner in value]
+                return [self.value(inner, depth - 1) for inner in _by_others(lambda: list(value), [])]
         return value
 
 
@@ -125,10 +129,17 @@ def _written_forms(text: str) -> set[str]:
 def _without_library(value: Any) -> Any:
     """A number, an array or a tensor of a library such as numpy or torch as Python's own; anything else as it is."""
     plain = value
-    if getattr(value, "nbytes", MOST_CHARACTERS) < MOST_CHARACTERS:  # it would be cut anyway
-        with contextlib.suppress(Exception):  # the code of any library
-            plain = value.tolist()
+    if _by_others(lambda: value.nbytes < MOST_CHARACTERS, False):  # it would be cut anyway
+        plain = _by_others(partial(methodcaller("tolist"), value), value)
     return value if type(plain) is type(value) else plain
+
+
+def _by_others(call: Callable[[], Any], otherwise: Any) -> Any:
+    """What a call into the code of a value's type returns, which may be anybody's; `otherwise` if it raises."""
+    try:
+        return call()
+    except Exception:
+        return otherwise
 
 
 @dataclass(slots=True)
@@ -154,15 +165,27 @@ class Sanitizer:
             case Mapping() | list() | tuple() | set() | frozenset():
                 return self._nested(value, depth + 1)
         plain = _without_library(value)
-        return self.text(str(value)) if plain is value else self.value(plain, depth=depth)
+        return self._text_of(value) if plain is value else self.value(plain, depth=depth)
 
     def _nested(self, values: Any, depth: int) -> Any:
         if depth > DEEPEST:
             self.lossy = True
             return CUT
-        if isinstance(values, Mapping):
-            return {self.text(str(key)): self.value(one, depth=depth) for key, one in self._some(values.items())}
-        return [self.value(one, depth=depth) for one in self._some(values)]
+        most, is_mapping = max(0, self.values_left) + 1, isinstance(values, Mapping)
+        entries = _by_others(lambda: list(islice(values.items() if is_mapping else values, most)), None)
+        if entries is None:
+            self.lossy = True
+            return CUT
+        if is_mapping:
+            return {self._text_of(key): self.value(one, depth=depth) for key, one in self._some(entries)}
+        return [self.value(one, depth=depth) for one in self._some(entries)]
+
+    def _text_of(self, value: Any) -> str:
+        text = _by_others(lambda: str(value), None)
+        if text is None:
+            self.lossy = True
+            return CUT
+        return self.text(text)
 
     def text(self, text: str) -> str:
         """Return the text, cut where the budget of characters ends."""
@@ -176,7 +199,7 @@ class Sanitizer:
 
     def _number(self, number: float) -> float | None:
         # The subclasses of others (an enum, numpy's float64) become plain numbers.
-        plain = int(number) if isinstance(number, int) else float(number)
+        plain = _by_others(lambda: int(number) if isinstance(number, int) else float(number), math.nan)
         return plain if abs(plain) < LARGEST_NUMBER else None
 
     def _some(self, values: Iterable[Any]) -> Iterable[Any]:

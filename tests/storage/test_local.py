@@ -14,6 +14,7 @@ import pytest
 
 from tests.factory import eventually
 from vidqueue.errors import VidqueueError
+from vidqueue.storage.descriptors import try_lock
 from vidqueue.storage.local import Storage
 from vidqueue.storage.workspaces import Workspaces
 
@@ -134,6 +135,20 @@ async def test_an_output_is_moved_not_copied_and_a_link_is_refused(storage: Stor
         assert (tmp_path / "elsewhere").exists()
     assert list(storage.stored_ids()) == [stored.id]
     assert not folder.exists()
+
+
+def test_two_names_of_one_file_are_two_outputs(storage: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    (folder / "poster.jpg").write_bytes(b"picture")
+    (folder / "first.jpg").hardlink_to(folder / "poster.jpg")
+    made = [storage.adopt(folder / name, folder) for name in ("poster.jpg", "first.jpg")]
+    assert [storage.path(one.id).read_bytes() for one in made] == [b"picture"] * 2
+    storage.release(made[0].id)
+    with try_lock(storage.path(made[0].id)) as locked:
+        assert not locked, "the row of the other name is not written yet"
+    storage.release(made[1].id)
+    with try_lock(storage.path(made[0].id)) as locked:
+        assert locked
 
 
 def test_scratch_is_cleared_and_published_files_stay(storage: Storage, tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ import numpy
 import pytest
 
 from vidqueue.progress import LogLine, Progress
-from vidqueue.sanitize import DEEPEST, MOST_CHARACTERS, MOST_VALUES, Sanitizer, sanitize_number, sanitize_text
+from vidqueue.sanitize import (
+    DEEPEST,
+    MOST_CHARACTERS,
+    MOST_VALUES,
+    Redactor,
+    Sanitizer,
+    sanitize_number,
+    sanitize_text,
+)
 from vidqueue.worker.executor.messages import (
     TOLD_IN_PART,
     Broke,
@@ -20,6 +28,7 @@ from vidqueue.worker.executor.messages import (
     decode,
     encode,
     storable,
+    without_secrets,
 )
 
 
@@ -102,6 +111,47 @@ def test_too_much_is_cut_and_told(facts: Any) -> None:
     told = through(facts)
     assert told["warnings"] == [TOLD_IN_PART]
     assert len(json.dumps(told)) < 8 * MOST_CHARACTERS
+
+
+class Faulty:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class FaultyKeys(dict[str, int]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+class FaultyItems(list[int]):
+    def __iter__(self) -> Any:
+        raise RuntimeError("no items")
+
+
+class FaultyNumber(int):
+    def __int__(self) -> int:
+        raise RuntimeError("no number")
+
+
+class FaultyArray:
+    @property
+    def nbytes(self) -> int:
+        raise RuntimeError("no size")
+
+    def __str__(self) -> str:
+        return "an array"
+
+
+@pytest.mark.parametrize("has_secrets", [False, True])
+def test_a_value_whose_own_code_fails_does_not_take_the_others_with_it(has_secrets: bool) -> None:
+    odd = {"text": Faulty(), "map": FaultyKeys(a=1), "list": FaultyItems([1]), "number": FaultyNumber(7)}
+    facts: dict[Any, Any] = {"kept": 5, **odd, "array": FaultyArray(), Faulty(): 6}
+    report: Any = Done([{"name": "video", "path": "/x", "media_type": "video/mp4", "facts": facts}])
+    redactor = Redactor(["secret"] if has_secrets else [])
+    told = storable(without_secrets(report, redactor)).outputs[0]["facts"]
+    assert (told["kept"], told["array"], told["text"], told["number"]) == (5, "an array", "…", None)
+    assert told["warnings"] == [TOLD_IN_PART]
+    assert told["…"] == 6
 
 
 def test_facts_that_hold_themselves_end() -> None:

@@ -161,7 +161,9 @@ class Storage:
                 raise irregular(path)
             size, sha256 = os.fstat(descriptor).st_size, known_sha256 or digest_of(descriptor)
             with no_space_as_error():
-                self._settle(descriptor, path, file_id, shared=known_sha256 is not None)
+                # A processor may give its file two names, and return both.
+                shared = known_sha256 is not None or os.fstat(descriptor).st_nlink > 1
+                self._settle(descriptor, path, file_id, shared=shared)
         finally:
             os.close(descriptor)
         return Stored(file_id, size, sha256)
