@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -13,7 +14,7 @@ from psycopg.errors import CheckViolation
 
 from tests.factory import Queue, eventually
 from vidqueue.db.pool import Database
-from vidqueue.db.tables import limits, new_jobs
+from vidqueue.db.tables import jobs, limits, new_jobs
 from vidqueue.db.tables.jobs import JobRow, NewJob
 from vidqueue.db.tables.limits import OwnerLimits
 from vidqueue.errors import VidqueueError
@@ -47,9 +48,21 @@ async def jobs_queued(services: Services) -> int:
     return int(found["jobs"])
 
 
-async def test_jobs_of_one_moment_share_a_commit_and_keep_their_order(services: Services, queue: Queue) -> None:
+async def test_jobs_of_one_moment_share_a_statement_and_keep_their_order(
+    services: Services, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del queue
+    sent, execute = [], psycopg.AsyncCursor.execute
+
+    async def counting(self: Any, query: Any, *values: Any, **how: Any) -> Any:
+        # The event feed reads on its own connection meanwhile.
+        if "FROM vidqueue.events" not in str(query):
+            sent.append(str(query))
+        return await execute(self, query, *values, **how)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counting)
     found = await together(services, *(replace(JOB, title=str(number)) for number in range(5)))
+    assert len(sent) == 1
     assert [one.title for one in found if isinstance(one, JobRow)] == list("01234")
     assert [one.position for one in found if isinstance(one, JobRow)] == [1, 2, 3, 4, 5]
     assert await commits(services) == 1
@@ -179,3 +192,67 @@ async def test_one_whose_values_the_server_cannot_work_on_harms_no_other(
     assert [type(one) for one in found[1:]] == [JobRow] * 4
     assert isinstance(found[0], psycopg.errors.lookup(code))
     del queue
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["a line for each device", "one line"])
+async def test_jobs_are_answered_as_they_are_read_afterwards(any_queue: Queue, shared: bool) -> None:
+    here, elsewhere = uuid4(), uuid4()
+    await any_queue.lane(node=here, takes=("cpu", "gpu") if shared else ("cpu",))
+    if not shared:
+        await any_queue.lane("gpu0", "gpu", node=here, vram_mb=8000)
+    mine = await stored(any_queue, here)
+    theirs = await stored(any_queue, elsewhere)
+    # Older ones have their places between the new ones.
+    for priority in (20, 5, 5, -5, -20):
+        await any_queue.submit(owner="ann", priority=priority)
+        await any_queue.submit(owner="bob", priority=priority, device="gpu")
+    # The time of one has come since the last dispatch.
+    due = await any_queue.submit(priority=-1)
+    unnoticed = "SET LOCAL session_replication_role = replica; UPDATE vidqueue.jobs SET ready = false WHERE id ="
+    await any_queue.sql(f"{unnoticed} '{due}'")
+    soon = datetime.now(UTC) + timedelta(days=1)
+    asked = [
+        *(replace(JOB, priority=priority) for priority in (10, 0, 0, -10)),
+        *(replace(JOB, priority=priority, device="gpu") for priority in (10, 0, -10)),
+        replace(JOB, input={"video": f"vq:files/{mine}"}, tags=("a",)),
+        replace(JOB, input={"video": f"vq:files/{theirs}", "more": [f"vq:files/{mine}"]}),
+        replace(JOB, input={"clips": ["/srv/one.mp4", "HTTPS://host/two.mp4"], "text": "vq"}, run_at=soon),
+        replace(JOB, run_at=datetime(2000, 1, 1, tzinfo=UTC), lane="cpu0"),
+        replace(JOB, processor="none", lane="cpu7"),
+        replace(JOB, device="gpu", vram_mb=9000),
+    ]
+    async with any_queue.database.statement() as connection:
+        answered = await new_jobs.enqueue_together(connection, asked)
+        ids = [one.id for one in answered if one is not None]
+        read = await jobs.get_many(connection, ids)
+        (alone,) = await new_jobs.enqueue_together(connection, [JOB])
+        assert alone
+        assert alone == await jobs.get(connection, alone.id)
+    assert [read[job_id] for job_id in ids] == answered
+    assert {one.wait_reason for one in answered if one} >= {"busy", "file_elsewhere", "scheduled", "no_lane"}
+    assert [one.source for one in answered[7:10] if one] == ["clip.mp4", "clip.mp4", "one.mp4"]
+
+
+async def test_beyond_the_first_thousand_a_job_is_told_a_bound_of_its_position(queue: Queue) -> None:
+    await queue.lane()
+    async with queue.database.statement() as connection:
+        for _ in range(10):
+            first, *_ = await new_jobs.enqueue_together(connection, [JOB] * 100)
+        *_, last = await new_jobs.enqueue_together(connection, [replace(JOB, priority=1), JOB])
+    assert [(one.position, one.position_is_bound) for one in (first, last) if one] == [(901, False), (1000, True)]
+
+
+async def test_the_row_of_a_job_that_names_a_file_is_written_once(queue: Queue) -> None:
+    file_id = await stored(queue, uuid4())
+    await queue.submit(input={"video": f"vq:files/{file_id}"})
+    (written,) = await queue.sql("SELECT ctid::text AS place, node IS NOT NULL AS is_placed FROM vidqueue.jobs")
+    assert written == {"place": "(0,1)", "is_placed": True}
+
+
+async def stored(queue: Queue, node: UUID) -> UUID:
+    """A file of a data folder."""
+    (file,) = await queue.sql(f"""
+        INSERT INTO vidqueue.files (owner, node, name, media_type, size, sha256)
+        VALUES ('ann', '{node}', 'clip.mp4', 'video/mp4', 1, repeat('0', 64)) RETURNING id
+    """)
+    return UUID(str(file["id"]))

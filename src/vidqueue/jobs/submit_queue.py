@@ -16,7 +16,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.ops import failpoints
 
 # None for a job that must be queued alone.
-_Queued = JobRow | VidqueueError | None
+_Queued = JobRow | None
 
 
 class SubmitQueue:
@@ -44,8 +44,6 @@ class SubmitQueue:
             if gathered is None:
                 gathered = self._of_owner[job.owner] = Gathered(self._together, _queue)
             queued = await gathered.answer(job)
-            if isinstance(queued, VidqueueError):
-                raise queued
             if queued is not None:
                 return queued, True
         async with self._alone.statement() as connection:
@@ -54,26 +52,19 @@ class SubmitQueue:
 
 async def _queue(connection: Connection, together: Sequence[NewJob]) -> list[_Queued]:
     """Queue jobs of one owner."""
-    if len(together) == 1:
-        return [(await _queue_alone(connection, together[0]))[0]]
     await failpoints.reach("submit.before_commit")
-    ids = await new_jobs.enqueue_together(connection, together)
+    # One statement that queues the jobs, tells of them, and commits.
+    queued = await new_jobs.enqueue_together(connection, together)
     await failpoints.reach("submit.committed")
-    queued = [job_id for job_id in ids if job_id]
-    found = await jobs.get_many(connection, queued) if queued else {}
-    return [None if job_id is None else found.get(job_id, _deleted()) for job_id in ids]
+    return queued
 
 
 async def _queue_alone(connection: Connection, job: NewJob) -> tuple[JobRow, bool]:
     await failpoints.reach("submit.before_commit")
-    # One statement that queues the job, tells of it, and commits.
+    # As above.
     job_id, created = await new_jobs.enqueue(connection, job)
     await failpoints.reach("submit.committed")
     row = await jobs.get(connection, job_id)
     if row is None:
-        raise _deleted()
+        raise VidqueueError("not_found", "The job was deleted a moment ago.")
     return row, created
-
-
-def _deleted() -> VidqueueError:
-    return VidqueueError("not_found", "The job was deleted a moment ago.")

@@ -22,7 +22,8 @@ FROM vidqueue.accept(
     webhook => %(webhook)s) a
 
 -- name: enqueue_together
--- Jobs of one owner, each as vidqueue.accept() queues it. Those that it might refuse or that refer to others are left out.
+-- Jobs of one owner, each as vidqueue.accept() queues it, and as clients see it then. Those that it might refuse or that refer to
+-- others are left out.
 WITH known AS (
     INSERT INTO vidqueue.owners (name) SELECT %(owner)s::text
     WHERE NOT EXISTS (SELECT FROM vidqueue.owners WHERE name = %(owner)s) ON CONFLICT DO NOTHING
@@ -43,8 +44,37 @@ WITH known AS (
            coalesce(a.timeout_s, p.timeout_s, 86400), coalesce(a.stall_timeout_s, p.stall_timeout_s, 300), a.webhook
     FROM asked a LEFT JOIN vidqueue.processors p ON p.name = a.processor
     ORDER BY a.place
+    RETURNING jobs.*, jobs AS whole
+), positions AS MATERIALIZED (
+    -- Each of those in the queue counts the jobs between the one of them before it and itself: all before the first are read once.
+    SELECT l.id, sum(1 + between.jobs) OVER (PARTITION BY l.devices ORDER BY l.rank, l.id)::bigint AS position
+    FROM (SELECT q.id, q.rank, q.devices, lag(q.rank, 1, '-Infinity') OVER line AS after_rank, lag(q.id, 1, q.id) OVER line AS after_id
+          FROM (SELECT q.id, q.rank, CASE WHEN EXISTS (
+                           SELECT FROM vidqueue.lanes l WHERE l.state = 'online' AND ('cpu' = ANY (l.takes)) <> ('gpu' = ANY (l.takes)))
+                       THEN ARRAY[q.device] ELSE ARRAY['cpu', 'gpu'] END AS devices
+                FROM queued q WHERE q.ready OR q.run_at <= now()) q
+          WINDOW line AS (PARTITION BY q.devices ORDER BY q.rank, q.id)) l
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs FROM unnest(l.devices) AS theirs (device) CROSS JOIN LATERAL (
+            (SELECT FROM vidqueue.jobs w
+             WHERE w.ready AND w.device = theirs.device AND (w.rank, w.id) > (l.after_rank, l.after_id) AND (w.rank, w.id) < (l.rank, l.id)
+             ORDER BY w.rank, w.id LIMIT 1000)
+            UNION ALL
+            (SELECT FROM vidqueue.jobs w
+             WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now()
+               AND w.device = theirs.device AND (w.rank, w.id) > (l.after_rank, l.after_id) AND (w.rank, w.id) < (l.rank, l.id)
+             ORDER BY w.run_at LIMIT 1000)) w) between
+), reasons AS MATERIALIZED (
+    -- All lanes are looked at for a reason.
+    SELECT alike.demand, alike.run_at, vidqueue.wait_reason(alike.whole) AS wait_reason, vidqueue.opens_at(alike.whole) AS opens_at
+    FROM (SELECT DISTINCT ON (q.demand, q.run_at) q.demand, q.run_at, q.whole FROM queued q) alike
 )
-SELECT place, id FROM asked
+-- include: fields
+       false AS cached, '{}'::uuid[] AS depends_on, '[]'::jsonb AS outputs,
+       CASE WHEN w.id IS NOT NULL THEN least(w.position, 1000) END AS position, coalesce(w.position > 1000, false) AS position_is_bound,
+       r.wait_reason, r.opens_at, a.place
+FROM queued j JOIN asked a ON a.id = j.id JOIN reasons r ON r.demand = j.demand AND r.run_at = j.run_at
+LEFT JOIN positions w ON w.id = j.id
 
 -- part: pools
 -- Jobs of two devices share one queue if the same lanes take both, as on a machine without a GPU.
@@ -54,11 +84,14 @@ pools AS MATERIALIZED (
     FROM (VALUES ('cpu'), ('gpu')) d (device)
 )
 
--- part: columns
+-- part: fields
 SELECT j.id, j.batch_id, j.processor, j.state, j.owner, j.title, j.source, j.tags, j.priority, j.input, j.progress, j.stage, j.message,
        j.fps, j.speed, j.eta_s, j.attempt, j.failures, j.max_attempts, j.timeout_s, j.stall_timeout_s, j.lane,
        j.wanted_lane, j.labels, j.device, j.error_code, j.error_message, j.error_hint, j.cancel_requested_at, j.suspended_at, j.suspended_by,
        j.version, j.run_at, j.expires_at, j.created_at, j.started_at, j.finished_at, j.keep_s, j.kept_until,
+
+-- part: columns
+-- include: fields
        EXISTS (SELECT FROM vidqueue.results r WHERE r.job_id = j.id AND r.source_id IS NOT NULL) AS cached,
        ARRAY(SELECT d.depends_on FROM vidqueue.job_dependencies d WHERE d.job_id = j.id ORDER BY d.depends_on) AS depends_on,
        coalesce(o.outputs, '[]') AS outputs,

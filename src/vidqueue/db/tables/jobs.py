@@ -138,7 +138,7 @@ class Waiting:
 
 async def get(connection: Connection, job_id: UUID, *, owner: str | None = None) -> JobRow | None:
     """One job, or None where this owner has none of that id."""
-    found = await rows_as(_job, connection, "jobs", "get", id=job_id, owner=owner)
+    found = await rows_as(job_row, connection, "jobs", "get", id=job_id, owner=owner)
     return found[0] if found else None
 
 
@@ -147,9 +147,9 @@ async def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Jo
     wanted = list(dict.fromkeys(ids))
     if len(wanted) == 1:
         # Counts only the jobs before this one.
-        found = await rows_as(_job, connection, "jobs", "get", id=wanted[0], owner=None)
+        found = await rows_as(job_row, connection, "jobs", "get", id=wanted[0], owner=None)
     else:
-        found = await rows_as(_job, connection, "jobs", "page_of_ids", ids=wanted)
+        found = await rows_as(job_row, connection, "jobs", "page_of_ids", ids=wanted)
     return {one.id: one for one in found}
 
 
@@ -162,7 +162,7 @@ async def state(connection: Connection, job_id: UUID, *, owner: str | None = Non
 async def page(connection: Connection, wanted: JobFilter) -> list[JobRow]:
     """One page, newest first. A tag together with a processor reads all jobs that have the tag."""
     query, values = list_of(wanted)
-    return await rows_as(_job, connection, "jobs", query, **values)
+    return await rows_as(job_row, connection, "jobs", query, **values)
 
 
 async def search_end(connection: Connection, wanted: JobFilter) -> UUID | None:
@@ -286,11 +286,12 @@ async def of_key(connection: Connection, owner: str, key: str) -> tuple[UUID, st
     return (found["id"], found["request_hash"]) if found else None
 
 
+def job_row(job_id: UUID, batch_id: UUID | None, processor: str, state: str, *others: Any) -> JobRow:
+    """The columns of a query that shows jobs as a row."""
+    return JobRow(job_id, batch_id, processor, State(state), *others)
+
+
 def _first_id_at(moment: datetime, slack_s: float) -> UUID:
     """The lowest id that can be made at this time: a UUIDv7 begins with the milliseconds since 1970."""
     milliseconds = int((moment.timestamp() + slack_s) * 1000)
     return UUID(int=min(max(0, milliseconds), (1 << 48) - 1) << 80)
-
-
-def _job(job_id: UUID, batch_id: UUID | None, processor: str, state: str, *others: Any) -> JobRow:
-    return JobRow(job_id, batch_id, processor, State(state), *others)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
-from vidqueue.db.pool import Connection, is_of_one_statement, row, rows
-from vidqueue.db.tables.jobs import NewJob
+from vidqueue.db.pool import Connection, is_of_one_statement, row, rows_as
+from vidqueue.db.tables.jobs import JobRow, NewJob, job_row
 
 _TOGETHER = (
     "processor", "input", "title", "tags", "priority", "device", "vram_mb", "lane", "run_at", "expires_at",
@@ -39,20 +40,24 @@ def may_share_statement(job: NewJob) -> bool:
     return _is_plain(job) and job.idempotency_key is None
 
 
-async def enqueue_together(connection: Connection, together: Sequence[NewJob]) -> list[UUID | None]:
-    """Queue jobs of one owner in one statement. None stands for those that must be queued alone.
+async def enqueue_together(connection: Connection, together: Sequence[NewJob]) -> list[JobRow | None]:
+    """Queue jobs of one owner in one statement, and return their rows. None stands for those that must be queued alone.
 
-    Those are all of them if the database refuses one: it harms no other, and each is then told for itself.
+    Those are all of them if the database refuses one of several: it harms no other, and each is then told for itself.
     """
     encoded = Jsonb([{name: getattr(job, name) for name in _TOGETHER} for job in together], dumps=to_json)
     try:
-        found = await rows(connection, "jobs", "enqueue_together", owner=together[0].owner, jobs=encoded)
+        found = await rows_as(_placed, connection, "jobs", "enqueue_together", owner=together[0].owner, jobs=encoded)
     except psycopg.DatabaseError as error:
-        if not is_of_one_statement(error):
+        if len(together) == 1 or not is_of_one_statement(error):
             raise
         found = []
-    queued = {one["place"]: one["id"] for one in found}
+    queued = dict(found)
     return [queued.get(place) for place in range(1, len(together) + 1)]
+
+
+def _placed(*columns: Any) -> tuple[int, JobRow]:
+    return columns[-1], job_row(*columns[:-1])
 
 
 def _is_plain(job: NewJob) -> bool:
