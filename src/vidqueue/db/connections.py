@@ -160,6 +160,9 @@ async def _prepare(
         await connection.execute(f"SET statement_timeout = {int(timeout_s * STATEMENT_SHARE * 1000)}")
         await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
         await connection.execute("SET timezone = 'UTC'")
+        # To compile a statement takes 100 ms and more. PostgreSQL before 18 would compile each one that must use a
+        # method which is off, because it makes that method seem to cost ten billion.
+        await connection.execute("SET jit = off")
         if keep_plans and isinstance(connection, EventLoopConnection):
             await connection.execute("SET plan_cache_mode = force_generic_plan")
             connection.cursors = {}
