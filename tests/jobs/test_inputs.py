@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,26 @@ async def test_a_path_that_cannot_be_followed_is_refused(services: Services, tmp
         assert caught.value.code in REFUSALS, path[:80]
     odd = {(f"{tmp_path}/loop", ANY), (f"{tmp_path}/a\0b", ANY)}
     assert (await services.inputs.check_many(odd, owner="local")).keys() == odd
+
+
+async def test_a_thousand_paths_are_not_followed_all_at_once(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their answers would come in one turn of the event loop, which has other clients."""
+    real, now, most = services.inputs.roots.find, 0, 0
+
+    async def find(*args: Any) -> Path:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        try:
+            return await real(*args)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(services.inputs.roots, "find", find)
+    wanted = {(f"{tmp_path}/{number}", ANY) for number in range(1000)}
+    assert (await services.inputs.check_many(wanted, owner="local")).keys() == wanted
+    assert 8 <= most <= 64
 
 
 async def test_a_link_that_becomes_a_file_while_it_is_followed_is_no_fault_of_ours(

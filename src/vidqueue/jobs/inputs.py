@@ -35,6 +35,8 @@ from vidqueue.storage.local import Storage
 
 _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
 
+_PATHS_AT_ONCE = 32
+
 _Rows = dict[tuple[str, Kind], FileRow]
 
 
@@ -146,16 +148,18 @@ class Inputs:
         return None
 
     async def _refused_paths(self, wanted: Iterable[tuple[str, Kind]]) -> dict[tuple[str, Kind], VidqueueError]:
-        refused = {}
+        refused, left = {}, iter(wanted)
 
-        async def check(path: str, kind: Kind) -> None:
-            try:
-                await self.check(path, owner="", kind=kind)
-            except VidqueueError as error:
-                refused[path, kind] = error
+        async def check_some() -> None:
+            for path, kind in left:
+                try:
+                    await self.check(path, owner="", kind=kind)
+                except VidqueueError as error:
+                    refused[path, kind] = error
 
-        # All at once: those in one root wait for its threads, and not for another root.
-        await asyncio.gather(*(check(path, kind) for path, kind in wanted))
+        # Many at once: those in one root wait for its threads, and not for another root. All of a thousand at once, for
+        # several clients, would be more than the event loop can take in one turn.
+        await asyncio.gather(*(check_some() for _ in range(_PATHS_AT_ONCE)))
         return refused
 
     async def stage(self, reference: str, *, owner: str, copy: Path) -> StagedInput:

@@ -22,6 +22,7 @@ from vidqueue.errors import VidqueueError
 from vidqueue.job import Device
 from vidqueue.processors import registry
 from vidqueue.processors.base import Processor
+from vidqueue.processors.media import schema_of
 from vidqueue.processors.peers import PeerServer
 
 
@@ -201,14 +202,15 @@ def _lane_counts(online: list[LaneRow]) -> LaneCounts:
 
 
 def _processor_view(processor: Processor) -> ProcessorView:
+    reason = processor.unavailable()
     return ProcessorView(
         name=processor.name,
         description=inspect.getdoc(type(processor)) or "",
         device=processor.device,
-        available=not processor.unavailable(),
-        reason=processor.unavailable() or None,
+        available=not reason,
+        reason=reason or None,
         peers=[_peer_view(one) for one in processor.peers()],
-        input_schema=processor.Params.model_json_schema(),
+        input_schema=schema_of(processor.Params),
         url=f"/v1/processors/{processor.name}",
     )
 
