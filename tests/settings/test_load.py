@@ -214,3 +214,52 @@ def test_a_broken_link_in_the_start_folder_is_told_and_not_passed_over() -> None
     Path("vidqueue.toml").symlink_to("nowhere")
     with pytest.raises(ConfigError, match="no such file"):
         load()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_stands_in_the_start_folder_and_is_no_file_is_refused_and_not_waited_for(kind: str) -> None:
+    path = Path("vidqueue.toml")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(
+        ConfigError, match=r"vidqueue\.toml cannot be read: (It is not a regular file|Is a directory)\."
+    ):
+        load()
+
+
+def test_a_file_without_end_is_refused_also_if_it_was_named() -> None:
+    with pytest.raises(ConfigError, match="more than 1048576 characters"):
+        load(file=Path("/dev/zero"))
+
+
+def test_a_named_pipe_is_read(tmp_path: Path) -> None:
+    """As the shell makes one of `--config <(command)`."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write('[log]\nlevel = "debug"\n')
+    assert load(file=Path(f"/dev/fd/{reading}")).settings.log.level == "debug"
+    os.close(reading)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a = " + b"[" * 50_000, "nested too deeply"),
+        (b"[log]\nlevel = '\xff'\n", "not text in UTF-8: invalid start byte at byte 15"),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_told_in_words(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "given.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        load(file=path)
+
+
+def test_a_byte_order_mark_of_an_editor_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "given.toml"
+    path.write_bytes(b'\xef\xbb\xbf[log]\nlevel = "debug"\n')
+    assert load(file=path).settings.log.level == "debug"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+LARGEST = 1 << 20
 LOCAL, SYSTEM = Path("vidqueue.toml"), Path("/etc/vidqueue/vidqueue.toml")
 
 
@@ -28,16 +30,25 @@ def usual() -> Path | None:
     return next((path for path in (LOCAL, SYSTEM) if os.path.lexists(path)), None)
 
 
-def read(path: Path) -> ConfigFile:
-    """Read a file and look who can write to it.
+def read(path: Path, *, named: bool) -> ConfigFile:
+    """Read a file and look who can write to it. One that is not `named` may be anybody's, and a pipe or a device.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read.
+        OSError, UnicodeDecodeError: it cannot be read, is too large, or is not named and no regular file.
     """
     # What is examined is the file that is open, so that another one cannot take its place in between.
-    with path.open(encoding="utf-8") as file:
-        text, facts = file.read(), os.fstat(file.fileno())
+    with open(path, encoding="utf-8-sig", opener=None if named else _without_waiting) as file:
+        facts = os.fstat(file.fileno())
+        if not named and not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "It is not a regular file")
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise OSError(errno.EFBIG, f"It has more than {LARGEST} characters")
     return ConfigFile(path, text, tuple(_doubts(path, facts)))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _doubts(path: Path, facts: os.stat_result) -> list[str]:

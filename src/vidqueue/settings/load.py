@@ -129,11 +129,13 @@ def _read(file: Path | None) -> ConfigFile | None:
     if path is None:
         return None
     try:
-        found = read(path)
+        found = read(path, named=given is not None)
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: {error}"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}."]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path} is not text in UTF-8: {error.reason} at byte {error.start}."]) from None
     if found.doubts and given is None:
         advice = f"{path} was not read. Correct owner and mode, or name it with --config if you trust it."
         raise ConfigError([*found.doubts, advice])
@@ -143,6 +145,8 @@ def _read(file: Path | None) -> ConfigFile | None:
 def _parse(file: ConfigFile) -> dict[str, Any]:
     try:
         return tomllib.loads(file.text)
+    except RecursionError:
+        raise ConfigError([f"{file.path} is nested too deeply."]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{file.path}: {error}"]) from None
 
