@@ -7,7 +7,7 @@ job that the earlier one will be. Only earlier ones can be named, so no cycle ca
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -175,8 +175,7 @@ def _check_one(member: BatchMember | Unreadable, job_id: UUID, owner: str, at: s
     if faults.count == before:
         # The dependencies are written with those of all members.
         with registry.blaming(processor):
-            new = new_job(member.model_copy(update={"after": []}), processor, params, owner=owner)
-        job = replace(new, input=resolved)
+            job = new_job(member, processor, params, resolved, (), owner=owner)
         only_after = frozenset(one for one in after if one is not None) - inside.needs
         inside.checked.members.append(Member(job_id, job, frozenset(inside.needs), only_after))
 

@@ -197,7 +197,8 @@ def _parsed(request: JobRequest, owner: str, idempotency_key: str | None) -> tup
     processor = registry.find(request.processor)
     params = registry.accept(processor, request.input)
     with registry.blaming(processor):
-        new = new_job(request, processor, params, owner=owner, idempotency_key=idempotency_key)
+        after = tuple(map(UUID, request.after))
+        new = new_job(request, processor, params, request.input, after, owner=owner, idempotency_key=idempotency_key)
         return list(processor.media(params)), new
 
 
@@ -229,12 +230,19 @@ async def _made_before(request: JobRequest, database: Database, owner: str, key:
 
 
 def new_job(
-    request: JobRequest, processor: Processor, params: Parameters, *, owner: str, idempotency_key: str | None = None
+    request: JobRequest,
+    processor: Processor,
+    params: Parameters,
+    raw: dict[str, Any],
+    after: tuple[UUID, ...],
+    *,
+    owner: str,
+    idempotency_key: str | None = None,
 ) -> NewJob:
-    """A checked request as the queue takes it."""
+    """A checked request as the queue takes it, with these raw parameters, to begin after these jobs."""
     return NewJob(
         processor=processor.name,
-        input=request.input,
+        input=raw,
         owner=owner,
         device=processor.device_for(params),
         vram_mb=processor.vram_mb(params),
@@ -250,7 +258,7 @@ def new_job(
         idempotency_key=idempotency_key,
         request_hash=fingerprint(request) if idempotency_key is not None else None,
         webhook=request.webhook.model_dump(mode="json", exclude_none=True) if request.webhook is not None else None,
-        after=tuple(map(UUID, request.after)),
+        after=after,
         keep_s=request.keep_s,
         cache=request.cache,
         forget_uploads=request.forget_uploads,

@@ -175,7 +175,8 @@ class _Walk:
 
     def below(self, node: Any, value: Any, path: Path, depth: int) -> Iterator[MediaField]:
         """The references in a value that this node of the schema describes."""
-        if not isinstance(node, Mapping) or value is None or depth > _DEEPEST:
+        # Numbers and truth values are no references, and hold none.
+        if value is None or isinstance(value, int | float) or not isinstance(node, Mapping) or depth > _DEEPEST:
             return
         branches = self._branches(node)
         if isinstance(value, str):

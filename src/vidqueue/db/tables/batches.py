@@ -142,4 +142,5 @@ async def delete_empty(connection: Connection, ids: list[UUID]) -> None:
 
 
 def _values(job: NewJob) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in _OF_JOB}
+    # What is left out is NULL there.
+    return {name: value for name in _OF_JOB if (value := getattr(job, name)) is not None}
