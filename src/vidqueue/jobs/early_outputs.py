@@ -41,7 +41,7 @@ async def publish_early(
     publications: list[Publication] = []
     published = False
     try:
-        await adopt(storage, draft, workspace, publications)
+        await adopt(storage, [draft], workspace, publications)
         await failpoints.reach("output.renamed")
         published = await _commit_until_it_lands(database, ref, publications[0], processor, storage)
         await failpoints.reach("output.committed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,12 @@ async def publish(
     publications: list[Publication],
     *,
     early: Collection[str] = (),
+    then: Callable[[], object] | None = None,
 ) -> Outcome:
     """Move the outputs of a success into storage and append them to `publications`; other outcomes have none.
 
-    `early` has the names of the outputs that the attempt has published already.
+    `early` has the names of the outputs that the attempt has published already. `then` is called in the thread that has
+    moved all of them.
 
     Returns the outcome, which is a failure where the outputs are not what the processor said.
 
@@ -71,9 +73,8 @@ async def publish(
     try:
         check_names(outcome.outputs, early)
         assert workspace is not None
-        for draft in outcome.outputs:
-            await adopt(storage, draft, workspace, publications)
-            await failpoints.reach("publish.renamed")
+        await adopt(storage, outcome.outputs, workspace, publications, then)
+        await failpoints.reach("publish.renamed")
     except VidqueueError as error:
         return Failed(Failure.from_error(error))
     except OSError as error:
@@ -84,17 +85,28 @@ async def publish(
     return outcome
 
 
-async def adopt(storage: Storage, draft: OutputDraft, workspace: Path, publications: list[Publication]) -> None:
-    """Move one output; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
-    known = draft.sha256 if isinstance(draft, KnownOutput) else None
-    moving = asyncio.ensure_future(storage.long_threads.run(storage.adopt, draft.path, workspace, known))
+async def adopt(
+    storage: Storage,
+    drafts: Sequence[OutputDraft],
+    workspace: Path,
+    publications: list[Publication],
+    then: Callable[[], object] | None = None,
+) -> None:
+    """Move outputs; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
+
+    def move() -> None:
+        for draft in drafts:
+            known = draft.sha256 if isinstance(draft, KnownOutput) else None
+            publications.append(Publication(draft, storage.adopt(draft.path, workspace, known)))
+        if then is not None:
+            then()
+
+    moving = asyncio.ensure_future(storage.long_threads.run(move))
     try:
         await asyncio.shield(moving)
     finally:
         if not moving.done():
             await asyncio.wait([moving])
-        if not moving.cancelled() and moving.exception() is None:
-            publications.append(Publication(draft, moving.result()))
 
 
 def discard(storage: Storage, file_ids: Sequence[UUID]) -> None:

@@ -157,16 +157,17 @@ class Storage:
         except OSError as error:
             raise _not_opened(path, error) from error
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
                 raise irregular(path)
-            size, sha256 = os.fstat(descriptor).st_size, known_sha256 or digest_of(descriptor)
+            sha256 = known_sha256 or digest_of(descriptor)
             with no_space_as_error():
                 # A processor may give its file two names, and return both.
                 shared = known_sha256 is not None or os.fstat(descriptor).st_nlink > 1
                 self._settle(descriptor, path, file_id, shared=shared)
         finally:
             os.close(descriptor)
-        return Stored(file_id, size, sha256)
+        return Stored(file_id, facts.st_size, sha256)
 
     def settle(self, descriptor: int, path: Path, size: int, sha256: str) -> Stored:
         """Move written, hashed and locked bytes to their place in storage; they stay locked until `release`."""

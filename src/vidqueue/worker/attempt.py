@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ async def run(begun: Begun, lane: Lane, services: Services, workspaces: Workspac
             await failpoints.reach("run.worked")
             outcome = await _judged(outcome, lane, services)
             await _record_warm_processors(begun, lane, services, outcome)
-            following = await _settled(begun, lane, services, outcome, workspaces.leftovers, workspace, early.names)
+            following = await _settled(begun, lane, services, outcome, workspaces, workspace, early.names)
             settled = True
         except Exception as error:
             if services.database.abandoned:
@@ -86,7 +87,7 @@ async def run(begun: Begun, lane: Lane, services: Services, workspaces: Workspac
             log.exception("attempt_fault")
             if not settled:
                 await lane.executor.kill()
-                following = await _settled(begun, lane, services, Failed(_failure_of(error)), workspaces.leftovers)
+                following = await _settled(begun, lane, services, Failed(_failure_of(error)), workspaces)
     return following
 
 
@@ -254,14 +255,14 @@ async def _settled(
     lane: Lane,
     services: Services,
     outcome: Outcome | Lost,
-    leftovers: list[Path],
+    workspaces: Workspaces,
     workspace: Path | None = None,
     early: Collection[str] = (),
 ) -> Begun | None:
     """Publish and finish, and return the next attempt from the same transaction, if the lane goes on.
 
-    It does not if it drains, waits to restart its executor, or was asked to free its memory. `leftovers` gets the
-    folders that nobody needs any more.
+    It does not if it drains, waits to restart its executor, or was asked to free its memory. What nobody needs any
+    more goes with the workspace.
     """
     if isinstance(outcome, Lost):
         log.warning("lease_lost")
@@ -271,13 +272,14 @@ async def _settled(
     usage = lane.executor.meter.total(begun.processor)
     if isinstance(outcome, Succeeded) and outcome.source is not None:
         usage.expected_s = None  # of the work, which was not done
+    downloads = services.storage.fetch_folder(begun.ref.job_id)
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
         workspace=workspace, processor=begun.processor, early=early, continuation=continuation,
-        usage=usage, together=lane.finishes,
+        usage=usage, together=lane.finishes, moved=partial(workspaces.renew, downloads),
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
-        leftovers.append(services.storage.fetch_folder(begun.ref.job_id))
+        workspaces.leftovers.append(downloads)
     return finished.next
 
 
