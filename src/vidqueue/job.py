@@ -162,6 +162,10 @@ class Usage:
     expected_s: float | None = None
     device_mb: int | None = None
 
+    def row(self) -> dict[str, Any]:
+        """Return the usage as vidqueue.finish() takes it."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRef:

@@ -88,26 +88,59 @@ async def test_what_another_transaction_has_locked_or_given_away_is_left_out(
         await other.execute("SELECT FROM vidqueue.attempts WHERE job_id = %s FOR UPDATE", [renewed.job_id])
         endings = [ending(ref) for ref in (free, locked, renewed, given_away, canceled)]
         ended = await asyncio.wait_for(end_together(any_queue, endings), 5)
-    assert [one.state if one else None for one in ended] == [State.SUCCEEDED, None, None, None, State.CANCELED]
-    assert await states(any_queue, [locked, renewed, given_away]) == [State.RUNNING] * 3
+    assert [one.state if one else None for one in ended] == [State.SUCCEEDED, None, None, None, None]
+    assert await states(any_queue, [locked, renewed, given_away, canceled]) == [State.RUNNING] * 4
 
 
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO vidqueue.job_dependencies (job_id, depends_on) VALUES ('{other}', '{job}')",
+        """UPDATE vidqueue.jobs SET webhook = '{"url": "https://example.com/"}' WHERE state = 'running'""",
         "INSERT INTO vidqueue.owner_limits (owner, max_running) VALUES ('somebody', 5)",
         "INSERT INTO vidqueue.processor_limits (processor, max_running) VALUES ('zoo', 5)",
         """INSERT INTO vidqueue.webhooks (owner, url) VALUES ('local', 'https://example.com/')""",
     ],
-    ids=["dependent", "limit of an owner", "limit of a processor", "webhook"],
+    ids=["own webhooks", "limit of an owner", "limit of a processor", "webhook"],
 )
 async def test_attempts_whose_ends_touch_rows_that_others_may_lock_are_left_out(queue: Queue, sql: str) -> None:
     begun = await running(queue, 2)
-    other = await queue.submit()
-    await queue.sql(sql.format(other=other, job=begun[0][0].job_id) + " RETURNING 1 AS one")
+    await queue.sql(sql)
     assert await end_together(queue, [ending(ref) for ref, _ in begun]) == [None, None]
     assert await states(queue, [ref for ref, _ in begun]) == [State.RUNNING] * 2
+
+
+async def test_an_attempt_whose_job_has_dependents_is_left_out(queue: Queue) -> None:
+    refs = [ref for ref, _ in await running(queue, 2)]
+    depend = "INSERT INTO vidqueue.job_dependencies (job_id, depends_on) VALUES (%s, %s) RETURNING 1 AS one"
+    await queue.sql(depend, await queue.submit(), refs[0].job_id)
+    ended = await end_together(queue, [ending(ref) for ref in refs])
+    assert [one.state if one else None for one in ended] == [None, State.SUCCEEDED]
+
+
+async def test_an_end_together_writes_what_an_end_alone_writes(queue: Queue) -> None:
+    """In every column but those that differ from attempt to attempt."""
+    begun = await running(queue, 3)
+    for ref, _ in begun:
+        await queue.sql("UPDATE vidqueue.jobs SET losses = 1, waited_s = 5 WHERE id = %s RETURNING id", ref.job_id)
+    alone, *both = (ending(ref) for ref, _ in begun)
+    for one in (alone, *both):
+        one.facts["metrics"], one.facts["result"] = {"run_s": 1}, {"key": one.ref.job_id.hex * 2, "source_id": None}
+    async with queue.database.statement() as connection:
+        await attempts.finish(connection, alone)
+    await end_together(queue, both)
+    for table, key, own in (
+        ("jobs", "id", "id created_at queued_at waits_since run_at rank lane finished_at kept_until started_at"),
+        ("attempts", "job_id", "job_id fence lane_id lane dispatched_at started_at ended_at lease_expires_at"),
+        ("outputs", "job_id", "job_id file_id"),
+        ("attempt_usage", "job_id", "job_id wait_s"),
+        ("results", "job_id", "job_id key at"),
+    ):
+        query = f"SELECT to_jsonb(t) - %s::text[] AS row FROM vidqueue.{table} t WHERE {key} = ANY (%s)"
+        found = await queue.sql(query, own.split(), [ref.job_id for ref, _ in begun])
+        assert found == [found[0]] * 3, table
+    query = "SELECT DISTINCT owner, name, media_type, size, sha256, published FROM vidqueue.files"
+    assert len(await queue.sql(query)) == 1
+    assert await queue.violations() == []
 
 
 async def test_one_that_the_database_refuses_takes_no_other_with_it(queue: Queue, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -103,7 +103,7 @@ async def finish(  # noqa: PLR0913 - one act, however much belongs to it
     try:
         outcome = await publish(storage, outcome, workspace, publications, early=early, then=moved)
         outputs = [publication.row(processor, storage.node) for publication in publications]
-        more = {"outputs": outputs, "usage": asdict(usage or Usage())}
+        more = {"outputs": outputs, "usage": (usage or Usage()).row()}
         ended = await _commit_until_it_lands(database, ref, outcome, more, continuation, together)
         # If the commit raised, nothing is deleted: it may still take effect. `reconcile` removes files without rows.
         if ended.state is not State.SUCCEEDED:

@@ -54,16 +54,16 @@ class Workspaces:
         Raises:
             VidqueueError: the data folder does not respond.
         """
-        folder = self._storage.workspace_path(name)
-        if self._folder is not None and self._renewed:
-            folder = self._folder
-        elif self._folder is None or not await self._storage.threads.run(
-            _rename_empty, self._folder, folder, self.leftovers
-        ):
-            await self._remove()
-            await self._storage.threads.run(make_empty, folder)
-        self._folder, self._renewed, self.leftovers = folder, False, []
-        return folder
+        if self._folder is None or not self._renewed:
+            folder = self._storage.workspace_path(name)
+            if self._folder is None or not await self._storage.threads.run(
+                _rename_empty, self._folder, folder, self.leftovers
+            ):
+                await self._remove()
+                await self._storage.threads.run(make_empty, folder)
+            self._folder = folder
+        self._renewed, self.leftovers = False, []
+        return self._folder
 
     def renew(self, *beside: Path) -> None:
         """Make the folder of an attempt that is over the next one's, unless it left something there or in `beside`.

@@ -85,8 +85,11 @@ SELECT * FROM vidqueue.settle(%(job_id)s, %(attempt)s, %(fence)s, %(ending)s, %(
 
 -- name: finish_together
 -- Like finish, for several attempts at once. Those that must be finished alone have no row.
-SELECT * FROM vidqueue.settle_together(
-    %(job_ids)s::uuid[], %(attempts)s::integer[], %(fences)s::bigint[], %(endings)s::jsonb[], %(lanes)s::uuid[], %(lease_s)s)
+SELECT s.* FROM (
+    SELECT array_agg(e.job_id) AS jobs, array_agg(e.attempt) AS numbers, array_agg(e.fence) AS fences, array_agg(e.ending) AS endings,
+           array_agg(e.lane) AS lanes
+    FROM jsonb_to_recordset(%(endings)s) AS e (job_id uuid, attempt integer, fence bigint, ending jsonb, lane uuid)) e
+CROSS JOIN LATERAL vidqueue.settle_together(e.jobs, e.numbers, e.fences, e.endings, e.lanes, %(lease_s)s) s
 
 -- name: of_job
 SELECT a.number, a.lane, a.host, a.outcome, a.reason, a.error_code, a.error_message, a.error_hint, a.error_detail,

@@ -171,15 +171,18 @@ async def finish(connection: Connection, ending: Ending) -> Ended:
 
 async def finish_together(connection: Connection, endings: Sequence[Ending]) -> list[Ended | None]:
     """End these attempts in one transaction. None, and nothing was written, for each that must be ended alone."""
-    refs = [one.ref for one in endings]
-    values = {
-        "job_ids": [ref.job_id for ref in refs],
-        "attempts": [ref.attempt for ref in refs],
-        "fences": [ref.fence for ref in refs],
-        "endings": [Jsonb(one.facts) for one in endings],
-        "lanes": [one.lane for one in endings],
-        "lease_s": max(one.lease_s for one in endings),
-    }
+    # One value, because psycopg writes an array of JSON with a regular expression for each quote.
+    listed = [
+        {
+            "job_id": str(one.ref.job_id),
+            "attempt": one.ref.attempt,
+            "fence": one.ref.fence,
+            "ending": one.facts,
+            "lane": str(one.lane) if one.lane else None,
+        }
+        for one in endings
+    ]
+    values = {"endings": Jsonb(listed), "lease_s": max(one.lease_s for one in endings)}
     ended: list[Ended | None] = [None] * len(endings)
     try:
         found = await rows(connection, "attempts", "finish_together", **values)
