@@ -61,7 +61,7 @@ class Queue:
         """Give the lane its next job."""
         async with self.database.statement() as connection:
             given = await attempts.dispatch(connection, [lane_id], lease_s=lease_s)
-        return given[0][0] if given else None
+        return given[0][0].ref if given else None
 
     async def begin(self, ref: AttemptRef) -> attempts.Begun | None:
         """Take an attempt in hand."""

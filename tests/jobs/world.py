@@ -256,7 +256,7 @@ class World:
             now = await (await connection.execute("SELECT extract(epoch FROM now()) AS at")).fetchone()
             given = await attempts.dispatch(connection, [lane.id], lease_s=LEASE_S)
         assert now is not None
-        return (given[0][0] if given else None), now["at"] + self._ahead
+        return (given[0][0].ref if given else None), now["at"] + self._ahead
 
     async def begin(self, attempt: Attempt) -> bool:
         """Whether the lane may take the attempt in hand."""

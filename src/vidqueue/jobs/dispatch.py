@@ -13,6 +13,7 @@ import structlog
 from vidqueue.db.event_feed import EventFeed
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import attempts
+from vidqueue.db.tables.attempts import Begun
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef
 from vidqueue.ops import failpoints
@@ -30,13 +31,13 @@ log = structlog.get_logger(__name__)
 class Dispatcher:
     """Dispatches to the idle lanes of one daemon; any number of daemons may do so against one database.
 
-    Busy lanes are left out: the statement that ends its attempt gives it the next one. `deliver` is told the queue of
-    each lane that was given work.
+    Busy lanes are left out: the statement that ends its attempt gives it the next one. `deliver` gets each attempt and
+    the queue of its lane.
     """
 
     database: Database
     event_feed: EventFeed
-    deliver: Callable[[str], None]
+    deliver: Callable[[Begun, str], None]
     lease_s: float
     heartbeat: Heartbeat
 
@@ -74,7 +75,7 @@ class Dispatcher:
             given = await attempts.dispatch(connection, lanes, lease_s=self.lease_s)
         if given:
             await failpoints.reach("dispatch.committed")
-        for ref, queue in given:
-            self.deliver(queue)
-            log.info("job_dispatched", job_id=str(ref.job_id), attempt=ref.attempt, queue=queue)
-        return [ref for ref, _ in given]
+        for begun, queue in given:
+            self.deliver(begun, queue)
+            log.info("job_dispatched", job_id=str(begun.ref.job_id), attempt=begun.ref.attempt, queue=queue)
+        return [begun.ref for begun, _ in given]

@@ -1,7 +1,6 @@
-"""Runs attempts on a lane: stages the inputs, runs the executor, judges and publishes the outcome, and settles it.
+"""Runs an attempt on a lane: stages the inputs, runs the executor, judges and publishes the outcome, and settles it.
 
-One delivery starts a series of attempts: the transaction that ends one also gives the lane its next one, until no job
-fits.
+The transaction that ends it also gives the lane its next attempt, until no job fits (`series`).
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Any
 
 import structlog
 
-from vidqueue.db.tables import attempts, lanes
+from vidqueue.db.tables import lanes
 from vidqueue.db.tables.attempts import Begun
-from vidqueue.errors import DATABASE_BUSY, VidqueueError, is_no_space
-from vidqueue.job import FINAL, AttemptRef, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Waiting
+from vidqueue.errors import VidqueueError, is_no_space
+from vidqueue.job import FINAL, Canceled, Failed, Failure, Interrupted, Outcome, Succeeded, Waiting
 from vidqueue.jobs.finish import Continuation, Finished, finish
 from vidqueue.ops import failpoints
 from vidqueue.processors import registry
@@ -40,24 +39,10 @@ from vidqueue.worker.suspending import suspends
 
 # After these the executor leaks memory or has a broken CUDA context; only a new process helps.
 RESTARTS_EXECUTOR = frozenset({"gpu_out_of_memory", "gpu_error"})
-RETRY_S = 0.5
 # Staging and the start of an executor may take this long before the job counts as stalled.
 PREPARATION_S = 300.0
 
 log = structlog.get_logger(__name__)
-
-
-async def run_series(ref: AttemptRef, lane: Lane, services: Services) -> None:
-    """Run attempts on a lane, from the delivered one on, until no job fits the lane."""
-    try:
-        async with lane.turn, Workspaces(services.storage) as workspaces:
-            begun = await _begin(ref, services)
-            if begun is None:
-                log.info("attempt_was_given_away", job_id=str(ref.job_id), attempt=ref.attempt, lane=lane.name)
-            while begun is not None:
-                begun = await run(begun, lane, services, workspaces)
-    finally:
-        lane.rest()
 
 
 async def run(begun: Begun, lane: Lane, services: Services, workspaces: Workspaces) -> Begun | None:
@@ -89,18 +74,6 @@ async def run(begun: Begun, lane: Lane, services: Services, workspaces: Workspac
                 await lane.executor.kill()
                 following = await _settled(begun, lane, services, Failed(_failure_of(error)), workspaces)
     return following
-
-
-async def _begin(ref: AttemptRef, services: Services) -> Begun | None:
-    """Begin the attempt; retry while the database is away. None if the attempt was given to another lane meanwhile."""
-    while True:
-        try:
-            async with services.database.statement() as connection:
-                return await attempts.begin(connection, ref, lease_s=services.settings.running.lease_s)
-        except VidqueueError as error:
-            if error.code not in DATABASE_BUSY or services.database.abandoned:
-                raise
-            await asyncio.sleep(RETRY_S)
 
 
 async def _worked(

@@ -17,10 +17,11 @@ import structlog
 from vidqueue.db.embedded import server as embedded
 from vidqueue.db.pool import Database
 from vidqueue.db.tables import lane_availability, lanes
+from vidqueue.db.tables.attempts import Begun
 from vidqueue.db.tables.lanes import NewLane, NewProcessor
 from vidqueue.db.transport import Transport
 from vidqueue.errors import VidqueueError
-from vidqueue.job import AttemptRef, Device, Interrupted
+from vidqueue.job import Device, Interrupted
 from vidqueue.jobs import reaper, retention
 from vidqueue.jobs.dispatch import Dispatcher
 from vidqueue.jobs.estimates import Estimates
@@ -35,7 +36,6 @@ from vidqueue.services import Services
 from vidqueue.settings.schema import Settings
 from vidqueue.settings.sections import LanesSettings
 from vidqueue.worker import gpus
-from vidqueue.worker.attempt import run_series
 from vidqueue.worker.draining import Draining
 from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain, Guards
@@ -45,6 +45,7 @@ from vidqueue.worker.lane_health import LaneHealth, WatchedLane
 from vidqueue.worker.left_work import LeftWork
 from vidqueue.worker.peers.lane_peers import LanePeers
 from vidqueue.worker.peers.monitor import PeerMonitor
+from vidqueue.worker.series import Series
 from vidqueue.worker.slots import Slots
 from vidqueue.worker.staging import CACHE
 
@@ -167,13 +168,19 @@ def _background_tasks(services: Services, own: Services, opened: Sequence[Lane])
 async def _dispatch_until_drained(opened: Sequence[Lane], own: Services, transport: Transport, drain: Drain) -> None:
     """Dispatch until the drain, then stop the lanes' procrastinate workers."""
     stopping = asyncio.Event()
-    workers = [asyncio.create_task(_serve_lane(lane, own, transport, stopping)) for lane in opened]
+    series = {lane.queue: Series(lane, own) for lane in opened}
+    workers = [asyncio.create_task(_serve_lane(queue, one, transport, stopping)) for queue, one in series.items()]
     lease_s, heartbeat = own.settings.running.lease_s, own.watchdog.register("dispatch")
-    dispatcher = Dispatcher(own.database, own.event_feed, transport.wake, lease_s, heartbeat)
     came_to_rest = opened[0].came_to_rest if opened else asyncio.Event()
 
     def idle() -> list[UUID]:
         return [lane.id for lane in opened if lane.idle]
+
+    def deliver(begun: Begun, queue: str) -> None:
+        series[queue].begin(begun)
+        transport.wake(queue)
+
+    dispatcher = Dispatcher(own.database, own.event_feed, deliver, lease_s, heartbeat)
 
     await supervise(lambda: dispatcher.run(idle, came_to_rest, drain.begun), "dispatch")
     own.watchdog.unregister("dispatch")
@@ -194,11 +201,9 @@ async def _wait_until_idle(feeding: asyncio.Task[None], services: Services, drai
         await asyncio.wait([feeding], timeout=REST_S)
 
 
-async def _serve_lane(lane: Lane, own: Services, transport: Transport, stopping: asyncio.Event) -> None:
-    async def handle(ref: AttemptRef) -> None:
-        await run_series(ref, lane, own)
-
-    await transport.serve(lane.queue, handle, stopping)
+async def _serve_lane(queue: str, series: Series, transport: Transport, stopping: asyncio.Event) -> None:
+    await transport.serve(queue, series.take, stopping)
+    await series.close()
 
 
 async def _on_reload(own: Services, opened: Sequence[Lane]) -> None:

@@ -1,10 +1,10 @@
 -- name: dispatch
--- Give each of these lanes that is idle its next job, and queue the attempt for the lane.
-SELECT c.job_id, c.attempt, c.fence, c.queue, vidqueue.deliver(c.queue, c.job_id, c.attempt, c.fence)
-FROM unnest(%(lanes)s::uuid[]) AS l (id) CROSS JOIN LATERAL vidqueue.choose(l.id, %(lease_s)s, false) c
+-- Give each of these lanes that is idle its next job, and queue the attempt for the lane. It begins at once.
+SELECT c.*, vidqueue.deliver(c.queue, c.job_id, c.attempt, c.fence) AS delivered
+FROM unnest(%(lanes)s::uuid[]) AS l (id) CROSS JOIN LATERAL vidqueue.choose(l.id, %(lease_s)s, true) c
 
 -- name: begin
--- Mark the attempt as begun by its lane. No row: it was given back meanwhile.
+-- Take an attempt in hand that was only delivered, and renew its lease. No row: it was given back meanwhile.
 UPDATE vidqueue.attempts a SET
     started_at = coalesce(a.started_at, clock_timestamp()), lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM vidqueue.jobs j

@@ -19,7 +19,7 @@ from vidqueue.sanitize import sanitize_text
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An attempt that its lane has taken in hand: what to do and within which bounds (seconds)."""
+    """An attempt that its lane takes in hand: what to do and within which bounds (seconds)."""
 
     ref: AttemptRef
     processor: str
@@ -88,10 +88,10 @@ class LogRow:
     text: str
 
 
-async def dispatch(connection: Connection, lanes: Sequence[UUID], *, lease_s: float) -> list[tuple[AttemptRef, str]]:
+async def dispatch(connection: Connection, lanes: Sequence[UUID], *, lease_s: float) -> list[tuple[Begun, str]]:
     """Give each of these lanes that is free its next job, and deliver it; return the attempts with their queues."""
     found = await rows(connection, "attempts", "dispatch", lanes=list(lanes), lease_s=lease_s)
-    return [(_ref(one), one["queue"]) for one in found]
+    return [(_begun(one), one["queue"]) for one in found]
 
 
 async def begin(connection: Connection, ref: AttemptRef, *, lease_s: float) -> Begun | None:
@@ -249,5 +249,5 @@ def _ended(found: dict[str, Any]) -> Ended:
 
 
 def _begun(found: dict[str, Any]) -> Begun:
-    ids = {"job_id", "attempt", "fence", "state"}
+    ids = {"job_id", "attempt", "fence", "state", "queue", "delivered"}
     return Begun(_ref(found), **{name: value for name, value in found.items() if name not in ids})
