@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("no_orphans")
 JOBS = 60
 REST_S = 3.0
 # A job's share of a drain with two lanes, what the daemon asks at rest taken off. These figures may only fall.
-STATEMENTS_A_JOB = 4
-COMMITS_A_JOB = 4
+STATEMENTS_A_JOB = 2
+COMMITS_A_JOB = 2
 
 
 async def test_a_job_keeps_to_its_budget_of_statements_and_commits(
