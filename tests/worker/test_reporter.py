@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from vidqueue.db.pool import Database
 from vidqueue.errors import VidqueueError
 from vidqueue.job import AttemptRef
 from vidqueue.progress import LogLine, Progress, Throttle
-from vidqueue.worker.reporter import Reporter
+from vidqueue.worker.reporter import MOST_STAGES, Reporter
 
 
 async def running(queue: Queue) -> AttemptRef:
@@ -25,16 +26,32 @@ async def running(queue: Queue) -> AttemptRef:
 async def test_the_last_report_of_a_burst_is_written_although_silence_follows(queue: Queue) -> None:
     ref = await running(queue)
     reporter = Reporter(queue.database, ref, max_log_lines=10)
-    for percent in range(1, 91):
+
+    async def is_written(fraction: float) -> bool:
+        return round((await queue.job(ref.job_id)).progress, 2) == fraction
+
+    reporter.hear(Progress(0.01, stage="encode"))
+    await eventually(partial(is_written, 0.01))
+    # All of them come too soon after the first one.
+    for percent in range(2, 91):
         reporter.hear(Progress(percent / 100, stage="encode"))
-
-    async def newest() -> bool:
-        return round((await queue.job(ref.job_id)).progress, 2) == 0.9
-
-    await eventually(newest)
+    await eventually(partial(is_written, 0.9))
     await reporter.close(succeeded=False)
     told = await queue.sql("SELECT count(*) AS n FROM vidqueue.events WHERE kind = 'progress'")
     assert told[0]["n"] <= 3, "ninety reports at once are no ninety events"
+
+
+async def test_stages_without_end_are_steps_and_take_no_memory(queue: Queue) -> None:
+    now = 0.0
+    reporter = Reporter(queue.database, await running(queue), max_log_lines=10, clock=lambda: now)
+    for now in map(float, range(3 * MOST_STAGES)):
+        reporter.hear(Progress(0.5, stage=f"frame {now:.0f}"))
+        assert reporter.heard_at == now
+    assert len(reporter._stages) <= MOST_STAGES
+    heard_at, now = now, 1e9
+    reporter.hear(Progress(0.5, stage=f"frame {heard_at:.0f}"))
+    assert reporter.heard_at == heard_at, "to repeat itself is no step"
+    await reporter.close(succeeded=True)
 
 
 async def test_an_attempt_that_reports_nothing_writes_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

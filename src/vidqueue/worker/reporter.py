@@ -23,6 +23,9 @@ LEVELS = frozenset({"debug", "info", "warning", "error"})
 # The share of a log that is kept for its last lines, which say why a talkative program has failed.
 LAST_PART = 4
 
+# How many stages are remembered; a processor may name one for each picture.
+MOST_STAGES = 1000
+
 log = structlog.get_logger(__name__)
 
 
@@ -117,6 +120,8 @@ class Reporter:
         if progress.fraction > self._furthest or progress.stage not in self._stages:
             self.touch()
             self._furthest = max(self._furthest, progress.fraction)
+            if len(self._stages) >= MOST_STAGES:
+                self._stages.clear()
             self._stages.add(progress.stage)
         self._progress = progress
         self._write_by(self._throttle.due_at(progress))
