@@ -146,7 +146,7 @@ class SubmitCommand:
         return values
 
     def _check(self, values: dict[str, Any]) -> str:
-        """Check the parameters before a file is uploaded, and return what is remarkable about them."""
+        """Check the parameters before a file is uploaded, and return warnings about them."""
         try:
             return self._processor.remark(registry.parse(self._processor, storable(self._processor, values)))
         except VidqueueError as error:

@@ -205,7 +205,7 @@ def check_encoders(*, gpu: bool) -> Check:
 
 
 def _proven(gpu: encoders.Encoder) -> str:
-    """What `encoder: auto` makes of the encoder of a GPU; nothing where it does not work at all."""
+    """Whether `encoder: auto` uses the encoder of a GPU, and why; empty if the encoder does not work at all."""
     cpu = encoders.encoder_named("software", gpu.codec)
     if cpu is None or not (encoders.works(gpu.name) and encoders.works(cpu.name)):
         return ""

@@ -60,7 +60,7 @@ class Scheduler:
         self._now = now
 
     async def run(self) -> None:
-        """Submit for ever; an unavailable database is waited for."""
+        """Submit due jobs until cancelled. While the database is unavailable, wait."""
         while True:
             self._heartbeat()
             wait_s = TICK_S

@@ -111,7 +111,7 @@ class Sonic(OnComfyui):
         return []
 
     def degrade(self, params: Any, error: VidqueueError) -> Any:
-        """The next smaller picture; memory of this machine, and not of the GPU, is not spared by it."""
+        """Return parameters for a smaller picture. It saves memory of the GPU only, so other errors get None."""
         smaller = _smaller(params)
         if error.code != "gpu_out_of_memory" or not smaller:
             return None

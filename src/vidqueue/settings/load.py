@@ -116,7 +116,7 @@ def _reading(contents: dict[str, Any], model: type[Settings]) -> type[Settings]:
 
 
 def _told_apart(unknown: list[tuple[str, str]], model: type[Settings]) -> tuple[list[str], list[str]]:
-    """What is unknown because its whole section is, and what is unknown in a section that is known."""
+    """Split unknown keys into those of sections that are unknown too, and those of sections that are known."""
     passed_over = [f"{text} (a processor could not be imported, and may know it)"
                    for key, text in unknown if key.partition(".")[0] not in model.model_fields]  # fmt: skip
     return passed_over, [text for key, text in unknown if key.partition(".")[0] in model.model_fields]

@@ -275,7 +275,7 @@ class MediaSettings(Section):
 
 
 class PricesSettings(Section):
-    """Prices for `vidqueue report cost`. Those of the daemon hold that was started last."""
+    """Prices for `vidqueue report cost`. Where several daemons run, those of the one that was started last apply."""
 
     currency: str = Field("EUR", max_length=10, description="Word that stands beside the amounts.")
     cpu_lane_hour: float = Field(0, ge=0, description="Price of an hour on a CPU lane.")

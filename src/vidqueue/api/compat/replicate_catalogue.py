@@ -67,7 +67,7 @@ class ModelPage(BaseModel):
 
 
 class AccountView(BaseModel):
-    """Who asks."""
+    """The account of the API key."""
 
     type: str = "user"
     username: str

@@ -55,7 +55,7 @@ class ReportsQuery(BaseModel):
     @model_validator(mode="after")
     def _in_order(self) -> ReportsQuery:
         if (self.since is None) != (self.until is None):
-            raise ValueError("since and until belong together")
+            raise ValueError("since and until must be given together")
         if self.since and self.until and not timedelta(0) < self.until - self.since <= LONGEST:
             raise ValueError("until is a time after since, within a year of it")
         return self

@@ -21,7 +21,7 @@ RUNS = 12
 
 
 async def show(request: Request) -> Response:
-    """Show the schedules with the outcomes of their last times."""
+    """Show the schedules with the outcomes of their newest runs."""
     async with services_of(request).database.transaction() as connection:
         found = await rows.every(connection, owner=scope_of(request))
         runs = await rows.last_runs(connection, [one.id for one in found], limit=RUNS)

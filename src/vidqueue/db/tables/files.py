@@ -155,7 +155,7 @@ async def left(connection: Connection, ids: list[UUID]) -> set[UUID]:
 
 
 async def tell_published(connection: Connection, ids: list[UUID]) -> None:
-    """Write down of these locked files which ones a job published, so that they are not taken for uploads again."""
+    """Mark those of these locked files that a job published, so that they are not taken for uploads again."""
     await execute(connection, "files", "tell_published", ids=ids)
 
 

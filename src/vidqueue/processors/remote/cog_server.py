@@ -65,7 +65,7 @@ class CogServer:
             words = str(setup.get("logs", "")) if health == "SETUP_FAILED" and isinstance(setup, dict) else ""
             for line in words.splitlines()[-20:]:
                 self._ctx.log(line[:LARGEST_LINE], "warning")
-            message = f"The server of {self._name} says {health}; it must be started again."
+            message = f"The server of {self._name} reports the health {health}; it must be started again."
             # The daemon does so for a server of its own when the job comes back.
             raise WaitingError("peer_unavailable", message, retry_after_s=15 if self._external else 1)
         return health

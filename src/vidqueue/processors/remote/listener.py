@@ -168,4 +168,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-        """Say nothing: the addresses are secret."""
+        """Log nothing: the addresses are secret."""

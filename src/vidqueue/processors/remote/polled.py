@@ -250,7 +250,7 @@ class PolledRun(ABC):
             if status in DONE:
                 return work
             if status in FAILED:
-                raise failure_of(work.get("error"), f"The {self.name} says {status}.")
+                raise failure_of(work.get("error"), f"The {self.name} reports the status {status}.")
             self.ctx.canceled.wait(self._wait_s)
             self.ctx.check_canceled()
             reply = self._asked(heard_at)
