@@ -49,7 +49,7 @@ Act = Callable[[Connection, Queue], Awaitable[object]]
 
 
 async def _choose(connection: Connection, queue: Queue) -> None:
-    assert await attempts.dispatch(connection, [queue.lane_id], lease_s=30)
+    assert (await attempts.dispatch(connection, [queue.lane_id], lease_s=30)).given
 
 
 async def _submit(connection: Connection, queue: Queue) -> None:

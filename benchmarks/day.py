@@ -113,7 +113,7 @@ async def simulate(database: Database, jobs: int, seed: int = 1) -> Day:
 
     for lane, lane_id in enumerate(queues):
         async with database.transaction() as connection:
-            ((begun, _),) = await attempts.dispatch(connection, [lane_id], lease_s=LEASE_S)
+            ((begun, _),) = (await attempts.dispatch(connection, [lane_id], lease_s=LEASE_S)).given
         take(begun, lane, 0.0)
     while clock:
         now, lane, ref = heapq.heappop(clock)

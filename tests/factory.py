@@ -60,7 +60,7 @@ class Queue:
     async def dispatch(self, lane_id: UUID, lease_s: float = 30) -> AttemptRef | None:
         """Give the lane its next job."""
         async with self.database.statement() as connection:
-            given = await attempts.dispatch(connection, [lane_id], lease_s=lease_s)
+            given = (await attempts.dispatch(connection, [lane_id], lease_s=lease_s)).given
         return given[0][0].ref if given else None
 
     async def begin(self, ref: AttemptRef) -> attempts.Begun | None:

@@ -102,7 +102,7 @@ class Vidqueue:
     @contextmanager
     def _unpaused(self, consumers: int) -> Iterator[None]:
         names = [f"cpu{lane}" for lane in range(consumers)]
-        self._connection.execute("UPDATE vidqueue.lanes SET paused = name <> ALL (%s)", [names])
+        self._connection.execute("SELECT vidqueue.resume_lane(id) FROM vidqueue.lanes WHERE name = ANY (%s)", [names])
         try:
             yield
         finally:

@@ -45,7 +45,7 @@ async def test_a_ticket_reaches_its_lane_only_if_the_transaction_commits(queue: 
     await queue.submit()
     lane = await queue.lane(queue=QUEUE)
     async with queue.database.transaction() as connection:
-        assert await attempts.dispatch(connection, [lane], lease_s=30)
+        assert (await attempts.dispatch(connection, [lane], lease_s=30)).given
         raise psycopg.Rollback
     ref = await queue.dispatch(lane)
     assert ref is not None

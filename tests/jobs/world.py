@@ -254,7 +254,7 @@ class World:
         assert lane.id is not None
         async with self._database.transaction() as connection:
             now = await (await connection.execute("SELECT extract(epoch FROM now()) AS at")).fetchone()
-            given = await attempts.dispatch(connection, [lane.id], lease_s=LEASE_S)
+            given = (await attempts.dispatch(connection, [lane.id], lease_s=LEASE_S)).given
         assert now is not None
         return (given[0][0].ref if given else None), now["at"] + self._ahead
 

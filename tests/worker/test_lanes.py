@@ -464,7 +464,7 @@ async def test_a_drain_leaves_no_ticket_behind_that_nobody_runs(
 ) -> None:
     real, handing_over = attempts.dispatch, asyncio.Event()
 
-    async def slow(*args: Any, **more: Any) -> list[tuple[attempts.Begun, str]]:
+    async def slow(*args: Any, **more: Any) -> attempts.Dispatched:
         handing_over.set()
         await asyncio.sleep(0.5)
         return await real(*args, **more)
@@ -484,7 +484,7 @@ async def test_dispatch_goes_on_after_a_connection_was_lost_in_the_middle_of_it(
 ) -> None:
     real, lost = attempts.dispatch, 0
 
-    async def lose(connection: Connection, *args: Any, **more: Any) -> list[tuple[attempts.Begun, str]]:
+    async def lose(connection: Connection, *args: Any, **more: Any) -> attempts.Dispatched:
         nonlocal lost
         lost += 1
         if lost == 1:

@@ -1,7 +1,13 @@
 -- name: dispatch
--- Give each of these lanes that is idle its next job, and queue the attempt for the lane. It begins at once.
-SELECT c.*, vidqueue.deliver(c.queue, c.job_id, c.attempt, c.fence) AS delivered
-FROM unnest(%(lanes)s::uuid[]) AS l (id) CROSS JOIN LATERAL vidqueue.choose(l.id, %(lease_s)s, true) c
+-- Give each of these lanes that is idle its next job, and queue the attempt for the lane. It begins at once. `is_open` is false for a
+-- lane that takes no job, whatever waits: it is paused, or everything is, or it is blocked.
+SELECT c.*, CASE WHEN c.job_id IS NOT NULL THEN vidqueue.deliver(c.queue, c.job_id, c.attempt, c.fence)::text END AS delivered,
+       c.job_id IS NOT NULL OR EXISTS (
+           SELECT FROM vidqueue.lanes o
+           WHERE o.id = l.id AND o.state = 'online' AND o.blocked_by IS NULL AND NOT vidqueue.is_paused(o)
+             AND NOT EXISTS (SELECT FROM vidqueue.pauses p WHERE p.processor = '' AND (p.until IS NULL OR p.until > clock_timestamp()))
+       ) AS is_open
+FROM unnest(%(lanes)s::uuid[]) AS l (id) LEFT JOIN LATERAL vidqueue.choose(l.id, %(lease_s)s, true) c ON true
 
 -- name: begin
 -- Take an attempt in hand that was only delivered, and renew its lease. No row: it was given back meanwhile.

@@ -88,10 +88,19 @@ class LogRow:
     text: str
 
 
-async def dispatch(connection: Connection, lanes: Sequence[UUID], *, lease_s: float) -> list[tuple[Begun, str]]:
-    """Give each of these lanes that is free its next job, and deliver it; return the attempts with their queues."""
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """The attempts that lanes were given, with their queues; and whether one of the lanes takes jobs at all now."""
+
+    given: list[tuple[Begun, str]]
+    is_open: bool
+
+
+async def dispatch(connection: Connection, lanes: Sequence[UUID], *, lease_s: float) -> Dispatched:
+    """Give each of these lanes that is free its next job, and deliver it."""
     found = await rows(connection, "attempts", "dispatch", lanes=list(lanes), lease_s=lease_s)
-    return [(_begun(one), one["queue"]) for one in found]
+    given = [(_begun(one), one["queue"]) for one in found if one["job_id"] is not None]
+    return Dispatched(given, is_open=any(one["is_open"] for one in found))
 
 
 async def begin(connection: Connection, ref: AttemptRef, *, lease_s: float) -> Begun | None:
@@ -249,5 +258,5 @@ def _ended(found: dict[str, Any]) -> Ended:
 
 
 def _begun(found: dict[str, Any]) -> Begun:
-    ids = {"job_id", "attempt", "fence", "state", "queue", "delivered"}
+    ids = {"job_id", "attempt", "fence", "state", "queue", "delivered", "is_open"}
     return Begun(_ref(found), **{name: value for name, value in found.items() if name not in ids})
