@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from tests.daemon import promised
+from tests.factory import eventually
 from vidqueue.api.http import connections, protocol
 from vidqueue.api.server import listening
 from vidqueue.services import Services
@@ -135,6 +137,28 @@ async def test_a_head_beyond_the_bounds_is_refused_with_a_problem(server: str, n
         assert client.headers[b"content-type"] == b"application/problem+json"
         assert (problem["status"], bool(problem["code"]), bool(problem["hint"])) == (status, True, True)
     await probe(server)
+
+
+@pytest.mark.parametrize("behind", [b"", PROBE, PROBE * 8], ids=["alone", "one", "many"])
+async def test_an_answer_ends_when_its_client_leaves_whatever_was_asked_behind_it(
+    server: str, services: Services, behind: bytes
+) -> None:
+    """The server noticed that for the last request of a connection only, and wrote to one that was closed."""
+
+    async def is_followed() -> bool:
+        return bool(services.event_feed._subscriptions)
+
+    async def is_left() -> bool:
+        return not await is_followed()
+
+    with capture_logs() as logs:
+        async with connected(server) as client:
+            assert await client.send(b"GET /v1/events HTTP/1.1\r\n" + HOST + b"\r\n" + behind)
+            await client.reader.readuntil(b"retry:")
+            await eventually(is_followed)
+        # Before the next ping, which would fail.
+        await eventually(is_left, within_s=10)
+    assert [one["event"] for one in logs if one["log_level"] == "error"] == []
 
 
 ENDLESS = {

@@ -15,7 +15,7 @@ import httptools
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from vidqueue.api.http import problems
@@ -50,6 +50,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # For the head of a request, or for the rest of a body that nobody reads: there is never both.
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
+        # The request that is being answered; `cycle` is the newest one, which may wait behind it.
+        self._answering: RequestResponseCycle | None = None
         self._refusal: VidqueueError | None = None
         self._refused = False
         self._in_head = False
@@ -71,6 +73,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._set_deadline(None)
         self.resume_writing()
         self._places.leave(self)
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
         # The descriptor is closed after this returns.
         self.loop.call_soon(self._acceptor.refill)
@@ -131,6 +137,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINE_LIMIT:
             self._stop(VidqueueError("bad_request", f"More than {PIPELINE_LIMIT} requests wait on one connection."))
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
         self._in_head, self._in_body = False, True
         self._set_deadline(None)
         self._places.busy(self)
@@ -149,6 +157,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Mark the connection as idle; limit the time for the rest of an unread body."""
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
         super().on_response_complete()
         if self._is_answered() and not self.transport.is_closing():
             self._places.idle(self)
