@@ -1,7 +1,7 @@
 """The executor: a process that runs one job after another and keeps torch and models warm in between.
 
 It is started with a socket and nothing else: no database, no secrets, an environment of a few names. The main thread
-works; a reader thread listens for the word to stop.
+takes jobs and works; another one listens meanwhile for the word to stop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -40,9 +39,7 @@ from vidqueue.worker.executor.messages import (
     LONGEST_DETAIL,
     MOST_OUTPUTS,
     Broke,
-    CancelJob,
     Done,
-    Exit,
     OutputReady,
     Preview,
     PutBack,
@@ -50,8 +47,9 @@ from vidqueue.worker.executor.messages import (
     RunJob,
     Stopped,
 )
+from vidqueue.worker.executor.orders import Orders
 from vidqueue.worker.executor.used import UsageOfJob
-from vidqueue.worker.executor.wire import Wire, die_with_the_lane
+from vidqueue.worker.executor.wire import Wire
 
 PR_SET_PDEATHSIG = 1
 # Of 1000 (proc(5), oom_score_adj); 0 is the rule.
@@ -68,13 +66,13 @@ def main() -> None:
     active_time.follow(arguments.stopwatch)
     # The lane decides when this process exits; a Ctrl-C in the daemon's terminal is not meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wire = Wire(socket.socket(fileno=arguments.fd))
-    jobs: SimpleQueue[RunJob | None] = SimpleQueue()
-    worker = _Worker(wire, arguments.device)
-    threading.Thread(target=_read, args=(worker, jobs), name="orders", daemon=True).start()
+    connection = socket.socket(fileno=arguments.fd)
+    wire, orders = Wire(connection), Orders(connection)
+    worker = _Worker(wire, arguments.device, orders.canceled, orders.interrupted)
+    threading.Thread(target=orders.listen, name="orders", daemon=True).start()
     worker.capture.install()
     wire.send(Ready(os.getpid()))
-    while (order := jobs.get()) is not None:
+    while (order := orders.next()) is not None:
         usage = UsageOfJob()
         with durations.collected() as seen_s:
             report = _run(order, worker)
@@ -109,29 +107,10 @@ class _Worker:
 
     wire: Wire
     device: str
-    canceled: threading.Event = field(default_factory=threading.Event)
-    interrupted: threading.Event = field(default_factory=threading.Event)
+    canceled: threading.Event
+    interrupted: threading.Event
     capture: Capture = field(default_factory=Capture)
     models: ModelCache = field(default_factory=ModelCache)
-
-
-def _read(worker: _Worker, jobs: SimpleQueue[RunJob | None]) -> None:
-    for order in worker.wire.orders():
-        match order:
-            case RunJob():
-                # A cancel that crossed with the end of the last job must not stop this one.
-                worker.canceled.clear()
-                worker.interrupted.clear()
-                jobs.put(order)
-            case CancelJob(goes_on):
-                if goes_on:
-                    worker.interrupted.set()
-                worker.canceled.set()
-            case Exit():
-                worker.canceled.set()
-                jobs.put(None)
-                return
-    die_with_the_lane()
 
 
 def _run(order: RunJob, worker: _Worker) -> bytes:

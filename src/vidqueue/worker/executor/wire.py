@@ -1,4 +1,4 @@
-"""The executor's end of the socket to its lane: it receives orders and sends reports, one line of JSON each."""
+"""The executor's reports to its lane, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 
 from vidqueue.sanitize import Redactor
-from vidqueue.worker.executor.messages import Order, Report, decode, encode, storable, without_secrets
+from vidqueue.worker.executor.messages import Report, encode, storable, without_secrets
 
 
 class Wire:
-    """The socket to the lane. Any thread may send; one thread reads."""
+    """The socket to the lane. Any thread may send."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -36,12 +35,6 @@ class Wire:
                 self._connection.sendall(b"".join(lines))
         except ConnectionError:
             die_with_the_lane()
-
-    def orders(self) -> Iterator[Order]:
-        """Yield orders until the lane closes the socket."""
-        with self._connection.makefile("rb") as lines:
-            for line in lines:
-                yield decode(line)
 
 
 def die_with_the_lane() -> None:
