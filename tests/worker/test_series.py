@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,8 +13,10 @@ import pytest_asyncio
 from tests.factory import Queue, eventually
 from vidqueue.db import transport
 from vidqueue.db.transport import Transport
-from vidqueue.job import State
+from vidqueue.job import Outcome, State
 from vidqueue.services import Services
+from vidqueue.worker.executor.messages import RunJob
+from vidqueue.worker.executor.parent import Executor
 from vidqueue.worker.guards import Drain
 from vidqueue.worker.lanes import open_lanes
 from vidqueue.worker.series import Series
@@ -71,6 +75,25 @@ async def test_a_drain_waits_for_a_series_whose_delivery_has_not_come(
 
         await eventually(at_work, within_s=60)
     assert (await queue.job(job_id)).state is State.SUCCEEDED
+
+
+@pytest.mark.usefixtures("drained")
+async def test_the_workspace_of_each_attempt_of_a_series_bears_its_name(
+    queue: Queue, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processors ask servers by it for the work of earlier attempts of the job, and draw the job's seed from it."""
+    names, real = list[str](), Executor.run
+
+    async def run(self: Executor, order: RunJob, *given: Any, **more: Any) -> Outcome:
+        names.append(Path(order.workspace).name)
+        return await real(self, order, *given, **more)
+
+    monkeypatch.setattr(Executor, "run", run)
+    jobs = [await queue.submit(lane="cpu0") for _ in range(3)]
+    async with open_lanes(services, Drain()):
+        for job_id in jobs:
+            await done(queue, job_id)
+    assert names == [f"{job_id}-1" for job_id in jobs]
 
 
 async def no_deliveries(queue: Queue) -> bool:
