@@ -27,7 +27,8 @@ DECLARE
 BEGIN
     SELECT l AS lane, EXISTS (SELECT FROM vidqueue.pauses) AS pauses, EXISTS (SELECT FROM vidqueue.owner_limits) AS by_owner,
            EXISTS (SELECT FROM vidqueue.processor_limits) AS by_processor,
-           EXISTS (SELECT FROM vidqueue.jobs j WHERE j.state = 'queued' AND NOT j.ready AND j.unmet = 0 AND j.run_at <= now()) AS due
+           (SELECT true FROM vidqueue.jobs j WHERE j.state = 'queued' AND NOT j.ready AND j.unmet = 0 AND j.run_at <= now()
+            ORDER BY j.run_at LIMIT 1) IS NOT NULL AS due
     INTO facts FROM vidqueue.lanes l
     WHERE l.id = choose.lane AND l.state = 'online' AND NOT vidqueue.is_paused(l) AND l.blocked_by IS NULL
       AND NOT EXISTS (SELECT FROM vidqueue.attempts a WHERE a.lane_id = l.id AND a.ended_at IS NULL);

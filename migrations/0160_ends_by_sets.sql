@@ -6,8 +6,8 @@
 CREATE FUNCTION vidqueue.choose_together(lanes uuid[], lease_s double precision)
     RETURNS TABLE (place bigint, job_id uuid, attempt integer, fence bigint, processor text, input jsonb, owner text,
                    device text, timeout_s double precision, stall_timeout_s double precision, cancel_requested boolean)
-    -- As for choose(): a plan that was made while the table was small must not read all of it.
-    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+    -- As for choose(): whatever the statistics say, the line is read in the order of an index, and a job by its id.
+    LANGUAGE plpgsql SET enable_seqscan = off SET enable_sort = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     -- The line of the foremost job, the places of the lanes that are free, and whether each of them may take any job of it.
@@ -16,8 +16,10 @@ DECLARE
 BEGIN
     SELECT j.demand, j.owner, free.places,
            free.fit
-           AND NOT EXISTS (SELECT FROM vidqueue.jobs o WHERE o.ready AND (o.demand, o.owner) > (j.demand, j.owner))
-           AND NOT EXISTS (SELECT FROM vidqueue.jobs w WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now())
+           AND (SELECT true FROM vidqueue.jobs o WHERE o.ready AND (o.demand, o.owner) > (j.demand, j.owner)
+                ORDER BY o.demand, o.owner LIMIT 1) IS NULL
+           AND (SELECT true FROM vidqueue.jobs w WHERE w.state = 'queued' AND NOT w.ready AND w.unmet = 0 AND w.run_at <= now()
+                ORDER BY w.run_at LIMIT 1) IS NULL
            AND NOT EXISTS (SELECT FROM vidqueue.pauses)
            AND NOT EXISTS (SELECT FROM vidqueue.owner_limits) AND NOT EXISTS (SELECT FROM vidqueue.processor_limits) AS only_one
     INTO line
@@ -52,9 +54,9 @@ BEGIN
         UPDATE vidqueue.jobs j SET
             state = 'running', attempt = j.attempt + 1, fence = nextval('vidqueue.fences'), lane = l.name,
             started_at = clock_timestamp(), progress = 0, stage = NULL, message = NULL, fps = NULL, speed = NULL, eta_s = NULL
-        FROM unnest(taken, line.places) AS t (job, place) JOIN vidqueue.lanes l ON l.id = lanes[t.place]
-        WHERE j.id = t.job
-        RETURNING t.place, l.id AS lane_id, l.host, j.id, j.attempt, j.fence, j.lane, j.processor, j.input, j.owner, j.device,
+        FROM vidqueue.lanes l
+        WHERE j.id = ANY (taken) AND l.id = lanes[line.places[array_position(taken, j.id)]]
+        RETURNING line.places[array_position(taken, j.id)] AS place, l.id AS lane_id, l.host, j.id, j.attempt, j.fence, j.lane, j.processor, j.input, j.owner, j.device,
                   j.timeout_s, j.stall_timeout_s, j.cancel_requested_at IS NOT NULL AS cancel_requested
     ), opened AS (
         INSERT INTO vidqueue.attempts (job_id, number, fence, lane_id, lane, host, started_at, lease_expires_at)
@@ -72,22 +74,25 @@ CREATE OR REPLACE FUNCTION vidqueue.settle_together(jobs uuid[], numbers integer
                                                     lease_s double precision)
     RETURNS TABLE (place bigint, state text, job_id uuid, attempt integer, fence bigint, processor text, input jsonb, owner text,
                    device text, timeout_s double precision, stall_timeout_s double precision, cancel_requested boolean)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     ended    timestamptz := clock_timestamp();
-    -- Those that can be settled together: their places, their owners, and how long they waited for their first attempt.
+    -- Those that can be settled together: their places, ids and owners, and how long they waited for their first attempt.
     settled  bigint[];
+    ids      uuid[];
     owners   text[];
     waits    double precision[];
     one      bigint;
 BEGIN
-    SELECT array_agg(h.place), array_agg(h.owner), array_agg(h.wait_s) INTO settled, owners, waits FROM (
-        SELECT e.place, j.owner,
-               CASE WHEN e.number = 1 THEN greatest(0, extract(epoch FROM a.dispatched_at - j.waits_since)) END AS wait_s
-        FROM unnest(jobs, numbers, fences, endings) WITH ORDINALITY AS e (job, number, fence, ending, place)
-        JOIN vidqueue.jobs j ON j.id = e.job JOIN vidqueue.attempts a ON a.job_id = e.job AND a.number = e.number
-        WHERE e.ending ->> 'state' = 'succeeded' AND j.fence = e.fence AND a.fence = e.fence AND a.ended_at IS NULL
+    -- `= ANY` and the place in the array, here and below: a join with the array might be planned to read all jobs.
+    SELECT array_agg(h.place), array_agg(h.id), array_agg(h.owner), array_agg(h.wait_s) INTO settled, ids, owners, waits FROM (
+        SELECT e.place, j.id, j.owner,
+               CASE WHEN a.number = 1 THEN greatest(0, extract(epoch FROM a.dispatched_at - j.waits_since)) END AS wait_s
+        FROM vidqueue.jobs j JOIN vidqueue.attempts a ON a.job_id = j.id
+        CROSS JOIN LATERAL (SELECT array_position(jobs, j.id)::bigint AS place) e
+        WHERE j.id = ANY (jobs) AND a.job_id = ANY (jobs) AND a.number = numbers[e.place] AND endings[e.place] ->> 'state' = 'succeeded'
+          AND j.fence = fences[e.place] AND a.fence = fences[e.place] AND a.ended_at IS NULL
           AND j.cancel_requested_at IS NULL AND j.webhook IS NULL
           AND NOT EXISTS (SELECT FROM vidqueue.job_dependencies d WHERE d.depends_on = j.id)
           AND NOT EXISTS (SELECT FROM vidqueue.owner_limits) AND NOT EXISTS (SELECT FROM vidqueue.processor_limits)
@@ -98,8 +103,9 @@ BEGIN
     END IF;
 
     -- As finish() and settle() do for one attempt.
-    UPDATE vidqueue.attempts a SET ended_at = ended, outcome = 'succeeded', metrics = coalesce(endings[s.place] -> 'metrics', '{}')
-    FROM unnest(settled) AS s (place) WHERE a.job_id = jobs[s.place] AND a.number = numbers[s.place];
+    UPDATE vidqueue.attempts a SET ended_at = ended, outcome = 'succeeded',
+        metrics = coalesce(endings[array_position(jobs, a.job_id)] -> 'metrics', '{}')
+    WHERE a.job_id = ANY (ids) AND a.number = numbers[array_position(jobs, a.job_id)];
     INSERT INTO vidqueue.files (id, owner, name, media_type, size, sha256, facts, node, published)
     SELECT o.id, s.owner, o.filename, o.media_type, o.size, o.sha256, o.facts, o.node, true
     FROM unnest(settled, owners) AS s (place, owner) CROSS JOIN LATERAL jsonb_to_recordset(endings[s.place] -> 'outputs')
@@ -111,7 +117,7 @@ BEGIN
         state = 'succeeded', fence = NULL, losses = 0, progress = 1, stage = NULL, fps = NULL, speed = NULL, eta_s = NULL,
         message = NULL, waiting_for = NULL, waited_s = 0, error_code = NULL, error_message = NULL, error_hint = NULL,
         finished_at = ended
-    FROM unnest(settled) AS s (place) WHERE j.id = jobs[s.place];
+    WHERE j.id = ANY (ids);
     INSERT INTO vidqueue.attempt_usage (job_id, attempt, cpu_s, input_bytes, video_s, expected_s, device_mb, wait_s)
     SELECT jobs[s.place], numbers[s.place], u.cpu_s, u.input_bytes, u.video_s, u.expected_s, u.device_mb, s.wait_s
     FROM unnest(settled, waits) AS s (place, wait_s) CROSS JOIN LATERAL jsonb_to_record(endings[s.place] -> 'usage') AS u (

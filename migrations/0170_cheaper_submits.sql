@@ -3,13 +3,16 @@
 -- Expand only: an older program goes on with this schema while it drains. No table is locked.
 
 -- Where the stored files lie that an input names: NULL if there are none, the zero UUID if they lie in several data folders.
-CREATE FUNCTION vidqueue.node_of_files(input jsonb) RETURNS uuid LANGUAGE sql STABLE AS $$
-    SELECT CASE count(DISTINCT f.node) WHEN 0 THEN NULL WHEN 1 THEN min(f.node::text)::uuid
-           ELSE '00000000-0000-0000-0000-000000000000' END
-    FROM vidqueue.files f WHERE f.node IS NOT NULL AND f.id IN (
-        SELECT substring(leaf #>> '{}' FROM 10)::uuid FROM jsonb_path_query(input,
-            'strict $.** ? (@ like_regex "^vq:files/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")') AS leaf)
-$$;
+CREATE FUNCTION vidqueue.node_of_files(input jsonb) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (
+        SELECT CASE count(DISTINCT f.node) WHEN 0 THEN NULL WHEN 1 THEN min(f.node::text)::uuid
+               ELSE '00000000-0000-0000-0000-000000000000' END
+        -- An array, because a join might be planned to read all files.
+        FROM vidqueue.files f WHERE f.node IS NOT NULL AND f.id = ANY (ARRAY(
+            SELECT substring(leaf #>> '{}' FROM 10)::uuid FROM jsonb_path_query(input,
+                'strict $.** ? (@ like_regex "^vq:files/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")') AS leaf)));
+END $$;
 
 -- As in 0095, and where the files of a new job lie. follow_new_job() looks once more when they are locked, and as a rule finds
 -- nothing to change.

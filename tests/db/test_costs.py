@@ -208,19 +208,47 @@ async def test_what_is_left_out_is_still_there() -> None:
     assert set(asking()) >= READS_HISTORY | OTHERS
 
 
-@pytest.mark.parametrize("owners", ["one owner", "ten owners"])
-async def test_dispatch_reads_little_however_long_the_queue_is(filled_url: str, owners: str) -> None:
+LANES = [f"00000000-0000-7000-8000-00000000000{n}" for n in "abcd"]
+OPEN_LANES = """
+    INSERT INTO vidqueue.lanes (id, node, host, name, device, takes, queue)
+    SELECT id::uuid, gen_random_uuid(), 'new', id, 'cpu', '{cpu}', id FROM unnest(%s::text[]) AS id
+    ON CONFLICT DO NOTHING;
+    UPDATE vidqueue.lanes SET state = 'online', processors = '{"bench": "1", "second": "1", "rare": "1"}'
+"""
+NOT_IN_ONE_LINE = "DELETE FROM vidqueue.jobs WHERE ready AND (owner, processor) <> ('local', 'bench')"
+SETTLED = "SELECT * FROM vidqueue.settle_together(%s::uuid[], %s::integer[], %s::bigint[], %s::jsonb[], %s::uuid[], 30)"
+
+
+@pytest.mark.parametrize("lines", ["one line", "many lines"])
+async def test_dispatch_reads_little_however_long_the_queue_is(filled_url: str, lines: str) -> None:
+    async with await psycopg.AsyncConnection.connect(filled_url) as connection:
+        cursor = psycopg.AsyncClientCursor(connection)
+        await cursor.execute(OPEN_LANES.encode(), [LANES])
+        if lines == "one line":
+            await cursor.execute(NOT_IN_ONE_LINE.encode())
+        one = [await explained(connection, f"SELECT * FROM vidqueue.choose('{LANES[0]}', 30, true)") for _ in range(3)]
+        await cursor.execute("SELECT * FROM vidqueue.choose_together(%s::uuid[], 30) ORDER BY place", [LANES])
+        begun = [row[1:4] for row in await cursor.fetchall()]
+        ending = Jsonb({"state": "succeeded", "metrics": {}, "outputs": [], "usage": {}})
+        values = [*map(list, zip(*begun, strict=True)), [ending] * len(LANES), LANES]
+        four = [await explained(connection, SETTLED, values) for _ in range(3)]
+        await connection.rollback()
+    assert {plan["Actual Rows"] for plan in one} == {1}
+    assert {plan["Actual Rows"] for plan in four} == {len(LANES)}
+    # Some of them clean up what others have left. What ends is written too, and other jobs begin.
+    assert min(map(pages, one)) <= 700, one
+    assert min(map(pages, four)) <= 2000, four
+
+
+async def test_a_submit_reads_little_however_many_files_there_are(filled_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(filled_url) as connection:
         await connection.execute(
-            """UPDATE vidqueue.lanes SET state = 'online', processors = '{"bench": "1", "second": "1", "rare": "1"}'"""
+            "INSERT INTO vidqueue.processors (name, device, description) VALUES ('bench', 'cpu', '')"
         )
-        if owners == "one owner":
-            await connection.execute(
-                "DELETE FROM vidqueue.jobs WHERE ready AND (owner <> 'local' OR processor <> 'bench')"
-            )
-        taken = "SELECT * FROM vidqueue.choose('00000000-0000-7000-8000-00000000000a', 30, true)"
-        plans = [await explained(connection, taken) for _ in range(5)]
+        cursor = await connection.execute("SELECT id FROM vidqueue.files WHERE owner = 'local' LIMIT 1")
+        (file_id,) = await cursor.fetchone() or (None,)
+        asked = "SELECT * FROM vidqueue.accept('bench', %s, owner => 'local')"
+        plan = await explained(connection, asked, [Jsonb({"video": f"vq:files/{file_id}"})])
         await connection.rollback()
-    assert {plan["Actual Rows"] for plan in plans} == {1}
-    # Some of them clean up what others have left.
-    assert min(map(pages, plans)) <= 700, plans
+    assert plan["Actual Rows"] == 1
+    assert pages(plan) <= 150, plan
