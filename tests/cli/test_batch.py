@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,11 @@ def test_a_pattern_makes_a_job_for_each_file_with_the_flags_of_the_processor(
     vidqueue: CommandLine, daemon: Daemon, clip: Path
 ) -> None:
     clip.with_name("b.mp4").write_bytes(clip.read_bytes())
+    clip.with_name(os.fsdecode(b"c\xff.mp4")).write_bytes(clip.read_bytes())
     ran = vidqueue("batch", "--processor", "transcode", "*.mp4", "--quality", "low", "--effort", "fast", "--json")
     assert ran.code == 0, ran.err
     jobs = jobs_of(daemon, ran.json["id"])
-    assert [job["title"] for job in jobs] == ["a clip.mp4", "b.mp4"]
+    assert [job["title"] for job in jobs] == ["a clip.mp4", "b.mp4", "c\ufffd.mp4"]
     for job in jobs:
         assert job["input"] | {"video": ""} == {"video": "", "quality": "low", "effort": "fast"}
     assert vidqueue("batch", "status", ran.json["id"], "--wait").code == 0
@@ -116,6 +118,7 @@ def test_a_failed_job_ends_the_waiting_with_3_and_retry_runs_the_failed_ones_aga
         (("jobs.json",), '[{"processor": "zoo"}, {"processor": "zoo", "input": {"x": 1}}]', 2, "/jobs/1/input/x"),
         (("jobs.json",), '[{"processor": "transcode", "input": {"video": "missing.mp4"}}]', 1, "missing.mp4 cannot be"),
         (("jobs.json",), json.dumps([{"processor": "zoo"}] * 1001), 2, "this one has 1001"),
+        (("jobs.json",), '[{"processor": "transcode", "input": {"video": "a\\u0000b"}}]', 1, r"'a\x00b' cannot be"),
         (("missing.ndjson",), "", 1, "missing.ndjson cannot be read"),
         (("clip.mp4",), "", 2, "is not a list of jobs"),
         (("--processor", "transcode", "*.mkv"), "", 1, "No file matches *.mkv."),
@@ -140,6 +143,7 @@ def test_faults_of_a_list_name_their_line(tmp_path: Path) -> None:
         ("a.ndjson", '{"processor": "zoo"}\n{"processor"\n', "line 2"),
         ("a.csv", "processor,seconds\nzoo,1,2\n", "line 2"),
         ("a.csv", 'processor\n"zoo\n', "is not a list of jobs"),
+        ("a.csv", "processor,seconds, seconds\nzoo,1,2\n", "more than one column has the name 'seconds'"),
         ("deep.json", "[" * 100_000, "is not a list of jobs"),
     ):
         (tmp_path / name).write_text(text)

@@ -21,6 +21,7 @@ from vidqueue.cli.sources import is_flag
 from vidqueue.cli.terminal import Screen, count_text, warn
 from vidqueue.cli.times import moment_of
 from vidqueue.cli.watch import verdict, wait_for
+from vidqueue.sanitize import sanitize_text
 
 LARGEST = 1000
 
@@ -206,7 +207,10 @@ def _jobs(sources: Sequence[str], flags: BatchFlags) -> tuple[str | None, list[d
             title = title or listed
             jobs += found
         elif media is not None:
-            jobs += [{"title": name.rpartition("/")[2], "input": {media: name}} for name in job_list.files_of(source)]
+            jobs += [
+                {"title": sanitize_text(name.rpartition("/")[2]), "input": {media: name}}
+                for name in job_list.files_of(source)
+            ]
         else:
             hint = "Name a processor with --processor, or a list of jobs (.json, .ndjson, .jsonl, .csv)."
             raise CommandError(f"{source} is not a list of jobs.", exit=Exit.USAGE, hint=hint)

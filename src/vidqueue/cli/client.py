@@ -109,7 +109,8 @@ class Client:
         try:
             yield
         except UnicodeEncodeError as error:
-            message = f"{error.object!r} is not valid text (UTF-8), and cannot be sent to the daemon."
+            piece = error.object[max(0, error.start - 20) : error.end + 20]
+            message = f"{piece!r} is not valid text (UTF-8), and cannot be sent to the daemon."
             raise CommandError(message, exit=Exit.USAGE) from None
         except httpx2.ConnectError:
             raise CommandError(

@@ -243,6 +243,8 @@ def _require_readable(value: str) -> None:
         facts = Path(value).stat()
     except OSError as error:
         raise CommandError(f"{value} cannot be read: {error.strerror}.", code="input_not_found") from None
+    except ValueError:  # a NUL character, from a list; the shell gives none
+        raise CommandError(f"{value!r} cannot be the name of a file.", code="input_not_found") from None
     if not os.access(value, os.R_OK):
         raise CommandError(f"{value} cannot be read: Permission denied.", code="input_not_found")
     if stat.S_ISDIR(facts.st_mode):

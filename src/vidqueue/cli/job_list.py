@@ -7,6 +7,7 @@ import glob
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -105,6 +106,9 @@ def _from_lines(text: str) -> Iterator[dict[str, Any]]:
 
 def _from_csv(text: str) -> Iterator[dict[str, Any]]:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    twice = sorted(name for name, count in Counter(map(str.strip, rows.fieldnames or ())).items() if name and count > 1)
+    if twice:
+        raise ValueError(f"more than one column has the name {twice[0]!r}")
     for row in rows:
         if None in row or None in row.values():
             raise ValueError(f"line {rows.line_num} has another number of columns than the first line")

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from vidqueue.cli.exits import CommandError, Exit
 from vidqueue.cli.flags import Flag, flags_of, source_of
-from vidqueue.cli.inputs import media_of_input
+from vidqueue.cli.inputs import media_of_input, storable
 from vidqueue.cli.offered import offered
 from vidqueue.errors import VidqueueError
 from vidqueue.processors import registry
@@ -49,7 +49,7 @@ def check(jobs: Sequence[dict[str, Any]]) -> list[Member]:
             continue
         remark = ""
         try:
-            remark = processor.remark(registry.parse(processor, job["input"]))
+            remark = processor.remark(registry.parse(processor, storable(processor, job["input"])))
         except VidqueueError as error:
             faults += [f"/jobs/{index}{fault['pointer']}: {fault['detail']}" for fault in error.errors]
         members.append(Member(job["input"], tuple(media_of_input(processor, job["input"])), remark))
