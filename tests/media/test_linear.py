@@ -154,6 +154,9 @@ HEADS = {
     "almost comments": b"<!--->",
     "declarations": b"<?xml ?>",
     "open declarations": b"<?xml",
+    "document types": b"<!DOCTYPE a>",
+    "open document types": b"<!DOCTYPE ",
+    "prefixes": b"<a:",
     "blank": b" ",
     "blank and comment": b" <!-- x -->  ",
 }

@@ -15,6 +15,14 @@ PLAYLISTS = {
     "hls_after_a_byte_order_mark": b"\xef\xbb\xbf#EXTM3U\n",
     "ffconcat": b"ffconcat version 1.0\nfile other.mp4\n",
     "dash": b'<?xml version="1.0"?>\n<!-- a comment -->\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
+    "dash_behind_a_style_sheet": b'<?xml version="1.0"?><?xml-stylesheet href="a"?><!DOCTYPE MPD>\n<MPD/>',
+    "dash_with_a_prefix": b'<mpd:MPD xmlns:mpd="urn:mpeg:dash:schema:mpd:2011">',
+    "pls": b"[Playlist]\nFile1=file:///etc/passwd\n",
+    "asx": b'<ASX version="3.0"><entry><ref href="file:///etc/passwd"/></entry></ASX>',
+    "xspf": b'<?xml version="1.0"?>\n<playlist version="1"><trackList/></playlist>',
+    "wpl": b'<?wpl version="1.0"?>\n<smil><body/></smil>',
+    "smooth_streaming": b'<?xml version="1.0"?><SmoothStreamingMedia MajorVersion="2">',
+    "reference": b"[Reference]\r\nRef1=http://127.0.0.1/\r\n",
 }
 
 
@@ -67,6 +75,15 @@ def test_a_playlist_is_known_by_its_text_whatever_it_is_called(tmp_path: Path, k
     path = tmp_path / f"input.{ending}"
     path.write_bytes(PLAYLISTS[kind])
     assert refused(path) == "input_is_a_playlist"
+
+
+@pytest.mark.parametrize(
+    "content", [b"<svg><playlist/></svg>", b"<MPDs>", b"<tt>", b"[Script Info]\n", b"<", b"<?", b"<!DOCTYPE", b"[play"]
+)
+def test_other_text_is_no_playlist(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "input.txt"
+    path.write_bytes(content)
+    assert check_source(path).size == len(content)
 
 
 def test_each_opening_starts_at_the_first_byte(tmp_path: Path) -> None:

@@ -18,6 +18,13 @@ _LOOK_FOR_SCRAMBLING = 188 * 192 * 16
 _FEWEST_PACKETS = 8
 _SYNC = 0x47
 _LAST_TABLE = 0x1F
+# How playlists begin: HLS and M3U, those of ffmpeg; PLS and old ASX. Those in XML have these root elements: DASH, ASX,
+# XSPF, SMIL and WPL, Smooth Streaming.
+_LISTS = (b"#EXTM3U", b"ffconcat version")
+_SECTIONS = (b"[playlist]", b"[reference]")
+_ROOTS = frozenset({b"mpd", b"asx", b"playlist", b"smil", b"smoothstreamingmedia"})
+_BEFORE_THE_ROOT = {b"<?": b"?>", b"<!--": b"-->", b"<!DOCTYPE": b">"}
+_ENDS_OF_A_NAME = frozenset({b" ", b"\t", b"\r", b"\n", b">", b"/"})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _OPEN_ERRORS = {
@@ -121,13 +128,15 @@ def is_playlist(head: bytes) -> bool:
     The scan goes forward only, so it takes time in proportion to `head` whatever stands there.
     """
     start = _after_blank(head, 3 if head.startswith(_BYTE_ORDER_MARK) else 0)
-    if head.startswith((b"#EXTM3U", b"ffconcat version"), start):
+    if head.startswith(_LISTS, start) or head[start : start + 11].lower().startswith(_SECTIONS):
         return True
-    if head.startswith(b"<?xml", start):
-        start = _after(head, b"?>", start)
-    while head.startswith(b"<!--", start):
-        start = _after(head, b"-->", start + 4)
-    return head.startswith(b"<MPD", start) and not head[start + 4 : start + 5].isalnum()
+    while opening := next((one for one in _BEFORE_THE_ROOT if head.startswith(one, start)), b""):
+        start = _after(head, _BEFORE_THE_ROOT[opening], start + len(opening))
+    if not head.startswith(b"<", start):
+        return False
+    end = next((at for at in range(start + 1, len(head)) if head[at : at + 1] in _ENDS_OF_A_NAME), len(head))
+    # A name may have a prefix, as in <mpd:MPD>.
+    return head[start + 1 : end].rpartition(b":")[2].lower() in _ROOTS
 
 
 def is_scrambled(source: Source) -> bool:
