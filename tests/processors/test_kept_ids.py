@@ -15,7 +15,7 @@ TOLD = {"id": "video_1", "created_at": 1_790_000_000, "prompt": "a fox"}
 
 
 def _attempt(folder: Path, job: str, attempt: int) -> Any:
-    return SimpleNamespace(workspace=Path(f"/work/{job}-{attempt}"), cache_dir=folder)
+    return SimpleNamespace(attempt=f"{job}-{attempt}", cache_dir=folder)
 
 
 def test_work_whose_result_was_fetched_is_known_to_the_next_attempt_for_a_day(tmp_path: Path) -> None:

@@ -80,9 +80,23 @@ async def test_an_empty_workspace_becomes_the_next_one(storage: Storage, tmp_pat
     assert not second.exists()
 
 
+async def test_an_empty_workspace_is_renewed_under_a_name_that_nobody_knows(storage: Storage, tmp_path: Path) -> None:
+    async with Workspaces(storage) as workspaces:
+        first = await workspaces.begin("first")
+        inode = first.stat().st_ino
+        workspaces.renew(tmp_path / "missing")
+        second = await workspaces.begin("second")
+        assert (first.exists(), second.stat().st_ino, second.name == "second") == (False, inode, False)
+        third = await workspaces.begin("third")
+        assert (third.name, third.stat().st_ino) == ("third", inode)
+        workspaces.renew()
+    assert list(third.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("renewed", [False, True], ids=["", "renewed"])
 @pytest.mark.parametrize("change", ["fill", "chmod", "replace", "parts", "remove", "taken"])
 async def test_a_workspace_that_is_not_as_it_was_is_not_used_again(
-    storage: Storage, tmp_path: Path, change: str
+    storage: Storage, tmp_path: Path, change: str, renewed: bool
 ) -> None:
     async with Workspaces(storage) as workspaces:
         first = await workspaces.begin("first")
@@ -106,6 +120,8 @@ async def test_a_workspace_that_is_not_as_it_was_is_not_used_again(
                 first.rmdir()
             case "taken":
                 (storage.workspace_path("second") / "left").mkdir(parents=True)
+        if renewed and change != "taken":
+            workspaces.renew(*workspaces.leftovers)
         second = await workspaces.begin("second")
         os.close(held)
         assert ([*second.iterdir()], second.stat().st_mode & 0o777, second.is_symlink()) == ([], 0o700, False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -78,14 +77,14 @@ async def test_a_drain_waits_for_a_series_whose_delivery_has_not_come(
 
 
 @pytest.mark.usefixtures("drained")
-async def test_the_workspace_of_each_attempt_of_a_series_bears_its_name(
+async def test_processors_are_told_the_name_of_each_attempt_of_a_series(
     queue: Queue, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Processors ask servers by it for the work of earlier attempts of the job, and draw the job's seed from it."""
+    """They ask servers by it for the work of earlier attempts of the job, and draw the job's seed from it."""
     names, real = list[str](), Executor.run
 
     async def run(self: Executor, order: RunJob, *given: Any, **more: Any) -> Outcome:
-        names.append(Path(order.workspace).name)
+        names.append(order.attempt)
         return await real(self, order, *given, **more)
 
     monkeypatch.setattr(Executor, "run", run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,20 +87,21 @@ async def finish(  # noqa: PLR0913 - one act, however much belongs to it
     continuation: Continuation | None = None,
     usage: Usage | None = None,
     together: FinishQueue | None = None,
+    moved: Callable[[], object] | None = None,
 ) -> Finished | Refused:
     """End an attempt; waits for the database as long as it takes.
 
     The outputs move from the workspace into storage first and become public with the commit, or not at all; their files
     are named after the `processor`. `early` has the names of those that are public already. An attempt that does not
     succeed takes them back with the commit. `usage` is written whether or not the fence still holds. `together` has the
-    other attempts that end at this moment.
+    other attempts that end at this moment. `moved` is called in the thread that has moved the outputs.
 
     Raises:
         VidqueueError: `database_unavailable`, only once the process has given the database up.
     """
     publications: list[Publication] = []
     try:
-        outcome = await publish(storage, outcome, workspace, publications, early=early)
+        outcome = await publish(storage, outcome, workspace, publications, early=early, then=moved)
         outputs = [publication.row(processor, storage.node) for publication in publications]
         more = {"outputs": outputs, "usage": (usage or Usage()).row()}
         ended = await _commit_until_it_lands(database, ref, outcome, more, continuation, together)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,12 @@ async def publish(
     publications: list[Publication],
     *,
     early: Collection[str] = (),
+    then: Callable[[], object] | None = None,
 ) -> Outcome:
     """Move the outputs of a success into storage and append them to `publications`; other outcomes have none.
 
-    `early` has the names of the outputs that the attempt has published already.
+    `early` has the names of the outputs that the attempt has published already. `then` is called in the thread that has
+    moved all of them.
 
     Returns the outcome, which is a failure where the outputs are not what the processor said.
 
@@ -71,7 +73,7 @@ async def publish(
     try:
         check_names(outcome.outputs, early)
         assert workspace is not None
-        await adopt(storage, outcome.outputs, workspace, publications)
+        await adopt(storage, outcome.outputs, workspace, publications, then)
         await failpoints.reach("publish.renamed")
     except VidqueueError as error:
         return Failed(Failure.from_error(error))
@@ -88,6 +90,7 @@ async def adopt(
     drafts: Sequence[OutputDraft],
     workspace: Path,
     publications: list[Publication],
+    then: Callable[[], object] | None = None,
 ) -> None:
     """Move outputs; a thread cannot be cancelled, so what it has moved is known also after a cancellation."""
 
@@ -95,6 +98,8 @@ async def adopt(
         for draft in drafts:
             known = draft.sha256 if isinstance(draft, KnownOutput) else None
             publications.append(Publication(draft, storage.adopt(draft.path, workspace, known)))
+        if then is not None:
+            then()
 
     moving = asyncio.ensure_future(storage.long_threads.run(move))
     try:

@@ -99,7 +99,7 @@ class Cog(Processor):
         if url is None:
             raise WaitingError("peer_elsewhere", f"The lane {ctx.lane} may not run the server of {params.endpoint}.")
         kept = kept_id(ctx, self.name, url)
-        kept.remember(ctx.workspace.name, {})
+        kept.remember(ctx.attempt, {})
         drafts = CogRun(params.endpoint, endpoint, url, document_of(endpoint, url), ctx).run(params.input)
         kept.forget()
         return drafts

@@ -47,7 +47,7 @@ class Context:
             does for the job may go on there, and the next attempt looks for it.
         models: keeps what is slow to load from one job to the next; `models.folder` is where weights live.
         settings: the values of the processor's section of the configuration.
-        lane: name of the lane.
+        lane, attempt: names of the lane and of the attempt, `<job>-<number>`.
         peers: the address of each server that the daemon runs for this job, by the name in `Processor.peers_for`.
         cache_dir: a folder that is kept from job to job and shared by the lanes. Its users limit the size of what they
             keep there, and must work if it is None or was emptied.
@@ -69,6 +69,7 @@ class Context:
     interrupted: threading.Event = field(default_factory=threading.Event)
     settings: Any = None
     lane: str = ""
+    attempt: str = ""
     peers: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
     redact: Callable[[str], None] = lambda secret: None
@@ -77,6 +78,9 @@ class Context:
     outputs: list[OutputDraft] = field(default_factory=list)
     degraded: Sequence[dict[str, Any]] = ()
     _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attempt", self.attempt or self.workspace.name)  # a trial names none
 
     def progress(self, progress: Progress | float, stage: str = "", message: str = "") -> None:
         """Report progress; raises if the job was canceled.

@@ -100,7 +100,7 @@ class Facefusion(Processor):
             raise VidqueueError("processor_unavailable", f"FaceFusion cannot be run: {fault}.")
         folder = ctx.temporary()
         sources = [_named(ctx.input("sources", index), folder, f"source-{index}", ctx) for index in _of(params.sources)]
-        target = _named(ctx.input("target"), folder, f"target-{ctx.workspace.name}", ctx)
+        target = _named(ctx.input("target"), folder, f"target-{ctx.attempt}", ctx)
         name = "image" if target.suffix in PICTURES else "video"
         # Its result has the extension of the target.
         result = ctx.output_path(name + target.suffix)

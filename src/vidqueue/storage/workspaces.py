@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 from vidqueue.storage.local import Storage
 from vidqueue.storage.trees import make_empty, remove_trees
@@ -23,7 +24,8 @@ class Workspaces:
 
     As a rule an attempt leaves nothing behind, because its outputs have been moved into storage. The next attempt then
     gets the same folder by another name: to create and remove a folder for each costs more, and on ext4 without a
-    journal many times more, because it searches past every inode that was deleted lately.
+    journal many times more, because it searches past every inode that was deleted lately. The thread that moves the
+    outputs does that too (`renew`): to hand a call to a thread costs more than the call.
 
     Attributes:
         leftovers: further folders that go with the workspace; they may not exist.
@@ -32,6 +34,7 @@ class Workspaces:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._folder: Path | None = None
+        self._renewed = False
         self.leftovers: list[Path] = []
 
     async def __aenter__(self) -> Self:
@@ -43,9 +46,7 @@ class Workspaces:
         await self._remove()
 
     async def begin(self, name: str) -> Path:
-        """Return an empty folder of this name; the one before, and what it left over, is gone.
-
-        Processors know the attempt by the name: they ask a server for the work of an earlier attempt of the job.
+        """Return an empty folder, of this name or renewed; the one before, and what it left over, is gone.
 
         A tree that takes long to remove is removed while the lane goes on. Usually it is gone before, so that a lane
         begins its next job with the space that this one took.
@@ -53,19 +54,29 @@ class Workspaces:
         Raises:
             VidqueueError: the data folder does not respond.
         """
-        folder = self._storage.workspace_path(name)
-        # In one call: to hand a call to a thread costs more than the call.
-        if self._folder is None or not await self._storage.threads.run(
-            _rename_empty, self._folder, folder, self.leftovers
-        ):
-            await self._remove()
-            await self._storage.threads.run(make_empty, folder)
-        self._folder, self.leftovers = folder, []
-        return folder
+        if self._folder is None or not self._renewed:
+            folder = self._storage.workspace_path(name)
+            if self._folder is None or not await self._storage.threads.run(
+                _rename_empty, self._folder, folder, self.leftovers
+            ):
+                await self._remove()
+                await self._storage.threads.run(make_empty, folder)
+            self._folder = folder
+        self._renewed, self.leftovers = False, []
+        return self._folder
+
+    def renew(self, *beside: Path) -> None:
+        """Make the folder of an attempt that is over the next one's, unless it left something there or in `beside`.
+
+        It blocks. The name is a new one, so that whatever still writes for the old attempt does not find the folder.
+        """
+        folder = self._storage.workspace_path(uuid4().hex)
+        if self._folder is not None and _rename_empty(self._folder, folder, beside):
+            self._folder, self._renewed = folder, True
 
     async def _remove(self) -> None:
         left = [*self.leftovers] if self._folder is None else [self._folder, *self.leftovers]
-        self._folder, self.leftovers = None, []
+        self._folder, self._renewed, self.leftovers = None, False, []
         if left:
             await asyncio.wait([self._storage.cleaning.submit(remove_trees, left)], timeout=REMOVAL_PATIENCE_S)
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,13 +245,14 @@ async def _settled(
     usage = lane.executor.meter.total(begun.processor)
     if isinstance(outcome, Succeeded) and outcome.source is not None:
         usage.expected_s = None  # of the work, which was not done
+    downloads = services.storage.fetch_folder(begun.ref.job_id)
     finished = await finish(
         services.database, services.storage, begun.ref, outcome,
         workspace=workspace, processor=begun.processor, early=early, continuation=continuation,
-        usage=usage, together=lane.finishes,
+        usage=usage, together=lane.finishes, moved=partial(workspaces.renew, downloads),
     )  # fmt: skip
     if not isinstance(finished, Finished) or finished.state in FINAL:
-        workspaces.leftovers.append(services.storage.fetch_folder(begun.ref.job_id))
+        workspaces.leftovers.append(downloads)
     return finished.next
 
 

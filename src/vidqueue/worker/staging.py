@@ -104,6 +104,7 @@ async def _order(begun: Begun, services: Services, workspace: Path, reporter: Re
         settings,
         cache_dir=cache_dir,
         models_mib=services.settings.lanes.models_mib,
+        attempt=f"{begun.ref.job_id}-{begun.ref.attempt}",
     )
     key = await results.key_of(begun, params, media, paths, inputs=services.inputs, touch=reporter.touch)
     return Staged(order, key)

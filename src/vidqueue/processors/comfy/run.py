@@ -81,7 +81,7 @@ class Run:
         self._client = client
         self._task = task
         self._ctx = ctx
-        self._attempt = ctx.workspace.name
+        self._attempt = ctx.attempt
         self._publish = publish
         # A server that the daemon runs ends with it, and serves one lane.
         self._outlives_us = client.url not in ctx.peers.values()

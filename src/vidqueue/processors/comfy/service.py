@@ -161,7 +161,7 @@ def run_on_server(
         filled.pointers,
         label,
     )
-    ours = earlier_prompt_ids(ctx.workspace.name, label)
+    ours = earlier_prompt_ids(ctx.attempt, label)
 
     with servers.chosen(clients, task.graph, ours, ctx) as choice:
         ctx.log(f"runs on {choice.name} ({choice.client.url})")

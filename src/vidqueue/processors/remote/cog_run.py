@@ -65,7 +65,7 @@ class CogRun:
         self._server = CogServer(name, url, ctx, external=endpoint.url is not None)
         self._peer = self._server.peer
         # The same for everyone who runs this attempt, and of no other one.
-        self._id = ctx.workspace.name
+        self._id = ctx.attempt
         self._reports = CogReports(self._id, ctx)
         self._upload_port = endpoint.uploads_to(url)
         self._uploads = Uploads(self._id, ctx.workspace / "uploads", endpoint.file_limit_mb << 20)

@@ -125,7 +125,7 @@ class KeptId:
 
 def kept_id(ctx: Context, kind: str, server: str) -> KeptId:
     """What an earlier attempt of this job left; something new if it left nothing, or was on another server."""
-    job = ctx.workspace.name.rpartition("-")[0]
+    job = ctx.attempt.rpartition("-")[0]
     path = ctx.cache_dir / FOLDER / f"{job}.json" if ctx.cache_dir is not None and job else None
     found = _read(path)
     if found is not None and found.server == server:

@@ -179,6 +179,7 @@ def _work(
         interrupted=worker.interrupted,
         settings=processor.config,
         lane=order.lane,
+        attempt=order.attempt,
         peers=order.peers,
         redact=wire.redactor.add,
         publish_output=handover.publish,

@@ -37,7 +37,7 @@ class RunJob:
     `inputs` maps the place of each media reference to a local path; weights lie in `models_dir`, and
     what processors keep from job to job in `cache_dir`. `settings` has the
     values of the processor's section with its secrets in clear text: an order is never logged, and never stored.
-    `peers` has the address of each managed peer that runs for the job.
+    `peers` has the address of each managed peer that runs for the job. `attempt` is the name of the attempt.
     """
 
     processor: str
@@ -51,6 +51,7 @@ class RunJob:
     cache_dir: str = ""
     models_mib: int = 0
     peers: dict[str, str] = field(default_factory=dict)
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
