@@ -295,3 +295,11 @@ async def test_places_are_exact_among_the_first_thousand_and_a_bound_beyond(any_
     assert [(job.position, job.position_is_bound) for job in line] == expected
     for place in (1, 999, 1000, 1001, 1002):
         assert await any_queue.job(line[place - 1].id) == line[place - 1]
+
+
+async def test_a_job_for_the_lane_without_a_name_goes_to_any_and_keeps_no_other_waiting(any_queue: Queue) -> None:
+    """It has the needs of jobs that ask for no lane, and was the first of their line, which no lane could take."""
+    (first,) = await any_queue.sql("SELECT vidqueue.submit('zoo', '{}', lane => '') AS id")
+    second = await any_queue.submit()
+    given = [await any_queue.dispatch(await any_queue.lane(name)) for name in ("cpu0", "cpu1")]
+    assert [one and one.job_id for one in given] == [first["id"], second]
