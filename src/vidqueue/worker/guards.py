@@ -158,6 +158,9 @@ class Guards:
         self._running = running
         self._guards: set[Guard] = set()
         self._rechecks: set[asyncio.Task[None]] = set()
+        # One renewal at a time: two that lock the same attempts may wait for each other.
+        self._renewing = asyncio.Lock()
+        self._recheck_waits = False
         self._request_heard_at = float("-inf")
         self._drained = False
 
@@ -182,9 +185,10 @@ class Guards:
             guard.end(Canceled())
         if self._drained:
             guard.end(Interrupted("the daemon shut down"))
-        if self._request_heard_at > asyncio.get_running_loop().time() - RECENT_S:
+        if self._request_heard_at > asyncio.get_running_loop().time() - RECENT_S and not self._recheck_waits:
             # The event of a request for this attempt may have arrived before its guard existed.
-            self._rechecks.add(recheck := asyncio.create_task(self._renew(), name="leases-recheck"))
+            self._recheck_waits = True
+            self._rechecks.add(recheck := asyncio.create_task(self._recheck(), name="leases-recheck"))
             recheck.add_done_callback(self._rechecks.discard)
         try:
             yield guard
@@ -203,7 +207,14 @@ class Guards:
                 if asked.is_set():
                     self._request_heard_at = loop.time()
                     asked.clear()
-                await self._renew()
+                async with self._renewing:
+                    await self._renew()
+
+    async def _recheck(self) -> None:
+        """Renew all leases, also for the guards that came while this waited for the renewal before."""
+        async with self._renewing:
+            self._recheck_waits = False
+            await self._renew()
 
     async def _renew(self) -> None:
         """Renew all leases once; retry while the database is away."""
