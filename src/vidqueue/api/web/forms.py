@@ -11,8 +11,7 @@ import base64
 import binascii
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Literal
@@ -24,7 +23,6 @@ from starlette.responses import RedirectResponse, Response
 
 from vidqueue.api.http.requests import chunks, media_type_of, refuse_too_long
 from vidqueue.errors import VidqueueError
-from vidqueue.storage.disk_space import Reservations
 
 TOKEN = "vidqueue_form"  # noqa: S105  the name of a cookie
 NOTICE = "vidqueue_notice"
@@ -67,13 +65,6 @@ async def read(request: Request) -> FormData:
     require_token(request, str(form.get("token", "")))
     request.state.form = form
     return form
-
-
-def pieces_of(request: Request) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-    """Yield the body of a form with files, refused where the disk has no room for it."""
-    reservations: Reservations = request.app.state.reservations
-    announced = request.headers.get("content-length", "")
-    return reservations.counted(chunks(request), int(announced) if announced.isdecimal() else None)
 
 
 def require_token(request: Request, given: str) -> None:

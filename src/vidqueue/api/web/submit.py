@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from vidqueue.api.http.context import owner_of, scope_of, services_of
 from vidqueue.api.http.multipart import FormParts, Part
 from vidqueue.api.http.requests import media_type_of
-from vidqueue.api.v1.files import receive_part
+from vidqueue.api.v1.files import body_of, receive_part
 from vidqueue.api.web import forms, render, schema_form
 from vidqueue.api.web.schema_form import Field
 from vidqueue.errors import VidqueueError, fault_text
@@ -163,7 +163,7 @@ async def _read(request: Request, source: Field | None) -> Filled:
     if media_type_of(request) != "multipart/form-data":
         raise VidqueueError("unsupported_media_type", "A form is expected here.", hint="Use the API at /v1 instead.")
     filled, has_token = Filled(), False
-    async with forms.pieces_of(request) as pieces:
+    async with body_of(request) as pieces:
         async for part in FormParts(request.headers["content-type"], pieces):
             if part.filename is None:
                 text = await _text(part, filled)
